@@ -1,0 +1,4 @@
+//! Everything true of FHIR R4 (4.0.1) without a network, a clock or a disk.
+
+pub mod json;
+pub mod outcome;
