@@ -2,3 +2,4 @@
 
 pub mod json;
 pub mod outcome;
+pub mod resource_type;
