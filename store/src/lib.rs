@@ -1,1 +1,40 @@
-//! placeholder
+//! All SQL of the program: one way in ([`Store::commit`]), one way out ([`Store::read`],
+//! [`Store::search`], [`Store::reading`]), and the work that follows from a commit ([`Store::work`]).
+//!
+//! A commit is one thing: what changed, how it is found and who has to act on it are one
+//! transaction. On SQLite one thread (`lane`) makes a durable transaction of all commits that wait;
+//! on PostgreSQL each is its own (`pool`), tried again where others were in the way. Both run the
+//! same `unit` with the same statements (`sql`).
+//!
+//! Tables are described in `migrations/`; times are microseconds since 1970 UTC everywhere.
+
+mod commit;
+mod connection;
+mod context;
+mod desk;
+mod draft;
+mod error;
+mod find;
+mod index;
+mod keys;
+mod lane;
+mod migration;
+mod plan;
+mod pool;
+mod queue;
+mod reader;
+mod record;
+mod row;
+mod sql;
+mod store;
+mod transaction;
+mod unit;
+
+pub use commit::{About, Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, Target, Write};
+pub use context::{Context, Principal};
+pub use error::Error;
+pub use queue::Worked;
+pub use reader::Reader;
+pub use record::{Activation, Assessment, Client, Effect, Page, Stored, Task, Written};
+pub use store::{Options, Store};
+pub use unit::new_id;

@@ -1,0 +1,10 @@
+DROP TABLE client;
+DROP TABLE model_activation;
+DROP TABLE assessment;
+DROP TABLE task;
+DROP TABLE index_text;
+DROP TABLE index_range;
+DROP TABLE index_exact;
+DROP TABLE history;
+DROP TABLE resource;
+DROP SEQUENCE resource_key;

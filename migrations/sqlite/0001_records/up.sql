@@ -1,0 +1,96 @@
+-- The current version of every resource, found by key or by (kind, id) in one lookup.
+CREATE TABLE resource (
+    key INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    deleted BOOLEAN NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE UNIQUE INDEX resource_identity ON resource (kind, id);
+
+-- Every version that is no longer the current one.
+CREATE TABLE history (
+    key INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    deleted BOOLEAN NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE UNIQUE INDEX history_identity ON history (kind, id, version);
+
+-- Tokens, references and uris by hash; in the order a chart is read: one patient, newest last.
+CREATE TABLE index_exact (
+    param INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    patient INTEGER NOT NULL,
+    date INTEGER NOT NULL,
+    key INTEGER NOT NULL,
+    system INTEGER NOT NULL,
+    PRIMARY KEY (param, value, patient, date, key, system)
+) WITHOUT ROWID;
+
+-- Dates as spans of microseconds.
+CREATE TABLE index_range (
+    param INTEGER NOT NULL,
+    low INTEGER NOT NULL,
+    high INTEGER NOT NULL,
+    key INTEGER NOT NULL,
+    patient INTEGER NOT NULL,
+    PRIMARY KEY (param, low, high, key)
+) WITHOUT ROWID;
+-- Keys only grow, so this one is appended to at its end.
+CREATE INDEX index_range_key ON index_range (key, param);
+
+-- Strings, normalised.
+CREATE TABLE index_text (
+    param INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    key INTEGER NOT NULL,
+    PRIMARY KEY (param, text, key)
+) WITHOUT ROWID;
+
+-- What is still to be done, queued in the transaction of its cause.
+CREATE TABLE task (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    topic INTEGER NOT NULL,
+    patient TEXT NOT NULL,
+    due INTEGER NOT NULL,
+    cause INTEGER NOT NULL,
+    tries INTEGER NOT NULL
+);
+CREATE INDEX task_due ON task (due, key);
+CREATE INDEX task_patient ON task (patient);
+
+-- One row per patient, model version and distinct set of inputs: what was scored is not scored again.
+CREATE TABLE assessment (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    patient TEXT NOT NULL,
+    model TEXT NOT NULL,
+    version TEXT NOT NULL,
+    inputs TEXT NOT NULL,
+    resource_id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    current BOOLEAN NOT NULL
+);
+CREATE UNIQUE INDEX assessment_identity ON assessment (patient, model, version, inputs);
+
+-- Which version of a model is in use.
+CREATE TABLE model_activation (
+    model TEXT PRIMARY KEY NOT NULL,
+    version TEXT NOT NULL,
+    since INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Callers with an API key; only the key's hash is kept.
+CREATE TABLE client (
+    id TEXT PRIMARY KEY NOT NULL,
+    name TEXT NOT NULL,
+    key_hash TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    revoked INTEGER
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX client_key_hash ON client (key_hash);

@@ -1,0 +1,138 @@
+//! What goes in: everything a request changes, as one unit that happens or does not.
+
+use fhir::json::Json;
+use fhir::resource_type::ResourceType;
+use fhir::search::SearchQuery;
+
+/// Which resource is meant.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// The one of this type and id.
+    Id(ResourceType, String),
+    /// The only one that matches (conditional update and delete).
+    Only(SearchQuery),
+}
+
+/// One change of one resource. `id`, `meta.versionId` and `meta.lastUpdated` are the store's:
+/// what the resource says there is replaced.
+#[derive(Debug, Clone)]
+pub enum Write<'a> {
+    /// A new resource.
+    Create {
+        /// The content.
+        resource: Json<'a>,
+        /// The id to give it, if it was already promised to others; else a new one.
+        id: Option<String>,
+        /// Do nothing if one matches.
+        if_none_exist: Option<SearchQuery>,
+    },
+    /// A new version; of a resource that is not there, the first one.
+    Update {
+        /// The content.
+        resource: Json<'a>,
+        /// Of which resource.
+        target: Target,
+        /// Only if this version is current.
+        if_match: Option<i64>,
+    },
+    /// A version that says it is deleted.
+    Delete {
+        /// Which resource.
+        target: Target,
+        /// Only if this version is current.
+        if_match: Option<i64>,
+    },
+}
+
+/// A reference by criteria (`Practitioner?identifier=…`), to be replaced by the one it finds.
+#[derive(Debug, Clone)]
+pub struct Conditional {
+    /// As it stands in the resources.
+    pub text: String,
+    /// What it means.
+    pub query: SearchQuery,
+}
+
+/// Queues work in the transaction of its cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTask {
+    /// What is to be done.
+    pub topic: i64,
+    /// Not before this time, microseconds since 1970 UTC.
+    pub due: i64,
+    /// For whom and because of what.
+    pub about: About,
+}
+
+/// The patient a task is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// The patient of the write at this place in [`Commit::writes`], before and after it, as far as
+    /// the write changes anything.
+    Write(usize),
+    /// This patient.
+    Patient(String),
+}
+
+/// Records that a scoring was done. The same one again is a conflict; the same as one that was
+/// superseded makes that one current again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAssessment {
+    /// Patient id.
+    pub patient: String,
+    /// Model id.
+    pub model: String,
+    /// Model version.
+    pub version: String,
+    /// Digest of the set of input versions.
+    pub inputs: String,
+    /// Id of the resource that holds the result.
+    pub resource_id: String,
+}
+
+/// Puts a version of a model in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activate {
+    /// Model id.
+    pub model: String,
+    /// Model version.
+    pub version: String,
+}
+
+/// A change to the registered clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientChange {
+    /// A new client.
+    Add {
+        /// Id, not used before.
+        id: String,
+        /// For people.
+        name: String,
+        /// Digest of its key.
+        key_hash: String,
+    },
+    /// Its key is no longer good.
+    Revoke {
+        /// Id.
+        id: String,
+    },
+}
+
+/// Everything a request changes. All of it happens, durably, or nothing does.
+#[derive(Debug, Clone, Default)]
+pub struct Commit<'a> {
+    /// Changes of resources, each resource at most once.
+    pub writes: Vec<Write<'a>>,
+    /// References by criteria that occur in them.
+    pub references: Vec<Conditional>,
+    /// Work to queue.
+    pub tasks: Vec<NewTask>,
+    /// Scorings to record.
+    pub assessments: Vec<NewAssessment>,
+    /// Keys of tasks that are done by this; if one is gone already, nothing happens.
+    pub finish: Vec<i64>,
+    /// Models to put in use.
+    pub activate: Vec<Activate>,
+    /// Clients to add or revoke.
+    pub clients: Vec<ClientChange>,
+}

@@ -1,0 +1,130 @@
+//! A connection to either database, and the settings each is opened with.
+
+use diesel::connection::SimpleConnection;
+use diesel::r2d2::ManageConnection;
+use diesel::{Connection as _, PgConnection, SqliteConnection};
+
+use crate::error::{Error, Fault};
+use crate::sql::Dialect;
+
+/// One connection, whichever database the URL named.
+#[derive(diesel::MultiConnection)]
+pub(crate) enum Connection {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A file.
+    Sqlite(String),
+    /// A `postgres://` URL.
+    Postgres(String),
+}
+
+/// What a connection is for; SQLite's are opened differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    Write,
+    Read,
+    Checkpoint,
+}
+
+impl Place {
+    /// Reads `sqlite:PATH`, `postgres://…` or `postgresql://…`.
+    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(url.to_owned()));
+        }
+        match url.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() && !path.contains(":memory:") => {
+                Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).to_owned()))
+            }
+            _ => Err(Error::Internal("the database URL is neither sqlite:PATH nor postgres://…".into())),
+        }
+    }
+
+    pub(crate) fn open(&self, purpose: Use) -> Result<Connection, Error> {
+        match self {
+            Self::Sqlite(path) => {
+                let mut connection = SqliteConnection::establish(path).map_err(Error::internal)?;
+                connection.batch_execute(pragmas(purpose)).map_err(Error::internal)?;
+                Ok(Connection::Sqlite(connection))
+            }
+            Self::Postgres(url) => {
+                let mut connection = PgConnection::establish(url).map_err(Error::internal)?;
+                // A setting of the server may be weaker; an acknowledged write must survive.
+                connection
+                    .batch_execute("SET synchronous_commit = on; SET lock_timeout = '10s'; SET TIME ZONE 'UTC'")
+                    .map_err(Error::internal)?;
+                Ok(Connection::Postgres(connection))
+            }
+        }
+    }
+}
+
+/// The writer never waits for fsync of the main file: a thread of its own checkpoints, and only
+/// when that falls behind by 50,000 pages does a commit do it.
+fn pragmas(purpose: Use) -> &'static str {
+    match purpose {
+        Use::Write => {
+            "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA wal_autocheckpoint = 50000; PRAGMA journal_size_limit = 268435456; \
+             PRAGMA cache_size = -32768; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; \
+             PRAGMA foreign_keys = ON"
+        }
+        Use::Read => {
+            "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON; PRAGMA cache_size = -4096; \
+             PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY"
+        }
+        Use::Checkpoint => "PRAGMA busy_timeout = 0; PRAGMA synchronous = FULL; PRAGMA cache_size = -512",
+    }
+}
+
+/// A pooled connection and whether it is still to be trusted.
+pub(crate) struct Link {
+    pub(crate) connection: Connection,
+    pub(crate) dialect: Dialect,
+    pub(crate) broken: bool,
+}
+
+impl Link {
+    pub(crate) fn open(place: &Place, purpose: Use) -> Result<Self, Error> {
+        let dialect = match place {
+            Place::Sqlite(_) => Dialect::Sqlite,
+            Place::Postgres(_) => Dialect::Postgres,
+        };
+        Ok(Self { connection: place.open(purpose)?, dialect, broken: false })
+    }
+
+    /// Statements without values.
+    pub(crate) fn execute(&mut self, sql: &str) -> Result<(), Fault> {
+        Ok(self.connection.batch_execute(sql)?)
+    }
+}
+
+/// Opens connections for the pool.
+#[derive(Debug, Clone)]
+pub(crate) struct Manager {
+    pub(crate) place: Place,
+    pub(crate) purpose: Use,
+}
+
+impl ManageConnection for Manager {
+    type Connection = Link;
+    type Error = Error;
+
+    fn connect(&self) -> Result<Link, Error> {
+        Link::open(&self.place, self.purpose)
+    }
+
+    fn is_valid(&self, link: &mut Link) -> Result<(), Error> {
+        link.execute("SELECT 1").map_err(Error::from)
+    }
+
+    /// Unwinding means a transaction was left in the middle.
+    fn has_broken(&self, link: &mut Link) -> bool {
+        link.broken || std::thread::panicking()
+    }
+}

@@ -1,0 +1,211 @@
+//! What is not a resource: queued tasks, recorded scorings, models in use, clients.
+
+use std::collections::BTreeMap;
+
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+
+use crate::commit::{About, Activate, ClientChange, NewAssessment, NewTask};
+use crate::connection::Link;
+use crate::error::{Error, Fault};
+use crate::record::{Activation, Assessment, Client, Task};
+use crate::sql::{Dialect, Sql, chunks};
+use crate::unit::Move;
+
+/// Removes tasks that are done; all of them must still be there.
+pub(crate) fn finish(link: &mut Link, keys: &[i64]) -> Result<(), Fault> {
+    for keys in chunks(keys) {
+        let mut sql = Sql::new(link.dialect, "DELETE FROM task WHERE key IN ");
+        sql.ints(keys.iter().copied());
+        if sql.run(&mut link.connection)? != keys.len() {
+            return Err(Error::Conflict { current: 0 }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Queues tasks; of several for one topic and patient, one stays.
+pub(crate) fn queue(link: &mut Link, tasks: &[NewTask], moves: &[Move]) -> Result<(), Fault> {
+    let mut wanted: BTreeMap<(i64, &str), (i64, i64)> = BTreeMap::new();
+    for task in tasks {
+        let (patients, cause) = match &task.about {
+            About::Patient(patient) => (std::slice::from_ref(patient), 0),
+            About::Write(at) => moves.get(*at).map_or((&[][..], 0), |moved| (&moved.patients, moved.key)),
+        };
+        for patient in patients {
+            wanted
+                .entry((task.topic, patient))
+                .and_modify(|(due, last)| {
+                    *due = task.due.min(*due);
+                    *last = cause.max(*last);
+                })
+                .or_insert((task.due, cause));
+        }
+    }
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    for tasks in chunks(&wanted) {
+        let mut sql = Sql::new(link.dialect, "INSERT INTO task (topic, patient, due, cause, tries) VALUES ");
+        for (n, ((topic, patient), (due, cause))) in tasks.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).int(*topic).push(",").text(*patient);
+            sql.push(",").int(*due).push(",").int(*cause).push(",0)");
+        }
+        sql.run(&mut link.connection)?;
+    }
+    Ok(())
+}
+
+/// Tasks that are due, oldest first. On PostgreSQL they are held until the transaction ends, and
+/// those that others hold are left out.
+pub(crate) fn due(link: &mut Link, at: i64, most: usize) -> Result<Vec<Task>, Fault> {
+    let mut sql = Sql::new(
+        link.dialect,
+        "SELECT key, topic, patient, due, cause, tries FROM task WHERE due <= ",
+    );
+    sql.int(at).push(" ORDER BY due, key LIMIT ").int(i64::try_from(most).unwrap_or(i64::MAX));
+    if link.dialect == Dialect::Postgres {
+        sql.push(" FOR UPDATE SKIP LOCKED");
+    }
+    type Tuple = (i64, i64, String, i64, i64, i64);
+    let rows: Vec<Tuple> =
+        sql.rows::<(BigInt, BigInt, Text, BigInt, BigInt, BigInt), Tuple>(&mut link.connection)?;
+    let task = |(key, topic, patient, due, cause, tries)| Task { key, topic, patient, due, cause, tries };
+    Ok(rows.into_iter().map(task).collect())
+}
+
+/// How many tasks wait, and since when the oldest is due.
+pub(crate) fn backlog(link: &mut Link) -> Result<(i64, Option<i64>), Fault> {
+    let sql = Sql::new(link.dialect, "SELECT COUNT(*), MIN(due) FROM task");
+    let rows = sql.rows::<(BigInt, Nullable<BigInt>), (i64, Option<i64>)>(&mut link.connection)?;
+    Ok(rows.first().copied().unwrap_or_default())
+}
+
+/// Puts failed tasks off.
+pub(crate) fn postpone(link: &mut Link, keys: &[i64], until: i64) -> Result<(), Fault> {
+    for keys in chunks(keys) {
+        let mut sql = Sql::new(link.dialect, "UPDATE task SET tries = tries + 1, due = ");
+        sql.int(until).push(" WHERE key IN ").ints(keys.iter().copied());
+        sql.run(&mut link.connection)?;
+    }
+    Ok(())
+}
+
+/// Records scorings: each becomes the patient's current one of its model.
+pub(crate) fn assess(link: &mut Link, at: i64, assessments: &[NewAssessment]) -> Result<(), Fault> {
+    for new in assessments {
+        let mut sql = Sql::new(link.dialect, "SELECT key, current FROM assessment WHERE patient = ");
+        sql.text(new.patient.as_str()).push(" AND model = ").text(new.model.as_str());
+        sql.push(" AND version = ").text(new.version.as_str());
+        sql.push(" AND inputs = ").text(new.inputs.as_str());
+        let known: Vec<(i64, bool)> = sql.rows::<(BigInt, Bool), (i64, bool)>(&mut link.connection)?;
+        if known.iter().any(|(_, current)| *current) {
+            return Err(Error::Conflict { current: 0 }.into());
+        }
+        let mut sql = Sql::new(link.dialect, "UPDATE assessment SET current = ");
+        sql.bool(false).push(" WHERE patient = ").text(new.patient.as_str());
+        sql.push(" AND model = ").text(new.model.as_str()).push(" AND current = ").bool(true);
+        sql.run(&mut link.connection)?;
+        let mut sql;
+        if let Some((key, _)) = known.first() {
+            sql = Sql::new(link.dialect, "UPDATE assessment SET current = ");
+            sql.bool(true).push(", resource_id = ").text(new.resource_id.as_str());
+            sql.push(", at = ").int(at).push(" WHERE key = ").int(*key);
+        } else {
+            sql = Sql::new(
+                link.dialect,
+                "INSERT INTO assessment (patient, model, version, inputs, resource_id, at, current) VALUES (",
+            );
+            sql.text(new.patient.as_str()).push(",").text(new.model.as_str()).push(",");
+            sql.text(new.version.as_str()).push(",").text(new.inputs.as_str()).push(",");
+            sql.text(new.resource_id.as_str()).push(",").int(at).push(",").bool(true).push(")");
+        }
+        sql.run(&mut link.connection)?;
+    }
+    Ok(())
+}
+
+/// A patient's scorings, or everybody's: newest first, at most so many.
+pub(crate) fn assessments(
+    link: &mut Link,
+    patient: Option<&str>,
+    most: i64,
+) -> Result<Vec<Assessment>, Fault> {
+    let mut sql = Sql::new(
+        link.dialect,
+        "SELECT key, patient, model, version, inputs, resource_id, at, current FROM assessment",
+    );
+    if let Some(patient) = patient {
+        sql.push(" WHERE patient = ").text(patient.to_owned());
+    }
+    sql.push(" ORDER BY key DESC LIMIT ").int(most);
+    type Tuple = (i64, String, String, String, String, String, i64, bool);
+    let rows: Vec<Tuple> =
+        sql.rows::<(BigInt, Text, Text, Text, Text, Text, BigInt, Bool), Tuple>(&mut link.connection)?;
+    let assessment = |(key, patient, model, version, inputs, resource_id, at, current)| Assessment {
+        key,
+        patient,
+        model,
+        version,
+        inputs,
+        resource_id,
+        at,
+        current,
+    };
+    Ok(rows.into_iter().map(assessment).collect())
+}
+
+pub(crate) fn activate(link: &mut Link, at: i64, activate: &[Activate]) -> Result<(), Fault> {
+    for Activate { model, version } in activate {
+        let mut sql = Sql::new(link.dialect, "INSERT INTO model_activation (model, version, since) VALUES (");
+        sql.text(model.as_str()).push(",").text(version.as_str()).push(",").int(at);
+        sql.push(") ON CONFLICT (model) DO UPDATE SET version = excluded.version, since = excluded.since");
+        sql.run(&mut link.connection)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn activations(link: &mut Link) -> Result<Vec<Activation>, Fault> {
+    let sql = Sql::new(link.dialect, "SELECT model, version, since FROM model_activation ORDER BY model");
+    type Tuple = (String, String, i64);
+    let rows: Vec<Tuple> = sql.rows::<(Text, Text, BigInt), Tuple>(&mut link.connection)?;
+    Ok(rows.into_iter().map(|(model, version, since)| Activation { model, version, since }).collect())
+}
+
+pub(crate) fn clients(link: &mut Link, at: i64, changes: &[ClientChange]) -> Result<(), Fault> {
+    for change in changes {
+        match change {
+            ClientChange::Add { id, name, key_hash } => {
+                let mut sql = Sql::new(link.dialect, "SELECT created FROM client WHERE id = ");
+                sql.text(id.as_str()).push(" OR key_hash = ").text(key_hash.as_str());
+                if !sql.rows::<BigInt, i64>(&mut link.connection)?.is_empty() {
+                    return Err(Error::Conflict { current: 0 }.into());
+                }
+                let mut sql =
+                    Sql::new(link.dialect, "INSERT INTO client (id, name, key_hash, created) VALUES (");
+                sql.text(id.as_str()).push(",").text(name.as_str()).push(",");
+                sql.text(key_hash.as_str()).push(",").int(at).push(")");
+                sql.run(&mut link.connection)?;
+            }
+            ClientChange::Revoke { id } => {
+                let mut sql = Sql::new(link.dialect, "UPDATE client SET revoked = COALESCE(revoked, ");
+                sql.int(at).push(") WHERE id = ").text(id.as_str());
+                if sql.run(&mut link.connection)? == 0 {
+                    return Err(Error::NotFound.into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Clients: all, or the one whose key has that digest.
+pub(crate) fn known(link: &mut Link, key_hash: Option<&str>) -> Result<Vec<Client>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT id, name, key_hash, created, revoked FROM client");
+    if let Some(key_hash) = key_hash {
+        sql.push(" WHERE key_hash = ").text(key_hash.to_owned());
+    }
+    sql.push(" ORDER BY id");
+    type Tuple = (String, String, String, i64, Option<i64>);
+    let rows: Vec<Tuple> =
+        sql.rows::<(Text, Text, Text, BigInt, Nullable<BigInt>), Tuple>(&mut link.connection)?;
+    let client = |(id, name, key_hash, created, revoked)| Client { id, name, key_hash, created, revoked };
+    Ok(rows.into_iter().map(client).collect())
+}

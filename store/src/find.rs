@@ -1,0 +1,92 @@
+//! Searches: pages of matches, and the one resource a criterion means.
+
+use diesel::sql_types::{BigInt, Bool, Text};
+use fhir::search::SearchQuery;
+
+use crate::connection::Link;
+use crate::draft;
+use crate::error::{Error, Fault};
+use crate::plan::{Cursor, Plan};
+use crate::record::{Page, Stored};
+use crate::row;
+use crate::sql::{Dialect, Sql};
+
+/// Matches on a page at most, whatever was asked for.
+const MOST: usize = 1000;
+
+/// One page, and the total where it is wanted or plain to see.
+pub(crate) fn page(link: &mut Link, query: &SearchQuery, after: Option<&str>) -> Result<Page, Fault> {
+    let plan = Plan::of(query);
+    let cursor = after.map(Cursor::parse).transpose()?;
+    let most = query.count.min(MOST);
+    let mut found = Vec::new();
+    if most > 0 {
+        found = run(link, &plan.page(link.dialect, cursor, most.saturating_add(1)))?;
+    }
+    let more = found.len() > most;
+    found.truncate(most);
+    let next = match (more, found.last()) {
+        (true, Some((a, b, stored))) => Some(Cursor([*a, *b, stored.key]).to_string()),
+        _ => None,
+    };
+    let total = if !more && cursor.is_none() && most > 0 {
+        u64::try_from(found.len()).ok()
+    } else if query.total || most == 0 {
+        let counted: Vec<i64> = plan.count(link.dialect).rows::<BigInt, i64>(&mut link.connection)?;
+        counted.first().and_then(|count| u64::try_from(*count).ok())
+    } else {
+        None
+    };
+    Ok(Page { entries: found.into_iter().map(|(_, _, stored)| stored).collect(), total, next })
+}
+
+/// The resource that matches; it is an error if several do. Index rows hold hashes, so what they
+/// find is compared once more with the resource itself.
+pub(crate) fn only(link: &mut Link, query: &SearchQuery) -> Result<Option<Stored>, Fault> {
+    let plan = Plan::of(query);
+    let mut found = Vec::new();
+    for (_, _, stored) in run(link, &plan.page(link.dialect, None, 8))? {
+        let index = fhir::search::index(stored.kind, &draft::parse(&stored.body)?);
+        if query.clauses.iter().all(|clause| clause.matches(&index)) {
+            found.push(stored);
+        }
+    }
+    if found.len() > 1 {
+        return Err(Error::Ambiguous(u32::try_from(found.len()).unwrap_or(u32::MAX)).into());
+    }
+    Ok(found.pop())
+}
+
+/// Two requests with the same criterion, on whatever machine, wait for each other here, so that
+/// the second one finds what the first one created. SQLite has one writer anyhow.
+pub(crate) fn lock(link: &mut Link, criteria: &[&SearchQuery]) -> Result<(), Fault> {
+    if link.dialect == Dialect::Sqlite || criteria.is_empty() {
+        return Ok(());
+    }
+    let mut locks: Vec<i64> = criteria.iter().map(|query| Plan::of(query).digest()).collect();
+    locks.sort_unstable();
+    locks.dedup();
+    for locks in crate::sql::chunks(&locks) {
+        let mut sql = Sql::new(link.dialect, "SELECT pg_advisory_xact_lock(l) FROM (SELECT column1 AS l FROM (VALUES ");
+        for (n, lock) in locks.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).int(*lock).push(")");
+        }
+        sql.push(") v ORDER BY 1) s");
+        sql.run(&mut link.connection)?;
+    }
+    Ok(())
+}
+
+type Found = (i64, i64, i64, i64, String, i64, i64, bool, String);
+
+fn run(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<(i64, i64, Stored)>, Fault> {
+    let rows: Vec<Found> = sql
+        .rows::<(BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Bool, Text), Found>(
+            &mut link.connection,
+        )?;
+    rows.into_iter()
+        .map(|(a, b, key, kind, id, version, updated, deleted, body)| {
+            Ok((a, b, row::stored((key, kind, id, version, updated, deleted, body))?))
+        })
+        .collect()
+}

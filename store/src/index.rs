@@ -1,0 +1,133 @@
+//! How resources are found: index rows into their tables, and out again.
+//!
+//! A row points to one version's key. The next version has another key, so an old row can never
+//! be mistaken for a new one; it is removed all the same.
+
+use fhir::resource_type::ResourceType;
+use fhir::search::{Index, Row};
+
+use crate::connection::Link;
+use crate::error::Fault;
+use crate::sql::{Dialect, Sql, chunks};
+
+/// A search parameter of one resource type, as one number.
+pub(crate) fn param(kind: ResourceType, param: u16) -> i64 {
+    (i64::from(kind.index()) << 16) | i64::from(param)
+}
+
+/// Rows of many resources, by table.
+#[derive(Debug, Default)]
+pub(crate) struct Rows<'a> {
+    exact: Vec<[i64; 6]>,
+    range: Vec<[i64; 5]>,
+    text: Vec<(i64, &'a str, i64)>,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of the version with that key.
+    pub(crate) fn add(&mut self, kind: ResourceType, key: i64, index: &'a Index) {
+        for row in &index.rows {
+            match row {
+                Row::Exact { param: p, value, system } => {
+                    self.exact.push([param(kind, *p), *value, index.patient, index.date, key, *system]);
+                }
+                Row::Range { param: p, low, high } => {
+                    self.range.push([param(kind, *p), *low, *high, key, index.patient]);
+                }
+                Row::Text { param: p, text } => self.text.push((param(kind, *p), text, key)),
+            }
+        }
+    }
+
+    /// Sorted, each once: as the tables want them, and in the order of their pages.
+    fn settle(&mut self) {
+        self.exact.sort_unstable();
+        self.exact.dedup();
+        self.range.sort_unstable();
+        self.range.dedup_by_key(|&mut [param, low, high, key, _]| [param, low, high, key]);
+        self.text.sort_unstable();
+        self.text.dedup();
+    }
+
+    pub(crate) fn insert(mut self, link: &mut Link) -> Result<(), Fault> {
+        self.settle();
+        for rows in chunks(&self.exact) {
+            let mut sql = Sql::new(
+                link.dialect,
+                "INSERT INTO index_exact (param, value, patient, date, key, system) VALUES ",
+            );
+            tuples(&mut sql, rows);
+            sql.run(&mut link.connection)?;
+        }
+        for rows in chunks(&self.range) {
+            let mut sql =
+                Sql::new(link.dialect, "INSERT INTO index_range (param, low, high, key, patient) VALUES ");
+            tuples(&mut sql, rows);
+            sql.run(&mut link.connection)?;
+        }
+        for rows in chunks(&self.text) {
+            let mut sql = Sql::new(link.dialect, "INSERT INTO index_text (param, text, key) VALUES ");
+            for (n, (param, text, key)) in rows.iter().enumerate() {
+                sql.push(if n > 0 { ",(" } else { "(" }).int(*param).push(",").text(*text);
+                sql.push(",").int(*key).push(")");
+            }
+            sql.run(&mut link.connection)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn delete(mut self, link: &mut Link) -> Result<(), Fault> {
+        self.settle();
+        delete(link, "index_exact", ["param", "value", "patient", "date", "key", "system"], &self.exact)?;
+        let range: Vec<[i64; 4]> =
+            self.range.iter().map(|&[param, low, high, key, _]| [param, low, high, key]).collect();
+        delete(link, "index_range", ["param", "low", "high", "key"], &range)?;
+        for (param, text, key) in &self.text {
+            let mut sql = Sql::new(link.dialect, "DELETE FROM index_text WHERE param = ");
+            sql.int(*param).push(" AND text = ").text(*text).push(" AND key = ").int(*key);
+            sql.run(&mut link.connection)?;
+        }
+        Ok(())
+    }
+}
+
+fn tuples<const N: usize>(sql: &mut Sql<'_>, rows: &[[i64; N]]) {
+    for (n, row) in rows.iter().enumerate() {
+        if n > 0 {
+            sql.push(",");
+        }
+        sql.ints(row.iter().copied());
+    }
+}
+
+/// SQLite has no `DELETE … USING`, PostgreSQL pays a round trip per statement.
+fn delete<const N: usize>(
+    link: &mut Link,
+    table: &str,
+    columns: [&str; N],
+    rows: &[[i64; N]],
+) -> Result<(), Fault> {
+    if link.dialect == Dialect::Postgres {
+        for rows in chunks(rows) {
+            let mut sql = Sql::new(link.dialect, "DELETE FROM ");
+            sql.push(table).push(" t USING (VALUES ");
+            tuples(&mut sql, rows);
+            sql.push(") v WHERE ");
+            for (n, column) in columns.iter().enumerate() {
+                let and = if n > 0 { " AND " } else { "" };
+                sql.push(and).push("t.").push(column).push(" = v.column").push(&(n + 1).to_string());
+            }
+            sql.run(&mut link.connection)?;
+        }
+    } else {
+        for row in rows {
+            let mut sql = Sql::new(link.dialect, "DELETE FROM ");
+            sql.push(table).push(" WHERE ");
+            for (n, (column, value)) in columns.iter().zip(row).enumerate() {
+                sql.push(if n > 0 { " AND " } else { "" }).push(column).push(" = ").int(*value);
+            }
+            sql.run(&mut link.connection)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! SQLite's one writer: takes the commits that wait, makes one durable transaction of them, and
+//! answers each only then. A commit costs an fsync; sixty-four together cost one.
+
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::connection::{Link, Place, Use};
+use crate::error::{Error, Fault};
+use crate::keys::Keys;
+use crate::transaction::{self, Answer};
+use crate::unit::Unit;
+
+/// Units in one transaction at most: bounds what the first of them waits for the last.
+const GROUP: usize = 256;
+/// Units waiting at most; more wait outside, in their own requests.
+const QUEUE: usize = 1024;
+
+struct Job {
+    unit: Unit,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// The way to the writer thread, which ends when the last of these is gone.
+#[derive(Clone)]
+pub(crate) struct Lane(mpsc::Sender<Job>);
+
+impl Lane {
+    pub(crate) fn open(place: &Place) -> Result<Self, Error> {
+        let link = Link::open(place, Use::Write)?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let place = place.clone();
+        thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || write(&place, link, receiver))
+            .map_err(Error::internal)?;
+        Ok(Self(sender))
+    }
+
+    /// Waits until the unit is durable, or refused.
+    pub(crate) async fn commit(&self, unit: Unit) -> Answer {
+        Self::answered(self.send(unit).await?).await
+    }
+
+    /// Waits for the answer to a unit in line.
+    pub(crate) async fn answered(answer: oneshot::Receiver<Answer>) -> Answer {
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Puts the unit in line; units put by one caller are done in that order.
+    pub(crate) async fn send(&self, unit: Unit) -> Result<oneshot::Receiver<Answer>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Job { unit, reply }).await.map_err(|_| gone())?;
+        Ok(answer)
+    }
+}
+
+fn gone() -> Error {
+    Error::Internal("the writer has stopped".into())
+}
+
+fn write(place: &Place, mut link: Link, mut receiver: mpsc::Receiver<Job>) {
+    let keys = Keys::default();
+    let mut jobs: Vec<Job> = Vec::with_capacity(GROUP);
+    while receiver.blocking_recv_many(&mut jobs, GROUP) > 0 {
+        // A panic costs the requests of one group, never the writer.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let units: Vec<&Unit> = jobs.iter().map(|job| &job.unit).collect();
+            transaction::run(&mut link, &keys, &units)
+        }))
+        .unwrap_or_else(|_| {
+            link.broken = true;
+            Err(Fault::Database("the writer panicked".into()))
+        });
+        match done {
+            Ok(answers) => {
+                for (job, answer) in jobs.drain(..).zip(answers) {
+                    // Who asked may have gone away; the write stands.
+                    let _ = job.reply.send(answer);
+                }
+            }
+            Err(fault) => {
+                tracing::error!(?fault, units = jobs.len(), "a group of commits failed");
+                let error = Error::from(fault);
+                for job in jobs.drain(..) {
+                    let _ = job.reply.send(Err(error.clone()));
+                }
+            }
+        }
+        if link.broken {
+            match Link::open(place, Use::Write) {
+                Ok(fresh) => link = fresh,
+                Err(error) => tracing::error!(%error, "the writer could not open its database again"),
+            }
+        }
+    }
+}

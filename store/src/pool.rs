@@ -1,0 +1,88 @@
+//! Connections, and the hop from the async world to a thread that may wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::r2d2;
+use tokio::sync::Semaphore;
+
+use crate::connection::{Link, Manager, Place, Use};
+use crate::error::{Error, Fault};
+
+/// How often a transaction is tried before its caller is told that the store is busy.
+const TRIES: u32 = 8;
+
+/// Connections to one database.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    links: r2d2::Pool<Manager>,
+    /// As many places as connections: who waits, waits here and holds no thread.
+    gate: Arc<Semaphore>,
+}
+
+impl Pool {
+    pub(crate) fn open(place: &Place, purpose: Use, size: u32) -> Result<Self, Error> {
+        let links = r2d2::Pool::builder()
+            .max_size(size)
+            .min_idle(Some(1))
+            .test_on_check_out(false)
+            .connection_timeout(Duration::from_secs(10))
+            .build(Manager { place: place.clone(), purpose })
+            .map_err(Error::internal)?;
+        Ok(Self { links, gate: Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1))) })
+    }
+
+    /// One unit of work on a thread of its own, with a connection. `work` may be run again where
+    /// others were in the way or the connection was lost before anything was decided.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        mut work: impl FnMut(&mut Link) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.gate).acquire_owned().await.map_err(Error::internal)?;
+        let links = self.links.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            retried(|| {
+                let mut link = links.get().map_err(|error| {
+                    tracing::error!(%error, "no connection to the database");
+                    Fault::Transient(error.to_string())
+                })?;
+                let result = work(&mut link);
+                link.broken |= matches!(result, Err(Fault::Lost(_)));
+                result
+            })
+        });
+        task.await.map_err(|_| Error::Internal("the work on the database panicked".into()))?
+    }
+}
+
+/// Runs `work` until it is decided, with growing and uneven pauses.
+fn retried<T>(mut work: impl FnMut() -> Result<T, Fault>) -> Result<T, Error> {
+    let mut tried = 0;
+    loop {
+        let fault = match work() {
+            Ok(value) => return Ok(value),
+            Err(fault) => fault,
+        };
+        tried += 1;
+        match fault {
+            Fault::Transient(text) | Fault::Lost(text) if tried < TRIES => {
+                tracing::debug!(text, tried, "the transaction is tried again");
+                std::thread::sleep(pause(tried));
+            }
+            fault => {
+                if !matches!(fault, Fault::Refused(_)) {
+                    tracing::error!(?fault, tried, "the database failed");
+                }
+                return Err(fault.into());
+            }
+        }
+    }
+}
+
+/// Between half and all of 4 ms, 8 ms … 256 ms.
+fn pause(tried: u32) -> Duration {
+    let most = 2_000_u64 << tried.min(7);
+    let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
+    Duration::from_micros(most / 2 + low % (most / 2))
+}

@@ -1,0 +1,227 @@
+//! Doing what is queued: claim, read, and commit the result together with the end of the tasks,
+//! so that whatever dies in between leaves the tasks where they were.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::commit::Commit;
+use crate::connection::Link;
+use crate::context::Context;
+use crate::error::{Error, Fault};
+use crate::reader::{self, Reader};
+use crate::record::{Task, Written};
+use crate::sql::Sql;
+use crate::store::{Store, Writer};
+use crate::unit::Unit;
+use crate::{desk, transaction};
+
+/// The first pause after a failure, in microseconds; it doubles up to an hour.
+const FIRST_PAUSE: i64 = 1_000_000;
+const LONGEST_PAUSE: i64 = 3_600_000_000;
+
+/// Who is at work in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// Patients somebody is working on. On PostgreSQL locks in the database say it.
+    patients: Mutex<HashSet<String>>,
+    /// After a batch failed, so many are done one by one, to find the one that fails.
+    singly: AtomicUsize,
+}
+
+/// What a turn of work came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Worked {
+    /// Tasks that are done.
+    pub done: usize,
+    /// Answers to the writes of the commit.
+    pub written: Vec<Written>,
+}
+
+/// Patients claimed in this process until this is dropped.
+struct Claim {
+    queue: Arc<Queue>,
+    patients: Vec<String>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut claimed = self.queue.patients.lock().unwrap_or_else(PoisonError::into_inner);
+        for patient in &self.patients {
+            claimed.remove(patient);
+        }
+    }
+}
+
+impl Claim {
+    /// Keeps the tasks of patients nobody works on, and claims these.
+    fn take(queue: &Arc<Queue>, tasks: &mut Vec<Task>, most: usize) -> Self {
+        let mut claimed = queue.patients.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !claimed.contains(&task.patient));
+        tasks.truncate(most);
+        let mut patients: Vec<String> = tasks.iter().map(|task| task.patient.clone()).collect();
+        patients.sort_unstable();
+        patients.dedup();
+        claimed.extend(patients.iter().cloned());
+        Self { queue: Arc::clone(queue), patients }
+    }
+
+    fn others(queue: &Queue) -> usize {
+        queue.patients.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// What came of the closure.
+enum Turn {
+    Nothing,
+    Ready(Unit, Vec<Task>),
+    Failed(Error, Vec<Task>),
+}
+
+impl Store {
+    /// Takes at most `most` due tasks, oldest first, no two workers on one patient; lets `work` read
+    /// and say what follows; commits that, and the tasks' end with it. Without due tasks `work` is
+    /// not called and nothing is done.
+    ///
+    /// If `work` fails the tasks stay: of several, each is then tried alone; one alone is put off,
+    /// longer each time.
+    ///
+    /// # Errors
+    /// Those of `work` and of [`Store::commit`].
+    pub async fn work<F>(&self, context: &Context, most: usize, work: F) -> Result<Worked, Error>
+    where
+        F: FnOnce(&mut Reader<'_>, Vec<Task>) -> Result<Commit<'static>, Error> + Send + 'static,
+    {
+        let at = context.at;
+        let singly = self.queue.singly.load(Ordering::Relaxed);
+        let most = if singly > 0 { 1 } else { most };
+        let (result, tasks) = match &self.writer {
+            Writer::Lane(_) => {
+                let queue = Arc::clone(&self.queue);
+                let mut work = Some(work);
+                let (turn, claim) = self.pool.run(move |link| prepare(link, &queue, at, most, &mut work)).await?;
+                let answer = match turn {
+                    Turn::Nothing => return Ok(Worked::default()),
+                    Turn::Ready(unit, tasks) => (self.write(unit).await, tasks),
+                    Turn::Failed(error, tasks) => (Err(error), tasks),
+                };
+                drop(claim);
+                answer
+            }
+            Writer::Pool { keys } => {
+                let keys = Arc::clone(keys);
+                let mut work = Some(work);
+                let run = move |link: &mut Link| {
+                    let mut claimed = Vec::new();
+                    let result = transaction::within(link, |link| {
+                        let mut tasks = desk::due(link, at, most)?;
+                        hold(link, &mut tasks)?;
+                        claimed.clone_from(&tasks);
+                        let Some(work) = work.take().filter(|_| !tasks.is_empty()) else {
+                            return Ok(Vec::new());
+                        };
+                        let finish = tasks.iter().map(|task| task.key).collect();
+                        let commit = work(&mut Reader::new(link), tasks)?;
+                        unit(at, commit, finish)?.run(link, &keys)
+                    });
+                    // The closure is spent: what failed is left for the next turn.
+                    Ok((result.map_err(Error::from), claimed))
+                };
+                self.pool.run(run).await?
+            }
+        };
+        self.settle(context, result, tasks, singly).await
+    }
+
+    /// Counts what is done, and deals with what failed.
+    async fn settle(
+        &self,
+        context: &Context,
+        result: Result<Vec<Written>, Error>,
+        tasks: Vec<Task>,
+        singly: usize,
+    ) -> Result<Worked, Error> {
+        if singly > 0 && !tasks.is_empty() {
+            self.queue.singly.fetch_sub(1, Ordering::Relaxed);
+        }
+        match result {
+            Ok(written) => {
+                if !tasks.is_empty() {
+                    // There may be more than fitted into this turn.
+                    self.wake();
+                }
+                Ok(Worked { done: tasks.len(), written })
+            }
+            Err(error) => {
+                match tasks.as_slice() {
+                    [] => {}
+                    [task] if !matches!(error, Error::Busy) => self.put_off(context, task).await?,
+                    several => self.queue.singly.store(several.len(), Ordering::Relaxed),
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn put_off(&self, context: &Context, task: &Task) -> Result<(), Error> {
+        let doubled = FIRST_PAUSE.saturating_mul(1 << task.tries.clamp(0, 20));
+        let until = context.at.saturating_add(doubled.min(LONGEST_PAUSE));
+        tracing::warn!(task = task.key, tries = task.tries, "a task failed and is put off");
+        self.write(Unit::postponing(context.at, vec![task.key], until)).await.map(drop)
+    }
+}
+
+fn unit(at: i64, commit: Commit<'static>, finish: Vec<i64>) -> Result<Unit, Error> {
+    Unit::new(at, Commit { finish, ..commit })
+}
+
+/// SQLite: claims in this process, reads on one snapshot, and leaves the writing to the lane.
+fn prepare<F>(
+    link: &mut Link,
+    queue: &Arc<Queue>,
+    at: i64,
+    most: usize,
+    work: &mut Option<F>,
+) -> Result<(Turn, Option<Claim>), Fault>
+where
+    F: FnOnce(&mut Reader<'_>, Vec<Task>) -> Result<Commit<'static>, Error>,
+{
+    // Enough to find some of patients nobody works on.
+    let sight = if Claim::others(queue) > 0 { most.saturating_mul(8) } else { most };
+    let mut tasks = desk::due(link, at, sight)?;
+    let claim = Claim::take(queue, &mut tasks, most);
+    let Some(work) = work.take().filter(|_| !tasks.is_empty()) else { return Ok((Turn::Nothing, None)) };
+    let finish = tasks.iter().map(|task| task.key).collect();
+    let ready = reader::snapshot(link, |reader| work(reader, tasks.clone()))
+        .map_err(Error::from)
+        .and_then(|commit| unit(at, commit, finish));
+    let turn = match ready {
+        Ok(unit) => Turn::Ready(unit, tasks),
+        Err(error) => Turn::Failed(error, tasks),
+    };
+    Ok((turn, Some(claim)))
+}
+
+/// PostgreSQL: keeps the tasks of patients whose lock is free, and holds these to the end.
+fn hold(link: &mut Link, tasks: &mut Vec<Task>) -> Result<(), Fault> {
+    let mut patients: Vec<String> = tasks.iter().map(|task| task.patient.clone()).collect();
+    patients.sort_unstable();
+    patients.dedup();
+    let mut held: HashSet<String> = HashSet::new();
+    for patients in crate::sql::chunks(&patients) {
+        let mut sql = Sql::new(
+            link.dialect,
+            "SELECT v.column1, pg_try_advisory_xact_lock(hashtextextended(v.column1, 7)) FROM (VALUES ",
+        );
+        for (n, patient) in patients.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).text(patient.as_str()).push(")");
+        }
+        sql.push(") v");
+        let locks: Vec<(String, bool)> = sql.rows::<(diesel::sql_types::Text, diesel::sql_types::Bool), _>(
+            &mut link.connection,
+        )?;
+        held.extend(locks.into_iter().filter(|(_, free)| *free).map(|(patient, _)| patient));
+    }
+    tasks.retain(|task| held.contains(&task.patient));
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Versions of resources in their tables.
+
+use diesel::sql_types::{BigInt, Bool, Text};
+use fhir::resource_type::ResourceType;
+
+use crate::connection::Link;
+use crate::error::Fault;
+use crate::record::Stored;
+use crate::sql::{Dialect, Sql, chunks};
+
+/// SQL types of [`COLUMNS`].
+pub(crate) type Columns = (BigInt, BigInt, Text, BigInt, BigInt, Bool, Text);
+/// Rust types of [`COLUMNS`].
+pub(crate) type Tuple = (i64, i64, String, i64, i64, bool, String);
+/// The columns of one version.
+pub(crate) const COLUMNS: &str = "r.key, r.kind, r.id, r.version, r.updated, r.deleted, r.body";
+
+pub(crate) fn stored((key, kind, id, version, updated, deleted, body): Tuple) -> Result<Stored, Fault> {
+    let kind = u8::try_from(kind)
+        .ok()
+        .and_then(ResourceType::from_index)
+        .ok_or_else(|| Fault::Database(format!("a row has the resource type {kind}")))?;
+    Ok(Stored { key, kind, id, version, updated, deleted, body })
+}
+
+pub(crate) fn load(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Stored>, Fault> {
+    let rows: Vec<Tuple> = sql.rows::<Columns, Tuple>(&mut link.connection)?;
+    rows.into_iter().map(stored).collect()
+}
+
+/// The current version, deleted or not.
+pub(crate) fn current(link: &mut Link, kind: ResourceType, id: &str) -> Result<Option<Stored>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT ");
+    sql.push(COLUMNS).push(" FROM resource r WHERE r.kind = ").int(i64::from(kind.index()));
+    sql.push(" AND r.id = ").text(id);
+    Ok(load(link, &sql)?.pop())
+}
+
+/// One earlier version.
+pub(crate) fn earlier(
+    link: &mut Link,
+    kind: ResourceType,
+    id: &str,
+    version: i64,
+) -> Result<Option<Stored>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT ");
+    sql.push(COLUMNS).push(" FROM history r WHERE r.kind = ").int(i64::from(kind.index()));
+    sql.push(" AND r.id = ").text(id).push(" AND r.version = ").int(version);
+    Ok(load(link, &sql)?.pop())
+}
+
+/// Earlier versions below `before`, newest first.
+pub(crate) fn past(
+    link: &mut Link,
+    kind: ResourceType,
+    id: &str,
+    before: i64,
+    most: i64,
+) -> Result<Vec<Stored>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT ");
+    sql.push(COLUMNS).push(" FROM history r WHERE r.kind = ").int(i64::from(kind.index()));
+    sql.push(" AND r.id = ").text(id).push(" AND r.version < ").int(before);
+    sql.push(" ORDER BY r.version DESC LIMIT ").int(most);
+    load(link, &sql)
+}
+
+/// Current versions to be replaced, held against others until the transaction ends, always in
+/// the same order so that two bundles can't wait for each other.
+pub(crate) fn held(link: &mut Link, targets: &[(ResourceType, &str)]) -> Result<Vec<Stored>, Fault> {
+    if link.dialect == Dialect::Sqlite {
+        let found = targets.iter().map(|(kind, id)| current(link, *kind, id));
+        return found.filter_map(Result::transpose).collect();
+    }
+    let mut targets: Vec<(i64, &str)> =
+        targets.iter().map(|(kind, id)| (i64::from(kind.index()), *id)).collect();
+    targets.sort_unstable();
+    let mut found = Vec::with_capacity(targets.len());
+    for targets in chunks(&targets) {
+        let mut sql = Sql::new(link.dialect, "SELECT ");
+        sql.push(COLUMNS).push(" FROM resource r WHERE (r.kind, r.id) IN (VALUES ");
+        for (n, (kind, id)) in targets.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).int(*kind).push(",").text(*id).push(")");
+        }
+        sql.push(") ORDER BY r.kind, r.id FOR UPDATE OF r");
+        found.extend(load(link, &sql)?);
+    }
+    Ok(found)
+}
+
+/// New resources.
+pub(crate) fn insert(link: &mut Link, rows: &[&Stored]) -> Result<(), Fault> {
+    for rows in chunks(rows) {
+        let mut sql = Sql::new(
+            link.dialect,
+            "INSERT INTO resource (key, kind, id, version, updated, deleted, body) VALUES ",
+        );
+        for (n, row) in rows.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).int(row.key).push(",");
+            sql.int(i64::from(row.kind.index())).push(",").text(row.id.as_str()).push(",");
+            sql.int(row.version).push(",").int(row.updated).push(",").bool(row.deleted);
+            sql.push(",").text(row.body.as_str()).push(")");
+        }
+        sql.run(&mut link.connection)?;
+    }
+    Ok(())
+}
+
+/// New versions: the old ones, by key, go into history and the new ones take their place.
+pub(crate) fn replace(link: &mut Link, rows: &[(i64, &Stored)]) -> Result<(), Fault> {
+    for rows in chunks(rows) {
+        let mut sql = Sql::new(
+            link.dialect,
+            "INSERT INTO history (key, kind, id, version, updated, deleted, body) \
+             SELECT key, kind, id, version, updated, deleted, body FROM resource WHERE key IN ",
+        );
+        sql.ints(rows.iter().map(|(old, _)| *old));
+        let moved = sql.run(&mut link.connection)?;
+        let mut sql = Sql::new(
+            link.dialect,
+            "UPDATE resource SET key = v.column2, version = v.column3, updated = v.column4, \
+             deleted = v.column5, body = v.column6 FROM (VALUES ",
+        );
+        for (n, (old, row)) in rows.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).int(*old).push(",").int(row.key).push(",");
+            sql.int(row.version).push(",").int(row.updated).push(",").bool(row.deleted);
+            sql.push(",").text(row.body.as_str()).push(")");
+        }
+        sql.push(") AS v WHERE resource.key = v.column1");
+        let replaced = sql.run(&mut link.connection)?;
+        if moved != rows.len() || replaced != rows.len() {
+            return Err(Fault::Transient("a version was replaced by somebody else".into()));
+        }
+    }
+    Ok(())
+}

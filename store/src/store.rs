@@ -1,0 +1,232 @@
+//! The store itself: a handle that is cheap to clone, and its calls.
+
+use std::sync::Arc;
+
+use fhir::resource_type::ResourceType;
+use fhir::search::SearchQuery;
+use tokio::sync::Notify;
+
+use crate::commit::Commit;
+use crate::connection::{Link, Place, Use};
+use crate::context::Context;
+use crate::error::{Error, Fault};
+use crate::keys::Keys;
+use crate::lane::Lane;
+use crate::pool::Pool;
+use crate::queue::Queue;
+use crate::reader::{self, Reader};
+use crate::record::{Client, Page, Stored, Written};
+use crate::unit::Unit;
+use crate::{desk, migration, transaction};
+
+/// How the store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bring the schema up to date; if not, an old schema is an error.
+    pub migrate: bool,
+    /// Connections that read an SQLite file.
+    pub readers: u32,
+    /// Connections to PostgreSQL.
+    pub connections: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { migrate: true, readers: 4, connections: 16 }
+    }
+}
+
+/// How writes reach the database.
+#[derive(Clone)]
+pub(crate) enum Writer {
+    /// One thread for all.
+    Lane(Lane),
+    /// Any connection.
+    Pool { keys: Arc<Keys> },
+}
+
+/// All data, in an SQLite file or a PostgreSQL database.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) pool: Pool,
+    pub(crate) writer: Writer,
+    pub(crate) queue: Arc<Queue>,
+    changed: Arc<Notify>,
+}
+
+impl Store {
+    /// Opens `sqlite:PATH` (made if it is not there) or `postgres://…`.
+    ///
+    /// # Errors
+    /// `Internal` with the reason, for the operator.
+    pub fn open(url: &str, options: &Options) -> Result<Self, Error> {
+        let place = Place::parse(url)?;
+        let mut link = Link::open(&place, Use::Write)?;
+        if options.migrate {
+            migration::up(&mut link)?;
+        } else if migration::pending(&mut link)? {
+            return Err(Error::Internal("the schema is older than this program: run migrate".into()));
+        }
+        drop(link);
+        let (pool, writer) = match &place {
+            Place::Sqlite(_) => {
+                let lane = Lane::open(&place)?;
+                (Pool::open(&place, Use::Read, options.readers)?, Writer::Lane(lane))
+            }
+            Place::Postgres(_) => {
+                let keys = Arc::default();
+                (Pool::open(&place, Use::Write, options.connections)?, Writer::Pool { keys })
+            }
+        };
+        Ok(Self { pool, writer, queue: Arc::default(), changed: Arc::default() })
+    }
+
+    /// Brings a database to this program's schema; how many steps that took.
+    pub fn migrate(url: &str) -> Result<usize, Error> {
+        migration::up(&mut Link::open(&Place::parse(url)?, Use::Write)?)
+    }
+
+    /// Removes schema and data. For tests of the way down.
+    pub fn demolish(url: &str) -> Result<usize, Error> {
+        migration::down(&mut Link::open(&Place::parse(url)?, Use::Write)?)
+    }
+
+    /// Answers if the database answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.pool.run(|link| link.execute("SELECT 1")).await
+    }
+
+    /// The current version; `NotFound`, or `Gone` if that says it is deleted.
+    pub async fn read(&self, _: &Context, kind: ResourceType, id: &str) -> Result<Stored, Error> {
+        let id = id.to_owned();
+        self.pool.run(move |link| Ok(Reader::new(link).read(kind, &id)?)).await
+    }
+
+    /// That version; `NotFound`, or `Gone` if it says the resource was deleted.
+    pub async fn vread(
+        &self,
+        context: &Context,
+        kind: ResourceType,
+        id: &str,
+        version: i64,
+    ) -> Result<Stored, Error> {
+        let id = id.to_owned();
+        self.reading(context, move |reader| reader.vread(kind, &id, version)).await
+    }
+
+    /// One page of matches. `after` is [`Page::next`] of the page before, of the same query.
+    pub async fn search(
+        &self,
+        _: &Context,
+        query: &SearchQuery,
+        after: Option<&str>,
+    ) -> Result<Page, Error> {
+        let (query, after) = (query.clone(), after.map(str::to_owned));
+        self.pool.run(move |link| Ok(Reader::new(link).search(&query, after.as_deref())?)).await
+    }
+
+    /// Several reads on one snapshot. `read` may be called again if the connection was lost.
+    pub async fn reading<T: Send + 'static>(
+        &self,
+        _: &Context,
+        mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.pool.run(move |link| reader::snapshot(link, &mut read)).await
+    }
+
+    /// Does all of it durably, or nothing; answers the writes in their order.
+    ///
+    /// # Errors
+    /// `Conflict` and `Precondition` (a version does not match), `Ambiguous` (a criterion finds
+    /// several), `Invalid` (content, or a conditional reference that finds nothing), `Busy`, `Internal`.
+    pub async fn commit(&self, context: &Context, commit: Commit<'_>) -> Result<Vec<Written>, Error> {
+        let wakes = !commit.tasks.is_empty();
+        let written = self.write(Unit::new(context.at, commit)?).await?;
+        if wakes {
+            self.changed.notify_one();
+        }
+        Ok(written)
+    }
+
+    /// Several commits, each by itself, in this order.
+    pub async fn commit_each(
+        &self,
+        context: &Context,
+        commits: Vec<Commit<'_>>,
+    ) -> Vec<Result<Vec<Written>, Error>> {
+        let wakes = commits.iter().any(|commit| !commit.tasks.is_empty());
+        let units: Vec<_> = commits.into_iter().map(|commit| Unit::new(context.at, commit)).collect();
+        let mut answers = Vec::with_capacity(units.len());
+        match &self.writer {
+            Writer::Lane(lane) => {
+                let mut waiting = Vec::with_capacity(units.len());
+                for unit in units {
+                    waiting.push(match unit {
+                        Ok(unit) => lane.send(unit).await,
+                        Err(error) => Err(error),
+                    });
+                }
+                for answer in waiting {
+                    answers.push(match answer {
+                        Ok(answer) => Lane::answered(answer).await,
+                        Err(error) => Err(error),
+                    });
+                }
+            }
+            Writer::Pool { .. } => {
+                for unit in units {
+                    answers.push(match unit {
+                        Ok(unit) => self.write(unit).await,
+                        Err(error) => Err(error),
+                    });
+                }
+            }
+        }
+        if wakes {
+            self.changed.notify_one();
+        }
+        answers
+    }
+
+    /// Wakes up after commits that queued tasks. A task may also come from another process, or
+    /// become due later: look from time to time as well.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// How many tasks wait, and the time the oldest is due.
+    pub async fn backlog(&self, _: &Context) -> Result<(i64, Option<i64>), Error> {
+        self.pool.run(desk::backlog).await
+    }
+
+    /// All clients, revoked ones too.
+    pub async fn clients(&self, _: &Context) -> Result<Vec<Client>, Error> {
+        self.pool.run(|link| desk::known(link, None)).await
+    }
+
+    /// The client whose key has that digest and is not revoked.
+    pub async fn client(&self, _: &Context, key_hash: &str) -> Result<Client, Error> {
+        let key_hash = key_hash.to_owned();
+        let known = self.pool.run(move |link| desk::known(link, Some(&key_hash))).await?;
+        known.into_iter().find(|client| client.revoked.is_none()).ok_or(Error::NotFound)
+    }
+
+    pub(crate) async fn write(&self, unit: Unit) -> Result<Vec<Written>, Error> {
+        match &self.writer {
+            Writer::Lane(lane) => lane.commit(unit).await,
+            Writer::Pool { keys } => {
+                let keys = Arc::clone(keys);
+                let run = move |link: &mut Link| {
+                    let answers = transaction::run(link, &keys, &[&unit])?;
+                    let answer = answers.into_iter().next();
+                    answer.ok_or_else(|| Fault::Database("a unit was left without an answer".into()))
+                };
+                self.pool.run(run).await?
+            }
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+}

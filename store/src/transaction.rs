@@ -1,0 +1,103 @@
+//! Several units of work in one transaction, each of which succeeds or fails by itself.
+
+use diesel::connection::{AnsiTransactionManager, TransactionManager};
+
+use crate::connection::{Connection, Link};
+use crate::error::{Error, Fault};
+use crate::keys::Keys;
+use crate::record::Written;
+use crate::sql::Dialect;
+use crate::unit::Unit;
+
+/// What one unit came to.
+pub(crate) type Answer = Result<Vec<Written>, Error>;
+
+/// Runs all units between one BEGIN and one COMMIT. The answers count only if the whole is `Ok`:
+/// then they are durable. A fault means that nothing at all was written, unless it is
+/// [`Fault::Lost`] with the outcome unknown.
+pub(crate) fn run(link: &mut Link, keys: &Keys, units: &[&Unit]) -> Result<Vec<Answer>, Fault> {
+    within(link, |link| {
+        if link.dialect == Dialect::Sqlite {
+            keys.follow(link)?;
+        }
+        match units {
+            // Alone on PostgreSQL it needs no savepoint, which would be two round trips.
+            [unit] if link.dialect == Dialect::Postgres => Ok(vec![Ok(unit.run(link, keys)?)]),
+            _ => units.iter().map(|unit| one(link, keys, unit)).collect(),
+        }
+    })
+}
+
+/// Runs `work` in a transaction; COMMIT's own answer is part of the result.
+pub(crate) fn within<T>(
+    link: &mut Link,
+    work: impl FnOnce(&mut Link) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    begin(link)?;
+    let result = work(link).and_then(|value| {
+        <Connection as TransactionManager<Connection>>::commit_transaction(&mut link.connection)
+            .map(|()| value)
+            .map_err(|error| match Fault::from(error) {
+                // Nobody knows whether it happened: it must not be tried again blindly.
+                Fault::Lost(text) => Fault::Database(format!("lost during commit: {text}")),
+                other => other,
+            })
+    });
+    if result.is_err() {
+        roll_back(link);
+    }
+    result
+}
+
+/// SQLite takes the write lock at once: a transaction that begins by reading can't be upgraded
+/// once another process has written.
+fn begin(link: &mut Link) -> Result<(), Fault> {
+    let begun = match &mut link.connection {
+        Connection::Sqlite(inner) => AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN IMMEDIATE"),
+        Connection::Postgres(inner) => AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN"),
+    };
+    begun.map_err(|error| {
+        let fault = Fault::from(error);
+        link.broken |= matches!(fault, Fault::Lost(_));
+        fault
+    })
+}
+
+fn roll_back(link: &mut Link) {
+    let depth = <Connection as TransactionManager<Connection>>::transaction_manager_status_mut(&mut link.connection)
+        .transaction_depth();
+    // A failed COMMIT may have ended the transaction already.
+    if matches!(depth, Ok(None)) {
+        return;
+    }
+    if let Err(error) =
+        <Connection as TransactionManager<Connection>>::rollback_transaction(&mut link.connection)
+    {
+        tracing::warn!(%error, "a transaction could not be rolled back; its connection is dropped");
+        link.broken = true;
+    }
+}
+
+/// One unit in its own savepoint. PostgreSQL's transient faults end the transaction for all.
+fn one(link: &mut Link, keys: &Keys, unit: &Unit) -> Result<Answer, Fault> {
+    <Connection as TransactionManager<Connection>>::begin_transaction(&mut link.connection)?;
+    let result = unit.run(link, keys);
+    match result {
+        Ok(written) => {
+            <Connection as TransactionManager<Connection>>::commit_transaction(&mut link.connection)?;
+            Ok(Ok(written))
+        }
+        Err(fault) => {
+            let ends = match &fault {
+                Fault::Refused(_) => false,
+                Fault::Lost(_) => true,
+                Fault::Transient(_) | Fault::Database(_) => link.dialect == Dialect::Postgres,
+            };
+            if ends {
+                return Err(fault);
+            }
+            <Connection as TransactionManager<Connection>>::rollback_transaction(&mut link.connection)?;
+            Ok(Err(fault.into()))
+        }
+    }
+}
