@@ -2,4 +2,7 @@
 
 pub mod json;
 pub mod outcome;
+pub mod reference;
 pub mod resource_type;
+pub mod search;
+pub mod time;

@@ -1,0 +1,175 @@
+//! The part of FHIRPath that search parameters are written in, compiled once.
+
+use crate::json::Json;
+
+/// A compiled path below a resource.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Path {
+    steps: Vec<Step>,
+    /// `where(resolve() is T)`: only references to this type.
+    pub(crate) target: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    /// A member; of a choice (`value[x]`) every type.
+    Member(String),
+    /// A member of a choice, of one type: the whole key, e.g. `valueQuantity`.
+    Typed(String),
+    /// Keeps items whose member has this text.
+    Where(String, String),
+}
+
+/// A value a path leads to, with the type its key tells of a choice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a, 'j> {
+    pub(crate) value: &'a Json<'j>,
+}
+
+/// The paths of an expression that begin at `kind`; an alternative that this part of FHIRPath
+/// can't say is `None`.
+pub(crate) fn compile(expression: &str, kind: &str) -> Vec<Option<Path>> {
+    split(expression, '|').into_iter().filter_map(|one| alternative(one.trim(), kind)).collect()
+}
+
+/// Splits at a character outside parentheses.
+fn split(text: &str, at: char) -> Vec<&str> {
+    let (mut depth, mut from, mut parts) = (0_i32, 0, Vec::new());
+    for (n, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            c if c == at && depth == 0 => {
+                parts.extend(text.get(from..n));
+                from = n + c.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    parts.extend(text.get(from..));
+    parts
+}
+
+/// `None`: it begins at another type. `Some(None)`: not understood.
+fn alternative(text: &str, kind: &str) -> Option<Option<Path>> {
+    let inner = text.strip_prefix('(').map(|rest| rest.trim_start_matches('('));
+    let begin = inner.unwrap_or(text).trim();
+    let root = begin.split(['.', ' ', ')']).next().unwrap_or_default();
+    if root != kind && root != "Resource" && root != "DomainResource" {
+        return None;
+    }
+    Some(steps(text))
+}
+
+fn steps(text: &str) -> Option<Path> {
+    let mut path = Path { steps: Vec::new(), target: None };
+    let text = text.trim();
+    // `(A.b as T).c` and `(A.b as T)`
+    if let Some(rest) = text.strip_prefix('(') {
+        let (inside, after) = rest.split_once(')')?;
+        let (inner, kind) = inside.split_once(" as ")?;
+        path = steps(inner)?;
+        path.narrow(kind.trim())?;
+        return if after.is_empty() { Some(path) } else { path.extend(after.strip_prefix('.')?) };
+    }
+    if let Some((inner, kind)) = text.split_once(" as ") {
+        path = steps(inner)?;
+        path.narrow(kind.trim())?;
+        return Some(path);
+    }
+    let (_, rest) = text.split_once('.').unwrap_or((text, ""));
+    if rest.is_empty() { Some(path) } else { path.extend(rest) }
+}
+
+impl Path {
+    fn extend(mut self, text: &str) -> Option<Self> {
+        for part in split(text, '.') {
+            let part = part.trim();
+            if let Some(kind) = part.strip_prefix("as(").or_else(|| part.strip_prefix("ofType(")) {
+                self.narrow(kind.strip_suffix(')')?)?;
+            } else if let Some(test) = part.strip_prefix("where(").and_then(|rest| rest.strip_suffix(')')) {
+                self.filter(test)?;
+            } else if !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()) {
+                self.steps.push(Step::Member(part.to_owned()));
+            } else {
+                return None;
+            }
+        }
+        Some(self)
+    }
+
+    fn narrow(&mut self, kind: &str) -> Option<()> {
+        let Some(Step::Member(name)) = self.steps.pop() else { return None };
+        let mut key = name;
+        let mut letters = kind.chars();
+        key.extend(letters.next().map(|c| c.to_ascii_uppercase()));
+        key.push_str(letters.as_str());
+        self.steps.push(Step::Typed(key));
+        Some(())
+    }
+
+    fn filter(&mut self, test: &str) -> Option<()> {
+        if let Some(kind) = test.strip_prefix("resolve() is ") {
+            self.target = Some(kind.trim().to_owned());
+            return Some(());
+        }
+        let (member, value) = test.split_once('=')?;
+        let value = value.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+        self.steps.push(Step::Where(member.trim().to_owned(), value.to_owned()));
+        Some(())
+    }
+
+    /// Calls `each` with every value the path leads to.
+    pub(crate) fn visit<'a, 'j>(&self, resource: &'a Json<'j>, each: &mut dyn FnMut(Found<'a, 'j>)) {
+        walk(&self.steps, resource, each);
+    }
+}
+
+fn walk<'a, 'j>(steps: &[Step], node: &'a Json<'j>, each: &mut dyn FnMut(Found<'a, 'j>)) {
+    if let Json::Array(items) = node {
+        for item in items {
+            walk(steps, item, each);
+        }
+        return;
+    }
+    let Some((step, rest)) = steps.split_first() else {
+        each(Found { value: node });
+        return;
+    };
+    let Some(object) = node.as_object() else { return };
+    match step {
+        Step::Member(name) => {
+            if let Some(value) = object.get(name) {
+                walk(rest, value, each);
+                return;
+            }
+            for (key, value) in object.iter() {
+                if key.strip_prefix(name.as_str()).is_some_and(is_type) {
+                    walk(rest, value, each);
+                }
+            }
+        }
+        Step::Typed(key) => {
+            // `Claim.detail as CodeableConcept` narrows a member that is no choice in JSON.
+            if let Some(value) = object.get(key) {
+                walk(rest, value, each);
+            }
+        }
+        Step::Where(member, wanted) => {
+            if object.get(member).and_then(Json::as_str) == Some(wanted) {
+                walk(rest, node, each);
+            }
+        }
+    }
+}
+
+/// The types a choice can have that a search parameter may index.
+const TYPES: [&str; 24] = [
+    "Address", "Age", "Boolean", "Canonical", "Code", "CodeableConcept", "Coding", "ContactPoint", "Date",
+    "DateTime", "Decimal", "HumanName", "Id", "Identifier", "Instant", "Integer", "Period", "Quantity", "Range",
+    "Reference", "SampledData", "String", "Timing", "Uri",
+];
+
+fn is_type(suffix: &str) -> bool {
+    TYPES.binary_search(&suffix).is_ok()
+}
