@@ -1,5 +1,6 @@
 //! Everything true of FHIR R4 (4.0.1) without a network, a clock or a disk.
 
+pub mod bundle;
 pub mod json;
 pub mod outcome;
 pub mod reference;
