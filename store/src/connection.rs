@@ -9,7 +9,7 @@ use crate::sql::Dialect;
 
 /// One connection, whichever database the URL named.
 #[derive(diesel::MultiConnection)]
-pub(crate) enum Connection {
+pub(crate) enum Database {
     Postgres(PgConnection),
     Sqlite(SqliteConnection),
 }
@@ -45,12 +45,12 @@ impl Place {
         }
     }
 
-    pub(crate) fn open(&self, purpose: Use) -> Result<Connection, Error> {
+    pub(crate) fn open(&self, purpose: Use) -> Result<Database, Error> {
         match self {
             Self::Sqlite(path) => {
                 let mut connection = SqliteConnection::establish(path).map_err(Error::internal)?;
                 connection.batch_execute(pragmas(purpose)).map_err(Error::internal)?;
-                Ok(Connection::Sqlite(connection))
+                Ok(Database::Sqlite(connection))
             }
             Self::Postgres(url) => {
                 let mut connection = PgConnection::establish(url).map_err(Error::internal)?;
@@ -58,7 +58,7 @@ impl Place {
                 connection
                     .batch_execute("SET synchronous_commit = on; SET lock_timeout = '10s'; SET TIME ZONE 'UTC'")
                     .map_err(Error::internal)?;
-                Ok(Connection::Postgres(connection))
+                Ok(Database::Postgres(connection))
             }
         }
     }
@@ -84,7 +84,7 @@ fn pragmas(purpose: Use) -> &'static str {
 
 /// A pooled connection and whether it is still to be trusted.
 pub(crate) struct Link {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Database,
     pub(crate) dialect: Dialect,
     pub(crate) broken: bool,
 }

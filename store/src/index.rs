@@ -3,17 +3,11 @@
 //! A row points to one version's key. The next version has another key, so an old row can never
 //! be mistaken for a new one; it is removed all the same.
 
-use fhir::resource_type::ResourceType;
 use fhir::search::{Index, Row};
 
 use crate::connection::Link;
 use crate::error::Fault;
 use crate::sql::{Dialect, Sql, chunks};
-
-/// A search parameter of one resource type, as one number.
-pub(crate) fn param(kind: ResourceType, param: u16) -> i64 {
-    (i64::from(kind.index()) << 16) | i64::from(param)
-}
 
 /// Rows of many resources, by table.
 #[derive(Debug, Default)]
@@ -25,16 +19,16 @@ pub(crate) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// The rows of the version with that key.
-    pub(crate) fn add(&mut self, kind: ResourceType, key: i64, index: &'a Index) {
+    pub(crate) fn add(&mut self, key: i64, index: &'a Index) {
         for row in &index.rows {
             match row {
-                Row::Exact { param: p, value, system } => {
-                    self.exact.push([param(kind, *p), *value, index.patient, index.date, key, *system]);
+                Row::Exact { param, value, system } => {
+                    self.exact.push([i64::from(*param), *value, index.patient, index.date, key, *system]);
                 }
-                Row::Range { param: p, low, high } => {
-                    self.range.push([param(kind, *p), *low, *high, key, index.patient]);
+                Row::Range { param, low, high } => {
+                    self.range.push([i64::from(*param), *low, *high, key, index.patient]);
                 }
-                Row::Text { param: p, text } => self.text.push((param(kind, *p), text, key)),
+                Row::Text { param, text } => self.text.push((i64::from(*param), text, key)),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use crate::connection::{Connection, Link};
+use crate::connection::{Database, Link};
 use crate::error::{Error, Fault};
 use crate::sql::{Dialect, Sql};
 use crate::transaction;
@@ -21,8 +21,8 @@ pub(crate) fn up(link: &mut Link) -> Result<usize, Error> {
             sql.run(&mut link.connection)?;
         }
         let done = match &mut link.connection {
-            Connection::Sqlite(inner) => inner.run_pending_migrations(SQLITE).map(|done| done.len()),
-            Connection::Postgres(inner) => inner.run_pending_migrations(POSTGRES).map(|done| done.len()),
+            Database::Sqlite(inner) => inner.run_pending_migrations(SQLITE).map(|done| done.len()),
+            Database::Postgres(inner) => inner.run_pending_migrations(POSTGRES).map(|done| done.len()),
         };
         done.map_err(|error| Fault::Database(format!("migration: {error}")))
     })?;
@@ -32,8 +32,8 @@ pub(crate) fn up(link: &mut Link) -> Result<usize, Error> {
 /// Takes everything down again.
 pub(crate) fn down(link: &mut Link) -> Result<usize, Error> {
     let done = match &mut link.connection {
-        Connection::Sqlite(inner) => inner.revert_all_migrations(SQLITE).map(|done| done.len()),
-        Connection::Postgres(inner) => inner.revert_all_migrations(POSTGRES).map(|done| done.len()),
+        Database::Sqlite(inner) => inner.revert_all_migrations(SQLITE).map(|done| done.len()),
+        Database::Postgres(inner) => inner.revert_all_migrations(POSTGRES).map(|done| done.len()),
     };
     done.map_err(Error::internal)
 }
@@ -41,8 +41,8 @@ pub(crate) fn down(link: &mut Link) -> Result<usize, Error> {
 /// Is the schema older than the program?
 pub(crate) fn pending(link: &mut Link) -> Result<bool, Error> {
     match &mut link.connection {
-        Connection::Sqlite(inner) => inner.has_pending_migration(SQLITE),
-        Connection::Postgres(inner) => inner.has_pending_migration(POSTGRES),
+        Database::Sqlite(inner) => inner.has_pending_migration(SQLITE),
+        Database::Postgres(inner) => inner.has_pending_migration(POSTGRES),
     }
     .map_err(Error::internal)
 }

@@ -6,7 +6,6 @@ use fhir::search::SearchQuery;
 
 use crate::connection::Link;
 use crate::error::{Error, Fault};
-use crate::index::param;
 use crate::record::{Activation, Assessment, Page, Stored};
 use crate::sql::{Dialect, Sql, chunks};
 use crate::{desk, find, row};
@@ -55,25 +54,24 @@ impl<'c> Reader<'c> {
         Ok(versions)
     }
 
-    /// One page of matches. `after` is [`Page::next`] of the page before, of the same query.
-    pub fn search(&mut self, query: &SearchQuery, after: Option<&str>) -> Result<Page, Error> {
-        Ok(find::page(self.link, query, after)?)
+    /// One page of matches; `query.after` is [`Page::next`] of the page before.
+    pub fn search(&mut self, query: &SearchQuery) -> Result<Page, Error> {
+        Ok(find::page(self.link, query)?)
     }
 
     /// Of each value of one token or reference parameter the patient's newest resources by clinical
     /// date, at most `each`; newest first, each resource once.
     ///
-    /// `patient` and `values` are hashes as index extraction makes them.
+    /// `parameter` is [`fhir::search::Parameter::number`]; `patient` and `values` are hashes as index extraction makes them.
     pub fn latest(
         &mut self,
-        kind: ResourceType,
         parameter: u16,
         patient: i64,
         values: &[i64],
         each: usize,
     ) -> Result<Vec<Stored>, Error> {
         let each = i64::try_from(each).unwrap_or(i64::MAX);
-        let mut keys = newest(self.link, param(kind, parameter), patient, values, each)?;
+        let mut keys = newest(self.link, i64::from(parameter), patient, values, each)?;
         keys.sort_unstable_by(|a, b| b.cmp(a));
         keys.dedup();
         let mut found = Vec::with_capacity(keys.len());
@@ -90,17 +88,16 @@ impl<'c> Reader<'c> {
         Ok(found)
     }
 
-    /// All current resources of a kind in a patient's chart, newest first by clinical date.
+    /// Current resources of a kind in a patient's chart, newest first by clinical date.
     ///
-    /// `parameter` is the one that names the patient, `patient` the hash of the reference.
+    /// `parameter` is the one of that kind that names the patient, `patient` the hash of the reference.
     pub fn resources(
         &mut self,
-        kind: ResourceType,
         parameter: u16,
         patient: i64,
         most: usize,
     ) -> Result<Vec<Stored>, Error> {
-        self.latest(kind, parameter, patient, &[patient], most)
+        self.latest(parameter, patient, &[patient], most)
     }
 
     /// A patient's scorings, or everybody's; newest first, at most so many.

@@ -13,7 +13,7 @@ use diesel::query_dsl::methods::LoadQuery;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::{QueryResult, RunQueryDsl};
 
-use crate::connection::{Connection, MultiBackend};
+use crate::connection::{Database, MultiBackend};
 
 /// Which way placeholders are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,14 +100,14 @@ impl<'a> Sql<'a> {
     }
 
     /// Runs it; how many rows were touched.
-    pub(crate) fn run(&self, connection: &mut Connection) -> QueryResult<usize> {
+    pub(crate) fn run(&self, connection: &mut Database) -> QueryResult<usize> {
         connection.execute_returning_count(&Statement::<()> { sql: self, rows: PhantomData })
     }
 
     /// Runs it; its rows, as the SQL types `ST`.
-    pub(crate) fn rows<ST, U>(&self, connection: &mut Connection) -> QueryResult<Vec<U>>
+    pub(crate) fn rows<ST, U>(&self, connection: &mut Database) -> QueryResult<Vec<U>>
     where
-        for<'q> Statement<'q, ST>: LoadQuery<'q, Connection, U>,
+        for<'q> Statement<'q, ST>: LoadQuery<'q, Database, U>,
     {
         Statement::<ST> { sql: self, rows: PhantomData }.load(connection)
     }
@@ -143,7 +143,7 @@ impl<ST> Query for Statement<'_, ST> {
     type SqlType = ST;
 }
 
-impl<ST> RunQueryDsl<Connection> for Statement<'_, ST> {}
+impl<ST> RunQueryDsl<Database> for Statement<'_, ST> {}
 
 /// How many of `left` rows to put into the next statement, so that few lengths occur.
 pub(crate) fn chunk(left: usize) -> usize {

@@ -114,15 +114,10 @@ impl Store {
         self.reading(context, move |reader| reader.vread(kind, &id, version)).await
     }
 
-    /// One page of matches. `after` is [`Page::next`] of the page before, of the same query.
-    pub async fn search(
-        &self,
-        _: &Context,
-        query: &SearchQuery,
-        after: Option<&str>,
-    ) -> Result<Page, Error> {
-        let (query, after) = (query.clone(), after.map(str::to_owned));
-        self.pool.run(move |link| Ok(Reader::new(link).search(&query, after.as_deref())?)).await
+    /// One page of matches; `query.after` is [`Page::next`] of the page before.
+    pub async fn search(&self, _: &Context, query: &SearchQuery) -> Result<Page, Error> {
+        let query = query.clone();
+        self.pool.run(move |link| Ok(Reader::new(link).search(&query)?)).await
     }
 
     /// Several reads on one snapshot. `read` may be called again if the connection was lost.

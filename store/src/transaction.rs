@@ -2,7 +2,7 @@
 
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 
-use crate::connection::{Connection, Link};
+use crate::connection::{Database, Link};
 use crate::error::{Error, Fault};
 use crate::keys::Keys;
 use crate::record::Written;
@@ -35,7 +35,7 @@ pub(crate) fn within<T>(
 ) -> Result<T, Fault> {
     begin(link)?;
     let result = work(link).and_then(|value| {
-        <Connection as TransactionManager<Connection>>::commit_transaction(&mut link.connection)
+        <Database as TransactionManager<Database>>::commit_transaction(&mut link.connection)
             .map(|()| value)
             .map_err(|error| match Fault::from(error) {
                 // Nobody knows whether it happened: it must not be tried again blindly.
@@ -53,8 +53,8 @@ pub(crate) fn within<T>(
 /// once another process has written.
 fn begin(link: &mut Link) -> Result<(), Fault> {
     let begun = match &mut link.connection {
-        Connection::Sqlite(inner) => AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN IMMEDIATE"),
-        Connection::Postgres(inner) => AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN"),
+        Database::Sqlite(inner) => AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN IMMEDIATE"),
+        Database::Postgres(inner) => AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN"),
     };
     begun.map_err(|error| {
         let fault = Fault::from(error);
@@ -64,14 +64,14 @@ fn begin(link: &mut Link) -> Result<(), Fault> {
 }
 
 fn roll_back(link: &mut Link) {
-    let depth = <Connection as TransactionManager<Connection>>::transaction_manager_status_mut(&mut link.connection)
+    let depth = <Database as TransactionManager<Database>>::transaction_manager_status_mut(&mut link.connection)
         .transaction_depth();
     // A failed COMMIT may have ended the transaction already.
     if matches!(depth, Ok(None)) {
         return;
     }
     if let Err(error) =
-        <Connection as TransactionManager<Connection>>::rollback_transaction(&mut link.connection)
+        <Database as TransactionManager<Database>>::rollback_transaction(&mut link.connection)
     {
         tracing::warn!(%error, "a transaction could not be rolled back; its connection is dropped");
         link.broken = true;
@@ -80,11 +80,11 @@ fn roll_back(link: &mut Link) {
 
 /// One unit in its own savepoint. PostgreSQL's transient faults end the transaction for all.
 fn one(link: &mut Link, keys: &Keys, unit: &Unit) -> Result<Answer, Fault> {
-    <Connection as TransactionManager<Connection>>::begin_transaction(&mut link.connection)?;
+    <Database as TransactionManager<Database>>::begin_transaction(&mut link.connection)?;
     let result = unit.run(link, keys);
     match result {
         Ok(written) => {
-            <Connection as TransactionManager<Connection>>::commit_transaction(&mut link.connection)?;
+            <Database as TransactionManager<Database>>::commit_transaction(&mut link.connection)?;
             Ok(Ok(written))
         }
         Err(fault) => {
@@ -96,7 +96,7 @@ fn one(link: &mut Link, keys: &Keys, unit: &Unit) -> Result<Answer, Fault> {
             if ends {
                 return Err(fault);
             }
-            <Connection as TransactionManager<Connection>>::rollback_transaction(&mut link.connection)?;
+            <Database as TransactionManager<Database>>::rollback_transaction(&mut link.connection)?;
             Ok(Err(fault.into()))
         }
     }

@@ -289,7 +289,7 @@ fn apply(
     let mut fresh: Vec<Stored> = Vec::new();
     let mut next: Vec<(i64, Stored)> = Vec::new();
     let mut places: Vec<(usize, Effect, bool, usize)> = Vec::with_capacity(changes.len());
-    let mut gone: Vec<(ResourceType, i64, Index)> = Vec::new();
+    let mut gone: Vec<(i64, Index)> = Vec::new();
     let mut rows = Rows::default();
     for (change, key) in changes.into_iter().zip(new_keys) {
         let Some(step) = steps.get(change.at) else { continue };
@@ -307,14 +307,14 @@ fn apply(
             body: body.unwrap_or_default(),
         };
         if let Some(draft) = &step.draft {
-            rows.add(step.kind, key, &draft.index);
+            rows.add(key, &draft.index);
             moved.patients.extend(draft.patient.clone());
         }
         if let Some(old) = change.old {
             if !old.deleted {
                 let resource = draft::parse(&old.body)?;
                 moved.patients.extend(draft::patient(old.kind, &old.id, &resource));
-                gone.push((old.kind, old.key, fhir::search::index(old.kind, &resource)));
+                gone.push((old.key, fhir::search::index(old.kind, &resource)));
             }
             places.push((change.at, change.effect, true, next.len()));
             next.push((old.key, stored));
@@ -326,8 +326,8 @@ fn apply(
     }
 
     let mut stale = Rows::default();
-    for (kind, key, index) in &gone {
-        stale.add(*kind, *key, index);
+    for (key, index) in &gone {
+        stale.add(*key, index);
     }
     stale.delete(link)?;
     row::replace(link, &next.iter().map(|(old, stored)| (*old, stored)).collect::<Vec<_>>())?;

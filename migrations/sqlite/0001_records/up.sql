@@ -9,6 +9,7 @@ CREATE TABLE resource (
     body TEXT NOT NULL
 );
 CREATE UNIQUE INDEX resource_identity ON resource (kind, id);
+CREATE INDEX resource_updated ON resource (kind, updated);
 
 -- Every version that is no longer the current one.
 CREATE TABLE history (
