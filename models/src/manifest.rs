@@ -154,7 +154,7 @@ pub struct InputSpec {
 }
 
 /// How an input is read from Observations.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObservationSource {
     /// LOINC codes (of the Observation or of a component), best first.
@@ -173,6 +173,7 @@ pub struct ObservationSource {
     /// A boolean from a coded value: value sets for yes and no.
     pub coded: Option<CodedFlag>,
     /// A boolean from a number: a formula over `value`, e.g. `value > 0`, and the number's unit.
+    #[serde(default)]
     pub measured: BTreeMap<Arc<str>, MeasuredFlag>,
 }
 

@@ -1,0 +1,268 @@
+//! What the models can read of one patient.
+
+mod chart;
+mod reading;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use fhir::json::Json;
+
+use crate::catalogue::Catalogue;
+use crate::moment::{self, Birth};
+use crate::valueset::Sets;
+use crate::vocabulary::{CodeId, Vocabulary};
+
+/// What the models can read of one patient: compact, owned, independent of the resources.
+#[derive(Debug, Clone, Default)]
+pub struct PatientRecord {
+    pub(crate) patient: Option<Arc<str>>,
+    pub(crate) latest: Option<DateTime<Utc>>,
+    pub(crate) person: Option<Person>,
+    /// Sorted by code, then by clinical time, newest last.
+    readings: Vec<Reading>,
+    pub(crate) facts: Vec<Fact>,
+    references: Vec<Arc<str>>,
+    /// A second patient's resources were offered.
+    pub(crate) stranger: Option<Arc<str>>,
+}
+
+/// What the Patient resource says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Person {
+    pub(crate) reference: Arc<str>,
+    pub(crate) birth: Option<Birth>,
+    pub(crate) sex: Option<Arc<str>>,
+    pub(crate) died: Option<Died>,
+    pub(crate) country: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Died {
+    At(DateTime<Utc>),
+    Sometime,
+}
+
+/// One relevant value of one Observation or component.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    pub(crate) code: CodeId,
+    pub(crate) effective: Option<DateTime<Utc>>,
+    pub(crate) issued: Option<DateTime<Utc>>,
+    pub(crate) updated: Option<DateTime<Utc>>,
+    pub(crate) status: Status,
+    pub(crate) value: Value,
+    reference: u32,
+}
+
+/// Whether an Observation counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Final,
+    Preliminary,
+    /// With the status as written.
+    Excluded(&'static str),
+}
+
+/// What was recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Quantity { number: f64, text: Box<str>, unit: Unit },
+    /// A comparator stands before the number.
+    Bound(Box<str>),
+    Coded { sets: Sets, text: Box<str> },
+    Flag(bool),
+    /// Of a type that is no measurement, e.g. a string.
+    Other(&'static str),
+    /// With the reason, if one is given.
+    Absent(Option<Box<str>>),
+}
+
+/// The unit of a quantity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// A UCUM code.
+    Ucum(Arc<str>),
+    /// Text without a UCUM code.
+    Bare(Arc<str>),
+    /// A plain number (`valueInteger`) or no unit at all.
+    Without,
+}
+
+/// A condition or a medicine in use.
+#[derive(Debug, Clone)]
+pub(crate) struct Fact {
+    pub(crate) sets: Sets,
+    pub(crate) kind: FactKind,
+    /// By its own status; a condition may count although it is over.
+    pub(crate) active: bool,
+    pub(crate) from: Option<DateTime<Utc>>,
+    pub(crate) until: Option<DateTime<Utc>>,
+    pub(crate) preliminary: bool,
+    reference: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FactKind {
+    Condition,
+    Medication,
+}
+
+impl PatientRecord {
+    /// The patient, e.g. `Patient/1`.
+    pub fn patient(&self) -> Option<&Arc<str>> {
+        self.patient.as_ref()
+    }
+
+    /// The clinical time of the newest Observation of any kind that counts.
+    pub fn latest_observation(&self) -> Option<DateTime<Utc>> {
+        self.latest
+    }
+
+    /// The readings of one code, oldest first.
+    pub(crate) fn of(&self, code: CodeId) -> &[Reading] {
+        let from = self.readings.partition_point(|r| r.code < code);
+        let to = self.readings.partition_point(|r| r.code <= code);
+        self.readings.get(from..to).unwrap_or_default()
+    }
+
+    pub(crate) fn cite(&self, reading: &Reading) -> Option<&Arc<str>> {
+        self.references.get(usize::try_from(reading.reference).ok()?)
+    }
+
+    pub(crate) fn cite_fact(&self, fact: &Fact) -> Option<&Arc<str>> {
+        self.references.get(usize::try_from(fact.reference).ok()?)
+    }
+}
+
+/// Builds a [`PatientRecord`] from resources in any order. All of them must be of one patient.
+#[derive(Debug)]
+pub struct RecordBuilder<'c> {
+    vocabulary: &'c Vocabulary,
+    record: PatientRecord,
+    units: Vec<Arc<str>>,
+    /// Medicines by reference, and the requests that wait for them.
+    medicines: HashMap<String, Sets>,
+    waiting: Vec<(String, Fact)>,
+}
+
+impl<'c> RecordBuilder<'c> {
+    /// An empty record of what the models of `catalogue` read.
+    pub fn new(catalogue: &'c Catalogue) -> Self {
+        Self {
+            vocabulary: catalogue.vocabulary(),
+            record: PatientRecord::default(),
+            units: Vec::new(),
+            medicines: HashMap::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Names the patient, where no Patient resource will (`Patient/1`).
+    pub fn patient(&mut self, reference: &str) {
+        self.record.patient = Some(Arc::from(reference));
+    }
+
+    /// Takes in what is relevant; `reference` is how the resource is to be cited,
+    /// e.g. `Observation/1/_history/3`.
+    pub fn add(&mut self, resource: &Json, reference: &str) {
+        match resource.text("resourceType") {
+            Some("Observation") => self.observation(resource, reference),
+            Some("Condition") => self.condition(resource, reference),
+            Some("MedicationRequest" | "MedicationStatement") => self.medication_use(resource, reference),
+            Some("Medication") => self.medicine(resource, reference),
+            Some("Patient") => self.person(resource, reference),
+            _ => {}
+        }
+    }
+
+    /// The record.
+    pub fn build(self) -> PatientRecord {
+        let Self { mut record, medicines, waiting, .. } = self;
+        for (reference, mut fact) in waiting {
+            fact.sets = medicines.get(&reference).copied().unwrap_or_default();
+            if fact.sets != 0 {
+                record.facts.push(fact);
+            }
+        }
+        let cited = |at: u32| usize::try_from(at).ok().and_then(|at| record.references.get(at));
+        record.readings.sort_by(|a, b| {
+            (a.code, a.effective, a.issued, a.updated, cited(a.reference)).cmp(&(
+                b.code,
+                b.effective,
+                b.issued,
+                b.updated,
+                cited(b.reference),
+            ))
+        });
+        record.facts.sort_by(|a, b| (a.from, cited(a.reference)).cmp(&(b.from, cited(b.reference))));
+        record
+    }
+
+    fn cited(&mut self, reference: &str) -> u32 {
+        // A panel's components come one after the other.
+        if self.record.references.last().is_none_or(|last| last.as_ref() != reference) {
+            self.record.references.push(Arc::from(reference));
+        }
+        u32::try_from(self.record.references.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    fn person(&mut self, resource: &Json, reference: &str) {
+        let subject = match resource.text("id") {
+            Some(id) => format!("Patient/{id}"),
+            None => reference.split("/_history/").next().unwrap_or(reference).to_owned(),
+        };
+        if self.record.person.is_some() {
+            if self.record.patient.as_deref() != Some(&subject) {
+                self.record.stranger = Some(Arc::from(subject));
+            }
+            return;
+        }
+        self.record.patient = Some(Arc::from(subject));
+        self.record.person = Some(Person::read(resource, reference));
+    }
+}
+
+impl Person {
+    fn read(resource: &Json, reference: &str) -> Self {
+        let died = match (resource.text("deceasedDateTime"), resource.get("deceasedBoolean")) {
+            (Some(at), _) => Some(moment::start(at).map_or(Died::Sometime, Died::At)),
+            (None, Some(Json::Bool(true))) => Some(Died::Sometime),
+            _ => None,
+        };
+        // The current address, if periods or uses tell; the first otherwise.
+        let addresses = resource.list("address");
+        let current = |a: &&Json| a.text("use") != Some("old") && a.at(&["period", "end"]).is_none();
+        let address = addresses.iter().find(current).or(addresses.first());
+        Self {
+            reference: Arc::from(reference),
+            birth: resource.text("birthDate").and_then(Birth::parse),
+            sex: sex(resource).map(Arc::from),
+            died,
+            country: address
+                .and_then(|a| a.text("country"))
+                .map(|c| Arc::from(c.trim().to_uppercase()))
+                .filter(|c: &Arc<str>| !c.is_empty()),
+        }
+    }
+}
+
+const SEX_PARAMETER: &str = "http://hl7.org/fhir/StructureDefinition/patient-sexParameterForClinicalUse";
+
+/// The sex parameter for clinical use where one is given, else the administrative gender.
+fn sex<'a>(patient: &'a Json) -> Option<&'a str> {
+    let parameter = patient
+        .list("extension")
+        .iter()
+        .filter(|e| e.text("url") == Some(SEX_PARAMETER))
+        .flat_map(|e| e.list("extension"))
+        .filter(|e| e.text("url") == Some("value"))
+        .find_map(|e| e.at(&["valueCodeableConcept", "coding", "code"])?.as_str());
+    match parameter {
+        Some("female-typical") => Some("female"),
+        Some("male-typical") => Some("male"),
+        Some(other) => Some(other),
+        None => patient.text("gender"),
+    }
+}
