@@ -55,6 +55,8 @@ struct Step<'u> {
     settled: Option<Written>,
     /// The id is new: no version can be there.
     fresh: bool,
+    /// A conditional create that an earlier step of the same commit answers.
+    same_as: Option<usize>,
 }
 
 impl Unit {
@@ -109,22 +111,36 @@ impl Unit {
     fn resolve(&self, link: &mut Link) -> Result<Vec<Step<'_>>, Fault> {
         find::lock(link, &self.criteria())?;
         let mut moved: HashMap<String, String> = HashMap::new();
-        for Conditional { text, query } in &self.references {
-            let found = find::only(link, query)?.ok_or_else(|| {
-                let details = format!("no resource matches the reference {text}");
-                Error::from(Issue::error("not-found", details))
-            })?;
-            moved.insert(text.clone(), reference(found.kind, &found.id));
-        }
-        let mut steps = Vec::with_capacity(self.writes.len());
-        for planned in &self.writes {
-            let step = settle(link, planned)?;
+        let mut steps: Vec<Step<'_>> = Vec::with_capacity(self.writes.len());
+        let mut first: HashMap<String, usize> = HashMap::new();
+        for (at, planned) in self.writes.iter().enumerate() {
+            let mut step = settle(link, planned)?;
+            if let Planned::Create { if_none_exist: Some(query), .. } = planned
+                && step.settled.is_none()
+            {
+                let same = *first.entry(format!("{} {:?}", query.kind, query.clauses)).or_insert(at);
+                if let Some(earlier) = steps.get(same) {
+                    step.id.clone_from(&earlier.id);
+                    step.draft = None;
+                    step.same_as = Some(same);
+                }
+            }
             if let (Planned::Create { draft, .. } | Planned::Update { draft, .. }, true) =
                 (planned, step.id != planned.id())
             {
                 moved.insert(reference(draft.kind, &draft.id), reference(step.kind, &step.id));
             }
             steps.push(step);
+        }
+        for Conditional { text, query } in &self.references {
+            let found = match find::only(link, query)? {
+                Some(found) => reference(found.kind, &found.id),
+                None => brought(&steps, query).ok_or_else(|| {
+                    let details = format!("no resource matches the reference {text}");
+                    Error::from(Issue::error("not-found", details))
+                })?,
+            };
+            moved.insert(text.clone(), found);
         }
         if !moved.is_empty() {
             for step in &mut steps {
@@ -187,6 +203,18 @@ fn kind(resource: &Json<'_>) -> Result<ResourceType, Error> {
     kind.ok_or_else(|| Issue::error("invalid", "not an R4 resource type").at("resourceType").into())
 }
 
+/// What a criterion means among the resources that this very commit writes.
+fn brought(steps: &[Step<'_>], query: &SearchQuery) -> Option<String> {
+    let mut matching = steps.iter().filter(|step| {
+        step.draft.as_ref().is_some_and(|draft| {
+            draft.kind == query.kind
+                && query.clauses.iter().all(|clause| clause.matches(&draft.index, &draft.id, draft.updated))
+        })
+    });
+    let found = matching.next()?;
+    matching.next().is_none().then(|| reference(found.kind, &found.id))
+}
+
 fn reference(kind: ResourceType, id: &str) -> String {
     format!("{kind}/{id}")
 }
@@ -206,6 +234,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 if_match: None,
                 settled: None,
                 fresh: true,
+                same_as: None,
             };
             match found {
                 Some(stored) => Step {
@@ -225,6 +254,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 if_match: *if_match,
                 settled: None,
                 fresh: false,
+                same_as: None,
             };
             if let Target::Only(query) = target
                 && let Some(found) = find::only(link, query)?
@@ -242,7 +272,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
             };
             let settled = id.is_none().then(|| absent(kind, ""));
             let id = id.unwrap_or_default();
-            Step { kind, id, draft: None, if_match: *if_match, settled, fresh: false }
+            Step { kind, id, draft: None, if_match: *if_match, settled, fresh: false, same_as: None }
         }
     })
 }
@@ -288,7 +318,7 @@ fn apply(
 
     let mut fresh: Vec<Stored> = Vec::new();
     let mut next: Vec<(i64, Stored)> = Vec::new();
-    let mut places: Vec<(usize, Effect, bool, usize)> = Vec::with_capacity(changes.len());
+    let mut places: Vec<(usize, Effect, bool)> = Vec::with_capacity(changes.len());
     let mut gone: Vec<(i64, Index)> = Vec::new();
     let mut rows = Rows::default();
     for (change, key) in changes.into_iter().zip(new_keys) {
@@ -316,10 +346,10 @@ fn apply(
                 moved.patients.extend(draft::patient(old.kind, &old.id, &resource));
                 gone.push((old.key, fhir::search::index(old.kind, &resource)));
             }
-            places.push((change.at, change.effect, true, next.len()));
+            places.push((change.at, change.effect, true));
             next.push((old.key, stored));
         } else {
-            places.push((change.at, change.effect, false, fresh.len()));
+            places.push((change.at, change.effect, false));
             fresh.push(stored);
         }
         moved.patients.dedup();
@@ -335,10 +365,16 @@ fn apply(
     rows.insert(link)?;
 
     // Taken from the end, so that places stay true.
-    for (step, effect, replaced, _) in places.into_iter().rev() {
+    for (step, effect, replaced) in places.into_iter().rev() {
         let stored = if replaced { next.pop().map(|(_, stored)| stored) } else { fresh.pop() };
         if let (Some(answer), Some(stored)) = (answers.get_mut(step), stored) {
             *answer = Some(Written { effect, stored });
+        }
+    }
+    for (at, step) in steps.iter().enumerate() {
+        let same = step.same_as.and_then(|same| answers.get(same)).cloned().flatten();
+        if let (Some(answer), Some(same)) = (answers.get_mut(at), same) {
+            *answer = Some(Written { effect: Effect::Unchanged, ..same });
         }
     }
     let written: Option<Vec<Written>> = answers.into_iter().collect();
@@ -353,7 +389,7 @@ fn decide(
 ) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
     let targets: Vec<(ResourceType, &str)> = steps
         .iter()
-        .filter(|step| step.settled.is_none() && !step.fresh)
+        .filter(|step| step.settled.is_none() && step.same_as.is_none() && !step.fresh)
         .map(|step| (step.kind, step.id.as_str()))
         .collect();
     let held = row::held(link, &targets)?;
@@ -364,6 +400,10 @@ fn decide(
     for (at, step) in steps.iter().enumerate() {
         if let Some(settled) = &step.settled {
             answers.push(Some(settled.clone()));
+            continue;
+        }
+        if step.same_as.is_some() {
+            answers.push(None);
             continue;
         }
         let old = match current.insert((step.kind, step.id.clone()), None) {

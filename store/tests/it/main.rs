@@ -1,0 +1,22 @@
+//! The store's own suite: every test on a new SQLite file and on a new PostgreSQL schema
+//! (`AUGURY_TEST_POSTGRES`, a URL of a database in which schemas may be made).
+
+/// Runs a test on both databases.
+macro_rules! both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $name() { $crate::place::Place::sqlite().run(super::$name); })+
+        }
+        mod postgres {
+            $(#[test] fn $name() { $crate::place::Place::postgres().run(super::$name); })+
+        }
+    };
+}
+
+mod place;
+mod queue;
+mod race;
+mod registry;
+mod schema;
+mod search;
+mod write;

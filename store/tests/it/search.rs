@@ -1,0 +1,201 @@
+//! Searches find what they should, in order, page by page.
+
+use fhir::reference::{hash, hash_text};
+use fhir::search::parameter;
+use store::{Error, Store};
+
+use crate::place::*;
+
+both!(
+    a_chart_by_code_and_date,
+    pages_follow_each_other,
+    tokens_with_and_without_system,
+    dates_by_prefix,
+    strings_and_ids,
+    sorting,
+    sql_and_memory_agree,
+    the_newest_of_each_code,
+);
+
+async fn chart(store: &Store) {
+    for (n, (patient, code, date)) in [
+        ("a", "2093-3", "2020-01-01"),
+        ("a", "2093-3", "2022-01-01"),
+        ("a", "2085-9", "2021-06-01T10:00:00+02:00"),
+        ("a", "2093-3", "2021-01"),
+        ("b", "2093-3", "2023-01-01"),
+        ("b", "2160-0", "2019-01-01"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let one_more = update(OBSERVATION, &format!("o{n}"), observation(patient, code, date, "1"), None);
+        one(store, &at(i64::try_from(n).unwrap()), one_more).await.unwrap();
+    }
+}
+
+async fn a_chart_by_code_and_date(store: Store, _: String) {
+    chart(&store).await;
+    assert_eq!(ids(&store, "Observation?patient=a&code=2093-3").await, ["o1", "o3", "o0"]);
+    assert_eq!(ids(&store, "Observation?subject=Patient/a").await, ["o1", "o2", "o3", "o0"]);
+    assert_eq!(ids(&store, "Observation?patient=a&code=2093-3,2085-9&_sort=date").await, ["o0", "o3", "o2", "o1"]);
+    assert_eq!(ids(&store, "Observation?patient=a&code=2093-3&date=ge2021").await, ["o1", "o3"]);
+    assert_eq!(ids(&store, "Observation?patient=a,b&code=2093-3&date=ge2022&_sort=-date").await, ["o4", "o1"]);
+    assert!(ids(&store, "Observation?patient=a&code=2160-0").await.is_empty());
+    assert!(ids(&store, "Observation?patient=nobody").await.is_empty());
+}
+
+async fn pages_follow_each_other(store: Store, _: String) {
+    let all: Vec<_> = (0..53)
+        .map(|n| {
+            let date = format!("2024-01-{:02}", n % 5 + 1);
+            update(OBSERVATION, &format!("o{n:02}"), observation(["a", "b"][n % 2], "2093-3", &date, "1"), None)
+        })
+        .collect();
+    store.commit(&now(), writes(all)).await.unwrap();
+    for (text, total) in [
+        ("Observation?code=2093-3", 53),
+        ("Observation?patient=a&code=2093-3", 27),
+        ("Observation?patient=a,b&_sort=-date", 53),
+        ("Observation?code=2093-3&_sort=_lastUpdated", 53),
+        ("Observation?_sort=-_id", 53),
+        ("Observation?_sort=date", 53),
+        ("Observation", 53),
+    ] {
+        let mut wanted = query(text);
+        wanted.count = 10;
+        let mut seen: Vec<String> = Vec::new();
+        loop {
+            let page = store.search(&now(), &wanted).await.unwrap();
+            assert!(page.entries.len() <= 10);
+            assert!(page.total.is_none());
+            seen.extend(page.entries.into_iter().map(|stored| stored.id));
+            match page.next {
+                Some(next) => wanted.after = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(seen.len(), total, "{text}");
+        let whole = ids(&store, &format!("{text}{}_count=1000", if text.contains('?') { '&' } else { '?' })).await;
+        assert_eq!(seen, whole, "{text}");
+    }
+    let mut wanted = query("Observation?patient=a&_total=accurate&_count=2");
+    assert_eq!(store.search(&now(), &wanted).await.unwrap().total, Some(27));
+    for page in ["x", "1_2", "1_2_3_4", "id.x", "9999999999999999999_1_1", "1_1_1; DROP TABLE resource"] {
+        wanted.after = Some(page.into());
+        let refused = store.search(&now(), &wanted).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{page}");
+    }
+}
+
+async fn tokens_with_and_without_system(store: Store, _: String) {
+    let two = json(
+        r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"A"},{"system":"http://snomed.info/sct","code":"A"},{"code":"B"}]},"subject":{"reference":"Patient/p"}}"#,
+    );
+    one(&store, &now(), update(OBSERVATION, "o", two, None)).await.unwrap();
+    for found in ["code=A", "code=http://loinc.org|A", "code=|B", "code=X,A", "code=http://loinc.org|", "status=final&code=B"] {
+        assert_eq!(ids(&store, &format!("Observation?{found}")).await, ["o"], "{found}");
+    }
+    for missing in ["code=|A", "code=http://loinc.org|B", "code=C", "code=A&status=amended", "code=http://x|"] {
+        assert!(ids(&store, &format!("Observation?{missing}")).await.is_empty(), "{missing}");
+    }
+}
+
+async fn dates_by_prefix(store: Store, _: String) {
+    let period = json(
+        r#"{"resourceType":"Observation","status":"final","effectivePeriod":{"start":"2024-03-01","end":"2024-03-31"}}"#,
+    );
+    one(&store, &now(), update(OBSERVATION, "o", period, None)).await.unwrap();
+    for found in ["2024", "2024-03", "gt2024-03-15", "ge2024-03-31", "lt2024-03-15", "le2024-03-01", "ne2024-03-15", "sa2024-02", "eb2024-04"] {
+        assert_eq!(ids(&store, &format!("Observation?date={found}")).await, ["o"], "{found}");
+    }
+    for missing in ["2024-03-15", "gt2024-03-31", "lt2024-03-01", "sa2024-03-01", "eb2024-03-31", "ne2024"] {
+        assert!(ids(&store, &format!("Observation?date={missing}")).await.is_empty(), "{missing}");
+    }
+    assert_eq!(ids(&store, "Observation?_lastUpdated=2024-05-06").await, ["o"]);
+    assert!(ids(&store, "Observation?_lastUpdated=gt2024-05-06").await.is_empty());
+}
+
+async fn strings_and_ids(store: Store, _: String) {
+    let named = |family: &str| json(&format!(r#"{{"resourceType":"Patient","name":[{{"family":"{family}"}}]}}"#));
+    for (id, family) in [("a", "Müller"), ("b", "Muster"), ("c", "Mu%"), ("d", "M")] {
+        one(&store, &now(), update(PATIENT, id, named(family), None)).await.unwrap();
+    }
+    assert_eq!(ids(&store, "Patient?family=mü").await, ["a"]);
+    assert_eq!(ids(&store, "Patient?family=mu&_sort=_id").await, ["b", "c"]);
+    assert_eq!(ids(&store, "Patient?family=m%").await, Vec::<String>::new());
+    assert_eq!(ids(&store, "Patient?family:exact=m").await, ["d"]);
+    assert_eq!(ids(&store, "Patient?_id=b,d,x&_sort=-_id").await, ["d", "b"]);
+    assert_eq!(ids(&store, "Patient?_id=b&family=mus").await, ["b"]);
+}
+
+async fn sorting(store: Store, _: String) {
+    chart(&store).await;
+    assert_eq!(ids(&store, "Observation?_sort=_lastUpdated").await, ["o0", "o1", "o2", "o3", "o4", "o5"]);
+    assert_eq!(ids(&store, "Observation?_sort=-date").await, ["o4", "o1", "o2", "o3", "o0", "o5"]);
+    assert_eq!(ids(&store, "Observation?code=2093-3&_sort=-_lastUpdated").await, ["o4", "o3", "o1", "o0"]);
+    assert_eq!(ids(&store, "Observation?patient=b&_sort=_id").await, ["o4", "o5"]);
+}
+
+/// The same conditions in SQL and in memory, over many resources and queries.
+async fn sql_and_memory_agree(store: Store, _: String) {
+    let (patients, codes) = (["a", "b", "c"], ["2093-3", "2085-9", "2160-0"]);
+    let dates = ["2020", "2021-03", "2021-03-04", "2021-03-04T05:06:07Z", "2021-03-04T05:06:07.5+01:00"];
+    let mut all = Vec::new();
+    for n in 0..90 {
+        let resource = observation(patients[n % 3], codes[n / 3 % 3], dates[n % 5], "1");
+        all.push(update(OBSERVATION, &format!("o{n}"), resource, None));
+    }
+    let written = store.commit(&now(), writes(all)).await.unwrap();
+    for text in [
+        "patient=a", "patient=a&code=2093-3", "code=2093-3,2085-9", "patient=b,c&code=http://loinc.org|2160-0", "date=2021",
+        "date=lt2021-03-04&patient=a", "date=ge2021-03-04T05&code=2093-3", "date=ne2021-03-04,2020", "status=final&patient=c&date=sa2020",
+        "status=final", "status=amended", "_id=o1,o2,o70&patient=b", "_lastUpdated=ge2024&code=2085-9", "subject=a", "combo-code=2085-9&date=eb2021-03-05",
+    ] {
+        let Some(mut wanted) = try_query(&format!("Observation?{text}")) else { continue };
+        wanted.count = 1000;
+        let found: std::collections::BTreeSet<String> =
+            store.search(&now(), &wanted).await.unwrap().entries.into_iter().map(|one| one.id).collect();
+        let expected: std::collections::BTreeSet<String> = written
+            .iter()
+            .filter(|one| {
+                let index = fhir::search::index(OBSERVATION, &json(&one.stored.body));
+                wanted.clauses.iter().all(|clause| clause.matches(&index, &one.stored.id, one.stored.updated))
+            })
+            .map(|one| one.stored.id.clone())
+            .collect();
+        assert_eq!(found, expected, "{text}");
+        wanted.count_only = true;
+        let total = store.search(&now(), &wanted).await.unwrap().total;
+        assert_eq!(total, u64::try_from(expected.len()).ok(), "{text}");
+    }
+}
+
+fn try_query(text: &str) -> Option<fhir::search::SearchQuery> {
+    let (_, criteria) = text.split_once('?')?;
+    let pairs: Vec<(String, String)> = criteria
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let parsed = fhir::search::SearchQuery::parse(OBSERVATION, &pairs, "", fhir::search::Handling::Strict);
+    parsed.ok().map(|(query, _)| query)
+}
+
+async fn the_newest_of_each_code(store: Store, _: String) {
+    chart(&store).await;
+    let number = parameter(OBSERVATION, "combo-code").unwrap().number;
+    let values = [hash_text("2093-3"), hash_text("2085-9"), hash_text("none")];
+    let newest = store
+        .reading(&now(), move |reader| reader.latest(number, hash(PATIENT, "a"), &values, 2))
+        .await
+        .unwrap();
+    let found: Vec<&str> = newest.iter().map(|stored| stored.id.as_str()).collect();
+    assert_eq!(found, ["o1", "o2", "o3"]);
+    let number = parameter(OBSERVATION, "patient").unwrap().number;
+    let whole = store
+        .reading(&now(), move |reader| reader.resources(number, hash(PATIENT, "a"), 100))
+        .await
+        .unwrap();
+    assert_eq!(whole.len(), 4);
+}
