@@ -3,7 +3,9 @@
 pub mod bundle;
 pub mod json;
 pub mod outcome;
+pub mod profile;
 pub mod reference;
 pub mod resource_type;
 pub mod search;
 pub mod time;
+pub mod validate;

@@ -1,2 +1,8 @@
-//! placeholder
-fn main() {}
+//! The `augury` command.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    augury::cmd::run()
+}

@@ -46,7 +46,8 @@ pub struct Parameter {
     pub expression: &'static str,
     pub(crate) paths: Vec<Path>,
     /// Some part of the expression can't be evaluated.
-    pub(crate) partial: bool,
+    /// Some part of the expression is not understood.
+    pub partial: bool,
 }
 
 static TABLE: LazyLock<Vec<Vec<Parameter>>> = LazyLock::new(build);

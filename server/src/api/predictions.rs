@@ -1,0 +1,53 @@
+//! `GET /predictions`: what is stored, in plain JSON.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::resource_type::ResourceType;
+use fhir::search::{Handling, SearchQuery};
+use serde_json::json;
+
+use super::plain;
+use super::refusal::Refusal;
+use crate::http::caller::Caller;
+use crate::http::failure::Failure;
+use crate::http::request;
+
+/// List.
+#[utoipa::path(
+    get, path = "/predictions",
+    summary = "Stored predictions, newest first",
+    params(("patient" = Option<String>, Query, description = "id of the patient"), ("model" = Option<String>, Query, description = "id of the model"), ("_count" = Option<u32>, Query, description = "at most so many (default 20)")),
+    responses((status = 200, description = "`predictions`, in the form of /predict"))
+)]
+pub(crate) async fn list(caller: Caller, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    let mut pairs = vec![("_sort".to_owned(), "-date".to_owned())];
+    for (name, value) in request::pairs(request.query_string()) {
+        match name.as_str() {
+            "patient" | "_count" => pairs.push((name, value)),
+            "model" => pairs.push(("method".to_owned(), value)),
+            _ => {
+                let details = "no such parameter; there are patient, model, _count";
+                return Err(Failure::bad_request(details).into());
+            }
+        }
+    }
+    let base = caller.app.config.fhir_base();
+    let (query, _) = SearchQuery::parse(ResourceType::RISK_ASSESSMENT, &pairs, &base, Handling::Strict)?;
+    let page = caller.app.store.search(&caller.context, &query).await?;
+    let mut predictions = Vec::with_capacity(page.entries.len());
+    for stored in &page.entries {
+        predictions.push(plain::prediction(&request::parse(stored.body.as_bytes())?));
+    }
+    Ok(HttpResponse::Ok().json(json!({ "predictions": predictions })))
+}
+
+/// Read.
+#[utoipa::path(
+    get, path = "/predictions/{id}",
+    summary = "One stored prediction",
+    params(("id" = String, Path, description = "its id")),
+    responses((status = 200, description = "the prediction"), (status = 404, description = "there is none of that id"))
+)]
+pub(crate) async fn read(caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Refusal> {
+    let stored = caller.app.store.read(&caller.context, ResourceType::RISK_ASSESSMENT, &id).await?;
+    Ok(HttpResponse::Ok().json(plain::prediction(&request::parse(stored.body.as_bytes())?)))
+}

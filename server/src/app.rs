@@ -1,0 +1,106 @@
+//! The long-lived parts of the program.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chrono::{DateTime, Utc};
+use fhir::reference::hash_text;
+use metrics_exporter_prometheus::PrometheusHandle;
+use models::{Catalogue, Settings};
+use store::{Context, Store};
+
+use crate::config::Config;
+
+/// Everything a request or a worker may need. One per process.
+pub struct App {
+    /// What the operator said.
+    pub config: Config,
+    /// Where resources are.
+    pub store: Store,
+    /// What the operator decided for the models.
+    pub settings: Settings,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// When the process began to serve.
+    pub started: DateTime<Utc>,
+    active: RwLock<Arc<Active>>,
+}
+
+/// The models in use and what they read.
+#[derive(Debug)]
+pub struct Active {
+    /// All bundles, and which of them are on.
+    pub catalogue: Catalogue,
+    /// Index values of the LOINC codes that some model in use reads.
+    pub codes: Vec<i64>,
+}
+
+impl Active {
+    fn new(catalogue: Catalogue) -> Self {
+        let mut codes: Vec<i64> = catalogue
+            .active()
+            .flat_map(|model| model.manifest.inputs.iter())
+            .filter_map(|input| input.observation.as_ref())
+            .flat_map(|source| source.codes.iter().chain(source.remarked.keys()))
+            .map(|code| hash_text(code))
+            .collect();
+        codes.sort_unstable();
+        codes.dedup();
+        Self { catalogue, codes }
+    }
+}
+
+impl App {
+    /// Opens the store and loads the models, with the activations the store knows.
+    pub async fn open(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        if config.database_url.starts_with("sqlite:") {
+            std::fs::create_dir_all(&config.data_dir)?;
+        }
+        let store = Store::open(&config.database_url, &store::Options::default())?;
+        let mut catalogue = load_catalogue(&config)?;
+        for activation in
+            store.reading(&Context::system("start", now()), |reader| reader.activations()).await?
+        {
+            if let Err(error) = catalogue.activate(&activation.model, &activation.version) {
+                tracing::warn!(%error, "an activated model version is not installed; the built-in one is used");
+            }
+        }
+        let active = RwLock::new(Arc::new(Active::new(catalogue)));
+        let settings = settings(&config);
+        Ok(Self { config, store, settings, metrics, started: Utc::now(), active })
+    }
+
+    /// The models in use, as of now.
+    pub fn models(&self) -> Arc<Active> {
+        Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the models in use.
+    pub fn use_models(&self, catalogue: Catalogue) {
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Active::new(catalogue));
+    }
+}
+
+/// The built-in bundles and those under `DATA_DIR/models`.
+pub fn load_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
+    let mut catalogue = Catalogue::built_in()?;
+    let installed = config.data_dir.join("models");
+    if installed.is_dir() {
+        catalogue.add_tree(&installed)?;
+    }
+    Ok(catalogue)
+}
+
+/// Model settings from the operator's.
+pub fn settings(config: &Config) -> Settings {
+    let mut settings = BTreeMap::new();
+    if let Some(region) = &config.region {
+        settings.insert("region".to_owned(), region.clone());
+    }
+    Settings(settings)
+}
+
+/// Microseconds since 1970 UTC.
+pub fn now() -> i64 {
+    Utc::now().timestamp_micros()
+}

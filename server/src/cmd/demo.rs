@@ -1,0 +1,181 @@
+//! `augury demo`: the server with the sample patients loaded, and what came of them as a table.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::{DateTime, Days, TimeDelta, Utc};
+use models::Assessment;
+use models::assessment::InputIssue;
+use models::manifest::OutputKind;
+use store::Context;
+
+use super::serve;
+use crate::app::{self, App};
+use crate::config::Config;
+use crate::http::request::LIMITS;
+use crate::rest::bundle;
+use crate::scoring::ask::Question;
+use crate::scoring::assessment::percent;
+use crate::scoring::gather;
+
+/// The sample patients (server/demo), dates still to be filled in.
+const PATIENTS: &[(&str, &str)] = &[];
+
+pub(super) fn run(config: Config) -> anyhow::Result<ExitCode> {
+    actix_web::rt::System::new().block_on(async {
+        let running = serve::start(config).await?;
+        let app = Arc::clone(&running.app);
+        let shown = actix_web::rt::spawn(async move { show(&app).await });
+        let ended = running.until_end().await;
+        if shown.is_finished() {
+            shown.await??;
+        }
+        ended?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn show(app: &Arc<App>) -> anyhow::Result<()> {
+    let now = Utc::now();
+    for (name, template) in PATIENTS {
+        let text = fill(template, now);
+        let resource = fhir::json::parse(text.as_bytes(), &LIMITS).context(*name)?;
+        let context = Context::system("demo", app::now());
+        bundle::import(app, &context, resource)
+            .await
+            .map_err(|failure| anyhow::anyhow!("{name}: {failure}"))?;
+    }
+    wait_for_scoring(app).await?;
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{:<18} {:<13} {:<34} {:<22} inputs used / what is missing",
+        "patient", "model", "risk", "band"
+    );
+    for (name, _) in PATIENTS {
+        for line in lines(app, name).await? {
+            out.push_str(&line);
+        }
+    }
+    let url = &app.config.public_url;
+    let _ = write!(
+        out,
+        "\nOpen {url}/docs, or ask:\n  curl '{url}/fhir/RiskAssessment?patient=demo-anna'\n  curl '{url}/fhir/Patient/demo-anna/$assess-risk?model=prevent-base'\nServing until Ctrl-C.\n"
+    );
+    std::io::stdout().write_all(out.as_bytes())?;
+    Ok(())
+}
+
+async fn wait_for_scoring(app: &App) -> anyhow::Result<()> {
+    for _ in 0..600 {
+        if app.store.backlog(&Context::system("demo", app::now())).await?.0 == 0 {
+            return Ok(());
+        }
+        actix_web::rt::time::sleep(Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("scoring has not ended after 30 s")
+}
+
+/// A row for each model on one patient.
+async fn lines(app: &Arc<App>, patient: &str) -> anyhow::Result<Vec<String>> {
+    let context = Context::system("demo", app::now());
+    let assessments = gather::assess_stored(app, &context, patient, &Question::default())
+        .await
+        .map_err(|failure| anyhow::anyhow!("{patient}: {failure}"))?;
+    Ok(assessments.iter().map(|assessment| line(patient, assessment)).collect())
+}
+
+fn line(patient: &str, assessment: &Assessment) -> String {
+    let mut risks = Vec::new();
+    let mut bands = Vec::new();
+    for output in assessment.scored().map_or(&[][..], |scored| &scored.outputs) {
+        if !output.spec.reported {
+            continue;
+        }
+        match output.spec.kind {
+            OutputKind::Probability => {
+                risks.push(format!("{} {:.1} %", output.spec.key, percent(output.value)))
+            }
+            OutputKind::Score => {
+                let digits = usize::from(output.spec.decimals);
+                risks.push(format!(
+                    "{:.digits$} {}",
+                    output.value,
+                    output.spec.unit.as_deref().unwrap_or_default()
+                ));
+            }
+            OutputKind::Component | OutputKind::Flag => {}
+        }
+        if let Some(band) = &output.band {
+            bands.push(band.label.clone());
+        }
+    }
+    let inputs = if assessment.scored().is_some() {
+        let used: Vec<&str> = assessment.used.iter().map(|input| input.name.as_ref()).collect();
+        used.join(" ")
+    } else {
+        let why: Vec<String> = assessment.refusals().map(reason).collect();
+        why.join("; ")
+    };
+    let risk = if risks.is_empty() { "— refused".to_owned() } else { risks.join(", ") };
+    format!("{patient:<18} {:<13} {risk:<34} {:<22} {inputs}\n", assessment.model.id, bands.join(", "))
+}
+
+fn reason(issue: &InputIssue) -> String {
+    format!("{} {}", issue.input, issue.kind.code())
+}
+
+/// `{{now-3d}}` becomes a dateTime, `{{date-52y}}` a date; the units are m, h, d, y.
+fn fill(template: &str, now: DateTime<Utc>) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        out.push_str(before);
+        let Some((mark, tail)) = after.split_once("}}") else {
+            rest = after;
+            break;
+        };
+        let (word, back) = mark.split_once('-').unwrap_or((mark, "0d"));
+        let at = earlier(now, back);
+        match word {
+            "date" => out.push_str(&at.format("%Y-%m-%d").to_string()),
+            _ => out.push_str(&at.format("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn earlier(now: DateTime<Utc>, back: &str) -> DateTime<Utc> {
+    let unit = back.chars().last().unwrap_or('d');
+    let count: i64 = back.trim_end_matches(char::is_alphabetic).parse().unwrap_or(0);
+    match unit {
+        'm' => now - TimeDelta::minutes(count),
+        'h' => now - TimeDelta::hours(count),
+        'y' => {
+            let months = chrono::Months::new(u32::try_from(count).unwrap_or(0).saturating_mul(12));
+            // A day more, so that the birthday is behind us whatever the time zone.
+            now.checked_sub_months(months).and_then(|at| at.checked_sub_days(Days::new(1))).unwrap_or(now)
+        }
+        _ => now - TimeDelta::days(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_filled_in() {
+        let now = "2026-03-10T12:00:00Z".parse().unwrap();
+        assert_eq!(fill("a {{now-3d}} b", now), "a 2026-03-07T12:00:00Z b");
+        assert_eq!(fill("{{now-20m}}{{now}}", now), "2026-03-10T11:40:00Z2026-03-10T12:00:00Z");
+        assert_eq!(fill("{{date-52y}}", now), "1974-03-09");
+        assert_eq!(fill("no {{ end", now), "no  end");
+    }
+}

@@ -1,0 +1,108 @@
+//! The command line: one subcommand, one file.
+
+mod client;
+mod demo;
+mod generate;
+mod import;
+mod input;
+mod migrate;
+mod models;
+mod score;
+mod serve;
+mod validate;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, LogFormat};
+
+/// Clinical Observations in, RiskAssessments out: a FHIR R4 server that scores.
+#[derive(Debug, Parser)]
+#[command(name = "augury", version)]
+struct Cli {
+    /// Settings file (TOML); the environment (AUGURY_…) overrides it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (also what no command at all does).
+    Serve,
+    /// Run the server with the sample patients loaded, and show what came of them.
+    Demo,
+    /// Score FHIR files offline: one RiskAssessment a line.
+    Score(score::Arguments),
+    /// Load FHIR files into the store; a second run goes on where the first ended.
+    Import(import::Arguments),
+    /// Check FHIR files: one OperationOutcome a file.
+    Validate(validate::Arguments),
+    /// Look at, check and activate risk models.
+    #[command(subcommand)]
+    Models(models::Action),
+    /// Bring the database to the current schema.
+    Migrate,
+    /// API keys of callers.
+    #[command(subcommand)]
+    Client(client::Action),
+    /// Make any number of plausible patients, as transaction Bundles, one a line.
+    Generate(generate::Arguments),
+}
+
+/// Runs the command line; the exit code says how it went.
+pub fn run() -> ExitCode {
+    // Candle's matrix code would otherwise hand each small batch to a thread pool.
+    let cli = Cli::parse();
+    let result = Config::load(cli.config.as_deref(), std::env::vars())
+        .map_err(anyhow::Error::from)
+        .and_then(|config| dispatch(cli.command.unwrap_or(Command::Serve), &config));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "augury: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve => {
+            start_log(config, &config.log);
+            serve::run(config.clone())
+        }
+        Command::Demo => {
+            start_log(config, "warn");
+            demo::run(config.clone())
+        }
+        Command::Score(arguments) => score::run(config, &arguments),
+        Command::Import(arguments) => import::run(config, &arguments),
+        Command::Validate(arguments) => validate::run(&arguments),
+        Command::Models(action) => models::run(config, action),
+        Command::Migrate => migrate::run(config),
+        Command::Client(action) => client::run(config, action),
+        Command::Generate(arguments) => generate::run(&arguments),
+    }
+}
+
+fn start_log(config: &Config, filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::new(filter);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// A runtime for commands that talk to the store.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}

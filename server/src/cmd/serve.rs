@@ -1,0 +1,79 @@
+//! `augury serve`: the server, until it is told to end.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::middleware::{Compress, Condition, DefaultHeaders, from_fn};
+use actix_web::{App as Actix, HttpServer, web};
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+
+use crate::app::App;
+use crate::config::{Auth, Config};
+use crate::http::telemetry::measure;
+use crate::{router, scoring};
+
+/// Seconds that requests under way get when the server ends.
+const GRACE: u64 = 20;
+
+pub(super) fn run(config: Config) -> anyhow::Result<ExitCode> {
+    actix_web::rt::System::new().block_on(async {
+        let running = start(config).await?;
+        tracing::info!(address = %running.app.config.bind, "serving");
+        running.until_end().await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// A server that runs, and the worker beside it.
+pub(super) struct Running {
+    pub(super) app: Arc<App>,
+    server: actix_web::dev::Server,
+    worker: scoring::worker::Worker,
+}
+
+impl Running {
+    /// Serves until SIGTERM or Ctrl-C; then requests under way are answered first.
+    pub(super) async fn until_end(self) -> anyhow::Result<()> {
+        let result = self.server.await;
+        self.worker.stop().await;
+        Ok(result?)
+    }
+}
+
+/// Opens the store, loads the models, binds the address.
+pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
+    if config.auth == Auth::Open {
+        tracing::warn!(address = %config.bind, "open access: anybody on this machine may read and write");
+    }
+    let buckets = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let metrics = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &buckets)?
+        .install_recorder()?;
+    let bind = config.bind;
+    let app = Arc::new(App::open(config, metrics).await?);
+    scoring::device::publish(&app).await?;
+    let worker = scoring::worker::Worker::start(Arc::clone(&app));
+    let shared = Arc::clone(&app);
+    let server = HttpServer::new(move || {
+        Actix::new()
+            .app_data(web::Data::from(Arc::clone(&shared)))
+            .configure(router::configure)
+            .wrap(Condition::new(true, Compress::default()))
+            .wrap(
+                DefaultHeaders::new()
+                    .add(("X-Content-Type-Options", "nosniff"))
+                    .add(("Cache-Control", "no-store"))
+                    .add(("Referrer-Policy", "no-referrer")),
+            )
+            .wrap(from_fn(measure))
+    })
+    .workers(std::thread::available_parallelism().map_or(2, usize::from))
+    .keep_alive(Duration::from_secs(75))
+    .shutdown_timeout(GRACE)
+    .bind(bind)
+    .with_context(|| format!("can't listen on {bind}"))?
+    .run();
+    Ok(Running { app, server, worker })
+}

@@ -1,0 +1,216 @@
+//! What the operator says: a TOML file, overridden by the environment.
+//!
+//! | setting (file) | environment | default |
+//! |---|---|---|
+//! | `bind` | `AUGURY_BIND` | `127.0.0.1:8080` |
+//! | `public_url` | `AUGURY_PUBLIC_URL` | `http://` + bind |
+//! | `database_url` | `AUGURY_DATABASE_URL` | `sqlite:` + data_dir + `/augury.db` |
+//! | `data_dir` | `AUGURY_DATA_DIR` | `./augury-data` |
+//! | `auth` | `AUGURY_AUTH` | `open` on a loopback address, else `required` |
+//! | `region` | `AUGURY_REGION` | none: models that need one refuse |
+//! | `log` | `AUGURY_LOG` | `info` |
+//! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
+//!
+//! Each may be given as `…_FILE`, the value then being the file's content. A name that is not
+//! in the table, or a value that can't be used, stops the start with one line that says so.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Anybody; possible on a loopback address only.
+    Open,
+    /// Callers with an API key.
+    Required,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// All settings, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address to listen on.
+    pub bind: SocketAddr,
+    /// What clients call us, without a trailing slash.
+    pub public_url: String,
+    /// `sqlite:PATH` or `postgres://…`.
+    pub database_url: String,
+    /// Where files of ours live.
+    pub data_dir: PathBuf,
+    /// Who may call.
+    pub auth: Auth,
+    /// Region of the population, for equations that are calibrated by region.
+    pub region: Option<String>,
+    /// `tracing` filter.
+    pub log: String,
+    /// Form of log lines.
+    pub log_format: LogFormat,
+}
+
+/// A setting that stops the start.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {problem}")]
+pub struct ConfigError {
+    name: String,
+    problem: String,
+}
+
+const NAMES: [&str; 8] =
+    ["bind", "public_url", "database_url", "data_dir", "auth", "region", "log", "log_format"];
+const LATER: [&str; 4] = ["redis_url", "tls_cert", "tls_key", "tls_client_ca"];
+
+fn wrong(name: &str, problem: impl Into<String>) -> ConfigError {
+    ConfigError { name: name.to_owned(), problem: problem.into() }
+}
+
+impl Config {
+    /// Settings from `file` (if any), overridden by `environment`.
+    ///
+    /// # Errors
+    /// The first unknown name or unusable value.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut values = BTreeMap::new();
+        if let Some(path) = file {
+            let shown = path.display().to_string();
+            let text = std::fs::read_to_string(path).map_err(|e| wrong(&shown, e.to_string()))?;
+            let table: toml::Table =
+                text.parse().map_err(|e: toml::de::Error| wrong(&shown, e.message().to_owned()))?;
+            for (name, value) in table {
+                let toml::Value::String(value) = value else {
+                    return Err(wrong(&name, "must be a string"));
+                };
+                put(&mut values, &name, &name, value)?;
+            }
+        }
+        for (name, value) in environment {
+            if let Some(short) = name.strip_prefix("AUGURY_") {
+                put(&mut values, &name, &short.to_lowercase(), value)?;
+            }
+        }
+        Self::from_values(&values)
+    }
+
+    fn from_values(values: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let get = |name: &str| values.get(name).map(String::as_str);
+        let bind: SocketAddr = get("bind")
+            .unwrap_or("127.0.0.1:8080")
+            .parse()
+            .map_err(|_| wrong("bind", "must be an address and a port, like 127.0.0.1:8080"))?;
+        let loopback = bind.ip().is_loopback();
+        let auth = match get("auth") {
+            None if loopback => Auth::Open,
+            None | Some("required") => Auth::Required,
+            Some("open") if loopback => Auth::Open,
+            Some("open") => {
+                return Err(wrong("auth", "`open` is accepted only when bound to a loopback address"));
+            }
+            Some(other) => return Err(wrong("auth", format!("`{other}` is neither `required` nor `open`"))),
+        };
+        let data_dir = PathBuf::from(get("data_dir").unwrap_or("./augury-data"));
+        let database_url = get("database_url")
+            .map_or_else(|| format!("sqlite:{}", data_dir.join("augury.db").display()), str::to_owned);
+        if !["sqlite:", "postgres://", "postgresql://"].iter().any(|s| database_url.starts_with(s)) {
+            return Err(wrong("database_url", "must begin with sqlite: or postgres://"));
+        }
+        let public_url = get("public_url")
+            .map_or_else(|| format!("http://{bind}"), |url| url.trim_end_matches('/').to_owned());
+        if !public_url.starts_with("http://") && !public_url.starts_with("https://") {
+            return Err(wrong("public_url", "must begin with http:// or https://"));
+        }
+        let log_format = match get("log_format") {
+            None | Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(other) => {
+                return Err(wrong("log_format", format!("`{other}` is neither `text` nor `json`")));
+            }
+        };
+        let log = get("log").unwrap_or("info").to_owned();
+        tracing_subscriber::EnvFilter::try_new(&log).map_err(|e| wrong("log", e.to_string()))?;
+        let region = get("region").map(str::to_owned);
+        Ok(Self { bind, public_url, database_url, data_dir, auth, region, log, log_format })
+    }
+
+    /// The base of all FHIR addresses, e.g. `http://127.0.0.1:8080/fhir`.
+    pub fn fhir_base(&self) -> String {
+        format!("{}/fhir", self.public_url)
+    }
+}
+
+fn put(
+    values: &mut BTreeMap<String, String>,
+    shown: &str,
+    name: &str,
+    value: String,
+) -> Result<(), ConfigError> {
+    let (name, value) = match name.strip_suffix("_file") {
+        Some(bare) if NAMES.contains(&bare) => {
+            let text = std::fs::read_to_string(&value).map_err(|e| wrong(shown, e.to_string()))?;
+            (bare, text.trim_end().to_owned())
+        }
+        _ => (name, value),
+    };
+    if LATER.contains(&name) {
+        return Err(wrong(shown, "this version can't use it; unset it"));
+    }
+    if !NAMES.contains(&name) {
+        return Err(wrong(shown, format!("no such setting; there are {}", NAMES.join(", "))));
+    }
+    if value.is_empty() {
+        return Err(wrong(shown, "is empty"));
+    }
+    values.insert(name.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::load(None, pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn nothing_said_is_loopback_sqlite_and_open() {
+        let config = env(&[("PATH", "/bin")]).unwrap();
+        assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.auth, Auth::Open);
+        assert_eq!(config.database_url, "sqlite:./augury-data/augury.db");
+        assert_eq!(config.fhir_base(), "http://127.0.0.1:8080/fhir");
+    }
+
+    #[test]
+    fn what_can_not_be_used_stops_the_start() {
+        for pairs in [
+            [("AUGURY_BIND", "8080")],
+            [("AUGURY_BNID", "127.0.0.1:80")],
+            [("AUGURY_AUTH", "maybe")],
+            [("AUGURY_DATABASE_URL", "mysql://x")],
+            [("AUGURY_TLS_CERT", "cert.pem")],
+            [("AUGURY_LOG_FORMAT", "xml")],
+            [("AUGURY_DATA_DIR", "")],
+        ] {
+            assert!(env(&pairs).is_err(), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn open_access_needs_a_loopback_address() {
+        let error = env(&[("AUGURY_BIND", "0.0.0.0:8080"), ("AUGURY_AUTH", "open")]).unwrap_err();
+        assert!(error.to_string().contains("loopback"));
+        assert_eq!(env(&[("AUGURY_BIND", "0.0.0.0:8080")]).unwrap().auth, Auth::Required);
+    }
+}

@@ -1,0 +1,78 @@
+//! What the operator asks: is it alive, is it ready, how is it.
+
+use actix_web::{HttpResponse, Responder, web};
+use serde_json::json;
+use store::Context;
+
+use crate::app::{self, App};
+
+/// Alive.
+#[utoipa::path(get, path = "/health/live", summary = "Is the process alive?", responses((status = 200, description = "it is")))]
+pub(crate) async fn live() -> impl Responder {
+    web::Json(json!({"status": "ok"}))
+}
+
+/// Ready to answer.
+#[utoipa::path(get, path = "/health/ready", summary = "Does the store answer?",
+    responses((status = 200, description = "it does"), (status = 503, description = "it does not; send nothing here")))]
+pub(crate) async fn ready(app: web::Data<App>) -> HttpResponse {
+    match app.store.ping().await {
+        Ok(_) => HttpResponse::Ok().json(json!({"status": "ok"})),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            HttpResponse::ServiceUnavailable().json(json!({"status": "unavailable"}))
+        }
+    }
+}
+
+/// All there is to know.
+#[utoipa::path(get, path = "/health", summary = "Version, store, scoring queue, models in use",
+    responses((status = 200, description = "well"), (status = 503, description = "the store does not answer")))]
+pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
+    let now = app::now();
+    let models: Vec<_> = app
+        .models()
+        .catalogue
+        .active()
+        .map(|model| json!({"id": model.identity.id, "version": model.identity.version}))
+        .collect();
+    let common = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": app.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "models": models,
+    });
+    let mut report = common;
+    let status = match app.store.backlog(&Context::system("health", now)).await {
+        Ok((waiting, oldest)) => {
+            report["status"] = json!("ok");
+            let backend =
+                if app.config.database_url.starts_with("sqlite:") { "sqlite" } else { "postgresql" };
+            report["store"] = json!({"backend": backend});
+            report["queue"] = json!({
+                "waiting": waiting,
+                "lag_ms": oldest.map_or(0, |oldest| (now - oldest).max(0) / 1000),
+            });
+            actix_web::http::StatusCode::OK
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the store does not answer");
+            report["status"] = json!("unavailable");
+            actix_web::http::StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    HttpResponse::build(status).json(report)
+}
+
+/// Prometheus text.
+#[utoipa::path(get, path = "/metrics", summary = "Metrics in Prometheus' text format", responses((status = 200, description = "the metrics")))]
+pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
+    if let Ok((waiting, oldest)) = app.store.backlog(&Context::system("metrics", app::now())).await {
+        #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
+        {
+            metrics::gauge!("augury_queue_waiting").set(waiting as f64);
+            let lag = oldest.map_or(0, |oldest| (app::now() - oldest).max(0));
+            metrics::gauge!("augury_queue_lag_seconds").set(lag as f64 / 1e6);
+        }
+    }
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics.render())
+}

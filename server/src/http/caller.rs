@@ -1,0 +1,75 @@
+//! Who asks: a handler without a [`Caller`] can't reach the store.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::{StatusCode, header};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use sha2::{Digest, Sha256};
+use store::{Context, Principal};
+
+use super::failure::Failure;
+use super::telemetry::RequestId;
+use crate::app::{self, App};
+use crate::config::Auth;
+
+/// A caller that may go on, and its request's context.
+pub(crate) struct Caller {
+    /// First argument of every store call.
+    pub context: Context,
+    /// The program's parts.
+    pub app: Arc<App>,
+}
+
+impl FromRequest for Caller {
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Failure>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let app = request
+                .app_data::<web::Data<App>>()
+                .map(|data| Arc::clone(&data.clone().into_inner()))
+                .ok_or_else(|| Failure::internal("no application state"))?;
+            let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+            let mut context = Context { request: id, at: app::now(), principal: Principal::Anyone };
+            if app.config.auth == Auth::Required {
+                context.principal = Principal::Client(client(&app, &context, &request).await?);
+            }
+            Ok(Self { context, app })
+        })
+    }
+}
+
+async fn client(app: &App, context: &Context, request: &HttpRequest) -> Result<String, Failure> {
+    let refused = || {
+        Failure::new(
+            StatusCode::UNAUTHORIZED,
+            "login",
+            "a valid API key is needed: Authorization: Bearer KEY",
+        )
+    };
+    let key = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .ok_or_else(refused)?;
+    match app.store.client(context, &key_hash(key)).await {
+        Ok(client) => Ok(client.id),
+        Err(store::Error::NotFound) => Err(refused()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is kept of a key: its SHA-256 (hex). The key has 256 random bits, so nothing slower is needed.
+pub(crate) fn key_hash(key: &str) -> String {
+    use std::fmt::Write;
+    Sha256::digest(key.as_bytes()).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,160 @@
+//! Reading a request: its body, its media types, its conditions and preferences.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, web};
+use fhir::json::{self, Json, Limits};
+
+use super::failure::Failure;
+
+/// What one request may weigh.
+pub(crate) const LIMITS: Limits = Limits { bytes: 64 << 20, depth: 64 };
+
+/// The whole body, at most [`LIMITS`]`.bytes` long.
+pub(crate) async fn body(payload: web::Payload) -> Result<web::Bytes, Failure> {
+    let too_large = || {
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", format!("more than {} bytes", LIMITS.bytes))
+    };
+    match payload.to_bytes_limited(LIMITS.bytes).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(Failure::bad_request(format!("the body could not be read: {error}"))),
+        Err(_) => Err(too_large()),
+    }
+}
+
+/// Refuses a body that is not said to be JSON.
+pub(crate) fn require_json(request: &HttpRequest) -> Result<(), Failure> {
+    let unsupported = |found: &str| {
+        Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not-supported",
+            format!("Content-Type {found} is not supported; send application/fhir+json"),
+        )
+    };
+    let Some(value) = request.headers().get(header::CONTENT_TYPE) else {
+        return Err(unsupported("(none)"));
+    };
+    let text = value.to_str().unwrap_or_default();
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+    if !matches!(essence.as_str(), "application/fhir+json" | "application/json" | "text/json") {
+        return Err(unsupported(
+            &essence.chars().filter(char::is_ascii_graphic).take(80).collect::<String>(),
+        ));
+    }
+    let charset = parts.find_map(|part| part.strip_prefix("charset="));
+    match charset {
+        Some(name) if !name.trim_matches('"').eq_ignore_ascii_case("utf-8") => {
+            Err(unsupported("of another charset than utf-8"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a request that accepts no JSON.
+pub(crate) fn require_json_accepted(request: &HttpRequest) -> Result<(), Failure> {
+    let format = query(request, "_format");
+    let wanted = match &format {
+        Some(format) => format.as_str(),
+        None => request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*"),
+    };
+    let fits = wanted.split(',').any(|one| {
+        let essence = one.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        matches!(
+            essence.as_str(),
+            "" | "*/*"
+                | "application/*"
+                | "text/*"
+                | "json"
+                | "application/json"
+                | "text/json"
+                | "application/fhir+json"
+                | "application/fhir json"
+        )
+    });
+    if fits {
+        return Ok(());
+    }
+    Err(Failure::new(
+        StatusCode::NOT_ACCEPTABLE,
+        "not-supported",
+        "only application/fhir+json can be answered",
+    ))
+}
+
+/// The first query parameter of that name, decoded.
+pub(crate) fn query(request: &HttpRequest, name: &str) -> Option<String> {
+    pairs(request.query_string()).into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+/// The decoded pairs of a query string or form body, in order.
+pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
+    web::Query::<Vec<(String, String)>>::from_query(text).map(web::Query::into_inner).unwrap_or_default()
+}
+
+/// Parses a body through the lossless door.
+pub(crate) fn parse(body: &[u8]) -> Result<Json<'_>, Failure> {
+    if body.is_empty() {
+        return Err(Failure::bad_request("the body is empty"));
+    }
+    json::parse(body, &LIMITS).map_err(Failure::invalid)
+}
+
+/// `If-Match`: a weak or strong ETag holding a version number.
+pub(crate) fn if_match(request: &HttpRequest) -> Result<Option<i64>, Failure> {
+    let Some(value) = request.headers().get(header::IF_MATCH) else { return Ok(None) };
+    value
+        .to_str()
+        .ok()
+        .and_then(etag_version)
+        .map(Some)
+        .ok_or_else(|| Failure::bad_request("If-Match must be an ETag like W/\"3\""))
+}
+
+/// The version in an ETag.
+pub(crate) fn etag_version(text: &str) -> Option<i64> {
+    let text = text.trim();
+    text.strip_prefix("W/")
+        .unwrap_or(text)
+        .strip_prefix('"')?
+        .strip_suffix('"')?
+        .parse()
+        .ok()
+        .filter(|v| *v > 0)
+}
+
+/// What the caller wants back from a write (`Prefer: return=…`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// Nothing but headers.
+    Minimal,
+    /// The resource as stored.
+    Representation,
+    /// An `OperationOutcome`.
+    Outcome,
+}
+
+/// What the caller prefers (`Prefer`, RFC 7240; FHIR R4 http.html#ops).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prefer {
+    /// What comes back from a write.
+    pub returns: Return,
+    /// An unknown search parameter is an error.
+    pub strict: bool,
+}
+
+/// Reads `Prefer`; without one, the representation comes back and searching is lenient.
+pub(crate) fn prefer(request: &HttpRequest) -> Prefer {
+    let mut prefer = Prefer { returns: Return::Representation, strict: false };
+    for value in request.headers().get_all(header::HeaderName::from_static("prefer")) {
+        for token in value.to_str().unwrap_or_default().split([',', ';']).map(str::trim) {
+            match token {
+                "return=minimal" => prefer.returns = Return::Minimal,
+                "return=representation" => prefer.returns = Return::Representation,
+                "return=OperationOutcome" => prefer.returns = Return::Outcome,
+                "handling=strict" => prefer.strict = true,
+                _ => {}
+            }
+        }
+    }
+    prefer
+}

@@ -1,0 +1,290 @@
+//! `POST [base]`: transaction and batch (<https://hl7.org/fhir/R4/http.html#transaction>).
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::bundle::{Entry, Plan, Target, plan};
+use fhir::json::Json;
+use fhir::outcome::{Issue, Issues};
+use fhir::resource_type::ResourceType;
+use fhir::search::{Handling, SearchQuery};
+use store::{About, Commit, Conditional, Context, Effect, NewTask, Write, Written, new_id};
+
+use super::{etag, location, search};
+use crate::app::App;
+use crate::http::caller::Caller;
+use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::request::{self, etag_version};
+use crate::scoring;
+
+pub(crate) async fn bundle(
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    request::require_json_accepted(&request)?;
+    request::require_json(&request)?;
+    let body = request::body(payload).await?;
+    let bundle = request::parse(&body)?;
+    super::validate(&bundle, ResourceType::BUNDLE)?;
+    let (atomic, answers) = run(&caller.app, &caller.context, bundle).await?;
+    let whole = request
+        .headers()
+        .get_all("prefer")
+        .any(|value| value.as_bytes().windows(21).any(|w| w == b"return=representation"));
+    let text = response(&caller.app, atomic, &answers, whole);
+    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+}
+
+/// What became of an entry.
+enum Answer {
+    Written(Written),
+    Read(StatusCode, String),
+    Failed(Failure),
+}
+
+/// Does what a Bundle says; a transaction wholly or not at all.
+async fn run(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(bool, Vec<Answer>), Failure> {
+    let base = app.config.fhir_base();
+    let plan = plan(bundle, &base, &mut new_id).map_err(Failure::invalid)?;
+    let atomic = plan.atomic;
+    let references = conditional(&plan, &base)?;
+    let mut answers: Vec<Option<Answer>> = plan.entries.iter().map(|_| None).collect();
+    let mut gets = Vec::new();
+    let mut places = Vec::new();
+    let mut commits: Vec<Commit> = Vec::new();
+    let mut entries: Vec<Option<Result<Entry, Issue>>> = plan.entries.into_iter().map(Some).collect();
+    for place in plan.order {
+        let Some(entry) = entries.get_mut(place).and_then(Option::take) else { continue };
+        let commit = match entry {
+            Ok(Entry::Get { url }) => {
+                gets.push((place, url));
+                continue;
+            }
+            Ok(entry) => commit_of(app, context, entry, &base),
+            Err(issue) => Err(Failure::invalid(issue.into())),
+        };
+        match commit {
+            Ok(commit) => {
+                places.push(place);
+                commits.push(commit);
+            }
+            Err(failure) if atomic => return Err(failure),
+            Err(failure) => set(&mut answers, place, Answer::Failed(failure)),
+        }
+    }
+    if atomic {
+        let mut whole = Commit { references, ..Commit::default() };
+        for (n, commit) in commits.into_iter().enumerate() {
+            whole.writes.extend(commit.writes);
+            whole
+                .tasks
+                .extend(commit.tasks.into_iter().map(|task| NewTask { about: About::Write(n), ..task }));
+        }
+        let written = app.store.commit(context, whole).await?;
+        for (place, written) in places.into_iter().zip(written) {
+            set(&mut answers, place, Answer::Written(written));
+        }
+    } else {
+        for commit in &mut commits {
+            commit.references.clone_from(&references);
+        }
+        let all = app.store.commit_each(context, commits).await;
+        for (place, written) in places.into_iter().zip(all) {
+            let answer = match written.map(|written| written.into_iter().next()) {
+                Ok(Some(written)) => Answer::Written(written),
+                Ok(None) => Answer::Failed(Failure::internal("a write without an answer")),
+                Err(error) => Answer::Failed(error.into()),
+            };
+            set(&mut answers, place, answer);
+        }
+    }
+    for (place, url) in gets {
+        let answer = match get(app, context, &url).await {
+            Ok(text) => Answer::Read(StatusCode::OK, text),
+            Err(failure) => Answer::Failed(failure),
+        };
+        set(&mut answers, place, answer);
+    }
+    let missing = || Answer::Failed(Failure::internal("an entry without an answer"));
+    Ok((atomic, answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()))
+}
+
+fn set(answers: &mut [Option<Answer>], place: usize, answer: Answer) {
+    if let Some(slot) = answers.get_mut(place) {
+        *slot = Some(answer);
+    }
+}
+
+fn criteria(kind: ResourceType, text: &str, base: &str) -> Result<SearchQuery, Failure> {
+    let pairs = request::pairs(text);
+    if pairs.is_empty() {
+        return Err(Failure::bad_request("the criteria are empty"));
+    }
+    Ok(SearchQuery::parse(kind, &pairs, base, Handling::Strict).map_err(Failure::invalid)?.0)
+}
+
+fn conditional(plan: &Plan<'_>, base: &str) -> Result<Vec<Conditional>, Failure> {
+    let one = |text: &String| {
+        let fhir::reference::Reference::Conditional { kind, criteria: asked } =
+            fhir::reference::parse(text, base)
+        else {
+            return Err(Failure::bad_request("not a conditional reference"));
+        };
+        Ok(Conditional { text: text.clone(), query: criteria(kind, asked, base)? })
+    };
+    plan.conditional.iter().map(one).collect()
+}
+
+fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> Result<Commit<'a>, Failure> {
+    let version = |text: Option<String>| match text {
+        None => Ok(None),
+        Some(text) => etag_version(&text)
+            .map(Some)
+            .ok_or_else(|| Failure::bad_request("ifMatch must be an ETag like W/\"3\"")),
+    };
+    let meant = |target: Target| {
+        Ok::<_, Failure>(match target {
+            Target::Id(kind, id) => store::Target::Id(kind, id),
+            Target::Criteria(kind, text) => store::Target::Only(criteria(kind, &text, base)?),
+        })
+    };
+    let (write, topic) = match entry {
+        Entry::Create { kind, id, resource, if_none_exist } => {
+            let if_none_exist = match if_none_exist {
+                Some(text) => Some(criteria(kind, text.trim_start_matches('?'), base)?),
+                None => None,
+            };
+            let topic = scoring::concerns(app, &resource).then_some(scoring::WRITE);
+            (Write::Create { resource, id: Some(id), if_none_exist }, topic)
+        }
+        Entry::Update { target, resource, if_match } => {
+            let topic = scoring::is_read(target.kind()).then_some(scoring::CHANGE);
+            (Write::Update { resource, target: meant(target)?, if_match: version(if_match)? }, topic)
+        }
+        Entry::Delete { target, if_match } => {
+            let topic = scoring::is_read(target.kind()).then_some(scoring::CHANGE);
+            (Write::Delete { target: meant(target)?, if_match: version(if_match)? }, topic)
+        }
+        Entry::Get { .. } => return Err(Failure::internal("a read is no write")),
+    };
+    Ok(super::commit_of(write, topic, context.at))
+}
+
+/// A read or search inside a Bundle.
+async fn get(app: &Arc<App>, context: &Context, url: &str) -> Result<String, Failure> {
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        ["metadata"] => Ok(super::metadata::statement(app).to_string()),
+        [kind] => {
+            let kind = super::kind(kind)?;
+            search::find(app, context, kind, &request::pairs(query), Handling::Lenient).await
+        }
+        [kind, id] => Ok(app.store.read(context, super::kind(kind)?, super::id(id)?).await?.body),
+        [kind, id, "_history", version] => {
+            let version = version.parse().map_err(|_| Failure::not_found("there is no such version"))?;
+            Ok(app.store.vread(context, super::kind(kind)?, super::id(id)?, version).await?.body)
+        }
+        _ => Err(Failure::not_found("this server has no such interaction")),
+    }
+}
+
+/// The response Bundle, put together as text: stored bodies go in as they are.
+fn response(app: &App, atomic: bool, answers: &[Answer], whole: bool) -> String {
+    let base = app.config.fhir_base();
+    let kind = if atomic { "transaction-response" } else { "batch-response" };
+    let mut text = format!(r#"{{"resourceType":"Bundle","type":"{kind}""#);
+    for (n, answer) in answers.iter().enumerate() {
+        text.push_str(if n == 0 { r#","entry":[{"# } else { ",{" });
+        match answer {
+            Answer::Written(written) => {
+                let stored = &written.stored;
+                let status = match written.effect {
+                    Effect::Created => "201 Created",
+                    Effect::Updated | Effect::Unchanged => "200 OK",
+                    Effect::Deleted | Effect::Absent => "204 No Content",
+                };
+                if whole && !stored.body.is_empty() {
+                    text.push_str(r#""resource":"#);
+                    text.push_str(&stored.body);
+                    text.push(',');
+                }
+                text.push_str(&format!(r#""response":{{"status":"{status}""#));
+                if stored.version > 0 {
+                    let tag = etag(stored.version).replace('"', "\\\"");
+                    let updated = fhir::time::format_instant(stored.updated);
+                    if !stored.deleted {
+                        text.push_str(&format!(r#","location":"{}""#, location(&base, stored)));
+                    }
+                    text.push_str(&format!(r#","etag":"{tag}","lastModified":"{updated}""#));
+                }
+                text.push('}');
+            }
+            Answer::Read(status, body) => {
+                text.push_str(&format!(r#""resource":{body},"response":{{"status":"{status}"}}"#));
+            }
+            Answer::Failed(failure) => {
+                let outcome = failure.issues.outcome();
+                text.push_str(&format!(
+                    r#""response":{{"status":"{}","outcome":{outcome}}}"#,
+                    failure.status
+                ));
+            }
+        }
+        text.push('}');
+    }
+    if !answers.is_empty() {
+        text.push(']');
+    }
+    text.push('}');
+    text
+}
+
+/// Takes in a resource or any Bundle; one that is no transaction or batch as its resources. Says
+/// how many resources that were.
+pub(crate) async fn import(app: &Arc<App>, context: &Context, resource: Json<'_>) -> Result<usize, Failure> {
+    let kind = resource.text("resourceType").and_then(ResourceType::parse);
+    let kind = kind.ok_or_else(|| Failure::bad_request("not a FHIR R4 resource"))?;
+    if kind == ResourceType::BUNDLE {
+        if matches!(resource.text("type"), Some("transaction" | "batch")) {
+            let (_, answers) = run(app, context, resource).await?;
+            let failed: Vec<Issue> = answers
+                .iter()
+                .filter_map(|answer| if let Answer::Failed(failure) = answer { Some(failure) } else { None })
+                .flat_map(|failure| failure.issues.0.clone())
+                .collect();
+            return match failed.first() {
+                Some(_) => Err(Failure::invalid(Issues(failed))),
+                None => Ok(answers.len()),
+            };
+        }
+        let mut whole = Commit::default();
+        for entry in resource.list("entry") {
+            if let Some(inner) = entry.get("resource") {
+                add(&mut whole, inner.clone(), context.at)?;
+            }
+        }
+        return Ok(app.store.commit(context, whole).await?.len());
+    }
+    let mut commit = Commit::default();
+    add(&mut commit, resource, context.at)?;
+    Ok(app.store.commit(context, commit).await?.len())
+}
+
+/// One resource: under its own id if it has one.
+fn add<'a>(commit: &mut Commit<'a>, resource: Json<'a>, at: i64) -> Result<(), Failure> {
+    let kind = resource.text("resourceType").and_then(ResourceType::parse);
+    let kind = kind.ok_or_else(|| Failure::bad_request("not a FHIR R4 resource"))?;
+    if scoring::is_read(kind) {
+        let about = About::Write(commit.writes.len());
+        commit.tasks.push(NewTask { topic: scoring::CHANGE, due: at, about });
+    }
+    let id = resource.text("id").map(str::to_owned);
+    commit.writes.push(match id {
+        Some(id) => Write::Update { resource, target: store::Target::Id(kind, id), if_match: None },
+        None => Write::Create { resource, id: None, if_none_exist: None },
+    });
+    Ok(())
+}

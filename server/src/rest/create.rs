@@ -1,0 +1,54 @@
+//! `POST [base]/[type]` (<https://hl7.org/fhir/R4/http.html#create>).
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::search::SearchQuery;
+use store::{Effect, Write};
+
+use super::{commit_of, kind, validate, written};
+use crate::http::caller::Caller;
+use crate::http::failure::Failure;
+use crate::http::request;
+use crate::scoring;
+
+pub(crate) async fn create(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let kind = kind(&path)?;
+    request::require_json_accepted(&request)?;
+    request::require_json(&request)?;
+    let if_none_exist = match request.headers().get("if-none-exist") {
+        Some(value) => Some(criteria(kind, value.to_str().unwrap_or_default(), &caller)?),
+        None => None,
+    };
+    let body = request::body(payload).await?;
+    let resource = request::parse(&body)?;
+    let findings = validate(&resource, kind)?;
+    let topic = scoring::concerns(&caller.app, &resource).then_some(scoring::WRITE);
+    let write = Write::Create { resource, id: None, if_none_exist };
+    let commit = commit_of(write, topic, caller.context.at);
+    let done = caller.app.store.commit(&caller.context, commit).await?;
+    let done = done.into_iter().next().ok_or_else(|| Failure::internal("a write without an answer"))?;
+    let status = if done.effect == Effect::Created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(written(&caller, done, status, request::prefer(&request), &findings))
+}
+
+/// Search criteria that must be understood whole: a part ignored would match the wrong resource.
+pub(crate) fn criteria(
+    kind: fhir::resource_type::ResourceType,
+    text: &str,
+    caller: &Caller,
+) -> Result<SearchQuery, Failure> {
+    let text = text.trim_start_matches('?');
+    let pairs = request::pairs(text);
+    if pairs.is_empty() {
+        return Err(Failure::new(StatusCode::PRECONDITION_FAILED, "invalid", "the criteria are empty"));
+    }
+    let (query, _) =
+        SearchQuery::parse(kind, &pairs, &caller.app.config.fhir_base(), fhir::search::Handling::Strict)
+            .map_err(Failure::invalid)?;
+    Ok(query)
+}

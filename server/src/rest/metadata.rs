@@ -1,0 +1,85 @@
+//! `GET [base]/metadata`: what is routed and indexed, and nothing else
+//! (<https://hl7.org/fhir/R4/http.html#capabilities>).
+
+use actix_web::{HttpRequest, HttpResponse};
+use fhir::resource_type::ResourceType;
+use fhir::search::{Kind, of_type};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::http::caller::Caller;
+use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::request;
+use crate::scoring::terms;
+
+pub(crate) async fn metadata(caller: Caller, request: HttpRequest) -> Result<HttpResponse, Failure> {
+    request::require_json_accepted(&request)?;
+    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(statement(&caller.app).to_string()))
+}
+
+/// The CapabilityStatement.
+pub(crate) fn statement(app: &App) -> Value {
+    let resources: Vec<Value> = ResourceType::all().map(resource).collect();
+    json!({
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": app.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "kind": "instance",
+        "software": {"name": "Augury", "version": env!("CARGO_PKG_VERSION")},
+        "implementation": {"description": "Augury", "url": app.config.fhir_base()},
+        "fhirVersion": "4.0.1",
+        "format": ["application/fhir+json", "json"],
+        "rest": [{
+            "mode": "server",
+            "documentation": "RiskAssessment.prediction.probabilityDecimal is a percentage (0-100); its extension risk-fraction is the same as a fraction in full precision.",
+            "resource": resources,
+            "interaction": [{"code": "transaction"}, {"code": "batch"}],
+            "operation": [{"name": "assess-risk", "definition": "https://augury.dev/fhir/OperationDefinition/assess-risk"}]
+        }]
+    })
+}
+
+fn resource(kind: ResourceType) -> Value {
+    let mut params =
+        vec![json!({"name": "_id", "type": "token"}), json!({"name": "_lastUpdated", "type": "date"})];
+    for parameter in of_type(kind).iter().filter(|parameter| parameter.indexed) {
+        let kind = match parameter.kind {
+            Kind::Token => "token",
+            Kind::Reference => "reference",
+            Kind::Date => "date",
+            Kind::String => "string",
+            Kind::Uri => "uri",
+            Kind::Number => "number",
+            Kind::Quantity => "quantity",
+            Kind::Composite => "composite",
+            Kind::Special => "special",
+        };
+        params.push(json!({"name": parameter.code, "type": kind}));
+    }
+    let interactions = ["create", "read", "vread", "update", "delete", "search-type"];
+    let mut resource = json!({
+        "type": kind.name(),
+        "interaction": interactions.iter().map(|code| json!({"code": code})).collect::<Vec<_>>(),
+        "versioning": "versioned-update",
+        "readHistory": true,
+        "updateCreate": true,
+        "conditionalCreate": true,
+        "conditionalRead": "not-match",
+        "conditionalUpdate": false,
+        "conditionalDelete": "not-supported",
+        "searchParam": params,
+    });
+    let operation = match kind {
+        ResourceType::PATIENT => Some("assess-risk"),
+        ResourceType::RISK_ASSESSMENT => {
+            resource["supportedProfile"] = json!([terms::PROFILE]);
+            Some("replay")
+        }
+        _ => None,
+    };
+    if let Some(name) = operation {
+        let definition = format!("https://augury.dev/fhir/OperationDefinition/{name}");
+        resource["operation"] = json!([{"name": name, "definition": definition}]);
+    }
+    resource
+}

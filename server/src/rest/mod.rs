@@ -1,0 +1,110 @@
+//! FHIR's RESTful API (<https://hl7.org/fhir/R4/http.html>): one interaction, one file.
+
+pub(crate) mod assess_risk;
+pub(crate) mod bundle;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod metadata;
+pub(crate) mod read;
+pub(crate) mod replay;
+pub(crate) mod search;
+pub(crate) mod update;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse};
+use chrono::DateTime;
+use fhir::json::Json;
+use fhir::outcome::{Issue, Issues};
+use fhir::resource_type::ResourceType;
+use store::{About, Commit, NewTask, Stored, Write, Written};
+
+use crate::http::caller::Caller;
+use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::request::{Prefer, Return};
+
+/// The resource type a path names.
+fn kind(name: &str) -> Result<ResourceType, Failure> {
+    ResourceType::parse(name).ok_or_else(|| Failure::not_found("there is no such resource type in FHIR R4"))
+}
+
+/// Refuses an id that FHIR does not allow, before it goes anywhere.
+fn id(text: &str) -> Result<&str, Failure> {
+    let fits = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    if fits { Ok(text) } else { Err(Failure::not_found("no resource can have such an id")) }
+}
+
+/// Checks a resource sent to `/{kind}`: its type and its structure.
+fn validate(resource: &Json, kind: ResourceType) -> Result<Issues, Failure> {
+    match resource.text("resourceType") {
+        Some(name) if name == kind.name() => {}
+        Some(_) => {
+            let issue = Issue::error("invalid", format!("the resource is not a {}", kind.name()));
+            return Err(Failure::invalid(issue.at("resourceType").into()));
+        }
+        None => {
+            let issue = Issue::error("structure", "resourceType is missing");
+            return Err(Failure::invalid(issue.at("resourceType").into()));
+        }
+    }
+    let issues = fhir::validate::validate(resource);
+    if issues.has_error() { Err(Failure::invalid(issues)) } else { Ok(issues) }
+}
+
+/// A commit of one write, with the scoring it may call for.
+fn commit_of(write: Write<'_>, topic: Option<i64>, at: i64) -> Commit<'_> {
+    let tasks = topic.map(|topic| NewTask { topic, due: at, about: About::Write(0) });
+    Commit { writes: vec![write], tasks: tasks.into_iter().collect(), ..Commit::default() }
+}
+
+fn etag(version: i64) -> String {
+    format!("W/\"{version}\"")
+}
+
+fn last_modified(updated: i64) -> String {
+    DateTime::from_timestamp_micros(updated)
+        .unwrap_or_default()
+        .format("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string()
+}
+
+/// The versioned address of what is stored.
+fn location(base: &str, stored: &Stored) -> String {
+    format!("{base}/{}/{}/_history/{}", stored.kind.name(), stored.id, stored.version)
+}
+
+/// The answer to a create or update.
+fn written(
+    caller: &Caller,
+    written: Written,
+    status: StatusCode,
+    prefer: Prefer,
+    findings: &Issues,
+) -> HttpResponse {
+    let stored = written.stored;
+    let mut response = HttpResponse::build(status);
+    response
+        .insert_header((header::ETAG, etag(stored.version)))
+        .insert_header((header::LAST_MODIFIED, last_modified(stored.updated)))
+        .insert_header((header::LOCATION, location(&caller.app.config.fhir_base(), &stored)));
+    match prefer.returns {
+        Return::Minimal => response.finish(),
+        Return::Representation => response.content_type(FHIR_JSON).body(stored.body),
+        Return::Outcome => response.content_type(FHIR_JSON).body(findings.outcome().to_string()),
+    }
+}
+
+/// The answer to a read of one version.
+fn shown(request: &HttpRequest, stored: Stored) -> HttpResponse {
+    let tag = etag(stored.version);
+    let unchanged = request
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.split(',').any(|one| one.trim() == tag));
+    let mut response = HttpResponse::build(if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
+    response
+        .insert_header((header::ETAG, tag))
+        .insert_header((header::LAST_MODIFIED, last_modified(stored.updated)));
+    if unchanged { response.finish() } else { response.content_type(FHIR_JSON).body(stored.body) }
+}

@@ -1,0 +1,39 @@
+//! `PUT [base]/[type]/[id]` (<https://hl7.org/fhir/R4/http.html#update>).
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::outcome::Issue;
+use store::{Effect, Target, Write};
+
+use super::{commit_of, id, kind, validate, written};
+use crate::http::caller::Caller;
+use crate::http::failure::Failure;
+use crate::http::request;
+use crate::scoring;
+
+pub(crate) async fn update(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let (kind, id) = (kind(&path.0)?, id(&path.1)?);
+    request::require_json_accepted(&request)?;
+    request::require_json(&request)?;
+    let if_match = request::if_match(&request)?;
+    let body = request::body(payload).await?;
+    let resource = request::parse(&body)?;
+    let findings = validate(&resource, kind)?;
+    if resource.text("id") != Some(id) {
+        let issue = Issue::error("invalid", "the id in the resource must be the one in the address");
+        return Err(Failure::invalid(issue.at(format!("{}.id", kind.name())).into()));
+    }
+    let target = Target::Id(kind, id.to_owned());
+    let write = Write::Update { resource, target, if_match };
+    // Whether the old version was read by a model is known to the store alone, so always ask.
+    let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), caller.context.at);
+    let done = caller.app.store.commit(&caller.context, commit).await?;
+    let done = done.into_iter().next().ok_or_else(|| Failure::internal("a write without an answer"))?;
+    let status = if done.effect == Effect::Created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(written(&caller, done, status, request::prefer(&request), &findings))
+}

@@ -1,0 +1,62 @@
+//! Every route on one page.
+
+use actix_web::web::{self, ServiceConfig, get, post, resource, route};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+
+use crate::http::failure::Failure;
+use crate::{api, health, rest};
+
+/// Mounts everything.
+pub fn configure(service: &mut ServiceConfig) {
+    service
+        .route("/fhir/metadata", get().to(rest::metadata::metadata))
+        .service(resource(["/fhir", "/fhir/"]).route(post().to(rest::bundle::bundle)))
+        .service(resource("/fhir/$assess-risk").route(post().to(rest::assess_risk::stateless)))
+        .service(
+            resource("/fhir/Patient/{id}/$assess-risk")
+                .route(get().to(rest::assess_risk::stored))
+                .route(post().to(rest::assess_risk::stored)),
+        )
+        .service(resource("/fhir/RiskAssessment/{id}/$replay").route(post().to(rest::replay::replay)))
+        .service(resource("/fhir/{type}/_search").route(post().to(rest::search::by_post)))
+        .service(
+            resource("/fhir/{type}/{id}/_history/{version}")
+                .route(get().to(rest::read::vread))
+                .route(web::head().to(rest::read::vread)),
+        )
+        .service(
+            resource("/fhir/{type}/{id}")
+                .route(get().to(rest::read::read))
+                .route(web::head().to(rest::read::read))
+                .route(web::put().to(rest::update::update))
+                .route(web::delete().to(rest::delete::delete)),
+        )
+        .service(
+            resource("/fhir/{type}")
+                .route(get().to(rest::search::by_get))
+                .route(web::head().to(rest::search::by_get))
+                .route(post().to(rest::create::create)),
+        )
+        .service(resource("/predict").route(post().to(api::predict::predict)))
+        .service(resource("/predictions").route(get().to(api::predictions::list)))
+        .service(resource("/predictions/{id}").route(get().to(api::predictions::read)))
+        .service(resource("/models").route(get().to(api::models::list)))
+        .service(resource("/models/{name}/activate").route(post().to(api::models::activate)))
+        .service(resource("/health").route(get().to(health::report)))
+        .service(resource("/health/live").route(get().to(health::live)))
+        .service(resource("/health/ready").route(get().to(health::ready)))
+        .service(resource("/metrics").route(get().to(health::metrics)))
+        .service(resource("/docs").route(get().to(api::docs::docs)))
+        .service(resource("/openapi.json").route(get().to(api::docs::openapi)))
+        .default_service(route().to(nowhere));
+}
+
+/// What is not routed is answered in FHIR's words too.
+async fn nowhere(request: HttpRequest) -> HttpResponse {
+    let failure = if request.path().starts_with("/fhir") {
+        Failure::not_found("this server has no such interaction; /fhir/metadata says what it has")
+    } else {
+        Failure::not_found("there is nothing at this address")
+    };
+    failure.error_response()
+}

@@ -1,0 +1,50 @@
+//! A model's version as a Device, so that an assessment can say what made it.
+
+use fhir::json::Json;
+use fhir::resource_type::ResourceType;
+use models::Model;
+use serde_json::{Value, json};
+use store::{Commit, Context, Target, Write};
+
+use super::assessment::device_id;
+use super::terms;
+use crate::app::{self, App};
+
+/// The Device. The same version always gives the same content.
+pub(crate) fn device(model: &Model) -> Value {
+    let identity = &model.identity;
+    json!({
+        "resourceType": "Device",
+        "id": device_id(identity),
+        "meta": {"profile": [terms::DEVICE_PROFILE]},
+        "identifier": [
+            {"system": terms::MODEL_SYSTEM, "value": format!("{}|{}", identity.id, identity.version)},
+            {"system": "urn:ietf:rfc:3986", "value": format!("urn:sha256:{}", identity.sha256)}
+        ],
+        "status": "active",
+        "manufacturer": "Augury",
+        "modelNumber": identity.id,
+        "deviceName": [{"name": identity.title, "type": "model-name"}],
+        "type": {"text": if model.manifest.learned { "Machine learning model" } else { "Published equation" }},
+        "version": [{"value": identity.version}],
+        "note": [{"text": format!("{} doi:{}", model.manifest.citation, model.manifest.doi)}]
+    })
+}
+
+/// Stores the Device of every model in use; one that is there already stays as it is.
+pub(crate) async fn publish(app: &App) -> anyhow::Result<()> {
+    let active = app.models();
+    let devices: Vec<Value> = active.catalogue.active().map(|model| device(model)).collect();
+    let writes = devices
+        .iter()
+        .zip(active.catalogue.active())
+        .map(|(device, model)| Write::Update {
+            resource: Json::from(device),
+            target: Target::Id(ResourceType::DEVICE, device_id(&model.identity)),
+            if_match: None,
+        })
+        .collect();
+    let commit = Commit { writes, ..Commit::default() };
+    app.store.commit(&Context::system("models", app::now()), commit).await?;
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! From assessments to what is written: each set of input versions once, refusals only where a
+//! number would otherwise go on being read, what no longer holds marked so.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use fhir::json::Json;
+use fhir::outcome::Issues;
+use fhir::resource_type::ResourceType;
+use models::Assessment;
+use serde_json::Value;
+use store::{Commit, Context, Error, NewAssessment, Reader, Target, Write, new_id};
+
+use super::assessment::{Framing, inputs_digest, risk_assessment};
+use super::{derived, provenance, supersede, terms};
+use crate::app::{Active, App};
+use crate::http::failure::Failure;
+use crate::http::request::LIMITS;
+
+/// Marks a refusal among the recorded digests.
+const REFUSED: &str = "refused:";
+
+/// Who wants it written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A resource was written: refusals are kept only after a number.
+    Write,
+    /// The same, and an earlier version was changed: older assessments are looked at too.
+    Change,
+    /// Somebody asked for it to be kept.
+    Asked,
+}
+
+/// Adds to `commit` what follows from one patient's assessments; gives the ids of the
+/// RiskAssessments that hold them, in order, where there is one.
+pub(crate) fn settle(
+    reader: &mut Reader<'_>,
+    active: &Active,
+    patient: &str,
+    assessments: &[Assessment],
+    cause: Cause,
+    commit: &mut Commit<'static>,
+) -> Result<Vec<Option<String>>, Error> {
+    let known = reader.assessments(Some(patient), 1000)?;
+    let mut replaced = BTreeSet::new();
+    let mut ids = Vec::with_capacity(assessments.len());
+    for assessment in assessments {
+        let model = &assessment.model;
+        let of_model = |one: &&store::Assessment| one.model == model.id;
+        let earlier = known.iter().filter(of_model).find(|one| one.current);
+        let digest = inputs_digest(assessment);
+        let (inputs, same) = if assessment.scored().is_some() {
+            let same = known
+                .iter()
+                .filter(of_model)
+                .find(|one| one.version == model.version && one.inputs == digest);
+            (digest, same)
+        } else {
+            let wanted = match (earlier, cause) {
+                (_, Cause::Asked) => true,
+                (Some(earlier), _) => !earlier.inputs.starts_with(REFUSED),
+                (None, _) => false,
+            };
+            if !wanted {
+                ids.push(earlier.map(|one| one.resource_id.clone()));
+                continue;
+            }
+            // Chained to what it follows, so that a later refusal of the same kind is another one.
+            let after = earlier.map_or("", |one| one.resource_id.as_str());
+            (format!("{REFUSED}{after}:{digest}"), None)
+        };
+        let record = |resource_id: String| NewAssessment {
+            patient: patient.to_owned(),
+            model: model.id.clone(),
+            version: model.version.clone(),
+            inputs,
+            resource_id,
+        };
+        if let Some(same) = same {
+            ids.push(Some(same.resource_id.clone()));
+            if !same.current {
+                commit.assessments.push(record(same.resource_id.clone()));
+            }
+            continue;
+        }
+        let id = new_id();
+        let reference = active.catalogue.version(&model.id, &model.version);
+        let reference_patient = reference.map_or("", |model| model.manifest.reference.description.as_str());
+        let mut framing = Framing { id: Some(&id), supersedes: None, reference_patient };
+        let old = earlier.map(|one| format!("RiskAssessment/{}", one.resource_id));
+        if let Some(earlier) = earlier {
+            replaced.insert(earlier.resource_id.clone());
+            if supersede::mark(reader, &earlier.resource_id, Some(&id), commit)? {
+                framing.supersedes = old.as_deref();
+            }
+        }
+        write(assessment, framing, &id, commit)?;
+        commit.assessments.push(record(id.clone()));
+        ids.push(Some(id));
+    }
+    if cause == Cause::Change {
+        for one in known.iter().filter(|one| !replaced.contains(&one.resource_id)) {
+            supersede::mark(reader, &one.resource_id, None, commit)?;
+        }
+    }
+    Ok(ids)
+}
+
+/// RiskAssessment, the Observation of a score, and their Provenance.
+fn write(
+    assessment: &Assessment,
+    framing: Framing<'_>,
+    id: &str,
+    commit: &mut Commit<'static>,
+) -> Result<(), Error> {
+    let text = serde_json::to_vec(&risk_assessment(assessment, framing)).map_err(internal)?;
+    let resource = fhir::json::parse(&text, &LIMITS).map_err(internal)?.into_owned();
+    checked(&resource)?;
+    put(commit, ResourceType::RISK_ASSESSMENT, id, resource);
+    let mut targets = vec![format!("RiskAssessment/{id}")];
+    if let Some(observation) = derived::observation(assessment) {
+        let resource = with_id(observation, id);
+        put(commit, ResourceType::OBSERVATION, id, resource);
+        targets.push(format!("Observation/{id}"));
+    }
+    let provenance = with_id(provenance::provenance(assessment, &targets), id);
+    put(commit, ResourceType::PROVENANCE, id, provenance);
+    Ok(())
+}
+
+/// What we write keeps FHIR's rules and our own profile's, or is not written.
+fn checked(resource: &Json) -> Result<(), Error> {
+    let mut issues = fhir::validate::validate(resource);
+    issues.0.extend(fhir::profile::check(resource, terms::PROFILE).0);
+    if issues.has_error() {
+        let wrong: Vec<_> =
+            issues.0.into_iter().filter(|i| i.severity >= fhir::outcome::Severity::Error).collect();
+        return Err(Error::Internal(format!("a RiskAssessment of ours is invalid: {}", Issues(wrong))));
+    }
+    Ok(())
+}
+
+fn internal(error: impl std::fmt::Display) -> Error {
+    Error::Internal(error.to_string())
+}
+
+fn with_id(mut resource: Value, id: &str) -> Json<'static> {
+    if let Some(object) = resource.as_object_mut() {
+        object.shift_insert(1, "id".into(), Value::String(id.to_owned()));
+    }
+    Json::from(&resource)
+}
+
+fn put(commit: &mut Commit<'static>, kind: ResourceType, id: &str, resource: Json<'static>) {
+    commit.writes.push(Write::Update { resource, target: Target::Id(kind, id.to_owned()), if_match: None });
+}
+
+/// Keeps an answer that was asked for; gives the RiskAssessments as stored.
+pub(crate) async fn keep(
+    app: &Arc<App>,
+    context: &Context,
+    patient: &str,
+    assessments: Vec<Assessment>,
+) -> Result<Vec<String>, Failure> {
+    let assessments = Arc::new(assessments);
+    // A worker may settle the same patient meanwhile; then look again.
+    for _ in 0..5 {
+        let (active, id, asked) = (app.models(), patient.to_owned(), Arc::clone(&assessments));
+        let (commit, ids) = app
+            .store
+            .reading(context, move |reader| {
+                let mut commit = Commit::default();
+                let ids = settle(reader, &active, &id, &asked, Cause::Asked, &mut commit)?;
+                Ok((commit, ids))
+            })
+            .await?;
+        match app.store.commit(context, commit).await {
+            Ok(_) => {}
+            Err(Error::Conflict { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let mut texts = Vec::with_capacity(ids.len());
+        for id in ids.iter().flatten() {
+            texts.push(app.store.read(context, ResourceType::RISK_ASSESSMENT, id).await?.body);
+        }
+        return Ok(texts);
+    }
+    Err(Error::Busy.into())
+}

@@ -1,0 +1,100 @@
+//! Assessments that no longer hold: an input they cite was changed or withdrawn. They stay, and
+//! their status says so: `amended`, or `entered-in-error` where an input was.
+
+use std::borrow::Cow;
+
+use fhir::json::Json;
+use fhir::reference::{self, Reference};
+use fhir::resource_type::ResourceType;
+use serde_json::json;
+use store::{Commit, Error, Reader, Target, Write};
+
+use super::gather::parse;
+use super::terms;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Holds,
+    Changed,
+    Withdrawn,
+}
+
+/// Looks at the RiskAssessment `id` and marks it, and the Observation of its score, if an input
+/// changed. `by` is the one that takes its place. Says whether it no longer holds.
+pub(crate) fn mark(
+    reader: &mut Reader<'_>,
+    id: &str,
+    by: Option<&str>,
+    commit: &mut Commit<'static>,
+) -> Result<bool, Error> {
+    let stored = match reader.read(ResourceType::RISK_ASSESSMENT, id) {
+        Ok(stored) => stored,
+        Err(Error::NotFound | Error::Gone { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let resource = parse(&stored.body)?;
+    let verdict = judge(reader, &resource)?;
+    let status = match verdict {
+        Verdict::Holds => return Ok(false),
+        Verdict::Changed => "amended",
+        Verdict::Withdrawn => "entered-in-error",
+    };
+    let already = matches!(resource.text("status"), Some(now) if now == status || now == "entered-in-error");
+    if already {
+        return Ok(true);
+    }
+    rewrite(commit, ResourceType::RISK_ASSESSMENT, id, resource.into_owned(), status, by);
+    if let Ok(observation) = reader.read(ResourceType::OBSERVATION, id) {
+        let resource = parse(&observation.body)?.into_owned();
+        rewrite(commit, ResourceType::OBSERVATION, id, resource, status, None);
+    }
+    Ok(true)
+}
+
+/// The worst that happened to any cited version.
+fn judge(reader: &mut Reader<'_>, resource: &Json) -> Result<Verdict, Error> {
+    let mut worst = Verdict::Holds;
+    for cited in resource.list("basis") {
+        let Some(text) = cited.text("reference") else { continue };
+        let Reference::Local { kind, id, version: Some(version) } = reference::parse(text, "") else {
+            continue;
+        };
+        let verdict = match reader.read(kind, id) {
+            Ok(current) if withdrawn(&parse(&current.body)?) => Verdict::Withdrawn,
+            Ok(current) if current.version.to_string() == version => Verdict::Holds,
+            Ok(_) => Verdict::Changed,
+            Err(Error::NotFound | Error::Gone { .. }) => Verdict::Withdrawn,
+            Err(error) => return Err(error),
+        };
+        worst = worst.max(verdict);
+    }
+    Ok(worst)
+}
+
+/// Observations and medicines say so in `status`, conditions in `verificationStatus`.
+fn withdrawn(resource: &Json) -> bool {
+    let status = resource.text("status");
+    let verified = resource.at(&["verificationStatus", "coding", "code"]).and_then(Json::as_str);
+    [status, verified].contains(&Some("entered-in-error"))
+}
+
+fn rewrite(
+    commit: &mut Commit<'static>,
+    kind: ResourceType,
+    id: &str,
+    mut resource: Json<'static>,
+    status: &'static str,
+    by: Option<&str>,
+) {
+    if let Some(object) = resource.as_object_mut() {
+        object.set(usize::MAX, "status", Json::String(Cow::Borrowed(status)));
+        if let Some(by) = by {
+            let extension = json!({"url": terms::SUPERSEDED_BY, "valueReference": {"reference": format!("RiskAssessment/{by}")}});
+            match object.get_mut("extension") {
+                Some(Json::Array(all)) => all.push(Json::from(&extension)),
+                _ => object.set(3, "extension", Json::Array(vec![Json::from(&extension)])),
+            }
+        }
+    }
+    commit.writes.push(Write::Update { resource, target: Target::Id(kind, id.to_owned()), if_match: None });
+}

@@ -1,0 +1,100 @@
+//! Takes queued patients, scores them, writes what follows: in one transaction with the end of
+//! their tasks, so that each is done exactly once whatever dies when.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use models::{Model, assess_batch};
+use store::{Commit, Context, Error, Reader, Task};
+use tokio::task::JoinHandle;
+
+use super::settle::{Cause, settle};
+use super::{CHANGE, ask, gather};
+use crate::app::{self, App};
+
+/// Tasks taken at once.
+const MOST: usize = 128;
+/// How often to look without being woken: for tasks of other processes, and those put off.
+const LOOK: Duration = Duration::from_millis(500);
+/// After a full turn writers go first: what waits longer is scored once for several writes.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// The scoring worker of this process.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Begins to work.
+    pub(crate) fn start(app: Arc<App>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&stop);
+        let task = tokio::spawn(async move {
+            while !ended.load(Ordering::Relaxed) {
+                match turn(&app).await {
+                    Ok(0) => {
+                        let _ = tokio::time::timeout(LOOK, app.store.changed()).await;
+                    }
+                    Ok(done) if done >= MOST => tokio::time::sleep(BREATH).await,
+                    Ok(_) => {}
+                    Err(error) => {
+                        metrics::counter!("augury_scoring_failures_total").increment(1);
+                        tracing::error!(%error, "scoring failed; it will be tried again");
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+            }
+        });
+        Self { stop, task }
+    }
+
+    /// Ends after the turn under way.
+    pub(crate) async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.task.await;
+    }
+}
+
+/// One turn: so many tasks as wait, at most [`MOST`]. Says how many were done.
+pub(crate) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
+    let began = Instant::now();
+    let parts = Arc::clone(app);
+    let context = Context::system("scoring", app::now());
+    let at = context.at;
+    let worked =
+        app.store.work(&context, MOST, move |reader, tasks| score(&parts, reader, &tasks, at)).await?;
+    if worked.done > 0 {
+        metrics::histogram!("augury_scoring_turn_seconds").record(began.elapsed().as_secs_f64());
+        metrics::counter!("augury_tasks_done_total").increment(worked.done as u64);
+    }
+    Ok(worked.done)
+}
+
+fn score(app: &App, reader: &mut Reader<'_>, tasks: &[Task], at: i64) -> Result<Commit<'static>, Error> {
+    let active = app.models();
+    let mut patients: BTreeMap<&str, Cause> = BTreeMap::new();
+    for task in tasks {
+        let cause = patients.entry(&task.patient).or_insert(Cause::Write);
+        if task.topic == CHANGE {
+            *cause = Cause::Change;
+        }
+    }
+    let as_of = gather::moment(at);
+    let records = patients
+        .keys()
+        .map(|patient| gather::present(reader, &active, patient))
+        .collect::<Result<Vec<_>, _>>()?;
+    let models: Vec<&Model> = active.catalogue.active().map(AsRef::as_ref).collect();
+    let asked: Vec<_> = records.iter().map(|record| (record, as_of)).collect();
+    let scored = assess_batch(&active.catalogue, &asked, &models, &app.settings);
+    let mut commit = Commit::default();
+    for ((patient, cause), assessments) in patients.iter().zip(&scored) {
+        assessments.iter().for_each(ask::count);
+        settle(reader, &active, patient, assessments, *cause, &mut commit)?;
+    }
+    Ok(commit)
+}

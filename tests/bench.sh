@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Augury beside a bare program (tests/src/bin/bare.rs) in the same run, on this machine.
+# Prints each rate, the server's CPU time a request, and the ratio to the bare program.
+#   bash tests/bench.sh [FOLDER of FHIR transaction Bundles]
+# With AUGURY_TEST_POSTGRES=postgres://… the bundles are also posted to a server on PostgreSQL.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${BENCH_SECONDS:-5}
+cargo build --release --quiet -p augury -p augury-tests --bins
+out=${CARGO_TARGET_DIR:-target}/release
+work=$(mktemp -d)
+pids=()
+cleanup() { for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; rm -rf "$work"; }
+trap cleanup EXIT
+
+python3 - "$work" <<'PY'
+import json, sys, datetime
+work = sys.argv[1]
+now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+with open(f"{work}/patients", "w") as f:
+    for start in range(0, 1000, 100):
+        f.write(json.dumps({"resourceType": "Bundle", "type": "transaction", "entry": [
+            {"resource": {"resourceType": "Patient", "id": f"bench-{n}", "gender": "female", "birthDate": "1961-04-05"},
+             "request": {"method": "PUT", "url": f"Patient/bench-{n}"}} for n in range(start, start + 100)]}) + "\n")
+with open(f"{work}/observations", "w") as f:
+    for n in range(20000):
+        f.write(json.dumps({
+            "resourceType": "Observation", "status": "final",
+            "identifier": [{"system": "https://lab.example/observations", "value": f"{n:08d}"}],
+            "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "vital-signs", "display": "Vital Signs"}]}],
+            "code": {"coding": [{"system": "http://loinc.org", "code": "85354-9", "display": "Blood pressure panel with all children optional"}], "text": "Blood pressure"},
+            "subject": {"reference": f"Patient/bench-{n % 1000}"},
+            "effectiveDateTime": now, "issued": now,
+            "performer": [{"reference": "Practitioner/nurse-1", "display": "A Nurse"}],
+            "component": [
+                {"code": {"coding": [{"system": "http://loinc.org", "code": "8480-6", "display": "Systolic blood pressure"}]},
+                 "valueQuantity": {"value": 110 + n % 50, "unit": "mmHg", "system": "http://unitsofmeasure.org", "code": "mm[Hg]"}},
+                {"code": {"coding": [{"system": "http://loinc.org", "code": "8462-4", "display": "Diastolic blood pressure"}]},
+                 "valueQuantity": {"value": 65 + n % 25, "unit": "mmHg", "system": "http://unitsofmeasure.org", "code": "mm[Hg]"}}]}) + "\n")
+PY
+
+wait_for() { for _ in $(seq 200); do if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return; fi; sleep 0.05; done; echo "no server on $1" >&2; exit 1; }
+load() { "$out/load" --seconds "$seconds" "$@"; }
+show() { python3 -c '
+import json, sys
+name, line = sys.argv[1], json.loads(sys.argv[2])
+base = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
+text = f"{name:44} {line[\"rate\"]:>9,.0f}/s  p50 {line[\"p50_us\"]:>6} us  p99 {line[\"p99_us\"]:>7} us  cpu {line[\"cpu_us\"]} us  rss {line[\"rss_mb\"]} MB  failed {line[\"failed\"]}"
+if base: text += f"   = {100 * line[\"rate\"] / base[\"rate\"]:.0f} % of bare"
+if line["items_rate"] != line["rate"]: text += f"   {line[\"items_rate\"]:,} resources/s"
+print(text)' "$@"; }
+
+"$out/bare" 127.0.0.1:18401 "$work/bare.db" & bare=$!; pids+=("$bare")
+AUGURY_BIND=127.0.0.1:18402 AUGURY_DATA_DIR="$work" AUGURY_LOG=warn "$out/augury" serve & augury=$!; pids+=("$augury")
+wait_for 18401; wait_for 18402
+sleep 1
+echo "idle: augury resident memory $(awk '/VmRSS/{print int($2/1024)}' "/proc/$augury/status") MB"
+load --to 127.0.0.1:18402 --path /fhir --lines "$work/patients" --requests 10 > /dev/null
+
+for c in 16 64; do
+  b=$(load --to 127.0.0.1:18401 --path /fhir/Observation --lines "$work/observations" --connections $c --pid $bare --locations "$work/at.bare")
+  a=$(load --to 127.0.0.1:18402 --path /fhir/Observation --lines "$work/observations" --connections $c --pid $augury --locations "$work/at.augury")
+  show "bare: POST Observation, $c connections" "$b"
+  show "augury: POST Observation, $c connections" "$a" "$b"
+  sleep 2
+done
+sed -i 's/^"//' "$work/at.bare"
+sed -E 's#^https?://[^/]+##; s#/_history/.*##' "$work/at.augury" > "$work/get.augury"
+for c in 16 64; do
+  b=$(load --to 127.0.0.1:18401 --method GET --path '{}' --lines "$work/at.bare" --connections $c --pid $bare)
+  a=$(load --to 127.0.0.1:18402 --method GET --path '{}' --lines "$work/get.augury" --connections $c --pid $augury)
+  show "bare: GET by id, $c connections" "$b"
+  show "augury: GET by id, $c connections" "$a" "$b"
+done
+
+"$out/augury" generate --patients 2000 --seed 7 -o "$work/generated.ndjson"
+items=$(python3 -c 'import json,sys; print(sum(len(json.loads(l)["entry"]) for l in open(sys.argv[1]))/2000)' "$work/generated.ndjson")
+a=$(load --to 127.0.0.1:18402 --path /fhir --lines "$work/generated.ndjson" --connections 4 --requests 2000 --items "$items" --pid $augury)
+show "augury: generated patients, 4 connections" "$a"
+
+if [ $# -gt 0 ]; then
+  python3 - "$1" "$work/bundles" <<'PY'
+import json, pathlib, sys
+with open(sys.argv[2], "w") as f:
+    for p in sorted(pathlib.Path(sys.argv[1]).glob("*.json")):
+        b = json.loads(p.read_text(), parse_float=str, parse_int=str) if False else json.loads(p.read_text())
+        if b.get("type") == "transaction": f.write(json.dumps(b, separators=(",", ":")) + "\n")
+PY
+  count=$(wc -l < "$work/bundles")
+  items=$(python3 -c 'import json,sys; l=[len(json.loads(x)["entry"]) for x in open(sys.argv[1])]; print(sum(l)/len(l))' "$work/bundles")
+  a=$(load --to 127.0.0.1:18402 --path /fhir --lines "$work/bundles" --connections 2 --requests $((count * 5)) --seconds 60 --items "$items" --pid $augury)
+  show "augury, SQLite: patient bundles, 2 connections" "$a"
+  if [ -n "${AUGURY_TEST_POSTGRES:-}" ]; then
+    AUGURY_BIND=127.0.0.1:18403 AUGURY_DATA_DIR="$work/pg" AUGURY_LOG=warn AUGURY_DATABASE_URL=$AUGURY_TEST_POSTGRES "$out/augury" serve & pg=$!; pids+=("$pg")
+    wait_for 18403; sleep 1
+    a=$(load --to 127.0.0.1:18403 --path /fhir --lines "$work/bundles" --connections 2 --requests $((count * 5)) --seconds 60 --items "$items" --pid $pg)
+    show "augury, PostgreSQL: patient bundles, 2 connections" "$a"
+  fi
+fi
+
+# Start to ready, on the store just filled.
+kill "$augury"; wait "$augury" 2>/dev/null || true
+began=$(date +%s%N)
+AUGURY_BIND=127.0.0.1:18402 AUGURY_DATA_DIR="$work" AUGURY_LOG=warn "$out/augury" serve & augury=$!; pids+=("$augury")
+until [ "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:18402/health/ready)" = 200 ]; do sleep 0.005; done
+echo "start to ready on the filled store: $((($(date +%s%N) - began) / 1000000)) ms"

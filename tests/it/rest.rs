@@ -1,0 +1,253 @@
+//! FHIR's interactions, on both databases.
+
+use harness::{BOTH, Server};
+use serde_json::{Value, json};
+
+fn patient(family: &str) -> Value {
+    json!({"resourceType": "Patient", "name": [{"family": family}], "gender": "female", "birthDate": "1970-01-02"})
+}
+
+fn each(test: impl Fn(&Server)) {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        test(&server);
+    }
+}
+
+#[test]
+fn create_read_update_delete_and_their_versions() {
+    each(|server| {
+        let created = server.post("/fhir/Patient", &patient("A")).unwrap().expect(201).unwrap();
+        let id = created.json["id"].as_str().unwrap().to_owned();
+        assert_eq!(created.header("etag"), "W/\"1\"");
+        assert!(created.header("location").ends_with(&format!("/fhir/Patient/{id}/_history/1")));
+        assert_eq!(created.json["meta"]["versionId"], "1");
+        let path = format!("/fhir/Patient/{id}");
+        let read = server.get(&path).unwrap().expect(200).unwrap();
+        assert_eq!(read.text, created.text);
+        assert!(!read.header("last-modified").is_empty());
+
+        let mut changed = read.json.clone();
+        changed["birthDate"] = json!("1971-01-02");
+        let updated = server.put(&path, &changed).unwrap().expect(200).unwrap();
+        assert_eq!(updated.header("etag"), "W/\"2\"");
+        let same = server.put(&path, &updated.json).unwrap().expect(200).unwrap();
+        assert_eq!(same.header("etag"), "W/\"2\"", "the same content makes no new version");
+        assert_eq!(server.get(&format!("{path}/_history/1")).unwrap().json["birthDate"], "1970-01-02");
+
+        let deleted = server.delete(&path).unwrap().expect(204).unwrap();
+        assert_eq!(deleted.header("etag"), "W/\"3\"");
+        assert_eq!(server.get(&path).unwrap().status, 410);
+        assert_eq!(server.get(&format!("{path}/_history/3")).unwrap().status, 410);
+        assert_eq!(server.get(&format!("{path}/_history/2")).unwrap().status, 200);
+        server.delete(&path).unwrap().expect(204).unwrap();
+        let again = server.put(&path, &changed).unwrap().expect(201).unwrap();
+        assert_eq!(again.header("etag"), "W/\"4\"");
+        assert_eq!(
+            server.get("/fhir/Patient/never-there").unwrap().expect(404).unwrap().issue().0,
+            "not-found"
+        );
+    });
+}
+
+#[test]
+fn conditions_hold_or_nothing_happens() {
+    each(|server| {
+        let mut one = patient("Match");
+        one["id"] = json!("match");
+        server.put("/fhir/Patient/match", &one).unwrap().expect(201).unwrap();
+        let put = |etag: &str| {
+            let request = server.http().put(server.url("/fhir/Patient/match"));
+            let request = request.header("content-type", "application/fhir+json").header("if-match", etag);
+            let mut body = one.clone();
+            body["active"] = json!(true);
+            request.body(body.to_string()).send().unwrap().status().as_u16()
+        };
+        assert_eq!(put("W/\"7\""), 412);
+        assert_eq!(put("nonsense"), 400);
+        assert_eq!(put("W/\"1\""), 200);
+
+        let mut identified = patient("Once");
+        identified["identifier"] = json!([{"system": "urn:test", "value": "once"}]);
+        let create = || {
+            let request = server.http().post(server.url("/fhir/Patient"));
+            let request = request.header("content-type", "application/fhir+json");
+            let request = request.header("if-none-exist", "identifier=urn:test|once");
+            request.body(identified.to_string()).send().unwrap().status().as_u16()
+        };
+        let statuses: Vec<u16> = std::thread::scope(|s| {
+            (0..8)
+                .map(|_| s.spawn(create))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .map(|t| t.join().unwrap())
+                .collect()
+        });
+        assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 7, "{statuses:?}");
+    });
+}
+
+#[test]
+fn a_transaction_is_whole_or_nothing() {
+    each(|server| {
+        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+            {"fullUrl": "urn:uuid:0f0d6a35-31dc-4d76-a0d7-5e0e0a4f6b01",
+             "resource": {"resourceType": "Observation", "status": "final", "code": {"text": "x"},
+                          "subject": {"reference": "urn:uuid:0f0d6a35-31dc-4d76-a0d7-5e0e0a4f6b02"}},
+             "request": {"method": "POST", "url": "Observation"}},
+            {"fullUrl": "urn:uuid:0f0d6a35-31dc-4d76-a0d7-5e0e0a4f6b02", "resource": patient("T"),
+             "request": {"method": "POST", "url": "Patient"}}
+        ]});
+        let answer = server.post("/fhir", &bundle).unwrap().expect(200).unwrap();
+        assert_eq!(answer.json["type"], "transaction-response");
+        let locations: Vec<&str> =
+            (0..2).map(|n| answer.json["entry"][n]["response"]["location"].as_str().unwrap()).collect();
+        assert!(locations[0].contains("Observation/") && locations[1].contains("Patient/"), "{locations:?}");
+        let path = |location: &str| {
+            format!("/fhir/{}", location.split("/fhir/").last().unwrap().split("/_history").next().unwrap())
+        };
+        let observation = server.get(&path(locations[0])).unwrap().expect(200).unwrap();
+        let subject = observation.json["subject"]["reference"].as_str().unwrap();
+        assert_eq!(format!("/fhir/{subject}"), path(locations[1]));
+
+        let half = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+            {"resource": {"resourceType": "Patient", "id": "half"}, "request": {"method": "PUT", "url": "Patient/half"}},
+            {"resource": {"resourceType": "Patient", "id": "other"},
+             "request": {"method": "PUT", "url": "Patient/other", "ifMatch": "W/\"3\""}}
+        ]});
+        assert_eq!(server.post("/fhir", &half).unwrap().status, 412);
+        assert_eq!(server.get("/fhir/Patient/half").unwrap().status, 404);
+
+        let mut batch = half.clone();
+        batch["type"] = json!("batch");
+        let answer = server.post("/fhir", &batch).unwrap().expect(200).unwrap();
+        assert_eq!(answer.json["type"], "batch-response");
+        assert!(answer.json["entry"][0]["response"]["status"].as_str().unwrap().starts_with("201"));
+        assert!(answer.json["entry"][1]["response"]["status"].as_str().unwrap().starts_with("412"));
+        assert_eq!(server.get("/fhir/Patient/half").unwrap().status, 200);
+    });
+}
+
+#[test]
+fn observations_are_found_by_patient_code_and_date() {
+    each(|server| {
+        for (n, (code, date)) in
+            [("8867-4", "2024-01-01"), ("8867-4", "2024-03-01T10:00:00Z"), ("9279-1", "2024-03-01")]
+                .iter()
+                .enumerate()
+        {
+            let observation = json!({"resourceType": "Observation", "id": format!("s{n}"), "status": "final",
+                "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+                "subject": {"reference": "Patient/found"}, "effectiveDateTime": date,
+                "valueQuantity": {"value": 70, "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"}});
+            server.put(&format!("/fhir/Observation/s{n}"), &observation).unwrap().expect(201).unwrap();
+        }
+        let ids = |query: &str| -> Vec<String> {
+            let answer = server.get(&format!("/fhir/Observation?{query}")).unwrap().expect(200).unwrap();
+            assert_eq!(answer.json["type"], "searchset");
+            let entries = answer.json["entry"].as_array().cloned().unwrap_or_default();
+            entries
+                .iter()
+                .filter(|e| e["search"]["mode"] == "match")
+                .map(|e| e["resource"]["id"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(ids("patient=found&_sort=date").len(), 3);
+        assert_eq!(ids("patient=Patient/found&code=http://loinc.org|8867-4&_sort=-date"), ["s1", "s0"]);
+        assert_eq!(ids("patient=found&code=8867-4,9279-1&date=ge2024-02&_sort=_id").len(), 2);
+        assert_eq!(ids("patient=found&date=2024-01-01"), ["s0"]);
+        assert!(ids("patient=nobody").is_empty());
+        let strict =
+            server.http().get(server.url("/fhir/Observation?bogus=1")).header("prefer", "handling=strict");
+        assert_eq!(strict.send().unwrap().status().as_u16(), 400);
+        assert_eq!(server.get("/fhir/Observation?date=1973-02-30").unwrap().status, 400);
+    });
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_its_place() {
+    each(|server| {
+        let send = |method: &str, path: &str, body: &str| server.send(method, path, body).unwrap();
+        let base = r#""resourceType":"Observation","status":"final","code":{"text":"x"}"#;
+        for (body, code, at) in [
+            ("{".to_owned(), "structure", ""),
+            (format!(r#"{{{base},"bogus":1}}"#), "structure", "Observation.bogus"),
+            (format!(r#"{{{base},"category":[]}}"#), "", "Observation.category"),
+            (format!(r#"{{{base},"effectiveDateTime":"2024-02-30"}}"#), "value", "Observation.effective"),
+            (format!(r#"{{{base},"valueString":"a","valueInteger":1}}"#), "structure", "Observation.value"),
+            (format!(r#"{{{base},"status":"final"}}"#), "duplicate", "status"),
+            (
+                r#"{"resourceType":"Observation","status":"banana","code":{"text":"x"}}"#.to_owned(),
+                "code-invalid",
+                "Observation.status",
+            ),
+            (r#"{"resourceType":"Observation","status":"final"}"#.to_owned(), "required", "Observation.code"),
+        ] {
+            let answer = send("POST", "/fhir/Observation", &body);
+            assert_eq!(answer.status, 400, "{body}: {}", answer.text);
+            assert_eq!(answer.json["resourceType"], "OperationOutcome");
+            let (found, place) = answer.issue();
+            assert!(code.is_empty() || found == code, "{body}: {}", answer.text);
+            assert!(place.starts_with(at), "{body}: {}", answer.text);
+        }
+        assert_eq!(send("POST", "/fhir/Banana", "{}").status, 404);
+        assert_eq!(send("POST", "/fhir/patient", "{}").status, 404);
+        assert_eq!(server.get("/fhir/Patient/a_b").unwrap().status, 404);
+        assert_eq!(server.get("/nowhere").unwrap().json["resourceType"], "OperationOutcome");
+        let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+        assert_eq!(send("POST", "/fhir/Patient", &deep).status, 400);
+        let text =
+            server.http().post(server.url("/fhir/Patient")).header("content-type", "text/plain").body("x");
+        assert_eq!(text.send().unwrap().status().as_u16(), 415);
+        let xml = server.http().get(server.url("/fhir/metadata")).header("accept", "application/fhir+xml");
+        assert_eq!(xml.send().unwrap().status().as_u16(), 406);
+        let other = r#"{"resourceType":"Patient","id":"one"}"#;
+        assert_eq!(send("PUT", "/fhir/Patient/two", other).status, 400);
+    });
+}
+
+#[test]
+fn decimals_come_back_digit_for_digit() {
+    each(|server| {
+        for text in [
+            "1.00",
+            "1E-22",
+            "1.000000000000000000E-245",
+            "129.73979437732424",
+            "-0.0",
+            "100000000000000000000",
+        ] {
+            let body = format!(
+                r#"{{"resourceType":"Observation","status":"final","code":{{"text":"x"}},"valueQuantity":{{"value":{text}}}}}"#
+            );
+            let answer = server.send("POST", "/fhir/Observation", &body).unwrap().expect(201).unwrap();
+            assert!(answer.text.contains(&format!(r#""value":{text}}}"#)), "{}", answer.text);
+        }
+    });
+}
+
+#[test]
+fn the_capability_statement_is_true() {
+    each(|server| {
+        let statement = server.get("/fhir/metadata").unwrap().expect(200).unwrap().json;
+        assert_eq!(statement["resourceType"], "CapabilityStatement");
+        assert_eq!(statement["fhirVersion"], "4.0.1");
+        let resources = statement["rest"][0]["resource"].as_array().unwrap();
+        assert_eq!(resources.len(), 146);
+        for resource in resources {
+            let kind = resource["type"].as_str().unwrap();
+            for param in resource["searchParam"].as_array().into_iter().flatten() {
+                let name = param["name"].as_str().unwrap();
+                let value = match param["type"].as_str().unwrap() {
+                    "date" => "2024",
+                    "reference" => "Patient/x",
+                    _ => "x",
+                };
+                let request = server.http().get(server.url(&format!("/fhir/{kind}?{name}={value}&_count=1")));
+                let status = request.header("prefer", "handling=strict").send().unwrap().status();
+                assert_eq!(status.as_u16(), 200, "{kind}?{name}={value}");
+            }
+        }
+    });
+}
