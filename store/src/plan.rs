@@ -90,8 +90,10 @@ impl<'q> Plan<'q> {
         let [a, b, key] = &self.order;
         // Several rows of one version may pass: two codings, two systems.
         let distinct = if self.lead == Lead::Resource { "SELECT " } else { "SELECT DISTINCT " };
-        let first = if self.by_id() { "0" } else { a };
-        sql.push(distinct).push(first).push(" AS a, ").push(b).push(" AS b, ").push(key).push(" AS key FROM ");
+        let number = |column: &'_ str| if column == "0" { "CAST(0 AS BIGINT)".to_owned() } else { column.to_owned() };
+        let first = number(if self.by_id() { "0" } else { a });
+        sql.push(distinct).push(&first).push(" AS a, ").push(&number(b)).push(" AS b, ");
+        sql.push(key).push(" AS key FROM ");
         match self.lead {
             Lead::Exact(at) => {
                 sql.push("index_exact e");

@@ -10,26 +10,26 @@ use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use store::{Commit, Context, Error, Options, Store, Target, Write, Written};
 
-pub const OBSERVATION: ResourceType = ResourceType::OBSERVATION;
-pub const PATIENT: ResourceType = ResourceType::PATIENT;
+pub(crate) const OBSERVATION: ResourceType = ResourceType::OBSERVATION;
+pub(crate) const PATIENT: ResourceType = ResourceType::PATIENT;
 /// 2024-05-06T07:08:09Z
-pub const NOW: i64 = 1_714_979_289_000_000;
+pub(crate) const NOW: i64 = 1_714_979_289_000_000;
 
-pub struct Place {
-    pub url: String,
+pub(crate) struct Place {
+    pub(crate) url: String,
     folder: Option<PathBuf>,
     schema: Option<(String, String)>,
 }
 
 impl Place {
-    pub fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Self {
         let folder = std::env::temp_dir().join(format!("augury-store-{}", store::new_id()));
         std::fs::create_dir_all(&folder).unwrap();
         let url = format!("sqlite:{}", folder.join("store.db").display());
         Self { url, folder: Some(folder), schema: None }
     }
 
-    pub fn postgres() -> Self {
+    pub(crate) fn postgres() -> Self {
         let server = std::env::var("AUGURY_TEST_POSTGRES")
             .expect("AUGURY_TEST_POSTGRES must be the URL of a PostgreSQL database for tests");
         let schema = format!("t{}", store::new_id().replace('-', ""));
@@ -40,11 +40,11 @@ impl Place {
         Self { url, folder: None, schema: Some((server, schema)) }
     }
 
-    pub fn open(&self) -> Store {
+    pub(crate) fn open(&self) -> Store {
         Store::open(&self.url, &Options { connections: 8, ..Options::default() }).unwrap()
     }
 
-    pub fn run<F: Future<Output = ()>>(self, test: impl FnOnce(Store, String) -> F) {
+    pub(crate) fn run<F: Future<Output = ()>>(self, test: impl FnOnce(Store, String) -> F) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(test(self.open(), self.url.clone()));
     }
@@ -63,19 +63,19 @@ impl Drop for Place {
     }
 }
 
-pub fn now() -> Context {
+pub(crate) fn now() -> Context {
     Context::system("test", NOW)
 }
 
-pub fn at(seconds: i64) -> Context {
+pub(crate) fn at(seconds: i64) -> Context {
     Context::system("test", NOW + seconds * 1_000_000)
 }
 
-pub fn json(text: &str) -> Json<'static> {
+pub(crate) fn json(text: &str) -> Json<'static> {
     fhir::json::parse(text.as_bytes(), &Limits::default()).unwrap().into_owned()
 }
 
-pub fn query(text: &str) -> SearchQuery {
+pub(crate) fn query(text: &str) -> SearchQuery {
     let (kind, criteria) = text.split_once('?').unwrap_or((text, ""));
     let pairs: Vec<(String, String)> = criteria
         .split('&')
@@ -85,39 +85,39 @@ pub fn query(text: &str) -> SearchQuery {
     SearchQuery::parse(ResourceType::parse(kind).unwrap(), &pairs, "", Handling::Strict).unwrap().0
 }
 
-pub fn patient(identifier: &str) -> Json<'static> {
+pub(crate) fn patient(identifier: &str) -> Json<'static> {
     json(&format!(
         r#"{{"resourceType":"Patient","identifier":[{{"system":"urn:mrn","value":"{identifier}"}}],"name":[{{"family":"Muster"}}]}}"#
     ))
 }
 
-pub fn observation(patient: &str, code: &str, date: &str, value: &str) -> Json<'static> {
+pub(crate) fn observation(patient: &str, code: &str, date: &str, value: &str) -> Json<'static> {
     json(&format!(
         r#"{{"resourceType":"Observation","status":"final","code":{{"coding":[{{"system":"http://loinc.org","code":"{code}"}}]}},"subject":{{"reference":"Patient/{patient}"}},"effectiveDateTime":"{date}","valueQuantity":{{"value":{value},"unit":"mg/dL"}}}}"#
     ))
 }
 
-pub fn create(resource: Json<'static>) -> Write<'static> {
+pub(crate) fn create(resource: Json<'static>) -> Write<'static> {
     Write::Create { resource, id: None, if_none_exist: None }
 }
 
-pub fn update(kind: ResourceType, id: &str, resource: Json<'static>, if_match: Option<i64>) -> Write<'static> {
+pub(crate) fn update(kind: ResourceType, id: &str, resource: Json<'static>, if_match: Option<i64>) -> Write<'static> {
     Write::Update { resource, target: Target::Id(kind, id.to_owned()), if_match }
 }
 
-pub fn delete(kind: ResourceType, id: &str) -> Write<'static> {
+pub(crate) fn delete(kind: ResourceType, id: &str) -> Write<'static> {
     Write::Delete { target: Target::Id(kind, id.to_owned()), if_match: None }
 }
 
-pub fn writes(writes: Vec<Write<'static>>) -> Commit<'static> {
+pub(crate) fn writes(writes: Vec<Write<'static>>) -> Commit<'static> {
     Commit { writes, ..Commit::default() }
 }
 
-pub async fn one(store: &Store, context: &Context, write: Write<'static>) -> Result<Written, Error> {
+pub(crate) async fn one(store: &Store, context: &Context, write: Write<'static>) -> Result<Written, Error> {
     store.commit(context, writes(vec![write])).await.map(|mut written| written.remove(0))
 }
 
-pub async fn ids(store: &Store, text: &str) -> Vec<String> {
+pub(crate) async fn ids(store: &Store, text: &str) -> Vec<String> {
     let page = store.search(&now(), &query(text)).await.unwrap();
     page.entries.into_iter().map(|stored| stored.id).collect()
 }
