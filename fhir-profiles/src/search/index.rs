@@ -158,10 +158,12 @@ fn span(value: &Json) -> Option<Span> {
         return Some(Span { low: start.map_or(i64::MIN, |s| s.low), high: end.map_or(i64::MAX, |e| e.high) });
     }
     let bounds = value.at(&["repeat", "boundsPeriod"]).and_then(span);
-    value.list("event").iter().filter_map(span).chain(bounds).reduce(|a, b| Span {
-        low: a.low.min(b.low),
-        high: a.high.max(b.high),
-    })
+    value
+        .list("event")
+        .iter()
+        .filter_map(span)
+        .chain(bounds)
+        .reduce(|a, b| Span { low: a.low.min(b.low), high: a.high.max(b.high) })
 }
 
 /// Folded so that case does not matter.

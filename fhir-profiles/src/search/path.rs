@@ -29,7 +29,8 @@ pub(crate) struct Found<'a, 'j> {
 /// The paths of an expression that begin at `kind`; an alternative that this part of FHIRPath
 /// can't say is `None`.
 pub(crate) fn compile(expression: &str, kind: &str) -> Vec<Option<Path>> {
-    split(expression, '|').into_iter().filter_map(|one| alternative(one.trim(), kind)).collect()
+    let alternatives = split(expression, '|').into_iter().map(str::trim);
+    alternatives.filter(|one| begins_at(one, kind)).map(steps).collect()
 }
 
 /// Splits at a character outside parentheses.
@@ -50,15 +51,10 @@ fn split(text: &str, at: char) -> Vec<&str> {
     parts
 }
 
-/// `None`: it begins at another type. `Some(None)`: not understood.
-fn alternative(text: &str, kind: &str) -> Option<Option<Path>> {
-    let inner = text.strip_prefix('(').map(|rest| rest.trim_start_matches('('));
-    let begin = inner.unwrap_or(text).trim();
-    let root = begin.split(['.', ' ', ')']).next().unwrap_or_default();
-    if root != kind && root != "Resource" && root != "DomainResource" {
-        return None;
-    }
-    Some(steps(text))
+/// Is it a path of this type, or of all types?
+fn begins_at(text: &str, kind: &str) -> bool {
+    let root = text.trim_start_matches('(').trim().split(['.', ' ', ')']).next().unwrap_or_default();
+    root == kind || root == "Resource" || root == "DomainResource"
 }
 
 fn steps(text: &str) -> Option<Path> {
@@ -165,9 +161,30 @@ fn walk<'a, 'j>(steps: &[Step], node: &'a Json<'j>, each: &mut dyn FnMut(Found<'
 
 /// The types a choice can have that a search parameter may index.
 const TYPES: [&str; 24] = [
-    "Address", "Age", "Boolean", "Canonical", "Code", "CodeableConcept", "Coding", "ContactPoint", "Date",
-    "DateTime", "Decimal", "HumanName", "Id", "Identifier", "Instant", "Integer", "Period", "Quantity", "Range",
-    "Reference", "SampledData", "String", "Timing", "Uri",
+    "Address",
+    "Age",
+    "Boolean",
+    "Canonical",
+    "Code",
+    "CodeableConcept",
+    "Coding",
+    "ContactPoint",
+    "Date",
+    "DateTime",
+    "Decimal",
+    "HumanName",
+    "Id",
+    "Identifier",
+    "Instant",
+    "Integer",
+    "Period",
+    "Quantity",
+    "Range",
+    "Reference",
+    "SampledData",
+    "String",
+    "Timing",
+    "Uri",
 ];
 
 fn is_type(suffix: &str) -> bool {

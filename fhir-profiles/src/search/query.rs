@@ -166,7 +166,8 @@ impl SearchQuery {
                 Ok(true) => query.used.push((name.clone(), value.clone())),
                 Ok(false) => {
                     let shown: String = name.chars().take(64).collect();
-                    let details = format!("the search parameter {shown} is not supported for {}", kind.name());
+                    let details =
+                        format!("the search parameter {shown} is not supported for {}", kind.name());
                     match handling {
                         Handling::Strict => wrong.push(Issue::error("not-supported", details)),
                         Handling::Lenient => ignored.push(Issue::warning("not-supported", details)),
@@ -201,7 +202,9 @@ impl SearchQuery {
                 for one in value.split(',') {
                     let (key, descending) = one.strip_prefix('-').map_or((one, false), |key| (key, true));
                     self.sort.push(match key {
-                        "date" if parameter(self.kind, "date").is_some_and(|p| p.indexed) => Sort::Date { descending },
+                        "date" if parameter(self.kind, "date").is_some_and(|p| p.indexed) => {
+                            Sort::Date { descending }
+                        }
                         "_lastUpdated" => Sort::Updated { descending },
                         "_id" => Sort::Id { descending },
                         _ => return Ok(false),
@@ -229,48 +232,47 @@ impl SearchQuery {
                 let Some(parameter) = parameter(self.kind, code).filter(|parameter| parameter.indexed) else {
                     return Ok(false);
                 };
-                let Some(test) = self.test(parameter, modifier, name, &values, base)? else { return Ok(false) };
+                let Some(test) = test(parameter, modifier, name, &values, base)? else { return Ok(false) };
                 (parameter.number, test)
             }
         };
         self.clauses.push(Clause { param, test });
         Ok(true)
     }
+}
 
-    fn test(
-        &self,
-        parameter: &Parameter,
-        modifier: Option<&str>,
-        name: &str,
-        values: &[String],
-        base: &str,
-    ) -> Result<Option<Test>, Issue> {
-        Ok(match (parameter.kind, modifier) {
-            (Kind::Token, None) => Some(Test::Exact(values.iter().map(|value| token(value)).collect())),
-            (Kind::Reference, modifier) => {
-                let only = match modifier {
-                    None => None,
-                    Some(kind) => match ResourceType::parse(kind) {
-                        Some(kind) => Some(kind),
-                        None => return Ok(None),
-                    },
-                };
-                let tests = values.iter().flat_map(|value| references(parameter, only, value, base));
-                Some(Test::Exact(tests.collect()))
-            }
-            (Kind::Uri, None) => {
-                let exact = |value: &String| ExactTest { value: Some(hash_text(&unescape(value))), system: None };
-                Some(Test::Exact(values.iter().map(exact).collect()))
-            }
-            (Kind::Date, None) => Some(Test::Range(dates(name, values)?)),
-            (Kind::String, None | Some("exact")) => {
-                let exact = modifier.is_some();
-                let text = |value: &String| TextTest { text: fold(&unescape(value)), exact };
-                Some(Test::Text(values.iter().map(text).collect()))
-            }
-            _ => None,
-        })
-    }
+fn test(
+    parameter: &Parameter,
+    modifier: Option<&str>,
+    name: &str,
+    values: &[String],
+    base: &str,
+) -> Result<Option<Test>, Issue> {
+    Ok(match (parameter.kind, modifier) {
+        (Kind::Token, None) => Some(Test::Exact(values.iter().map(|value| token(value)).collect())),
+        (Kind::Reference, modifier) => {
+            let only = match modifier {
+                None => None,
+                Some(kind) => match ResourceType::parse(kind) {
+                    Some(kind) => Some(kind),
+                    None => return Ok(None),
+                },
+            };
+            let tests = values.iter().flat_map(|value| references(parameter, only, value, base));
+            Some(Test::Exact(tests.collect()))
+        }
+        (Kind::Uri, None) => {
+            let exact = |value: &String| ExactTest { value: Some(hash_text(&unescape(value))), system: None };
+            Some(Test::Exact(values.iter().map(exact).collect()))
+        }
+        (Kind::Date, None) => Some(Test::Range(dates(name, values)?)),
+        (Kind::String, None | Some("exact")) => {
+            let exact = modifier.is_some();
+            let text = |value: &String| TextTest { text: fold(&unescape(value)), exact };
+            Some(Test::Text(values.iter().map(text).collect()))
+        }
+        _ => None,
+    })
 }
 
 fn bad(name: &str, why: &str) -> Issue {
@@ -318,12 +320,7 @@ fn token(text: &str) -> ExactTest {
     }
 }
 
-fn references(
-    parameter: &Parameter,
-    only: Option<ResourceType>,
-    value: &str,
-    base: &str,
-) -> Vec<ExactTest> {
+fn references(parameter: &Parameter, only: Option<ResourceType>, value: &str, base: &str) -> Vec<ExactTest> {
     let text = unescape(value);
     let exact = |value: i64| ExactTest { value: Some(value), system: None };
     match reference::parse(&text, base) {
@@ -393,7 +390,9 @@ impl Clause {
     /// The same condition in memory: of a resource's index entries, id and last update.
     pub fn matches(&self, index: &Index, id: &str, updated: i64) -> bool {
         let of_param = |row: &&Row| match row {
-            Row::Exact { param, .. } | Row::Range { param, .. } | Row::Text { param, .. } => *param == self.param,
+            Row::Exact { param, .. } | Row::Range { param, .. } | Row::Text { param, .. } => {
+                *param == self.param
+            }
         };
         let mut rows = index.rows.iter().filter(of_param);
         match &self.test {
