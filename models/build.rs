@@ -29,8 +29,13 @@ fn main() -> io::Result<()> {
         for version in sorted(&model)?.into_iter().filter(|p| p.is_dir()) {
             out.push_str("    &[\n");
             for file in sorted(&version)? {
-                writeln!(out, "        ({:?}, include_bytes!({:?})),", name(&file), file.display().to_string())
-                    .map_err(io::Error::other)?;
+                writeln!(
+                    out,
+                    "        ({:?}, include_bytes!({:?})),",
+                    name(&file),
+                    file.display().to_string()
+                )
+                .map_err(io::Error::other)?;
             }
             out.push_str("    ],\n");
         }

@@ -103,8 +103,7 @@ pub(crate) fn answer(
     subjects: impl Iterator<Item = (Option<Arc<str>>, DateTime<Utc>)>,
     strict: bool,
 ) -> Vec<Assessment> {
-    let ready: Vec<&[f64]> =
-        gathered.iter().filter(|g| !g.refused()).map(|g| g.columns.as_slice()).collect();
+    let ready: Vec<&[f64]> = gathered.iter().filter(|g| !g.refused()).map(|g| g.columns.as_slice()).collect();
     let mut rows = score(model, &ready).into_iter();
     gathered
         .into_iter()
@@ -136,13 +135,18 @@ fn one(
                 if let Some((range, age)) = outside.filter(|_| strict && spec.reported) {
                     let details = format!("{} is for ages {range} years, not {}", spec.title, age.floor());
                     let input = Arc::from(spec.key.as_str());
-                    issues.push(InputIssue { input, refuses: false, ..whole(IssueKind::Population, details) });
+                    issues.push(InputIssue {
+                        input,
+                        refuses: false,
+                        ..whole(IssueKind::Population, details)
+                    });
                     return false;
                 }
                 spec.reported || !strict
             });
             if outputs.is_empty() {
-                issues.insert(0, whole(IssueKind::Population, "no output of the model is for this age".into()));
+                issues
+                    .insert(0, whole(IssueKind::Population, "no output of the model is for this age".into()));
             } else {
                 outcome = Outcome::Scored(Scored { outputs, preliminary });
             }

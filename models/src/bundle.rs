@@ -98,15 +98,13 @@ impl Model {
     /// Reads, checks and compiles a bundle, and runs its vectors.
     pub(crate) fn load(files: &Files<'_>, vocabulary: &mut Vocabulary) -> Result<Self, LoadError> {
         let file = |name: &str| {
-            files.get(name).copied().ok_or_else(|| LoadError::File {
-                path: name.to_owned(),
-                reason: "not in the bundle".into(),
-            })
+            files
+                .get(name)
+                .copied()
+                .ok_or_else(|| LoadError::File { path: name.to_owned(), reason: "not in the bundle".into() })
         };
-        let manifest: Manifest = read(file("model.json")?).map_err(|reason| LoadError::File {
-            path: "model.json".into(),
-            reason,
-        })?;
+        let manifest: Manifest = read(file("model.json")?)
+            .map_err(|reason| LoadError::File { path: "model.json".into(), reason })?;
         let name = format!("{}@{}", manifest.id, manifest.version);
         let wrong = |reason: String| LoadError::Manifest { model: name.clone(), reason };
         check(&manifest).map_err(wrong)?;
@@ -149,14 +147,13 @@ impl Model {
         for feature in &manifest.features {
             let formula = Formula::parse(&feature.formula, &columns)
                 .map_err(|e| format!("feature {}: {e}", feature.name))?;
-            let label = match &feature.of {
-                Some(names) => label(names.iter()),
-                None => {
-                    let mut from = Vec::new();
-                    roots(&formula, inputs.len(), &variables, &mut from);
-                    from.sort_unstable();
-                    label(from.iter().filter_map(|at| columns.names.get(*at)))
-                }
+            let label = if let Some(names) = &feature.of {
+                label(names.iter())
+            } else {
+                let mut from = Vec::new();
+                roots(&formula, inputs.len(), &variables, &mut from);
+                from.sort_unstable();
+                label(from.iter().filter_map(|at| columns.names.get(*at)))
             };
             let group = groups.iter().position(|g| *g == label).unwrap_or_else(|| {
                 groups.push(label);
@@ -193,7 +190,11 @@ impl Model {
         let feeds: Vec<bool> = (0..inputs.len()).map(|at| fed.contains(&at)).collect();
         for (input, _) in inputs.iter().zip(&feeds).filter(|(_, feeds)| !**feeds) {
             let at = columns.column(&input.spec.name);
-            if !inputs.iter().filter_map(|i| i.otherwise.as_ref()).any(|f| f.columns().iter().any(|c| Some(*c) == at)) {
+            if !inputs
+                .iter()
+                .filter_map(|i| i.otherwise.as_ref())
+                .any(|f| f.columns().iter().any(|c| Some(*c) == at))
+            {
                 return Err(format!("input {} is not used", input.spec.name));
             }
         }
@@ -276,8 +277,7 @@ fn digest(files: &Files<'_>) -> String {
 /// What serde can't see.
 fn check(manifest: &Manifest) -> Result<(), String> {
     let id = |text: &str| {
-        !text.is_empty()
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     if !id(&manifest.id) {
         return Err("the id may hold a-z, 0-9 and hyphens".into());
@@ -306,7 +306,8 @@ fn check(manifest: &Manifest) -> Result<(), String> {
             return Err(format!("output {}: clamp the wrong way round", output.key));
         }
         let risks = ["negligible", "low", "moderate", "high", "certain"];
-        if let Some(bad) = output.bands.iter().filter_map(|b| b.risk.as_deref()).find(|r| !risks.contains(r)) {
+        if let Some(bad) = output.bands.iter().filter_map(|b| b.risk.as_deref()).find(|r| !risks.contains(r))
+        {
             return Err(format!("output {}: {bad} is no code of risk-probability", output.key));
         }
     }

@@ -36,7 +36,7 @@ impl Catalogue {
             let files: Files = files.iter().copied().collect();
             loaded.push(it.load(&files)?);
         }
-        it.settle(loaded)?;
+        it.settle(&loaded)?;
         Ok(it)
     }
 
@@ -45,7 +45,7 @@ impl Catalogue {
     pub fn add_folder(&mut self, folder: &Path) -> Result<Arc<Model>, LoadError> {
         let mut next = self.clone();
         let model = next.load_folder(folder)?;
-        next.settle(vec![Arc::clone(&model)])?;
+        next.settle(std::slice::from_ref(&model))?;
         *self = next;
         Ok(model)
     }
@@ -68,7 +68,7 @@ impl Catalogue {
             }
         }
         let count = loaded.len();
-        next.settle(loaded)?;
+        next.settle(&loaded)?;
         *self = next;
         Ok(count)
     }
@@ -155,21 +155,21 @@ impl Catalogue {
     }
 
     /// Activates what is new, and checks that what models read of each other is there.
-    fn settle(&mut self, loaded: Vec<Arc<Model>>) -> Result<(), LoadError> {
+    fn settle(&mut self, loaded: &[Arc<Model>]) -> Result<(), LoadError> {
         let known: Vec<String> = self
             .models
             .iter()
             .filter(|m| !loaded.iter().any(|l| Arc::ptr_eq(l, m)))
             .map(|m| m.identity.id.clone())
             .collect();
-        for model in &loaded {
+        for model in loaded {
             let id = &model.identity.id;
             let newest = self.newest(id).is_some_and(|m| Arc::ptr_eq(m, model));
             if newest && !known.contains(id) && !model.manifest.off_by_default {
                 self.active.insert(id.clone(), Arc::clone(model));
             }
         }
-        for model in &loaded {
+        for model in loaded {
             self.check_sources(model, 0)
                 .map_err(|reason| LoadError::Manifest { model: model.identity.id.clone(), reason })?;
         }

@@ -147,7 +147,9 @@ impl Input {
     /// Range, declared rounding.
     pub(crate) fn number(&self, number: f64, strict: bool) -> Result<Box<Picked>, Box<InputIssue>> {
         if !number.is_finite() {
-            return Err(Box::new(self.issue(IssueKind::Value, format!("{} is no finite number", self.spec.title))));
+            return Err(Box::new(
+                self.issue(IssueKind::Value, format!("{} is no finite number", self.spec.title)),
+            ));
         }
         if strict {
             self.in_range(number)?;
@@ -179,7 +181,10 @@ impl Input {
         // Age, sex and population are the asking model's own affair; it says so itself.
         let own = |i: &&InputIssue| !matches!(i.input.as_ref(), "age" | "sex" | "population");
         let absent = |i: &InputIssue| {
-            matches!(i.kind, IssueKind::Missing | IssueKind::Stale | IssueKind::AbsentReason | IssueKind::Undated)
+            matches!(
+                i.kind,
+                IssueKind::Missing | IssueKind::Stale | IssueKind::AbsentReason | IssueKind::Undated
+            )
         };
         let about = |i: &InputIssue| InputIssue {
             details: format!("no {} by {}: {}", self.spec.title, other.model.title, i.details),
@@ -192,22 +197,16 @@ impl Input {
             issue.codes.clone_from(&bad.codes);
             return Found::Refused(Box::new(issue));
         }
-        match refusals.next() {
-            Some(missing) => {
-                let mut issue = about(missing);
-                if !issue.remedy.is_empty() {
-                    issue.remedy = format!("{}; or {}", missing.remedy, issue.remedy);
-                }
-                issue.codes = missing.codes.iter().chain(&issue.codes).cloned().collect();
-                issue.reference.clone_from(&missing.reference);
-                Found::Nothing(Box::new(issue))
-            }
-            None => {
-                let why = other.refusals().next().map_or("none was reported", |i| i.details.as_str());
-                let details = format!("no {} by {}: {why}", self.spec.title, other.model.title);
-                Found::Nothing(Box::new(self.issue(IssueKind::Missing, details)))
-            }
+        if let Some(missing) = refusals.next() {
+            let mut issue = about(missing);
+            issue.remedy = format!("{}; or {}", missing.remedy, issue.remedy);
+            issue.codes = missing.codes.iter().chain(&issue.codes).cloned().collect();
+            issue.reference.clone_from(&missing.reference);
+            return Found::Nothing(Box::new(issue));
         }
+        let why = other.refusals().next().map_or("none was reported", |i| i.details.as_str());
+        let details = format!("no {} by {}: {why}", self.spec.title, other.model.title);
+        Found::Nothing(Box::new(self.issue(IssueKind::Missing, details)))
     }
 }
 
@@ -233,8 +232,10 @@ impl std::fmt::Display for Range {
     }
 }
 
+/// For people: no more decimals than anybody would read.
 pub(crate) fn shown(number: f64, unit: &str) -> String {
-    format!("{number} {unit}").trim_end().to_owned()
+    let short = formula::round(number, if number.abs() < 1.0 { 6 } else { 3 });
+    format!("{short} {unit}").trim_end().to_owned()
 }
 
 /// Everything a model needs of one patient.

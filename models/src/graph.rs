@@ -96,7 +96,8 @@ impl Graph {
                 slopes.push(slope);
             }
         }
-        if let Some(bad) = weights.iter().chain(&intercepts).chain(&shifts).chain(&slopes).find(|w| !w.is_finite())
+        if let Some(bad) =
+            weights.iter().chain(&intercepts).chain(&shifts).chain(&slopes).find(|w| !w.is_finite())
         {
             return Err(format!("a weight of {bad}"));
         }
@@ -125,7 +126,9 @@ impl Graph {
         weights: Option<&[u8]>,
     ) -> Result<Self, String> {
         let mlp = match spec {
-            NetworkSpec::Linear(strata) if weights.is_none() => return Self::linear(strata, features, outputs),
+            NetworkSpec::Linear(strata) if weights.is_none() => {
+                return Self::linear(strata, features, outputs);
+            }
             NetworkSpec::Linear(_) => return Err("a linear model has its weights in the manifest".into()),
             NetworkSpec::Mlp(mlp) => mlp,
         };
@@ -245,7 +248,8 @@ impl Graph {
                 let mut now = x;
                 let mut predictors = Tensor::zeros((count, 1), DType::F64, &Device::Cpu)?;
                 for layer in layers {
-                    let sums = layer.weights.broadcast_mul(&now)?.sum(D::Minus1)?.broadcast_add(&layer.bias)?;
+                    let sums =
+                        layer.weights.broadcast_mul(&now)?.sum(D::Minus1)?.broadcast_add(&layer.bias)?;
                     if flat(&sums)?.iter().any(|x| !x.is_finite()) {
                         candle_core::bail!("a layer gave no finite number");
                     }

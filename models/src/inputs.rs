@@ -151,7 +151,8 @@ fn observed(
     if source.codes.is_empty() || distinct.len() != source.codes.len() {
         return Err("the codes are empty or repeat".into());
     }
-    if let Some(stray) = source.remarked.keys().chain(source.measured.keys()).find(|c| !source.codes.contains(c))
+    if let Some(stray) =
+        source.remarked.keys().chain(source.measured.keys()).find(|c| !source.codes.contains(c))
     {
         return Err(format!("{stray} is not among the codes"));
     }
@@ -160,11 +161,10 @@ fn observed(
         .iter()
         .map(|code| Ok((vocabulary.intern(code)?, source.remarked.get(code).cloned())))
         .collect::<Result<Vec<_>, String>>()?;
-    let coded = match &source.coded {
-        Some(coded) => {
-            let bit =
-                |name: &String| vocabulary.sets.bit(name).ok_or_else(|| format!("no value set {name}"));
-            Some((bit(&coded.yes)?, bit(&coded.no)?))
+    let answers = match &source.coded {
+        Some(flag) => {
+            let bit = |name: &String| vocabulary.sets.bit(name).ok_or_else(|| format!("no value set {name}"));
+            Some((bit(&flag.yes)?, bit(&flag.no)?))
         }
         None => None,
     };
@@ -173,14 +173,14 @@ fn observed(
         let units = Units::new(&flag.unit, &source.aliases, &[])?;
         measured.push((vocabulary.intern(code)?, units, Formula::parse(&flag.when, &OnlyValue)?));
     }
-    if kind == InputKind::Boolean && coded.is_none() && measured.is_empty() {
+    if kind == InputKind::Boolean && answers.is_none() && measured.is_empty() {
         return Err("a boolean needs `coded` or `measured` to be read from Observations".into());
     }
     Ok(Observed {
         codes,
         lookback: Lookback::parse(&source.lookback)
             .ok_or_else(|| format!("lookback {} is no duration", source.lookback))?,
-        coded,
+        coded: answers,
         measured,
     })
 }

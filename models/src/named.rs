@@ -118,11 +118,15 @@ impl Source for Sheet<'_> {
         {
             return input.derived(source, other, self.strict);
         }
-        if let Some((name, value)) = input.spec.setting.as_ref().and_then(|s| Some((s, self.settings.0.get(s)?)))
+        if let Some((name, value)) =
+            input.spec.setting.as_ref().and_then(|s| Some((s, self.settings.0.get(s)?)))
         {
             return match input.code_index(value) {
                 Some((number, code)) => Found::Value(input.picked(number, InputValue::Code(code))),
-                None => nothing(IssueKind::Setting, format!("the setting {name} is {value}, which the model does not know")),
+                None => nothing(
+                    IssueKind::Setting,
+                    format!("the setting {name} is {value}, which the model does not know"),
+                ),
             };
         }
         nothing(IssueKind::Missing, format!("{} is not given", input.spec.name))
@@ -166,7 +170,8 @@ impl Sheet<'_> {
                     Some(unit) => match units.convert(*number, unit) {
                         Ok(value) => value,
                         Err(t) => {
-                            let details = format!("{name} of {}: {}", shown(*number, excerpt(unit)), t.details);
+                            let details =
+                                format!("{name} of {}: {}", shown(*number, excerpt(unit)), t.details);
                             return trouble(details, t.remedy);
                         }
                     },
@@ -174,7 +179,9 @@ impl Sheet<'_> {
                     None => {
                         return trouble(
                             format!("{name} of {text} has no unit"),
-                            format!("give {{\"value\": {text}, \"unit\": \"{canonical}\"}} or another UCUM unit"),
+                            format!(
+                                "give {{\"value\": {text}, \"unit\": \"{canonical}\"}} or another UCUM unit"
+                            ),
                         );
                     }
                 };
@@ -235,10 +242,10 @@ impl Sheets<'_> {
         let others: Vec<&Arc<Model>> =
             self.catalogue.map(|c| model.needs().filter_map(|id| c.get(id)).collect()).unwrap_or_default();
         let knows = |model: &Model, name: &str| model.inputs.iter().any(|i| i.spec.name.as_ref() == name);
-        let known = |name: &str| {
+        let expected = |name: &str| {
             matches!(name, "age" | "sex") || knows(model, name) || others.iter().any(|m| knows(m, name))
         };
-        let stray = inputs.names().filter(|name| !known(name));
+        let stray = inputs.names().filter(|name| !expected(name));
         let names: Vec<&str> = model.inputs.iter().map(|i| i.spec.name.as_ref()).collect();
         stray
             .map(|name| InputIssue {

@@ -170,7 +170,8 @@ fn contributions(
         return (scores.predictors.get(cell).copied().unwrap_or_default(), Vec::new());
     };
     let mut sums: Vec<Option<f64>> = vec![None; model.groups.len()];
-    for (feature, ((term, reference), group)) in terms.iter().zip(reference).zip(&model.group_of).enumerate() {
+    for (feature, ((term, reference), group)) in terms.iter().zip(reference).zip(&model.group_of).enumerate()
+    {
         if let Some(sum) = sums.get_mut(*group).filter(|_| model.graph.weighs(stratum, output, feature)) {
             *sum = Some(sum.unwrap_or_default() + (term - reference));
         }

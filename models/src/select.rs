@@ -50,7 +50,8 @@ impl Source for Chart<'_> {
                 found => return found,
             }
         }
-        for (sets, kind) in [(input.condition, FactKind::Condition), (input.medication, FactKind::Medication)] {
+        for (sets, kind) in [(input.condition, FactKind::Condition), (input.medication, FactKind::Medication)]
+        {
             if let Some(fact) = sets.and_then(|sets| self.fact(sets, kind, false)) {
                 return Found::Value(self.by_fact(input, fact));
             }
@@ -172,9 +173,10 @@ impl Chart<'_> {
         if let Some(value) = self.settings.0.get(setting) {
             return Some(match input.code_index(value) {
                 Some((number, code)) => Found::Value(input.picked(number, InputValue::Code(code))),
-                None => Found::Refused(Box::new(
-                    input.issue(IssueKind::Setting, format!("the setting {setting} is {value}, which the model does not know")),
-                )),
+                None => Found::Refused(Box::new(input.issue(
+                    IssueKind::Setting,
+                    format!("the setting {setting} is {value}, which the model does not know"),
+                ))),
             });
         }
         let (person, rule) = (self.record.person.as_ref()?, input.spec.country.as_ref()?);
@@ -235,12 +237,15 @@ impl Chart<'_> {
         if let Some((absent, reason)) = passed.absent
             && absent.effective > reading.effective
         {
-            let details = format!("a later {title} has no value ({}); the one before was used", words(reason));
+            let details =
+                format!("a later {title} has no value ({}); the one before was used", words(reason));
             remarks.push(cite(input.remark(IssueKind::AbsentReason, details), absent));
         }
         if best.tied {
-            let details =
-                format!("{title} is recorded twice for {} with different values; the last issued was used", on(when));
+            let details = format!(
+                "{title} is recorded twice for {} with different values; the last issued was used",
+                on(when)
+            );
             remarks.push(cite(input.remark(IssueKind::Conflict, details), reading));
         }
         if let Some((_, Some(remark))) = observed.codes.get(best.priority) {
@@ -263,15 +268,22 @@ impl Chart<'_> {
         let mut passed = PassedOver::default();
         let mut best: Option<Candidate<'r>> = None;
         let rank = |c: &Candidate<'r>| {
-            (c.reading.effective, Reverse(c.priority), c.reading.issued, c.reading.updated, self.record.cite(c.reading))
+            (
+                c.reading.effective,
+                Reverse(c.priority),
+                c.reading.issued,
+                c.reading.updated,
+                self.record.cite(c.reading),
+            )
         };
         for (priority, (code, _)) in observed.codes.iter().enumerate() {
             let mut chosen: Option<Candidate<'r>> = None;
             for reading in self.record.of(*code).iter().rev() {
                 if let Some(before) = &mut chosen {
                     // Sorted by time: the neighbour is the only one that can tie.
-                    before.tied =
-                        reading.effective == before.reading.effective && counts(reading) && reading.value != before.reading.value;
+                    before.tied = reading.effective == before.reading.effective
+                        && counts(reading)
+                        && reading.value != before.reading.value;
                     break;
                 }
                 match (reading.status, reading.effective, &reading.value) {
@@ -305,7 +317,11 @@ impl Chart<'_> {
     fn nothing(&self, input: &Input, passed: &PassedOver<'_>) -> InputIssue {
         let title = &input.spec.title;
         let (kind, details, reading) = if let Some((reading, reason)) = passed.absent {
-            (IssueKind::AbsentReason, format!("{title} is recorded without a value ({})", words(reason)), reading)
+            (
+                IssueKind::AbsentReason,
+                format!("{title} is recorded without a value ({})", words(reason)),
+                reading,
+            )
         } else if let Some(reading) = passed.undated {
             (IssueKind::Undated, format!("{title} is recorded without a clinical time"), reading)
         } else if let Some((reading, status)) = passed.excluded {
@@ -321,13 +337,19 @@ impl Chart<'_> {
     }
 
     /// A reading in the input's own terms.
-    fn read(&self, input: &Input, observed: &Observed, reading: &Reading) -> Result<Box<Picked>, Box<InputIssue>> {
+    fn read(
+        &self,
+        input: &Input,
+        observed: &Observed,
+        reading: &Reading,
+    ) -> Result<Box<Picked>, Box<InputIssue>> {
         let title = &input.spec.title;
         let no = |kind, details: String| Err(Box::new(input.issue(kind, details)));
         match &reading.value {
-            Value::Bound(text) => {
-                no(IssueKind::Comparator, format!("{title} is only known to be {text}: no number to calculate with"))
-            }
+            Value::Bound(text) => no(
+                IssueKind::Comparator,
+                format!("{title} is only known to be {text}: no number to calculate with"),
+            ),
             Value::Other(what) => no(IssueKind::Value, format!("{title} is recorded as {what}")),
             Value::Absent(reason) => {
                 no(IssueKind::AbsentReason, format!("{title} has no value ({})", words(reason.as_deref())))
@@ -338,7 +360,9 @@ impl Chart<'_> {
                 Some((_, none)) if sets & none != 0 => Ok(input.flag(false)),
                 _ => no(IssueKind::Value, format!("{title} is recorded as `{text}`, which does not tell")),
             },
-            Value::Quantity { number, text, unit } => self.quantity(input, observed, reading.code, *number, text, unit),
+            Value::Quantity { number, text, unit } => {
+                self.quantity(input, observed, reading.code, *number, text, unit)
+            }
             Value::Flag(_) => no(IssueKind::Value, format!("{title} is recorded as yes or no")),
         }
     }
@@ -374,7 +398,8 @@ impl Chart<'_> {
                 ));
             }
             Unit::Bare(words) => {
-                let suggestion = if units.convert(number, words).is_ok() { words.as_ref() } else { canonical };
+                let suggestion =
+                    if units.convert(number, words).is_ok() { words.as_ref() } else { canonical };
                 return Err(trouble(
                     format!("{} of {text} {words}: the unit has no UCUM code", input.spec.title),
                     format!(

@@ -105,8 +105,7 @@ impl Units {
         }
         let unit = self.aliases.get(recorded).map_or(recorded, String::as_str);
         if let Err(error) = octofhir_ucum::validate(unit) {
-            let mut trouble =
-                self.trouble(&format!("the unit `{recorded}` is not a UCUM code"), recorded);
+            let mut trouble = self.trouble(&format!("the unit `{recorded}` is not a UCUM code"), recorded);
             if let Some(suggestion) = error.suggestions.first() {
                 trouble.details = format!("{} ({suggestion})", trouble.details);
             }
@@ -122,7 +121,8 @@ impl Units {
         }
         for conversion in &self.analyte {
             if let Some(first) = linear(unit, &conversion.unit) {
-                let (multiply, divide) = (conversion.multiply.unwrap_or(1.0), conversion.divide.unwrap_or(1.0));
+                let (multiply, divide) =
+                    (conversion.multiply.unwrap_or(1.0), conversion.divide.unwrap_or(1.0));
                 return Ok(match first {
                     Map::Same => Map::Linear(multiply, divide, conversion.plus),
                     Map::Linear(m, d, p) => {
@@ -131,7 +131,8 @@ impl Units {
                 });
             }
         }
-        Err(self.trouble(&format!("the unit `{recorded}` can't be converted to {}", self.canonical), recorded))
+        Err(self
+            .trouble(&format!("the unit `{recorded}` can't be converted to {}", self.canonical), recorded))
     }
 
     fn trouble(&self, details: &str, recorded: &str) -> Trouble {
@@ -161,9 +162,15 @@ fn linear(from: &str, to: &str) -> Option<Map> {
     if amount(from) != amount(to) {
         return None;
     }
-    let result = octofhir_ucum::convert_with_context(1.0, from, to, &octofhir_ucum::AdvancedConversionContext::default()).ok()?;
+    let result = octofhir_ucum::convert_with_context(
+        1.0,
+        from,
+        to,
+        &octofhir_ucum::AdvancedConversionContext::default(),
+    )
+    .ok()?;
     let factor = result.factor?.to_f64();
-    let offset = result.offset.map_or(0.0, |o| o.to_f64());
+    let offset = result.offset.map_or(0.0, octofhir_ucum::Number::to_f64);
     // A factor like 1/18 is nearer as a divisor.
     let inverse = (1.0 / factor).round();
     let (multiply, divide) =
@@ -176,10 +183,15 @@ fn amount(unit: &str) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "conversions are exact where nothing else is said")]
 mod tests {
     use super::*;
 
-    fn units(canonical: &str, aliases: &[(&str, &str)], analyte: &[(&str, Option<f64>, Option<f64>, f64)]) -> Units {
+    fn units(
+        canonical: &str,
+        aliases: &[(&str, &str)],
+        analyte: &[(&str, Option<f64>, Option<f64>, f64)],
+    ) -> Units {
         let aliases = aliases.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let analyte: Vec<Conversion> = analyte
             .iter()

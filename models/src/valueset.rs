@@ -142,14 +142,22 @@ mod tests {
     #[test]
     fn by_code_by_prefix_by_name() {
         assert_eq!(concept(r#"{"coding":[{"system":"http://snomed.info/sct","code":"44054006"}]}"#), 1);
-        assert_eq!(concept(r#"{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"E11.9"}]}"#), 1);
+        assert_eq!(
+            concept(r#"{"coding":[{"system":"http://hl7.org/fhir/sid/icd-10-cm","code":"E11.9"}]}"#),
+            1
+        );
         assert_eq!(concept(r#"{"coding":[{"system":"http://example.org","code":"44054006"}]}"#), 0);
         assert_eq!(concept(r#"{"coding":[{"system":"http://www.whocc.no/atc","code":"C10AA01"}]}"#), 2);
         assert_eq!(
-            concept(r#"{"coding":[{"system":"http://www.nlm.nih.gov/research/umls/rxnorm","code":"1","display":"Simvastatin 10 MG Oral Tablet"}]}"#),
+            concept(
+                r#"{"coding":[{"system":"http://www.nlm.nih.gov/research/umls/rxnorm","code":"1","display":"Simvastatin 10 MG Oral Tablet"}]}"#
+            ),
             2
         );
-        assert_eq!(concept(r#"{"coding":[{"system":"http://example.org","code":"1","display":"Simvastatin"}]}"#), 0);
+        assert_eq!(
+            concept(r#"{"coding":[{"system":"http://example.org","code":"1","display":"Simvastatin"}]}"#),
+            0
+        );
         assert_eq!(concept(r#"{"text":"no simvastatins"}"#), 0);
         assert_eq!(concept(r#"{"text":"simvastatin 20 mg"}"#), 2);
     }

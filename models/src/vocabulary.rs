@@ -50,9 +50,9 @@ impl Vocabulary {
             }
             Some("Condition") => resource.get("code").is_some_and(|c| self.sets.of_concept(c) != 0),
             // Its medicine may stand in another resource.
-            Some("MedicationRequest" | "MedicationStatement") => resource
-                .get("medicationCodeableConcept")
-                .is_none_or(|c| self.sets.of_medication(c) != 0),
+            Some("MedicationRequest" | "MedicationStatement") => {
+                resource.get("medicationCodeableConcept").is_none_or(|c| self.sets.of_medication(c) != 0)
+            }
             _ => false,
         }
     }

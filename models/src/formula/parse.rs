@@ -326,7 +326,11 @@ fn steps(arguments: Vec<Expr>) -> Parsed {
         }
         steps.push((*from, *value));
     }
-    if steps.is_empty() { Err("step takes one step at least".into()) } else { Ok(Expr::Step(Box::new(x), first, steps)) }
+    if steps.is_empty() {
+        Err("step takes one step at least".into())
+    } else {
+        Ok(Expr::Step(Box::new(x), first, steps))
+    }
 }
 
 /// Digits, a point, an exponent.

@@ -68,10 +68,17 @@ pub(crate) enum Status {
 /// What was recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
-    Quantity { number: f64, text: Box<str>, unit: Unit },
+    Quantity {
+        number: f64,
+        text: Box<str>,
+        unit: Unit,
+    },
     /// A comparator stands before the number.
     Bound(Box<str>),
-    Coded { sets: Sets, text: Box<str> },
+    Coded {
+        sets: Sets,
+        text: Box<str>,
+    },
     Flag(bool),
     /// Of a type that is no measurement, e.g. a string.
     Other(&'static str),

@@ -79,7 +79,9 @@ impl RecordBuilder<'_> {
         }
         if let Some(number) = holder.get("valueInteger").and_then(Json::as_number) {
             return match number.parse() {
-                Ok(parsed) => Value::Quantity { number: parsed, text: Box::from(number), unit: Unit::Without },
+                Ok(parsed) => {
+                    Value::Quantity { number: parsed, text: Box::from(number), unit: Unit::Without }
+                }
                 Err(_) => Value::Other("a number out of range"),
             };
         }
