@@ -1,0 +1,9 @@
+//! The models as their callers see them.
+
+mod bundles;
+mod explain;
+mod named;
+mod patient;
+mod refusals;
+mod selection;
+mod together;
