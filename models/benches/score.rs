@@ -24,7 +24,7 @@ fn observation(n: usize, code: &str, value: f64, unit: &str) -> Value {
 fn resources(seed: u32) -> Vec<Value> {
     let spread = f64::from(seed % 89) / 89.0;
     let mut all = vec![json!({
-        "resourceType": "Patient", "id": format!("{seed}"), "gender": if seed % 2 == 0 { "male" } else { "female" },
+        "resourceType": "Patient", "id": format!("{seed}"), "gender": if seed.is_multiple_of(2) { "male" } else { "female" },
         "birthDate": format!("{}-06-15", 1950 + seed % 40), "address": [{"country": "US"}],
     })];
     for n in 10..20 {

@@ -1,4 +1,5 @@
 //! The models as their callers see them.
+#![cfg(test)]
 
 mod bundles;
 mod explain;

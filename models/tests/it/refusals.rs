@@ -26,13 +26,14 @@ fn missing_names_the_code_and_the_unit() {
 
 #[test]
 fn one_observation_many_ways_to_be_unusable() {
-    let cases: Vec<(IssueKind, fn(&mut Value))> = vec![
+    type Case = (IssueKind, fn(&mut Value));
+    let cases: Vec<Case> = vec![
         (IssueKind::Missing, |r| r["status"] = json!("entered-in-error")),
         (IssueKind::Stale, |r| r["effectiveDateTime"] = json!("2024-12-31")),
         (IssueKind::OutOfRange, |r| r["valueQuantity"]["value"] = json!(88.0)),
         (IssueKind::OutOfRange, |r| r["valueQuantity"]["value"] = json!(-1)),
         (IssueKind::Unit, |r| r["valueQuantity"]["code"] = json!("mmol")),
-        (IssueKind::Unit, |r| r["valueQuantity"]["code"] = json!("mg%")),
+        (IssueKind::Unit, |r| r["valueQuantity"]["code"] = json!("bogus")),
         (IssueKind::Unit, |r| {
             let quantity = r["valueQuantity"].as_object_mut().unwrap();
             quantity.remove("system");
