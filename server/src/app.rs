@@ -58,9 +58,11 @@ impl App {
         }
         let store = Store::open(&config.database_url, &store::Options::default())?;
         let mut catalogue = load_catalogue(&config)?;
-        for activation in
-            store.reading(&Context::system("start", now()), |reader| reader.activations()).await?
-        {
+        let active = store.reading(&Context::system("start", now()), |reader| {
+            let known = reader.activations()?;
+            Ok(known)
+        }).await?;
+        for activation in active {
             if let Err(error) = catalogue.activate(&activation.model, &activation.version) {
                 tracing::warn!(%error, "an activated model version is not installed; the built-in one is used");
             }

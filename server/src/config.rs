@@ -111,9 +111,8 @@ impl Config {
             .map_err(|_| wrong("bind", "must be an address and a port, like 127.0.0.1:8080"))?;
         let loopback = bind.ip().is_loopback();
         let auth = match get("auth") {
-            None if loopback => Auth::Open,
+            None | Some("open") if loopback => Auth::Open,
             None | Some("required") => Auth::Required,
-            Some("open") if loopback => Auth::Open,
             Some("open") => {
                 return Err(wrong("auth", "`open` is accepted only when bound to a loopback address"));
             }

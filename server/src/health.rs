@@ -1,5 +1,6 @@
 //! What the operator asks: is it alive, is it ready, how is it.
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, Responder, web};
 use serde_json::json;
 use store::Context;
@@ -17,7 +18,7 @@ pub(crate) async fn live() -> impl Responder {
     responses((status = 200, description = "it does"), (status = 503, description = "it does not; send nothing here")))]
 pub(crate) async fn ready(app: web::Data<App>) -> HttpResponse {
     match app.store.ping().await {
-        Ok(_) => HttpResponse::Ok().json(json!({"status": "ok"})),
+        Ok(()) => HttpResponse::Ok().json(json!({"status": "ok"})),
         Err(error) => {
             tracing::warn!(%error, "not ready");
             HttpResponse::ServiceUnavailable().json(json!({"status": "unavailable"}))
@@ -36,31 +37,27 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         .active()
         .map(|model| json!({"id": model.identity.id, "version": model.identity.version}))
         .collect();
-    let common = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "started": app.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-        "models": models,
-    });
-    let mut report = common;
-    let status = match app.store.backlog(&Context::system("health", now)).await {
+    let (code, status, store, queue) = match app.store.backlog(&Context::system("health", now)).await {
         Ok((waiting, oldest)) => {
-            report["status"] = json!("ok");
             let backend =
                 if app.config.database_url.starts_with("sqlite:") { "sqlite" } else { "postgresql" };
-            report["store"] = json!({"backend": backend});
-            report["queue"] = json!({
-                "waiting": waiting,
-                "lag_ms": oldest.map_or(0, |oldest| (now - oldest).max(0) / 1000),
-            });
-            actix_web::http::StatusCode::OK
+            let lag = oldest.map_or(0, |oldest| (now - oldest).max(0) / 1000);
+            let queue = json!({"waiting": waiting, "lag_ms": lag});
+            (StatusCode::OK, "ok", json!({"backend": backend}), queue)
         }
         Err(error) => {
             tracing::warn!(%error, "the store does not answer");
-            report["status"] = json!("unavailable");
-            actix_web::http::StatusCode::SERVICE_UNAVAILABLE
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", json!(null), json!(null))
         }
     };
-    HttpResponse::build(status).json(report)
+    HttpResponse::build(code).json(json!({
+        "status": status,
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": app.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "store": store,
+        "queue": queue,
+        "models": models,
+    }))
 }
 
 /// Prometheus text.

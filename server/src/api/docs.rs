@@ -51,6 +51,11 @@ h2{margin-top:2.5rem;border-top:1px solid #d5dbe3;padding-top:1rem}code,pre{back
 pre{padding:.8rem;overflow:auto}table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1rem .2rem 0;vertical-align:top}\
 .m{color:#0b5cad;font-weight:600}";
 
+/// The value at a JSON pointer, or null.
+fn at<'v>(value: &'v Value, pointer: &str) -> &'v Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
+}
+
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -63,10 +68,10 @@ fn page(api: &Value) -> String {
     let mut html = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1><p>{about}</p>\
          <p>As a document: <a href=/openapi.json>/openapi.json</a>. FHIR's own description: <a href=/fhir/metadata>/fhir/metadata</a>.</p>",
-        title = text(&api["info"]["title"]),
-        about = text(&api["info"]["description"]),
+        title = text(at(api, "/info/title")),
+        about = text(at(api, "/info/description")),
     );
-    for (path, methods) in api["paths"].as_object().into_iter().flatten() {
+    for (path, methods) in at(api, "/paths").as_object().into_iter().flatten() {
         for (method, operation) in methods.as_object().into_iter().flatten() {
             operation_html(&mut html, path, method, operation);
         }
@@ -82,28 +87,28 @@ fn operation_html(html: &mut String, path: &str, method: &str, operation: &Value
         "<h2><span class=m>{}</span> <code>{}</code></h2><p>{}</p><p>{}</p>",
         method.to_uppercase(),
         escaped(path),
-        text(&operation["summary"]),
-        text(&operation["description"]),
+        text(at(operation, "/summary")),
+        text(at(operation, "/description")),
     );
-    let parameters = operation["parameters"].as_array();
+    let parameters = at(operation, "/parameters").as_array();
     if let Some(parameters) = parameters.filter(|list| !list.is_empty()) {
         html.push_str("<table><tr><th>parameter<th>in<th>what");
         for one in parameters {
             let _ = write!(
                 html,
                 "<tr><td><code>{}</code><td>{}<td>{}",
-                text(&one["name"]),
-                text(&one["in"]),
-                text(&one["description"])
+                text(at(one, "/name")),
+                text(at(one, "/in")),
+                text(at(one, "/description"))
             );
         }
         html.push_str("</table>");
     }
-    let body = &operation["requestBody"];
+    let body = at(operation, "/requestBody");
     if body.is_object() {
-        let _ = write!(html, "<p>Body: {}</p>", text(&body["description"]));
-        for content in body["content"].as_object().into_iter().flat_map(|map| map.values()) {
-            let example = &content["example"];
+        let _ = write!(html, "<p>Body: {}</p>", text(at(body, "/description")));
+        for content in at(body, "/content").as_object().into_iter().flat_map(|map| map.values()) {
+            let example = at(content, "/example");
             if !example.is_null() {
                 let shown = serde_json::to_string_pretty(example).unwrap_or_default();
                 let _ = write!(html, "<pre>{}</pre>", escaped(&shown));
@@ -111,8 +116,8 @@ fn operation_html(html: &mut String, path: &str, method: &str, operation: &Value
         }
     }
     html.push_str("<table><tr><th>answer<th>when");
-    for (status, response) in operation["responses"].as_object().into_iter().flatten() {
-        let _ = write!(html, "<tr><td>{}<td>{}", escaped(status), text(&response["description"]));
+    for (status, response) in at(operation, "/responses").as_object().into_iter().flatten() {
+        let _ = write!(html, "<tr><td>{}<td>{}", escaped(status), text(at(response, "/description")));
     }
     html.push_str("</table>");
 }

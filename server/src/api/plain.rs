@@ -4,7 +4,6 @@
 use fhir::json::Json;
 use serde_json::{Map, Value, json};
 
-use crate::scoring::resource::BASE;
 use crate::scoring::terms;
 
 /// The plain form of a RiskAssessment that scoring wrote.
@@ -71,7 +70,7 @@ fn nested(extension: &Json) -> Value {
 fn output(prediction: &Json) -> Value {
     let mut out = Map::new();
     let codings = prediction.at(&["outcome", "coding"]).map_or(&[][..], Json::items);
-    let ours = codings.iter().find(|c| c.text("system").is_some_and(|system| system.starts_with(BASE)));
+    let ours = codings.iter().find(|coding| coding.text("system") == Some(terms::OUTPUT_SYSTEM));
     put_text(&mut out, "name", ours.and_then(|coding| coding.text("code")));
     put_text(&mut out, "outcome", prediction.at(&["outcome", "text"]).and_then(Json::as_str));
     if let Some(percent) = prediction.get("probabilityDecimal") {

@@ -98,7 +98,7 @@ fn line(patient: &str, assessment: &Assessment) -> String {
         }
         match output.spec.kind {
             OutputKind::Probability => {
-                risks.push(format!("{} {:.1} %", output.spec.key, percent(output.value)))
+                risks.push(format!("{} {:.1} %", output.spec.key, percent(output.value)));
             }
             OutputKind::Score => {
                 let digits = usize::from(output.spec.decimals);

@@ -4,7 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Kind, of_type};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::http::caller::Caller;
@@ -57,29 +57,26 @@ fn resource(kind: ResourceType) -> Value {
         params.push(json!({"name": parameter.code, "type": kind}));
     }
     let interactions = ["create", "read", "vread", "update", "delete", "search-type"];
-    let mut resource = json!({
-        "type": kind.name(),
-        "interaction": interactions.iter().map(|code| json!({"code": code})).collect::<Vec<_>>(),
-        "versioning": "versioned-update",
-        "readHistory": true,
-        "updateCreate": true,
-        "conditionalCreate": true,
-        "conditionalRead": "not-match",
-        "conditionalUpdate": false,
-        "conditionalDelete": "not-supported",
-        "searchParam": params,
-    });
     let operation = match kind {
         ResourceType::PATIENT => Some("assess-risk"),
-        ResourceType::RISK_ASSESSMENT => {
-            resource["supportedProfile"] = json!([terms::PROFILE]);
-            Some("replay")
-        }
+        ResourceType::RISK_ASSESSMENT => Some("replay"),
         _ => None,
     };
+    let mut resource = Map::new();
+    resource.insert("type".into(), json!(kind.name()));
+    if kind == ResourceType::RISK_ASSESSMENT {
+        resource.insert("supportedProfile".into(), json!([terms::PROFILE]));
+    }
+    resource.insert("interaction".into(), interactions.iter().map(|code| json!({"code": code})).collect());
+    resource.insert("versioning".into(), json!("versioned-update"));
+    resource.insert("readHistory".into(), json!(true));
+    resource.insert("updateCreate".into(), json!(true));
+    resource.insert("conditionalCreate".into(), json!(true));
+    resource.insert("conditionalRead".into(), json!("not-match"));
+    resource.insert("searchParam".into(), Value::Array(params));
     if let Some(name) = operation {
         let definition = format!("https://augury.dev/fhir/OperationDefinition/{name}");
-        resource["operation"] = json!([{"name": name, "definition": definition}]);
+        resource.insert("operation".into(), json!([{"name": name, "definition": definition}]));
     }
-    resource
+    Value::Object(resource)
 }

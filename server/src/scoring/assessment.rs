@@ -171,7 +171,10 @@ fn basis(used: &[UsedInput]) -> Vec<Reference<'_>> {
     let mut cited: Vec<Reference> = Vec::with_capacity(used.len());
     for input in used {
         for reference in &input.references {
-            let text = format!("{} = {}", input.name, shown(&input.value, input.unit.as_deref()));
+            let mut text = format!("{} = {}", input.name, shown(&input.value, input.unit.as_deref()));
+            if let Some(at) = input.effective {
+                let _ = write!(text, " ({})", at.format("%Y-%m-%d"));
+            }
             let known = cited.iter_mut().find(|one| one.reference.as_deref() == Some(reference.as_ref()));
             match known.and_then(|one| one.display.as_mut()) {
                 Some(display) => {
@@ -201,7 +204,7 @@ fn predictions<'a>(
     reported.map(|output| prediction(assessment, output, reference)).collect()
 }
 
-fn outcome<'a>(spec: &'a models::manifest::OutputSpec) -> Concept<'a> {
+fn outcome(spec: &models::manifest::OutputSpec) -> Concept<'_> {
     let mut coding: Vec<Coding> = spec
         .coding
         .iter()

@@ -6,9 +6,6 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-/// Base of our own definitions.
-pub(crate) const BASE: &str = "https://augury.dev/fhir";
-
 type Text<'a> = Cow<'a, str>;
 
 #[derive(Debug, Clone, Serialize)]
@@ -81,7 +78,7 @@ pub(crate) struct Meta {
     pub(crate) profile: [&'static str; 1],
 }
 
-/// An extension; its name is the last part of its address under [`BASE`], or a whole address.
+/// An extension with its value.
 #[derive(Debug, Clone)]
 pub(crate) struct Extension<'a> {
     pub(crate) url: &'static str,
