@@ -87,6 +87,8 @@ pub(crate) struct Link {
     pub(crate) connection: Database,
     pub(crate) dialect: Dialect,
     pub(crate) broken: bool,
+    /// The unit that runs has changed something.
+    pub(crate) touched: bool,
 }
 
 impl Link {
@@ -95,7 +97,7 @@ impl Link {
             Place::Sqlite(_) => Dialect::Sqlite,
             Place::Postgres(_) => Dialect::Postgres,
         };
-        Ok(Self { connection: place.open(purpose)?, dialect, broken: false })
+        Ok(Self { connection: place.open(purpose)?, dialect, broken: false, touched: false })
     }
 
     /// Statements without values.

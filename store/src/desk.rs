@@ -60,7 +60,7 @@ pub(crate) fn due(link: &mut Link, at: i64, most: usize) -> Result<Vec<Task>, Fa
         link.dialect,
         "SELECT key, topic, patient, due, cause, tries FROM task WHERE due <= ",
     );
-    sql.int(at).push(" ORDER BY due, key LIMIT ").int(i64::try_from(most).unwrap_or(i64::MAX));
+    sql.int(at).push(" ORDER BY key LIMIT ").int(i64::try_from(most).unwrap_or(i64::MAX));
     if link.dialect == Dialect::Postgres {
         sql.push(" FOR UPDATE SKIP LOCKED");
     }

@@ -96,9 +96,11 @@ impl Unit {
     /// Runs it inside the open transaction.
     pub(crate) fn run(&self, link: &mut Link, keys: &Keys) -> Result<Vec<Written>, Fault> {
         // First, so that a claim that was lost costs nothing more.
+        link.touched = !self.finish.is_empty();
         desk::finish(link, &self.finish)?;
         let steps = self.resolve(link)?;
         let (written, moves) = apply(link, keys, self.at, &steps)?;
+        link.touched |= !self.assessments.is_empty() || !self.clients.is_empty();
         desk::queue(link, &self.tasks, &moves)?;
         desk::assess(link, self.at, &self.assessments)?;
         desk::activate(link, self.at, &self.activate)?;
@@ -312,6 +314,7 @@ fn apply(
     steps: &[Step<'_>],
 ) -> Result<(Vec<Written>, Vec<Move>), Fault> {
     let (mut answers, changes) = decide(link, steps)?;
+    link.touched |= !changes.is_empty();
     let new_keys = keys.take(link, changes.len())?;
     let mut moves: Vec<Move> = Vec::new();
     moves.resize_with(steps.len(), Move::default);

@@ -37,17 +37,15 @@ CREATE TABLE index_exact (
     PRIMARY KEY (param, value, patient, date, key, system)
 );
 
--- Dates as spans of microseconds.
+-- Dates as spans of microseconds, by version: keys only grow, so rows are appended at the end.
 CREATE TABLE index_range (
     param BIGINT NOT NULL,
     low BIGINT NOT NULL,
     high BIGINT NOT NULL,
     key BIGINT NOT NULL,
     patient BIGINT NOT NULL,
-    PRIMARY KEY (param, low, high, key)
+    PRIMARY KEY (key, param, low, high)
 );
--- Keys only grow, so this one is appended to at its end.
-CREATE INDEX index_range_key ON index_range (key, param);
 
 -- Strings, normalised.
 CREATE TABLE index_text (
@@ -66,8 +64,6 @@ CREATE TABLE task (
     cause BIGINT NOT NULL,
     tries BIGINT NOT NULL
 );
-CREATE INDEX task_due ON task (due, key);
-CREATE INDEX task_patient ON task (patient);
 
 -- One row per patient, model version and distinct set of inputs: what was scored is not scored again.
 CREATE TABLE assessment (

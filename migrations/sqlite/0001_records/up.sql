@@ -34,17 +34,15 @@ CREATE TABLE index_exact (
     PRIMARY KEY (param, value, patient, date, key, system)
 ) WITHOUT ROWID;
 
--- Dates as spans of microseconds.
+-- Dates as spans of microseconds, by version: keys only grow, so rows are appended at the end.
 CREATE TABLE index_range (
     param INTEGER NOT NULL,
     low INTEGER NOT NULL,
     high INTEGER NOT NULL,
     key INTEGER NOT NULL,
     patient INTEGER NOT NULL,
-    PRIMARY KEY (param, low, high, key)
+    PRIMARY KEY (key, param, low, high)
 ) WITHOUT ROWID;
--- Keys only grow, so this one is appended to at its end.
-CREATE INDEX index_range_key ON index_range (key, param);
 
 -- Strings, normalised.
 CREATE TABLE index_text (
@@ -63,8 +61,6 @@ CREATE TABLE task (
     cause INTEGER NOT NULL,
     tries INTEGER NOT NULL
 );
-CREATE INDEX task_due ON task (due, key);
-CREATE INDEX task_patient ON task (patient);
 
 -- One row per patient, model version and distinct set of inputs: what was scored is not scored again.
 CREATE TABLE assessment (
