@@ -41,7 +41,8 @@ impl Catalogue {
     }
 
     /// Adds the bundle in one folder (`model.json`, `card.md`, `vectors.json`, weights).
-    /// It becomes active only if no other version of its model is there.
+    /// It becomes active only if no other version of its model is there. The same bundle twice
+    /// is the same bundle; other content under a known version is refused.
     pub fn add_folder(&mut self, folder: &Path) -> Result<Arc<Model>, LoadError> {
         let mut next = self.clone();
         let model = next.load_folder(folder)?;
@@ -143,11 +144,15 @@ impl Catalogue {
     fn load(&mut self, files: &Files<'_>) -> Result<Arc<Model>, LoadError> {
         let model = Arc::new(Model::load(files, Arc::make_mut(&mut self.vocabulary))?);
         let (id, version) = (&model.identity.id, &model.identity.version);
-        if self.version(id, version).is_some() {
-            return Err(LoadError::Manifest {
-                model: format!("{id}@{version}"),
-                reason: "this version exists already; a version never changes".into(),
-            });
+        match self.version(id, version) {
+            Some(known) if known.identity == model.identity => return Ok(Arc::clone(known)),
+            Some(_) => {
+                return Err(LoadError::Manifest {
+                    model: format!("{id}@{version}"),
+                    reason: "this version exists already with other content; a version never changes".into(),
+                });
+            }
+            None => {}
         }
         self.models.push(Arc::clone(&model));
         self.models.sort_by(|a, b| order(a).cmp(&order(b)));

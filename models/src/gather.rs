@@ -238,6 +238,11 @@ pub(crate) fn shown(number: f64, unit: &str) -> String {
     format!("{short} {unit}").trim_end().to_owned()
 }
 
+/// Text from outside, short enough for a sentence.
+pub(crate) fn excerpt(text: &str) -> &str {
+    text.char_indices().nth(64).and_then(|(at, _)| text.get(..at)).unwrap_or(text)
+}
+
 /// Everything a model needs of one patient.
 pub(crate) fn gather(model: &Model, source: &impl Source) -> Gathered {
     let mut it = Gathered { columns: vec![NOTHING; model.inputs.len()], ..Gathered::default() };

@@ -11,7 +11,7 @@ use crate::assess::{Settings, answer};
 use crate::assessment::{Assessment, InputIssue, InputValue, IssueKind};
 use crate::bundle::Model;
 use crate::catalogue::Catalogue;
-use crate::gather::{Found, Gathered, Source, gather, shown};
+use crate::gather::{Found, Gathered, Source, excerpt, gather, shown};
 use crate::inputs::Input;
 use crate::manifest::InputKind;
 
@@ -195,10 +195,6 @@ impl Sheet<'_> {
             (InputKind::Quantity | InputKind::Age, _) => no(format!("{name} is a number with a unit")),
         }
     }
-}
-
-fn excerpt(text: &str) -> &str {
-    text.char_indices().nth(64).and_then(|(at, _)| text.get(..at)).unwrap_or(text)
 }
 
 /// Named inputs of one or many patients, and how strictly they are taken.

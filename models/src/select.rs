@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveTime, Utc};
 use crate::assess::Settings;
 use crate::assessment::{Assessment, InputIssue, InputValue, IssueKind};
 use crate::bundle::Model;
-use crate::gather::{Found, Picked, Source, shown};
+use crate::gather::{Found, Picked, Source, excerpt, shown};
 use crate::inputs::{Input, Observed};
 use crate::manifest::{CountryRule, InputKind};
 use crate::record::{Died, Fact, FactKind, PatientRecord, Reading, Status, Unit, Value};
@@ -163,7 +163,7 @@ impl Chart<'_> {
             }
             None => Found::Refused(Box::new(input.issue(
                 IssueKind::Value,
-                format!("sex is recorded as {sex}; the equation knows male and female only"),
+                format!("sex is recorded as {}; the equation knows male and female only", excerpt(sex)),
             ))),
         }
     }
@@ -358,7 +358,10 @@ impl Chart<'_> {
             Value::Coded { sets, text } => match observed.coded {
                 Some((yes, _)) if sets & yes != 0 => Ok(input.flag(true)),
                 Some((_, none)) if sets & none != 0 => Ok(input.flag(false)),
-                _ => no(IssueKind::Value, format!("{title} is recorded as `{text}`, which does not tell")),
+                _ => no(
+                    IssueKind::Value,
+                    format!("{title} is recorded as `{}`, which does not tell", excerpt(text)),
+                ),
             },
             Value::Quantity { number, text, unit } => {
                 self.quantity(input, observed, reading.code, *number, text, unit)
@@ -387,7 +390,10 @@ impl Chart<'_> {
         let canonical = units.canonical();
         let value = match unit {
             Unit::Ucum(code) => units.convert(number, code).map_err(|t| {
-                trouble(format!("{} of {}: {}", input.spec.title, shown(number, code), t.details), t.remedy)
+                trouble(
+                    format!("{} of {}: {}", input.spec.title, shown(number, excerpt(code)), t.details),
+                    t.remedy,
+                )
             })?,
             // A count or score may come without a unit; a measurement may not.
             Unit::Without if canonical.starts_with('{') || canonical.as_ref() == "1" => number,
@@ -399,9 +405,9 @@ impl Chart<'_> {
             }
             Unit::Bare(words) => {
                 let suggestion =
-                    if units.convert(number, words).is_ok() { words.as_ref() } else { canonical };
+                    if units.convert(number, words).is_ok() { excerpt(words) } else { canonical };
                 return Err(trouble(
-                    format!("{} of {text} {words}: the unit has no UCUM code", input.spec.title),
+                    format!("{} of {text} {}: the unit has no UCUM code", input.spec.title, excerpt(words)),
                     format!(
                         "record it with system http://unitsofmeasure.org and a code such as {suggestion}"
                     ),

@@ -62,6 +62,9 @@ fn a_new_version_is_there_but_not_active_until_told() {
     catalogue.deactivate("fib-4").unwrap();
     assert!(catalogue.get("fib-4").is_none());
     assert!(catalogue.activate("fib-4", "9.9.9").is_err());
+    assert!(catalogue.add_tree(&root.0).is_ok(), "the same again");
+    assert_eq!(catalogue.models().len(), CATALOGUE.models().len() + 1);
+    fs::write(root.0.join("fib-4/1.1.0/card.md"), "changed").unwrap();
     assert!(catalogue.add_tree(&root.0).is_err(), "a version never changes");
 }
 

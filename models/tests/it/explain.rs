@@ -1,9 +1,12 @@
 //! Contributions add up, and say what they are measured against.
 
+use fhir::json::Json;
 use models::assessment::Assessment;
+use models::{NamedInputs, Settings, assess_named};
+use proptest::prelude::*;
 use serde_json::json;
 
-use crate::patient::{Patient, models};
+use crate::patient::{CATALOGUE, Patient, model, models, now};
 
 fn add_up(answer: &Assessment) {
     for output in &answer.scored().unwrap().outputs {
@@ -114,4 +117,37 @@ fn bands_are_those_published() {
         .change("temperature", |r| r["valueQuantity"]["value"] = json!(37))
         .without("oxygen");
     assert!(band(&single, "news2", "score").starts_with("low-medium"));
+}
+
+proptest! {
+    #[test]
+    fn contributions_add_up_for_anybody(
+        age in 30u32..80, female: bool, tc in 131.0..319.0, hdl in 21.0..99.0, sbp in 91.0..199.0, bmi in 18.6..39.9,
+        creatinine in 0.55..4.0, acr in 1.0..20_000.0, flags in proptest::collection::vec(any::<bool>(), 4),
+    ) {
+        let sex = if female { "female" } else { "male" };
+        let creatinine = json!({"value": creatinine, "unit": "mg/dL"});
+        let everything = [
+            ("prevent-base", json!({
+                "age": age, "sex": sex, "creatinine": creatinine,
+                "total_cholesterol": {"value": tc, "unit": "mg/dL"}, "hdl_cholesterol": {"value": hdl, "unit": "mg/dL"},
+                "systolic_bp": {"value": sbp, "unit": "mm[Hg]"}, "bmi": {"value": bmi, "unit": "kg/m2"},
+                "diabetes": flags[0], "current_smoker": flags[1], "antihypertensive": flags[2], "statin": flags[3],
+            })),
+            ("kfre-4", json!({
+                "age": age, "sex": sex, "creatinine": creatinine, "uacr": {"value": acr, "unit": "mg/g"}, "region": "NA",
+            })),
+            ("ckd-epi-2021", json!({"age": age, "sex": sex, "creatinine": creatinine})),
+        ];
+        for (id, inputs) in everything {
+            let inputs = NamedInputs::from_json(&Json::from(&inputs)).unwrap();
+            let answer = assess_named(&CATALOGUE, &[inputs], model(id), now(), &Settings::default()).pop().unwrap();
+            if answer.scored().is_some() {
+                add_up(&answer);
+            } else {
+                // eGFR is the only thing that can fall outside.
+                prop_assert!(answer.refusals().all(|i| i.input.as_ref() == "egfr"), "{:?}", answer.issues);
+            }
+        }
+    }
 }

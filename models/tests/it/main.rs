@@ -6,5 +6,6 @@ mod explain;
 mod named;
 mod patient;
 mod refusals;
+mod robust;
 mod selection;
 mod together;
