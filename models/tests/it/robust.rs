@@ -11,7 +11,7 @@ fn places(value: &Value, path: &str, found: &mut Vec<String>) {
     found.push(path.to_owned());
     match value {
         Value::Object(map) => {
-            map.iter().for_each(|(key, inner)| places(inner, &format!("{path}/{key}"), found))
+            map.iter().for_each(|(key, inner)| places(inner, &format!("{path}/{key}"), found));
         }
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(n, inner)| places(inner, &format!("{path}/{n}"), found));
