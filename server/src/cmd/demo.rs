@@ -23,7 +23,24 @@ use crate::scoring::assessment::percent;
 use crate::scoring::gather;
 
 /// The sample patients (server/demo), dates still to be filled in.
-const PATIENTS: &[(&str, &str)] = &[];
+const PATIENTS: &[(&str, &str)] = &[
+    ("demo-anna", include_str!("../../demo/demo-anna.json")),
+    ("demo-bruno", include_str!("../../demo/demo-bruno.json")),
+    ("demo-chen", include_str!("../../demo/demo-chen.json")),
+    ("demo-dora", include_str!("../../demo/demo-dora.json")),
+    ("demo-emil", include_str!("../../demo/demo-emil.json")),
+    ("demo-farah", include_str!("../../demo/demo-farah.json")),
+    ("demo-george", include_str!("../../demo/demo-george.json")),
+    ("demo-hana", include_str!("../../demo/demo-hana.json")),
+    ("demo-ivan", include_str!("../../demo/demo-ivan.json")),
+    ("demo-jonas", include_str!("../../demo/demo-jonas.json")),
+    ("demo-kira", include_str!("../../demo/demo-kira.json")),
+    ("demo-liam", include_str!("../../demo/demo-liam.json")),
+    ("demo-mona", include_str!("../../demo/demo-mona.json")),
+    ("demo-noor", include_str!("../../demo/demo-noor.json")),
+    ("demo-omar", include_str!("../../demo/demo-omar.json")),
+    ("demo-pia", include_str!("../../demo/demo-pia.json")),
+];
 
 pub(super) fn run(config: Config) -> anyhow::Result<ExitCode> {
     actix_web::rt::System::new().block_on(async {
