@@ -14,7 +14,7 @@ use candle_core::{D, DType, Device, Tensor};
 use crate::manifest::{Activation, Link, NetworkSpec, OutputSpec, Stratum};
 
 /// Elements of one intermediate tensor; more falls out of the cache and costs more a row.
-const CHUNK_ELEMENTS: usize = 1 << 16;
+const CHUNK_ELEMENTS: usize = 1 << 13;
 const CHUNK_ROWS: usize = 512;
 
 /// The compiled network of a model.
