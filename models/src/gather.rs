@@ -93,6 +93,9 @@ impl Input {
                 (InputKind::Sex, _) => {
                     "record a gender of male or female, or the sex parameter for clinical use".into()
                 }
+                (_, Some(setting)) if self.spec.country.is_some() => {
+                    format!("make the setting {setting}, or record the country of the patient's address")
+                }
                 (_, Some(setting)) => format!("make the setting {setting}"),
                 _ => format!("give {title}"),
             },
@@ -224,8 +227,8 @@ impl std::fmt::Display for Range {
         match (self.min, self.max, self.below) {
             (Some(min), Some(max), _) => write!(f, "{min} to {max}"),
             (Some(min), None, Some(below)) => write!(f, "{min} to below {below}"),
-            (Some(min), None, None) => write!(f, "{min} and above"),
-            (None, Some(max), _) => write!(f, "{max} and below"),
+            (Some(min), None, None) => write!(f, "at least {min}"),
+            (None, Some(max), _) => write!(f, "at most {max}"),
             (None, None, Some(below)) => write!(f, "below {below}"),
             (None, None, None) => f.write_str("any"),
         }
@@ -376,14 +379,14 @@ fn population(model: &Model, source: &impl Source) -> Vec<InputIssue> {
         Some(age) if range.holds(age.floor()) => {}
         Some(age) => issues.push(about(
             true,
-            format!("age {} is outside the population of the model, {range} years", age.floor()),
+            format!("age {}: the model is for ages of {range} years", age.floor()),
             "",
         )),
         // Where age is an input its absence has been told already.
         None if model.inputs.iter().any(|i| i.spec.kind == InputKind::Age) => {}
         None => issues.push(about(
             false,
-            format!("age unknown; the model is for ages {range} years"),
+            format!("age unknown; the model is for ages of {range} years"),
             "record the date of birth",
         )),
     }

@@ -229,7 +229,11 @@ impl Chart<'_> {
         if when < observed.lookback.oldest(self.as_of) {
             let mut issue = input.issue(
                 IssueKind::Stale,
-                format!("the latest {title} is of {}, older than {}", on(when), observed.lookback.words),
+                format!(
+                    "the latest record of {title} is of {}, older than {}",
+                    on(when),
+                    observed.lookback.words
+                ),
             );
             issue.reference = self.record.cite(reading).cloned();
             return Found::Nothing(Box::new(issue));
