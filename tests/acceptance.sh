@@ -1,19 +1,27 @@
 #!/usr/bin/env bash
-# What needs the reference data beside the checkout (AUGURY_SHARED, default ../shared).
+# What needs the reference data beside the checkout (AUGURY_SHARED, default ../shared), and Python 3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shared=$(realpath "${AUGURY_SHARED:-../shared}" 2>/dev/null) || true
-[ -d "$shared/data" ] || { echo "the reference data is not there: set AUGURY_SHARED" >&2; exit 1; }
-export AUGURY_SHARED=$shared
-cargo build --release --quiet -p augury
-export AUGURY_BIN=${CARGO_TARGET_DIR:-target}/release/augury
+shared=$(realpath "${AUGURY_SHARED:-../shared}" 2> /dev/null) || true
+[ -d "$shared/data" ] && [ -d "$shared/models/vectors" ] || { echo "the reference data is not at ${AUGURY_SHARED:-../shared}: set AUGURY_SHARED" >&2; exit 1; }
+command -v python3 > /dev/null || { echo "Python 3 is needed (Debian: apt-get install python3)" >&2; exit 1; }
+# The server takes every AUGURY_ variable for a setting, and stops at one it does not know.
+for name in "${!AUGURY_@}"; do [ "$name" = AUGURY_BIN ] || unset "$name"; done
+if [ -n "${AUGURY_BIN:-}" ]; then
+  augury=$AUGURY_BIN
+  unset AUGURY_BIN
+else
+  cargo build --release --quiet -p augury
+  augury=${CARGO_TARGET_DIR:-target}/release/augury
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export AUGURY_DATA_DIR=$work
+export AUGURY_DATA_DIR=$work/data PYTHONDONTWRITEBYTECODE=1
+mkdir "$AUGURY_DATA_DIR"
 
 echo "== vectors"
 while read -r model file; do
-  "$AUGURY_BIN" models eval "$model" --vectors "$shared/models/vectors/$file.json"
+  "$augury" models eval "$model" --vectors "$shared/models/vectors/$file.json"
 done <<'MODELS'
 prevent-base prevent_base
 ckd-epi-2021 ckd_epi_2021
@@ -23,13 +31,18 @@ meld-3 meld3
 news2 news2
 MODELS
 
+echo "== formulas by hand"
+python3 tests/acceptance/vectors.py "$shared"
+
 echo "== offline scoring"
-"$AUGURY_BIN" score "$shared/data/synthea/open" --as-of latest -o "$work/one.ndjson"
-"$AUGURY_BIN" score "$shared/data/synthea/open" --as-of latest -o "$work/two.ndjson"
+"$augury" score "$shared/data/synthea/open" --as-of latest -o "$work/one.ndjson"
+"$augury" score "$shared/data/synthea/open" --as-of latest -o "$work/two.ndjson"
 cmp "$work/one.ndjson" "$work/two.ndjson"
-python3 tests/acceptance/hand.py "$work/one.ndjson"
-if cargo metadata --no-deps --format-version 1 | grep -q '"name":"corpus"'; then
+python3 tests/acceptance/hand.py "$shared" "$work/one.ndjson"
+
+if [ -f fhir-profiles/examples/corpus.rs ]; then
   echo "== corpus"
   cargo run --release --quiet -p fhir --example corpus -- examples "$shared/data/r4-examples/json" "$shared/data/r4-examples/json-only"
   cargo run --release --quiet -p fhir --example corpus -- bad "$shared/data/bad" tests/acceptance/bad-accepted.tsv
 fi
+echo "acceptance passed"

@@ -1,72 +1,17 @@
 """The published formulas, evaluated by hand from the table of the patients' latest values, beside what
-`augury score --as-of latest` wrote (argument: its NDJSON). Knows nothing of the server's code."""
+`augury score --as-of latest` wrote. Arguments: the reference data's folder, the NDJSON."""
 
 import csv
 import datetime
 import json
-import math
-import os
 import pathlib
 import sys
 
-SHARED = pathlib.Path(os.environ["AUGURY_SHARED"])
+from formulas import ckd_epi_2021, kfre_4, prevent_base
+
+SHARED = pathlib.Path(sys.argv[1])
 BASE = "https://augury.dev/fhir/"
 TOLERANCE = 1e-9
-
-
-def ckd_epi_2021(creatinine, age, female):
-    kappa, alpha = (0.7, -0.241) if female else (0.9, -0.302)
-    ratio = creatinine / kappa
-    egfr = 142 * min(ratio, 1) ** alpha * max(ratio, 1) ** -1.2 * 0.9938**age
-    return egfr * 1.012 if female else egfr
-
-
-def kfre_4(age, female, egfr, acr, north_america):
-    lp = (
-        -0.2201 * (age / 10 - 7.036)
-        + 0.2467 * ((0 if female else 1) - 0.5642)
-        - 0.5567 * (egfr / 5 - 7.222)
-        + 0.4510 * (math.log(acr) - 5.137)
-    )
-    two, five = (0.9750, 0.9240) if north_america else (0.9832, 0.9365)
-    return {"2y": 1 - two ** math.exp(lp), "5y": 1 - five ** math.exp(lp)}
-
-
-def prevent_base(coefficients, age, tc, hdl, sbp, bmi, egfr, diabetes, smoker, antihypertensive, statin):
-    a = (age - 55) / 10
-    non_hdl = (tc - hdl) * 0.02586 - 3.5
-    hdl = (hdl * 0.02586 - 1.3) / 0.3
-    high = (max(sbp, 110) - 130) / 20
-    obese = (max(bmi, 30) - 30) / 5
-    low_egfr = (min(egfr, 60) - 60) / -15
-    terms = {
-        "constant": 1,
-        "age": a,
-        "age_sq": a * a,
-        "non_hdl": non_hdl,
-        "hdl": hdl,
-        "sbp_lt110": (min(sbp, 110) - 110) / 20,
-        "sbp_ge110": high,
-        "dm": diabetes,
-        "smoking": smoker,
-        "bmi_lt30": (min(bmi, 30) - 25) / 5,
-        "bmi_ge30": obese,
-        "egfr_lt60": low_egfr,
-        "egfr_ge60": (max(egfr, 60) - 90) / -15,
-        "antihtn": antihypertensive,
-        "statin": statin,
-        "antihtn_x_sbp_ge110": antihypertensive * high,
-        "statin_x_non_hdl": statin * non_hdl,
-        "age_x_non_hdl": a * non_hdl,
-        "age_x_hdl": a * hdl,
-        "age_x_sbp_ge110": a * high,
-        "age_x_dm": a * diabetes,
-        "age_x_smoking": a * smoker,
-        "age_x_bmi_ge30": a * obese,
-        "age_x_egfr_lt60": a * low_egfr,
-    }
-    lp = sum(value * terms[name] for name, value in coefficients.items())
-    return 1 / (1 + math.exp(-lp))
 
 
 def results(path):
@@ -97,7 +42,7 @@ def completed_years(birth, at):
 
 
 def main():
-    found = results(sys.argv[1])
+    found = results(sys.argv[2])
     models = {model for _, model in found}
     table = json.load(open(SHARED / "models/coefficients/prevent.json", encoding="utf-8"))["coefficients"]["base"]
     compared, worst, refused = 0, 0.0, 0
