@@ -40,6 +40,9 @@ echo "== offline scoring"
 cmp "$work/one.ndjson" "$work/two.ndjson"
 python3 tests/acceptance/hand.py "$shared" "$work/one.ndjson"
 
+echo "== one question, one answer"
+python3 tests/acceptance/same.py "$augury"
+
 if [ -f fhir-profiles/examples/corpus.rs ]; then
   echo "== corpus"
   cargo run --release --quiet -p fhir --example corpus -- examples "$shared/data/r4-examples/json" "$shared/data/r4-examples/json-only"

@@ -7,10 +7,10 @@ import json
 import pathlib
 import sys
 
+from assessments import numbers, question, reasons
 from formulas import ckd_epi_2021, kfre_4, prevent_base
 
 SHARED = pathlib.Path(sys.argv[1])
-BASE = "https://augury.dev/fhir/"
 TOLERANCE = 1e-9
 
 
@@ -19,20 +19,10 @@ def results(path):
     found = {}
     for line in open(path, encoding="utf-8"):
         resource = json.loads(line)
-        numbers = {}
-        for prediction in resource["prediction"]:
-            keys = [c["code"] for c in prediction["outcome"].get("coding", []) if c["system"] == BASE + "CodeSystem/output"]
-            extensions = prediction.get("_probabilityDecimal", {}).get("extension", []) + prediction.get("extension", [])
-            for extension in extensions:
-                if extension["url"].endswith("/risk-fraction"):
-                    numbers[keys[0]] = extension["valueDecimal"]
-                if extension["url"].endswith("/score"):
-                    numbers[keys[0]] = extension["valueQuantity"]["value"]
-        reasons = [e for e in resource.get("extension", []) if e["url"].endswith("/input-issue")]
-        key = resource["subject"]["reference"].removeprefix("Patient/"), resource["method"]["coding"][0]["code"]
-        assert numbers or reasons, f"{key}: neither a number nor a reason"
+        key, given = question(resource), numbers(resource)
+        assert given or reasons(resource), f"{key}: neither a number nor a reason"
         assert key not in found, f"{key}: twice"
-        found[key] = resource["occurrenceDateTime"], numbers or None
+        found[key] = resource["occurrenceDateTime"], given or None
     return found
 
 
