@@ -121,7 +121,8 @@ async fn gathers(store: &Store, number: usize) -> usize {
 async fn drains(store: &Store) -> usize {
     let mut done = 0;
     loop {
-        let worked = store.work(&Context::system("bench", NOW), 64, |_, _| Ok(Commit::default())).await.unwrap();
+        let worked =
+            store.work(&Context::system("bench", NOW), 64, |_, _| Ok(Commit::default())).await.unwrap();
         if worked.done == 0 || done > 20_000 {
             return done;
         }

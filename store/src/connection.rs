@@ -56,7 +56,9 @@ impl Place {
                 let mut connection = PgConnection::establish(url).map_err(Error::internal)?;
                 // A setting of the server may be weaker; an acknowledged write must survive.
                 connection
-                    .batch_execute("SET synchronous_commit = on; SET lock_timeout = '10s'; SET TIME ZONE 'UTC'")
+                    .batch_execute(
+                        "SET synchronous_commit = on; SET lock_timeout = '10s'; SET TIME ZONE 'UTC'",
+                    )
                     .map_err(Error::internal)?;
                 Ok(Database::Postgres(connection))
             }

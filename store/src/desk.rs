@@ -56,11 +56,9 @@ pub(crate) fn queue(link: &mut Link, tasks: &[NewTask], moves: &[Move]) -> Resul
 /// Tasks that are due, oldest first. On PostgreSQL they are held until the transaction ends, and
 /// those that others hold are left out.
 pub(crate) fn due(link: &mut Link, at: i64, most: usize) -> Result<Vec<Task>, Fault> {
-    let mut sql = Sql::new(
-        link.dialect,
-        "SELECT key, topic, patient, due, cause, tries FROM task WHERE due <= ",
-    );
-    sql.int(at).push(" ORDER BY key LIMIT ").int(i64::try_from(most).unwrap_or(i64::MAX));
+    let mut sql =
+        Sql::new(link.dialect, "SELECT key, topic, patient, due, cause, tries FROM task WHERE due <= ");
+    sql.int(at).push(" ORDER BY key").limit(most);
     if link.dialect == Dialect::Postgres {
         sql.push(" FOR UPDATE SKIP LOCKED");
     }
@@ -126,7 +124,7 @@ pub(crate) fn assess(link: &mut Link, at: i64, assessments: &[NewAssessment]) ->
 pub(crate) fn assessments(
     link: &mut Link,
     patient: Option<&str>,
-    most: i64,
+    most: usize,
 ) -> Result<Vec<Assessment>, Fault> {
     let mut sql = Sql::new(
         link.dialect,
@@ -135,7 +133,7 @@ pub(crate) fn assessments(
     if let Some(patient) = patient {
         sql.push(" WHERE patient = ").text(patient.to_owned());
     }
-    sql.push(" ORDER BY key DESC LIMIT ").int(most);
+    sql.push(" ORDER BY key DESC").limit(most);
     type Tuple = (i64, String, String, String, String, String, i64, bool);
     let rows: Vec<Tuple> =
         sql.rows::<(BigInt, Text, Text, Text, Text, Text, BigInt, Bool), Tuple>(&mut link.connection)?;

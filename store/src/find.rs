@@ -78,7 +78,8 @@ pub(crate) fn lock(link: &mut Link, criteria: &[&SearchQuery]) -> Result<(), Fau
     locks.sort_unstable();
     locks.dedup();
     for locks in crate::sql::chunks(&locks) {
-        let mut sql = Sql::new(link.dialect, "SELECT pg_advisory_xact_lock(l) FROM (SELECT column1 AS l FROM (VALUES ");
+        let mut sql =
+            Sql::new(link.dialect, "SELECT pg_advisory_xact_lock(l) FROM (SELECT column1 AS l FROM (VALUES ");
         for (n, lock) in locks.iter().enumerate() {
             sql.push(if n > 0 { ",(" } else { "(" }).int(*lock).push(")");
         }

@@ -23,7 +23,7 @@ impl<'a> Rows<'a> {
         for row in &index.rows {
             match row {
                 Row::Exact { param, value, system } => {
-                    self.exact.push([i64::from(*param), *value, index.patient, index.date, key, *system]);
+                    self.exact.push([index.patient, i64::from(*param), *value, index.date, key, *system]);
                 }
                 Row::Range { param, low, high } => {
                     self.range.push([i64::from(*param), *low, *high, key, index.patient]);
@@ -48,9 +48,19 @@ impl<'a> Rows<'a> {
         for rows in chunks(&self.exact) {
             let mut sql = Sql::new(
                 link.dialect,
-                "INSERT INTO index_exact (param, value, patient, date, key, system) VALUES ",
+                "INSERT INTO index_exact (patient, param, value, date, key, system) VALUES ",
             );
             tuples(&mut sql, rows);
+            sql.run(&mut link.connection)?;
+        }
+        let mut charts: Vec<[i64; 3]> =
+            self.exact.iter().map(|&[patient, param, value, ..]| [param, value, patient]).collect();
+        charts.sort_unstable();
+        charts.dedup();
+        for rows in chunks(&charts) {
+            let mut sql = Sql::new(link.dialect, "INSERT INTO index_chart (param, value, patient) VALUES ");
+            tuples(&mut sql, rows);
+            sql.push(" ON CONFLICT DO NOTHING");
             sql.run(&mut link.connection)?;
         }
         for rows in chunks(&self.range) {
@@ -72,7 +82,7 @@ impl<'a> Rows<'a> {
 
     pub(crate) fn delete(mut self, link: &mut Link) -> Result<(), Fault> {
         self.settle();
-        delete(link, "index_exact", ["param", "value", "patient", "date", "key", "system"], &self.exact)?;
+        delete(link, "index_exact", ["patient", "param", "value", "date", "key", "system"], &self.exact)?;
         let range: Vec<[i64; 4]> =
             self.range.iter().map(|&[param, low, high, key, _]| [param, low, high, key]).collect();
         delete(link, "index_range", ["param", "low", "high", "key"], &range)?;

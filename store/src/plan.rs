@@ -1,8 +1,8 @@
 //! How a search is carried out: which index leads, what the others check, in which order.
 //!
-//! The leading rows are read in index order where the order asked for allows it; every other
-//! condition is one seek per candidate. Within one version all rows share patient and date, so a
-//! seek in `index_exact` can name its whole key.
+//! Within a chart the leading rows are one range of `index_exact`, newest last; over all charts
+//! `index_chart` says which charts to look into. Every other condition is one seek per candidate:
+//! all rows of a version share patient and date, so a seek can name its whole key.
 
 use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, DateTest, ExactTest, Prefix, SearchQuery, Sort, Test, parameter};
@@ -67,14 +67,16 @@ impl<'q> Plan<'q> {
         let lead = if matches!(sort, Some(Sort::Id { .. })) { Lead::Resource } else { lead(query, patient) };
         let key = if lead == Lead::Resource { "r.key" } else { "e.key" };
         let (a, b) = match (sort, lead) {
-            (None, Lead::Exact(_)) if patient.is_none() => ("e.patient", "e.date".to_owned()),
+            (None, Lead::Exact(_)) if patient.is_none() => ("c.patient", "e.date".to_owned()),
             (None | Some(Sort::Date { .. }), Lead::Exact(_)) => ("0", "e.date".to_owned()),
             (Some(Sort::Date { .. }), Lead::Resource) => ("0", date_of_resource(query.kind)),
             (Some(Sort::Id { .. }), _) => ("r.id", "0".to_owned()),
             (None | Some(Sort::Updated { .. }), _) => ("0", "r.updated".to_owned()),
         };
         let descending = match sort {
-            Some(Sort::Date { descending } | Sort::Updated { descending } | Sort::Id { descending }) => descending,
+            Some(Sort::Date { descending } | Sort::Updated { descending } | Sort::Id { descending }) => {
+                descending
+            }
             None => true,
         };
         Self { query, lead, patient, order: [a.to_owned(), b, key.to_owned()], descending }
@@ -90,23 +92,31 @@ impl<'q> Plan<'q> {
         let [a, b, key] = &self.order;
         // Several rows of one version may pass: two codings, two systems.
         let distinct = if self.lead == Lead::Resource { "SELECT " } else { "SELECT DISTINCT " };
-        let number = |column: &'_ str| if column == "0" { "CAST(0 AS BIGINT)".to_owned() } else { column.to_owned() };
+        let number =
+            |column: &'_ str| if column == "0" { "CAST(0 AS BIGINT)".to_owned() } else { column.to_owned() };
         let first = number(if self.by_id() { "0" } else { a });
         sql.push(distinct).push(&first).push(" AS a, ").push(&number(b)).push(" AS b, ");
         sql.push(key).push(" AS key FROM ");
         match self.lead {
             Lead::Exact(at) => {
-                sql.push("index_exact e");
+                if self.patient.is_none() {
+                    sql.push("index_chart c JOIN index_exact e ON e.patient = c.patient AND ");
+                    sql.push("e.param = c.param AND e.value = c.value");
+                } else {
+                    sql.push("index_exact e");
+                }
                 if b == "r.updated" {
                     sql.push(" JOIN resource r ON r.key = e.key");
                 }
-                sql.push(" WHERE e.param = ");
                 if let Some(Clause { param, test: Test::Exact(any) }) = self.query.clauses.get(at) {
-                    sql.int(i64::from(*param));
-                    values(sql, "e", any);
-                }
-                if let Some(patient) = self.patient {
-                    sql.push(" AND e.patient = ").int(patient);
+                    if let Some(patient) = self.patient {
+                        sql.push(" WHERE e.patient = ").int(patient);
+                        sql.push(" AND e.param = ").int(i64::from(*param));
+                        values(sql, "e", "e", any);
+                    } else {
+                        sql.push(" WHERE c.param = ").int(i64::from(*param));
+                        values(sql, "c", "e", any);
+                    }
                 }
             }
             Lead::Resource => {
@@ -125,8 +135,13 @@ impl<'q> Plan<'q> {
                 sql.push(" AND r.id").push(self.past()).text(id.clone());
             }
             Some(Cursor::Numbers(end)) if !self.by_id() => {
-                let (columns, end): (Vec<&str>, Vec<i64>) =
-                    self.order.iter().map(String::as_str).zip(end).filter(|(column, _)| *column != "0").unzip();
+                let (columns, end): (Vec<&str>, Vec<i64>) = self
+                    .order
+                    .iter()
+                    .map(String::as_str)
+                    .zip(end)
+                    .filter(|(column, _)| *column != "0")
+                    .unzip();
                 sql.push(" AND (").push(&columns.join(", ")).push(")").push(self.past()).ints(end);
             }
             Some(_) => return Err(Cursor::parse("").err().unwrap_or(Error::NotFound)),
@@ -143,13 +158,20 @@ impl<'q> Plan<'q> {
         let key = self.order.last().map_or("", String::as_str);
         let leads = self.lead != Lead::Resource;
         match &clause.test {
+            Test::Exact(any) if leads => {
+                sql.push(" AND EXISTS (SELECT 1 FROM index_exact x WHERE x.patient = e.patient");
+                sql.push(" AND x.param = ").int(i64::from(clause.param));
+                values(sql, "x", "x", any);
+                sql.push(" AND x.date = e.date AND x.key = ").push(key).push(")");
+            }
             Test::Exact(any) => {
-                sql.push(" AND EXISTS (SELECT 1 FROM index_exact x WHERE x.param = ").int(i64::from(clause.param));
-                values(sql, "x", any);
-                if leads {
-                    sql.push(" AND x.patient = e.patient AND x.date = e.date");
-                }
-                sql.push(" AND x.key = ").push(key).push(")");
+                sql.push(" AND ").push(key).push(" IN (SELECT x.key FROM index_chart c JOIN index_exact x ");
+                sql.push(
+                    "ON x.patient = c.patient AND x.param = c.param AND x.value = c.value WHERE c.param = ",
+                );
+                sql.int(i64::from(clause.param));
+                values(sql, "c", "x", any);
+                sql.push(")");
             }
             Test::Range(any) => {
                 sql.push(" AND EXISTS (SELECT 1 FROM index_range x WHERE x.key = ").push(key);
@@ -189,15 +211,20 @@ impl<'q> Plan<'q> {
     }
 
     /// Sort values and versions of at most `most` matches after the cursor.
-    pub(crate) fn page(&self, dialect: Dialect, after: Option<&Cursor>, most: usize) -> Result<Sql<'q>, Error> {
+    pub(crate) fn page(
+        &self,
+        dialect: Dialect,
+        after: Option<&Cursor>,
+        most: usize,
+    ) -> Result<Sql<'q>, Error> {
         let direction = if self.descending { " DESC" } else { "" };
         let mut sql = Sql::new(dialect, "SELECT h.a, h.b, ");
         sql.push(crate::row::COLUMNS).push(" FROM (");
         self.matches(&mut sql, after)?;
-        let columns: Vec<&str> = self.order.iter().map(String::as_str).filter(|column| *column != "0").collect();
+        let columns: Vec<&str> =
+            self.order.iter().map(String::as_str).filter(|column| *column != "0").collect();
         sql.push(" ORDER BY ").push(&columns.join(&format!("{direction}, "))).push(direction);
-        sql.push(" LIMIT ").int(i64::try_from(most).unwrap_or(i64::MAX));
-        sql.push(") h JOIN resource r ON r.key = h.key ORDER BY ");
+        sql.limit(most).push(") h JOIN resource r ON r.key = h.key ORDER BY ");
         sql.push(if self.by_id() { "r.id" } else { "h.a" }).push(direction);
         sql.push(", h.b").push(direction).push(", h.key").push(direction);
         Ok(sql)
@@ -267,12 +294,12 @@ fn lead(query: &SearchQuery, patient: Option<i64>) -> Lead {
     ranked.min().map_or(Lead::Resource, |(_, at)| Lead::Exact(at))
 }
 
-/// ` AND …` for values of `index_exact`.
-fn values(sql: &mut Sql<'_>, table: &str, any: &[ExactTest]) {
+/// ` AND …` for values and systems, each a column of its own table.
+fn values(sql: &mut Sql<'_>, of_value: &str, of_system: &str, any: &[ExactTest]) {
     let plain: Option<Vec<i64>> =
         any.iter().map(|test| test.value.filter(|_| test.system.is_none())).collect();
     if let Some(plain) = plain {
-        sql.push(" AND ").push(table).push(".value");
+        sql.push(" AND ").push(of_value).push(".value");
         match plain.as_slice() {
             [value] => sql.push(" = ").int(*value),
             _ => sql.push(" IN ").ints(padded(plain)),
@@ -283,11 +310,11 @@ fn values(sql: &mut Sql<'_>, table: &str, any: &[ExactTest]) {
     for (n, test) in any.iter().enumerate() {
         sql.push(if n > 0 { " OR (" } else { "(" });
         if let Some(value) = test.value {
-            sql.push(table).push(".value = ").int(value);
+            sql.push(of_value).push(".value = ").int(value);
         }
         if let Some(system) = test.system {
             sql.push(if test.value.is_some() { " AND " } else { "" });
-            sql.push(table).push(".system = ").int(system);
+            sql.push(of_system).push(".system = ").int(system);
         }
         sql.push(")");
     }

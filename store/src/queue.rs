@@ -99,7 +99,8 @@ impl Store {
             Writer::Lane(_) => {
                 let queue = Arc::clone(&self.queue);
                 let mut work = Some(work);
-                let (turn, claim) = self.pool.run(move |link| prepare(link, &queue, at, most, &mut work)).await?;
+                let (turn, claim) =
+                    self.pool.run(move |link| prepare(link, &queue, at, most, &mut work)).await?;
                 let answer = match turn {
                     Turn::Nothing => return Ok(Worked::default()),
                     Turn::Ready(unit, tasks) => (self.write(unit).await, tasks),
@@ -217,9 +218,8 @@ fn hold(link: &mut Link, tasks: &mut Vec<Task>) -> Result<(), Fault> {
             sql.push(if n > 0 { ",(" } else { "(" }).text(patient.as_str()).push(")");
         }
         sql.push(") v");
-        let locks: Vec<(String, bool)> = sql.rows::<(diesel::sql_types::Text, diesel::sql_types::Bool), _>(
-            &mut link.connection,
-        )?;
+        let locks: Vec<(String, bool)> =
+            sql.rows::<(diesel::sql_types::Text, diesel::sql_types::Bool), _>(&mut link.connection)?;
         held.extend(locks.into_iter().filter(|(_, free)| *free).map(|(patient, _)| patient));
     }
     tasks.retain(|task| held.contains(&task.patient));

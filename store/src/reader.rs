@@ -8,6 +8,9 @@ use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::record::{Activation, Assessment, Page, Stored};
 use crate::sql::{Dialect, Sql, chunks};
+
+/// Index ranges read by one statement.
+const MOST_RANGES: usize = 32;
 use crate::{desk, find, row};
 
 /// A view of the data that does not change while it is used.
@@ -45,8 +48,7 @@ impl<'c> Reader<'c> {
         most: usize,
     ) -> Result<Vec<Stored>, Error> {
         let current = row::current(self.link, kind, id)?.ok_or(Error::NotFound)?;
-        let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let mut versions = row::past(self.link, kind, id, before, limit)?;
+        let mut versions = row::past(self.link, kind, id, before, most)?;
         if current.version < before {
             versions.insert(0, current);
             versions.truncate(most);
@@ -70,7 +72,6 @@ impl<'c> Reader<'c> {
         values: &[i64],
         each: usize,
     ) -> Result<Vec<Stored>, Error> {
-        let each = i64::try_from(each).unwrap_or(i64::MAX);
         let mut keys = newest(self.link, i64::from(parameter), patient, values, each)?;
         keys.sort_unstable_by(|a, b| b.cmp(a));
         keys.dedup();
@@ -91,18 +92,13 @@ impl<'c> Reader<'c> {
     /// Current resources of a kind in a patient's chart, newest first by clinical date.
     ///
     /// `parameter` is the one of that kind that names the patient, `patient` the hash of the reference.
-    pub fn resources(
-        &mut self,
-        parameter: u16,
-        patient: i64,
-        most: usize,
-    ) -> Result<Vec<Stored>, Error> {
+    pub fn resources(&mut self, parameter: u16, patient: i64, most: usize) -> Result<Vec<Stored>, Error> {
         self.latest(parameter, patient, &[patient], most)
     }
 
     /// A patient's scorings, or everybody's; newest first, at most so many.
     pub fn assessments(&mut self, patient: Option<&str>, most: usize) -> Result<Vec<Assessment>, Error> {
-        Ok(desk::assessments(self.link, patient, i64::try_from(most).unwrap_or(i64::MAX))?)
+        Ok(desk::assessments(self.link, patient, most)?)
     }
 
     /// Which versions of which models are in use.
@@ -119,33 +115,23 @@ fn alive(stored: Option<Stored>) -> Result<Stored, Error> {
     }
 }
 
-/// `(date, key)` of the newest rows of each value. SQLite answers a seek in microseconds;
-/// PostgreSQL is asked once for all.
+/// `(date, key)` of the newest rows of each value; each value is one index range.
 fn newest(
     link: &mut Link,
     parameter: i64,
     patient: i64,
     values: &[i64],
-    each: i64,
+    each: usize,
 ) -> Result<Vec<(i64, i64)>, Fault> {
     let mut found = Vec::new();
-    if link.dialect == Dialect::Sqlite {
-        for value in values {
-            let mut sql = Sql::new(link.dialect, "SELECT DISTINCT date, key FROM index_exact WHERE param = ");
-            sql.int(parameter).push(" AND value = ").int(*value).push(" AND patient = ").int(patient);
-            sql.push(" ORDER BY date DESC, key DESC LIMIT ").int(each);
-            found.extend(sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?);
-        }
-        return Ok(found);
-    }
-    for values in chunks(values) {
-        let mut sql = Sql::new(link.dialect, "SELECT n.date, n.key FROM (VALUES ");
+    for values in values.chunks(MOST_RANGES) {
+        let mut sql = Sql::new(link.dialect, "");
         for (n, value) in values.iter().enumerate() {
-            sql.push(if n > 0 { ",(" } else { "(" }).int(*value).push(")");
+            sql.push(if n > 0 { " UNION ALL " } else { "" });
+            sql.push("SELECT * FROM (SELECT date, key FROM index_exact WHERE patient = ").int(patient);
+            sql.push(" AND param = ").int(parameter).push(" AND value = ").int(*value);
+            sql.push(" GROUP BY date, key ORDER BY date DESC, key DESC").limit(each).push(") n");
         }
-        sql.push(") v CROSS JOIN LATERAL (SELECT DISTINCT e.date, e.key FROM index_exact e WHERE e.param = ");
-        sql.int(parameter).push(" AND e.value = v.column1 AND e.patient = ").int(patient);
-        sql.push(" ORDER BY e.date DESC, e.key DESC LIMIT ").int(each).push(") n");
         found.extend(sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?);
     }
     Ok(found)

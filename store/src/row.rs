@@ -55,12 +55,12 @@ pub(crate) fn past(
     kind: ResourceType,
     id: &str,
     before: i64,
-    most: i64,
+    most: usize,
 ) -> Result<Vec<Stored>, Fault> {
     let mut sql = Sql::new(link.dialect, "SELECT ");
     sql.push(COLUMNS).push(" FROM history r WHERE r.kind = ").int(i64::from(kind.index()));
     sql.push(" AND r.id = ").text(id).push(" AND r.version < ").int(before);
-    sql.push(" ORDER BY r.version DESC LIMIT ").int(most);
+    sql.push(" ORDER BY r.version DESC").limit(most);
     load(link, &sql)
 }
 

@@ -87,6 +87,11 @@ impl<'a> Sql<'a> {
         self
     }
 
+    /// ` LIMIT …`. Cast, because SQLite prepares a statement anew whenever a bare limit is bound.
+    pub(crate) fn limit(&mut self, most: usize) -> &mut Self {
+        self.push(" LIMIT CAST(").int(i64::try_from(most).unwrap_or(i64::MAX)).push(" AS BIGINT)")
+    }
+
     fn place(&mut self, value: Value<'a>) -> &mut Self {
         self.values.push(value);
         match self.dialect {

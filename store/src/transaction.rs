@@ -87,14 +87,14 @@ fn begin(link: &mut Link) -> Result<(), Fault> {
 }
 
 fn roll_back(link: &mut Link) {
-    let depth = <Database as TransactionManager<Database>>::transaction_manager_status_mut(&mut link.connection)
-        .transaction_depth();
+    let depth =
+        <Database as TransactionManager<Database>>::transaction_manager_status_mut(&mut link.connection)
+            .transaction_depth();
     // A failed COMMIT may have ended the transaction already.
     if matches!(depth, Ok(None)) {
         return;
     }
-    if let Err(error) =
-        <Database as TransactionManager<Database>>::rollback_transaction(&mut link.connection)
+    if let Err(error) = <Database as TransactionManager<Database>>::rollback_transaction(&mut link.connection)
     {
         tracing::warn!(%error, "a transaction could not be rolled back; its connection is dropped");
         link.broken = true;

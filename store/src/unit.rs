@@ -190,9 +190,7 @@ fn plan(at: i64, write: Write<'_>) -> Result<Planned, Error> {
         Write::Update { resource, target, if_match } => {
             let (kind, id) = match &target {
                 Target::Id(kind, id) => (*kind, id.clone()),
-                Target::Only(query) => {
-                    (query.kind, resource.text("id").map_or_else(new_id, str::to_owned))
-                }
+                Target::Only(query) => (query.kind, resource.text("id").map_or_else(new_id, str::to_owned)),
             };
             Planned::Update { draft: Draft::new(kind, id, at, resource)?, target, if_match }
         }
@@ -386,10 +384,7 @@ fn apply(
 }
 
 /// Compares with what is there: which steps are answered already, and which change something.
-fn decide(
-    link: &mut Link,
-    steps: &[Step<'_>],
-) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
+fn decide(link: &mut Link, steps: &[Step<'_>]) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
     let targets: Vec<(ResourceType, &str)> = steps
         .iter()
         .filter(|step| step.settled.is_none() && step.same_as.is_none() && !step.fresh)
@@ -422,7 +417,8 @@ fn decide(
                 Some(old) if old.version == wanted => {}
                 Some(old) => return Err(Error::Conflict { current: old.version }.into()),
                 None => {
-                    let text = format!("there is no {}/{} of which a version could match", step.kind, step.id);
+                    let text =
+                        format!("there is no {}/{} of which a version could match", step.kind, step.id);
                     return Err(Error::Precondition(text).into());
                 }
             }

@@ -26,15 +26,24 @@ CREATE TABLE history (
 );
 CREATE UNIQUE INDEX history_identity ON history (kind, id, version);
 
--- Tokens, references and uris by hash; in the order a chart is read: one patient, newest last.
+-- Tokens, references and uris by hash, chart by chart: all rows of a resource lie together, and one
+-- patient's values of one code lie in the order of their dates. Patient 0 is nobody's chart.
 CREATE TABLE index_exact (
+    patient BIGINT NOT NULL,
     param BIGINT NOT NULL,
     value BIGINT NOT NULL,
-    patient BIGINT NOT NULL,
     date BIGINT NOT NULL,
     key BIGINT NOT NULL,
     system BIGINT NOT NULL,
-    PRIMARY KEY (param, value, patient, date, key, system)
+    PRIMARY KEY (patient, param, value, date, key, system)
+);
+
+-- Which charts have, or once had, such a value: the way into index_exact without a patient.
+CREATE TABLE index_chart (
+    param BIGINT NOT NULL,
+    value BIGINT NOT NULL,
+    patient BIGINT NOT NULL,
+    PRIMARY KEY (param, value, patient)
 );
 
 -- Dates as spans of microseconds, by version: keys only grow, so rows are appended at the end.

@@ -4,6 +4,7 @@ DROP TABLE assessment;
 DROP TABLE task;
 DROP TABLE index_text;
 DROP TABLE index_range;
+DROP TABLE index_chart;
 DROP TABLE index_exact;
 DROP TABLE history;
 DROP TABLE resource;

@@ -23,15 +23,24 @@ CREATE TABLE history (
 );
 CREATE UNIQUE INDEX history_identity ON history (kind, id, version);
 
--- Tokens, references and uris by hash; in the order a chart is read: one patient, newest last.
+-- Tokens, references and uris by hash, chart by chart: all rows of a resource lie together, and one
+-- patient's values of one code lie in the order of their dates. Patient 0 is nobody's chart.
 CREATE TABLE index_exact (
+    patient INTEGER NOT NULL,
     param INTEGER NOT NULL,
     value INTEGER NOT NULL,
-    patient INTEGER NOT NULL,
     date INTEGER NOT NULL,
     key INTEGER NOT NULL,
     system INTEGER NOT NULL,
-    PRIMARY KEY (param, value, patient, date, key, system)
+    PRIMARY KEY (patient, param, value, date, key, system)
+) WITHOUT ROWID;
+
+-- Which charts have, or once had, such a value: the way into index_exact without a patient.
+CREATE TABLE index_chart (
+    param INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    patient INTEGER NOT NULL,
+    PRIMARY KEY (param, value, patient)
 ) WITHOUT ROWID;
 
 -- Dates as spans of microseconds, by version: keys only grow, so rows are appended at the end.

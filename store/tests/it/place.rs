@@ -45,7 +45,8 @@ impl Place {
     }
 
     pub(crate) fn run<F: Future<Output = ()>>(self, test: impl FnOnce(Store, String) -> F) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(test(self.open(), self.url.clone()));
     }
 }
@@ -101,7 +102,12 @@ pub(crate) fn create(resource: Json<'static>) -> Write<'static> {
     Write::Create { resource, id: None, if_none_exist: None }
 }
 
-pub(crate) fn update(kind: ResourceType, id: &str, resource: Json<'static>, if_match: Option<i64>) -> Write<'static> {
+pub(crate) fn update(
+    kind: ResourceType,
+    id: &str,
+    resource: Json<'static>,
+    if_match: Option<i64>,
+) -> Write<'static> {
     Write::Update { resource, target: Target::Id(kind, id.to_owned()), if_match }
 }
 

@@ -105,9 +105,8 @@ async fn work_that_fails_leaves_its_tasks(store: Store, _: String) {
     let failed = store.work(&now(), 10, |_, _| Err(Error::Internal("no".into()))).await;
     assert_eq!(failed, Err(Error::Internal("no".into())));
     // What it writes is refused: it is put off like one that fails by itself.
-    let refused = store
-        .work(&at(1), 10, |_, _| Ok(writes(vec![update(PATIENT, "a", patient("b"), Some(9))])))
-        .await;
+    let refused =
+        store.work(&at(1), 10, |_, _| Ok(writes(vec![update(PATIENT, "a", patient("b"), Some(9))]))).await;
     assert_eq!(refused, Err(Error::Conflict { current: 1 }));
     assert!(take(&store, &at(2), 10).await.is_empty());
     let tasks = take(&store, &at(4), 10).await;
@@ -137,7 +136,8 @@ async fn one_poisoned_task_does_not_stop_the_others(store: Store, _: String) {
 
 async fn workers_share_without_doing_anything_twice(store: Store, url: String) {
     for n in 0..40 {
-        let both = (0..5).map(|m| update(PATIENT, &format!("p{n}-{m}"), patient(&n.to_string()), None)).collect();
+        let both =
+            (0..5).map(|m| update(PATIENT, &format!("p{n}-{m}"), patient(&n.to_string()), None)).collect();
         store.commit(&now(), scoring(both)).await.unwrap();
     }
     let other = Store::open(&url, &store::Options::default()).unwrap();
@@ -152,7 +152,8 @@ async fn workers_share_without_doing_anything_twice(store: Store, url: String) {
                             .iter()
                             .map(|task| {
                                 let id = format!("score-{}", task.patient);
-                                let resource = observation(&task.patient, "s", "2024-01-01", &task.key.to_string());
+                                let resource =
+                                    observation(&task.patient, "s", "2024-01-01", &task.key.to_string());
                                 update(OBSERVATION, &id, resource, None)
                             })
                             .collect();

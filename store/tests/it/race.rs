@@ -75,7 +75,9 @@ async fn racing_updates_have_one_winner(store: Store, url: String) {
     let reader = store.clone();
     let answers = together(24, move |n| {
         let store = if n % 2 == 0 { store.clone() } else { other.clone() };
-        Box::pin(async move { one(&store, &now(), update(PATIENT, "p", patient(&n.to_string()), Some(1))).await })
+        Box::pin(
+            async move { one(&store, &now(), update(PATIENT, "p", patient(&n.to_string()), Some(1))).await },
+        )
     })
     .await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
@@ -91,7 +93,11 @@ async fn racing_updates_without_a_version_all_count(store: Store, _: String) {
     let mut versions = together(24, move |n| {
         let store = writer.clone();
         Box::pin(async move {
-            one(&store, &now(), update(PATIENT, "p", patient(&n.to_string()), None)).await.unwrap().stored.version
+            one(&store, &now(), update(PATIENT, "p", patient(&n.to_string()), None))
+                .await
+                .unwrap()
+                .stored
+                .version
         })
     })
     .await;
@@ -107,7 +113,11 @@ async fn racing_first_versions_all_count(store: Store, _: String) {
     let mut versions = together(16, move |n| {
         let store = writer.clone();
         Box::pin(async move {
-            one(&store, &now(), update(PATIENT, "p", patient(&n.to_string()), None)).await.unwrap().stored.version
+            one(&store, &now(), update(PATIENT, "p", patient(&n.to_string()), None))
+                .await
+                .unwrap()
+                .stored
+                .version
         })
     })
     .await;

@@ -38,9 +38,15 @@ async fn a_chart_by_code_and_date(store: Store, _: String) {
     chart(&store).await;
     assert_eq!(ids(&store, "Observation?patient=a&code=2093-3").await, ["o1", "o3", "o0"]);
     assert_eq!(ids(&store, "Observation?subject=Patient/a").await, ["o1", "o2", "o3", "o0"]);
-    assert_eq!(ids(&store, "Observation?patient=a&code=2093-3,2085-9&_sort=date").await, ["o0", "o3", "o2", "o1"]);
+    assert_eq!(
+        ids(&store, "Observation?patient=a&code=2093-3,2085-9&_sort=date").await,
+        ["o0", "o3", "o2", "o1"]
+    );
     assert_eq!(ids(&store, "Observation?patient=a&code=2093-3&date=ge2021").await, ["o1", "o3"]);
-    assert_eq!(ids(&store, "Observation?patient=a,b&code=2093-3&date=ge2022&_sort=-date").await, ["o4", "o1"]);
+    assert_eq!(
+        ids(&store, "Observation?patient=a,b&code=2093-3&date=ge2022&_sort=-date").await,
+        ["o4", "o1"]
+    );
     assert!(ids(&store, "Observation?patient=a&code=2160-0").await.is_empty());
     assert!(ids(&store, "Observation?patient=nobody").await.is_empty());
 }
@@ -49,7 +55,12 @@ async fn pages_follow_each_other(store: Store, _: String) {
     let all: Vec<_> = (0..53)
         .map(|n| {
             let date = format!("2024-01-{:02}", n % 5 + 1);
-            update(OBSERVATION, &format!("o{n:02}"), observation(["a", "b"][n % 2], "2093-3", &date, "1"), None)
+            update(
+                OBSERVATION,
+                &format!("o{n:02}"),
+                observation(["a", "b"][n % 2], "2093-3", &date, "1"),
+                None,
+            )
         })
         .collect();
     store.commit(&now(), writes(all)).await.unwrap();
@@ -76,7 +87,8 @@ async fn pages_follow_each_other(store: Store, _: String) {
             }
         }
         assert_eq!(seen.len(), total, "{text}");
-        let whole = ids(&store, &format!("{text}{}_count=1000", if text.contains('?') { '&' } else { '?' })).await;
+        let whole =
+            ids(&store, &format!("{text}{}_count=1000", if text.contains('?') { '&' } else { '?' })).await;
         assert_eq!(seen, whole, "{text}");
     }
     let mut wanted = query("Observation?patient=a&_total=accurate&_count=2");
@@ -93,10 +105,18 @@ async fn tokens_with_and_without_system(store: Store, _: String) {
         r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"A"},{"system":"http://snomed.info/sct","code":"A"},{"code":"B"}]},"subject":{"reference":"Patient/p"}}"#,
     );
     one(&store, &now(), update(OBSERVATION, "o", two, None)).await.unwrap();
-    for found in ["code=A", "code=http://loinc.org|A", "code=|B", "code=X,A", "code=http://loinc.org|", "status=final&code=B"] {
+    for found in [
+        "code=A",
+        "code=http://loinc.org|A",
+        "code=|B",
+        "code=X,A",
+        "code=http://loinc.org|",
+        "status=final&code=B",
+    ] {
         assert_eq!(ids(&store, &format!("Observation?{found}")).await, ["o"], "{found}");
     }
-    for missing in ["code=|A", "code=http://loinc.org|B", "code=C", "code=A&status=amended", "code=http://x|"] {
+    for missing in ["code=|A", "code=http://loinc.org|B", "code=C", "code=A&status=amended", "code=http://x|"]
+    {
         assert!(ids(&store, &format!("Observation?{missing}")).await.is_empty(), "{missing}");
     }
 }
@@ -106,7 +126,17 @@ async fn dates_by_prefix(store: Store, _: String) {
         r#"{"resourceType":"Observation","status":"final","effectivePeriod":{"start":"2024-03-01","end":"2024-03-31"}}"#,
     );
     one(&store, &now(), update(OBSERVATION, "o", period, None)).await.unwrap();
-    for found in ["2024", "2024-03", "gt2024-03-15", "ge2024-03-31", "lt2024-03-15", "le2024-03-01", "ne2024-03-15", "sa2024-02", "eb2024-04"] {
+    for found in [
+        "2024",
+        "2024-03",
+        "gt2024-03-15",
+        "ge2024-03-31",
+        "lt2024-03-15",
+        "le2024-03-01",
+        "ne2024-03-15",
+        "sa2024-02",
+        "eb2024-04",
+    ] {
         assert_eq!(ids(&store, &format!("Observation?date={found}")).await, ["o"], "{found}");
     }
     for missing in ["2024-03-15", "gt2024-03-31", "lt2024-03-01", "sa2024-03-01", "eb2024-03-31", "ne2024"] {
@@ -117,7 +147,8 @@ async fn dates_by_prefix(store: Store, _: String) {
 }
 
 async fn strings_and_ids(store: Store, _: String) {
-    let named = |family: &str| json(&format!(r#"{{"resourceType":"Patient","name":[{{"family":"{family}"}}]}}"#));
+    let named =
+        |family: &str| json(&format!(r#"{{"resourceType":"Patient","name":[{{"family":"{family}"}}]}}"#));
     for (id, family) in [("a", "Müller"), ("b", "Muster"), ("c", "Mu%"), ("d", "M")] {
         one(&store, &now(), update(PATIENT, id, named(family), None)).await.unwrap();
     }
@@ -148,9 +179,21 @@ async fn sql_and_memory_agree(store: Store, _: String) {
     }
     let written = store.commit(&now(), writes(all)).await.unwrap();
     for text in [
-        "patient=a", "patient=a&code=2093-3", "code=2093-3,2085-9", "patient=b,c&code=http://loinc.org|2160-0", "date=2021",
-        "date=lt2021-03-04&patient=a", "date=ge2021-03-04T05&code=2093-3", "date=ne2021-03-04,2020", "status=final&patient=c&date=sa2020",
-        "status=final", "status=amended", "_id=o1,o2,o70&patient=b", "_lastUpdated=ge2024&code=2085-9", "subject=a", "combo-code=2085-9&date=eb2021-03-05",
+        "patient=a",
+        "patient=a&code=2093-3",
+        "code=2093-3,2085-9",
+        "patient=b,c&code=http://loinc.org|2160-0",
+        "date=2021",
+        "date=lt2021-03-04&patient=a",
+        "date=ge2021-03-04T05&code=2093-3",
+        "date=ne2021-03-04,2020",
+        "status=final&patient=c&date=sa2020",
+        "status=final",
+        "status=amended",
+        "_id=o1,o2,o70&patient=b",
+        "_lastUpdated=ge2024&code=2085-9",
+        "subject=a",
+        "combo-code=2085-9&date=eb2021-03-05",
     ] {
         let Some(mut wanted) = try_query(&format!("Observation?{text}")) else { continue };
         wanted.count = 1000;
@@ -193,9 +236,7 @@ async fn the_newest_of_each_code(store: Store, _: String) {
     let found: Vec<&str> = newest.iter().map(|stored| stored.id.as_str()).collect();
     assert_eq!(found, ["o1", "o2", "o3"]);
     let number = parameter(OBSERVATION, "patient").unwrap().number;
-    let whole = store
-        .reading(&now(), move |reader| reader.resources(number, hash(PATIENT, "a"), 100))
-        .await
-        .unwrap();
+    let whole =
+        store.reading(&now(), move |reader| reader.resources(number, hash(PATIENT, "a"), 100)).await.unwrap();
     assert_eq!(whole.len(), 4);
 }

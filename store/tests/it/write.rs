@@ -136,7 +136,8 @@ async fn a_conditional_create_finds_what_is_there(store: Store, _: String) {
     assert_eq!(again.effect, Effect::Unchanged);
     assert_eq!(again.stored, first.stored);
     // Twice in one bundle is one as well.
-    let pair = store.commit(&now(), writes(vec![unless("y", Some("y1")), unless("y", Some("y2"))])).await.unwrap();
+    let pair =
+        store.commit(&now(), writes(vec![unless("y", Some("y1")), unless("y", Some("y2"))])).await.unwrap();
     assert_eq!((pair[0].effect, pair[1].effect), (Effect::Created, Effect::Unchanged));
     assert_eq!(pair[0].stored, pair[1].stored);
     one(&store, &now(), create(patient("x"))).await.unwrap();
@@ -219,7 +220,14 @@ async fn one_bad_commit_leaves_the_others_alone(store: Store, _: String) {
 
 async fn large_bundles(store: Store, _: String) {
     let all: Vec<Write<'static>> = (0..700)
-        .map(|n| update(OBSERVATION, &format!("o{n}"), observation("p", "2093-3", "2024-01-01", &n.to_string()), None))
+        .map(|n| {
+            update(
+                OBSERVATION,
+                &format!("o{n}"),
+                observation("p", "2093-3", "2024-01-01", &n.to_string()),
+                None,
+            )
+        })
         .collect();
     let written = store.commit(&now(), writes(all)).await.unwrap();
     assert_eq!(written.len(), 700);
@@ -231,7 +239,12 @@ async fn large_bundles(store: Store, _: String) {
         .map(|n| match n % 3 {
             0 => delete(OBSERVATION, &format!("o{n}")),
             1 => create(observation("p", "2093-3", "2024-01-02", "1")),
-            _ => update(OBSERVATION, &format!("o{n}"), observation("p", "2085-9", "2024-01-03", &n.to_string()), Some(1)),
+            _ => update(
+                OBSERVATION,
+                &format!("o{n}"),
+                observation("p", "2085-9", "2024-01-03", &n.to_string()),
+                Some(1),
+            ),
         })
         .collect();
     let written = store.commit(&at(1), writes(mixed)).await.unwrap();
