@@ -5,6 +5,7 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::checkpoint::Checkpoint;
 use crate::connection::{Link, Place, Use};
 use crate::error::{Error, Fault};
 use crate::keys::Keys;
@@ -28,11 +29,12 @@ pub(crate) struct Lane(mpsc::Sender<Job>);
 impl Lane {
     pub(crate) fn open(place: &Place) -> Result<Self, Error> {
         let link = Link::open(place, Use::Write)?;
+        let checkpoint = Checkpoint::start(place)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let place = place.clone();
         thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write(&place, link, receiver))
+            .spawn(move || write(&place, link, &checkpoint, receiver))
             .map_err(Error::internal)?;
         Ok(Self(sender))
     }
@@ -59,7 +61,7 @@ fn gone() -> Error {
     Error::Internal("the writer has stopped".into())
 }
 
-fn write(place: &Place, mut link: Link, mut receiver: mpsc::Receiver<Job>) {
+fn write(place: &Place, mut link: Link, checkpoint: &Checkpoint, mut receiver: mpsc::Receiver<Job>) {
     let keys = Keys::default();
     let mut jobs: Vec<Job> = Vec::with_capacity(GROUP);
     while receiver.blocking_recv_many(&mut jobs, GROUP) > 0 {
@@ -78,6 +80,7 @@ fn write(place: &Place, mut link: Link, mut receiver: mpsc::Receiver<Job>) {
                     // Who asked may have gone away; the write stands.
                     let _ = job.reply.send(answer);
                 }
+                checkpoint.committed(&mut link);
             }
             Err(fault) => {
                 tracing::error!(?fault, units = jobs.len(), "a group of commits failed");

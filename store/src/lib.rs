@@ -8,6 +8,7 @@
 //!
 //! Tables are described in `migrations/`; times are microseconds since 1970 UTC everywhere.
 
+mod checkpoint;
 mod commit;
 mod connection;
 mod context;

@@ -13,6 +13,7 @@ macro_rules! both {
     };
 }
 
+mod kill;
 mod place;
 mod queue;
 mod race;
