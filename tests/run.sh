@@ -53,5 +53,5 @@ cargo build --workspace --bins --quiet # some tests start the server itself
 echo "== tests"
 ended=0
 cargo test --workspace --no-fail-fast --quiet 2>&1 | tee "$work/tests" || ended=1
-awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$work/tests"
+awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed"; exit passed == 0 }' "$work/tests"
 exit $ended
