@@ -1,6 +1,7 @@
 """The published formulas, evaluated by hand from the table of the patients' latest values, beside what
 `augury score --as-of latest` wrote. Arguments: the reference data's folder, the NDJSON."""
 
+import collections
 import csv
 import datetime
 import json
@@ -35,7 +36,7 @@ def main():
     found = results(sys.argv[2])
     models = {model for _, model in found}
     table = json.load(open(SHARED / "models/coefficients/prevent.json", encoding="utf-8"))["coefficients"]["base"]
-    compared, worst, refused = 0, 0.0, 0
+    compared, worst, refused = collections.Counter(), 0.0, 0
     for row in csv.DictReader(open(SHARED / "data/synthea/open/index.csv", encoding="utf-8")):
         patient, female = row["patient_id"], row["sex"] == "female"
         assert all((patient, model) in found for model in models), f"{patient}: not every model answered"
@@ -45,13 +46,13 @@ def main():
         age = completed_years(row["birthDate"], as_of)
         if eGFR:
             by_hand = ckd_epi_2021(number("creat"), age, female)
-            pairs.append(("egfr", next(iter(eGFR.values())), by_hand))
+            pairs.append(("ckd-epi-2021 egfr", next(iter(eGFR.values())), by_hand))
         _, kidney = found[patient, "kfre-4"]
         if kidney:
             # No address of these patients is outside of the United States.
             by_hand = kfre_4(age, female, ckd_epi_2021(number("creat"), age, female), number("uacr"), True)
             for years, value in by_hand.items():
-                pairs += [(years, v, value) for k, v in kidney.items() if years in k]
+                pairs += [("kfre-4 " + years, v, value) for k, v in kidney.items() if years in k]
         _, heart = found[patient, "prevent-base"]
         if heart:
             egfr = ckd_epi_2021(number("creat"), age, female)
@@ -64,15 +65,16 @@ def main():
                     coefficients, age, number("tc"), number("hdl"), number("sbp"), number("bmi"), egfr,
                     flag("diabetes_44054006"), smoker, flag("htn_med_active"), flag("statin"),
                 )
-                pairs.append((key, value, by_hand))
+                pairs.append(("prevent-base " + key, value, by_hand))
         refused += sum(1 for model in models if found[patient, model][1] is None)
         for name, ours, by_hand in pairs:
             difference = abs(ours - by_hand)
-            worst, compared = max(worst, difference), compared + 1
+            worst = max(worst, difference)
+            compared[name.split()[0]] += 1
             if difference > TOLERANCE * max(1, abs(by_hand)):
                 sys.exit(f"{patient} {name}: {ours} is not {by_hand}")
-    assert compared > 20, f"only {compared} numbers to compare"
-    print(f"{compared} numbers agree with the formulas by hand, largest difference {worst:.1e}; {refused} reasoned refusals")
+    assert len(compared) == 3, f"only {dict(compared)} to compare"
+    print(f"{compared.total()} numbers ({dict(compared)}) agree with the formulas by hand, largest difference {worst:.1e}; {refused} reasoned refusals")
 
 
 main()
