@@ -81,7 +81,11 @@ impl Target {
 ///
 /// # Errors
 /// It is neither a transaction nor a batch; or in a transaction any entry is wrong.
-pub fn plan<'a>(bundle: Json<'a>, base: &str, new_id: &mut dyn FnMut() -> String) -> Result<Plan<'a>, Issues> {
+pub fn plan<'a>(
+    bundle: Json<'a>,
+    base: &str,
+    new_id: &mut dyn FnMut() -> String,
+) -> Result<Plan<'a>, Issues> {
     let atomic = match (bundle.text("resourceType"), bundle.text("type")) {
         (Some("Bundle"), Some("transaction")) => true,
         (Some("Bundle"), Some("batch")) => false,
@@ -147,7 +151,9 @@ fn entry<'a>(
         return Err(Issue::error("structure", "an entry is an object").at(format!("Bundle.entry[{n}]")));
     };
     let resource = item.remove("resource");
-    let request = item.remove("request").ok_or_else(|| Issue::error("required", "an entry needs a request").at(at("request")))?;
+    let request = item
+        .remove("request")
+        .ok_or_else(|| Issue::error("required", "an entry needs a request").at(at("request")))?;
     let method = request.text("method").unwrap_or_default();
     let url = request.text("url").unwrap_or_default();
     let url = url.strip_prefix(base).unwrap_or(url).trim_start_matches('/');
@@ -157,7 +163,9 @@ fn entry<'a>(
         return Ok(Entry::Get { url: url.to_owned() });
     }
     if !matches!(method, "POST" | "PUT" | "DELETE") {
-        return Err(Issue::error("not-supported", "the method is not supported here").at(at("request.method")));
+        return Err(
+            Issue::error("not-supported", "the method is not supported here").at(at("request.method"))
+        );
     }
     let needed = || Issue::error("required", "the entry needs a resource").at(at("resource"));
     if method == "POST" {
@@ -176,7 +184,9 @@ fn entry<'a>(
     if let Target::Id(_, id) = &target
         && resource.text("id") != Some(id)
     {
-        return Err(Issue::error("invalid", "the resource's id is not the one in the url").at(at("resource.id")));
+        return Err(
+            Issue::error("invalid", "the resource's id is not the one in the url").at(at("resource.id"))
+        );
     }
     Ok(Entry::Update { target, resource, if_match })
 }
@@ -201,7 +211,13 @@ fn of_kind(resource: &Json, kind: ResourceType) -> Result<(), Issue> {
 impl Plan<'_> {
     /// Rewrites references to fullUrls; in a transaction a URN that nothing in it has is wrong.
     fn rewrite(&mut self, full_urls: &HashMap<String, String>, base: &str) -> Vec<Issue> {
-        let mut found = References { full_urls, base, atomic: self.atomic, dangling: Vec::new(), conditional: Vec::new() };
+        let mut found = References {
+            full_urls,
+            base,
+            atomic: self.atomic,
+            dangling: Vec::new(),
+            conditional: Vec::new(),
+        };
         for (n, entry) in self.entries.iter_mut().enumerate() {
             if let Ok(Entry::Create { resource, .. } | Entry::Update { resource, .. }) = entry {
                 found.walk(resource, false, &mut format!("Bundle.entry[{n}].resource"));
@@ -253,7 +269,9 @@ impl References<'_> {
                 } else if is_reference && urn && self.atomic {
                     let issue = Issue::error("not-found", "no entry of the transaction has this fullUrl");
                     self.dangling.push(issue.at(at.clone()));
-                } else if is_reference && matches!(reference::parse(text, self.base), Reference::Conditional { .. }) {
+                } else if is_reference
+                    && matches!(reference::parse(text, self.base), Reference::Conditional { .. })
+                {
                     self.conditional.push(text.clone().into_owned());
                 }
             }
@@ -315,7 +333,9 @@ mod tests {
             planned(&text).unwrap_err().0[0].expression.clone()
         };
         assert_eq!(
-            at(r#"{"resource":{"resourceType":"Observation","subject":{"reference":"urn:uuid:x"}},"request":{"method":"POST","url":"Observation"}}"#),
+            at(
+                r#"{"resource":{"resourceType":"Observation","subject":{"reference":"urn:uuid:x"}},"request":{"method":"POST","url":"Observation"}}"#
+            ),
             "Bundle.entry[0].resource.subject.reference"
         );
         assert_eq!(at(r#"{"request":{"method":"POST","url":"Patient"}}"#), "Bundle.entry[0].resource");

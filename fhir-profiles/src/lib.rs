@@ -1,11 +1,16 @@
 //! Everything true of FHIR R4 (4.0.1) without a network, a clock or a disk.
 
 pub mod bundle;
+mod contained;
 pub mod json;
+mod narrative;
 pub mod outcome;
+mod primitive;
 pub mod profile;
 pub mod reference;
 pub mod resource_type;
+mod rules;
+mod schema;
 pub mod search;
 pub mod time;
 pub mod validate;

@@ -56,7 +56,8 @@ pub fn parse<'a>(text: &'a str, base: &str) -> Reference<'a> {
 
 /// Is it a FHIR id: 1 to 64 of `A-Za-z0-9-.`?
 pub fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
 }
 
 /// The number that stands for a text in index rows: the first 8 bytes of its SHA-256, big endian,
@@ -92,7 +93,14 @@ mod tests {
             parse("Patient?identifier=x", base),
             Reference::Conditional { kind: ResourceType::PATIENT, criteria: "identifier=x" }
         );
-        for text in ["http://other/fhir/Patient/1", "urn:uuid:x", "patient/1", "Patient/", "Patient/a_b", "Patient/1/2"] {
+        for text in [
+            "http://other/fhir/Patient/1",
+            "urn:uuid:x",
+            "patient/1",
+            "Patient/",
+            "Patient/a_b",
+            "Patient/1/2",
+        ] {
             assert_eq!(parse(text, base), Reference::Other(text));
         }
         assert_ne!(hash_text("a"), hash_text("b"));

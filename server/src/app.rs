@@ -58,10 +58,12 @@ impl App {
         }
         let store = Store::open(&config.database_url, &store::Options::default())?;
         let mut catalogue = load_catalogue(&config)?;
-        let active = store.reading(&Context::system("start", now()), |reader| {
-            let known = reader.activations()?;
-            Ok(known)
-        }).await?;
+        let active = store
+            .reading(&Context::system("start", now()), |reader| {
+                let known = reader.activations()?;
+                Ok(known)
+            })
+            .await?;
         for activation in active {
             if let Err(error) = catalogue.activate(&activation.model, &activation.version) {
                 tracing::warn!(%error, "an activated model version is not installed; the built-in one is used");
@@ -97,7 +99,8 @@ pub fn load_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
 pub fn settings(config: &Config) -> Settings {
     let mut settings = BTreeMap::new();
     if let Some(region) = &config.region {
-        settings.insert("region".to_owned(), region.clone());
+        let code = if region == "north-america" { "NA" } else { "nonNA" };
+        settings.insert("kfre-region".to_owned(), code.to_owned());
     }
     Settings(settings)
 }

@@ -139,6 +139,9 @@ impl Config {
         let log = get("log").unwrap_or("info").to_owned();
         tracing_subscriber::EnvFilter::try_new(&log).map_err(|e| wrong("log", e.to_string()))?;
         let region = get("region").map(str::to_owned);
+        if region.as_deref().is_some_and(|region| !matches!(region, "north-america" | "other")) {
+            return Err(wrong("region", "must be `north-america` or `other`"));
+        }
         Ok(Self { bind, public_url, database_url, data_dir, auth, region, log, log_format })
     }
 

@@ -64,7 +64,7 @@ impl From<store::Error> for Failure {
             Error::NotFound => Self::not_found("no such resource"),
             Error::Gone { .. } => Self::new(StatusCode::GONE, "deleted", "the resource was deleted"),
             Error::Conflict { current } => Self::new(
-                StatusCode::CONFLICT,
+                StatusCode::PRECONDITION_FAILED,
                 "conflict",
                 format!("the resource was changed meanwhile; its version is {current}"),
             ),

@@ -1,0 +1,116 @@
+"""Compacts HL7's R4 definitions (CC0) to what the validator and the search index need, without prose.
+
+    python3 compact.py FOLDER
+
+FOLDER holds profiles-types.json, profiles-resources.json, expansions.json and search-parameters.json of FHIR
+4.0.1 (the npm package hl7.fhir.r4.examples has them as Bundle-*.json; update.sh fetches it). Writes beside itself:
+
+elements.txt   `T name kind` a type (primitive, complex, resource, backbone), then its elements:
+               `E name min max types binding targets`; `name[x]` is a choice, types are separated by `|`, a path as a
+               type is a backbone element, targets are the types a Reference may point to
+               `B key code …` the codes of a required binding
+search-parameters.tsv   id, code, type, base, target, expression
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+HERE = pathlib.Path(__file__).parent
+MOST_CODES = 3000
+PACKAGED = {
+    "profiles-types.json": "Bundle-types.json",
+    "profiles-resources.json": "Bundle-resources.json",
+    "search-parameters.json": "Bundle-searchParams.json",
+    "expansions.json": "Bundle-expansions.json",
+}
+
+
+def resources(folder, name):
+    for candidate in (name, PACKAGED.get(name, name)):
+        path = folder / candidate
+        if path.exists():
+            return [entry["resource"] for entry in json.loads(path.read_text(encoding="utf-8"))["entry"]]
+    sys.exit(f"{folder} has no {name}")
+
+
+def codes(contains):
+    for one in contains:
+        if "code" in one and not one.get("abstract"):
+            yield one["code"]
+        yield from codes(one.get("contains", []))
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    definitions = resources(folder, "profiles-types.json") + resources(folder, "profiles-resources.json")
+    expansions = {
+        one["url"]: sorted(set(codes(one["expansion"].get("contains", []))))
+        for one in resources(folder, "expansions.json")
+        if one["resourceType"] == "ValueSet"
+    }
+    lines, used = [], {}
+    for definition in sorted(definitions, key=lambda one: one.get("name", "")):
+        if definition["resourceType"] != "StructureDefinition" or definition.get("derivation") == "constraint":
+            continue
+        if definition["kind"] not in ("primitive-type", "complex-type", "resource") or definition["abstract"]:
+            continue
+        lines += structure(definition, expansions, used)
+    for key, number in sorted(used.items(), key=lambda item: item[1]):
+        lines.append(" ".join([f"B {number}", *expansions[key]]))
+    (HERE / "elements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    rows = []
+    for one in resources(folder, "search-parameters.json"):
+        expression = re.sub(r"\s+", " ", one.get("expression", ""))
+        base, target = " ".join(one["base"]), " ".join(one.get("target", []))
+        rows.append((one["id"], one["code"], one["type"], base, target, expression))
+    head = "# id\tcode\ttype\tbase\ttarget\texpression\n"
+    body = "".join("\t".join(row) + "\n" for row in sorted(rows))
+    (HERE / "search-parameters.tsv").write_text(head + body, encoding="utf-8")
+
+
+def structure(definition, expansions, used):
+    kind = {"primitive-type": "primitive", "complex-type": "complex", "resource": "resource"}[definition["kind"]]
+    elements = [e for e in definition["snapshot"]["element"] if e.get("max") != "0"]
+    parents = {e["path"].rsplit(".", 1)[0] for e in elements if "." in e["path"]}
+    name = definition["name"] if kind != "primitive" else definition["id"]
+    if kind == "primitive":
+        return [f"T {name} primitive"]
+    lines = []
+    for parent in [name] + sorted(path for path in parents if path != name):
+        lines.append(f"T {parent} {kind if parent == name else 'backbone'}")
+        for element in elements:
+            path = element["path"]
+            if path.rsplit(".", 1)[0] != parent or path == parent:
+                continue
+            if "contentReference" in element:
+                types = [element["contentReference"].split("#")[-1]]
+            elif path in parents:
+                types = [path]
+            else:
+                types = [short(t["code"], element, kind) for t in element["type"]]
+            targets = sorted({p.rsplit("/", 1)[1] for t in element.get("type", []) for p in t.get("targetProfile", [])})
+            binding = element.get("binding", {})
+            value_set = binding.get("valueSet", "").split("|")[0]
+            key = "-"
+            if binding.get("strength") == "required" and 0 < len(expansions.get(value_set, [])) <= MOST_CODES:
+                key = str(used.setdefault(value_set, len(used)))
+            target = ",".join(targets) if targets and "Resource" not in targets else "-"
+            fields = [path.rsplit(".", 1)[1], str(element["min"]), element["max"], "|".join(types), key, target]
+            lines.append("E " + " ".join(fields))
+    return lines
+
+
+def short(code, element, kind):
+    """FHIRPath system types stand for the primitives whose value they are."""
+    if not code.startswith("http://hl7.org/fhirpath/"):
+        return code
+    path = element["path"]
+    if path == "Extension.url":
+        return "uri"
+    return "id" if kind == "resource" and path.endswith(".id") and path.count(".") == 1 else "string"
+
+
+main()

@@ -1,0 +1,200 @@
+//! Holds the validator against files of known worth.
+//!
+//! `corpus examples FOLDER…`: every JSON file must be accepted, and come back the same, numbers
+//! digit for digit. `corpus bad FOLDER LIST`: every file that ought to be refused is, at the right
+//! element, or stands in LIST (`file TAB reason`). `corpus bad FOLDER LIST --write` makes LIST anew.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use fhir::json::{Json, Limits, parse};
+use fhir::outcome::{Issues, Severity};
+use fhir::validate::validate;
+
+/// Published examples that break R4's own rules: items without linkId; a canonical with a space.
+const KNOWN: [&str; 2] = ["Questionnaire-qs1.json", "library-zika-virus-intervention-logic.json"];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["examples", folders @ ..] => examples(folders),
+        ["bad", folder, list] => bad(Path::new(folder), Path::new(list), false),
+        ["bad", folder, list, "--write"] => bad(Path::new(folder), Path::new(list), true),
+        _ => Err("usage: corpus examples FOLDER… | corpus bad FOLDER LIST [--write]".into()),
+    };
+    match result {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn json_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
+    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            json_files(&path, found)?;
+        } else if path.extension().is_some_and(|e| e == "json") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(())
+}
+
+fn examples(folders: &[&str]) -> Result<String, String> {
+    let mut files = Vec::new();
+    for folder in folders {
+        json_files(Path::new(folder), &mut files)?;
+    }
+    let mut wrong = Vec::new();
+    for path in &files {
+        let text = std::fs::read(path).map_err(|e| e.to_string())?;
+        let resource = match parse(&text, &Limits::default()) {
+            Ok(resource) => resource,
+            Err(issues) => {
+                wrong.push(format!("{}: {issues}", path.display()));
+                continue;
+            }
+        };
+        if resource.get("resourceType").is_none() {
+            continue;
+        }
+        let issues = validate(&resource);
+        let known = KNOWN.iter().any(|name| path.ends_with(name));
+        if issues.has_error() && !known {
+            wrong.push(format!("{}: {}", path.display(), first(&issues)));
+        }
+        let again = resource.to_text();
+        if parse(again.as_bytes(), &Limits::default()).as_ref() != Ok(&resource) {
+            wrong.push(format!("{}: comes back changed", path.display()));
+        }
+    }
+    if wrong.is_empty() {
+        Ok(format!("{} files accepted and unchanged", files.len()))
+    } else {
+        Err(format!("{}\n{} of {} files", wrong.join("\n"), wrong.len(), files.len()))
+    }
+}
+
+fn first(issues: &Issues) -> String {
+    let errors = issues.0.iter().filter(|issue| issue.severity >= Severity::Error);
+    errors
+        .take(3)
+        .map(|i| format!("{} {} {}", i.code, i.expression, i.details))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// What the field's reference validator found: element paths of its errors.
+fn expected(outcome: &Path) -> Vec<String> {
+    let Ok(text) = std::fs::read(outcome) else { return Vec::new() };
+    let Ok(outcome) = parse(&text, &Limits::default()) else { return Vec::new() };
+    let errors =
+        outcome.list("issue").iter().filter(|i| matches!(i.text("severity"), Some("error" | "fatal")));
+    errors
+        .flat_map(|i| i.list("expression").iter().filter_map(Json::as_str).map(plain).collect::<Vec<_>>())
+        .collect()
+}
+
+/// A path without indices, slices, comments and choice types, to be compared across validators.
+fn plain(path: &str) -> String {
+    let mut out = String::new();
+    let mut skip = 0_u32;
+    for c in path.chars() {
+        match c {
+            '[' | '(' => skip += 1,
+            ']' | ')' => skip = skip.saturating_sub(1),
+            '/' if skip == 0 => break,
+            c if skip == 0 => out.push(c),
+            _ => {}
+        }
+    }
+    out.replace(".ofType", "").replace(".resource", "").trim_matches('.').to_owned()
+}
+
+/// One path leads to the other, or they share a parent: the same place to a person.
+fn near(found: &str, wanted: &str) -> bool {
+    let parent = |path: &str| path.rsplit_once('.').map_or(path.to_owned(), |(parent, _)| parent.to_owned());
+    found.starts_with(wanted) || wanted.starts_with(found) || parent(found) == parent(wanted)
+}
+
+fn bad(folder: &Path, list: &Path, write: bool) -> Result<String, String> {
+    let index = std::fs::read_to_string(folder.join("index.csv")).map_err(|e| e.to_string())?;
+    let mut accepted: BTreeMap<String, String> = BTreeMap::new();
+    let (mut refused, mut total) = (0, 0);
+    for row in index.lines().skip(1) {
+        let fields = csv(row);
+        let field = |n: usize| fields.get(n).map(String::as_str).unwrap_or_default();
+        let (file, format, version) = (field(1), field(2), field(3));
+        if format != "json" {
+            continue;
+        }
+        total += 1;
+        let errors: u32 = field(5).parse().unwrap_or(0);
+        let text = std::fs::read(folder.join(file)).map_err(|e| format!("{file}: {e}"))?;
+        let issues = match parse(&text, &Limits::default()) {
+            Ok(resource) => validate(&resource),
+            Err(issues) => issues,
+        };
+        let wanted = expected(&folder.join(field(14)));
+        let places: Vec<String> = issues.0.iter().map(|issue| plain(&issue.expression)).collect();
+        let right = wanted.is_empty()
+            || places.iter().any(|place| place.is_empty() || wanted.iter().any(|wanted| near(place, wanted)));
+        if issues.has_error() && right {
+            refused += 1;
+            continue;
+        }
+        let reason = if issues.has_error() {
+            format!("refused at another element: {}", first(&issues))
+        } else if errors == 0 {
+            "valid: the reference validator finds no error".to_owned()
+        } else if !version.starts_with('4') {
+            "written for another FHIR version".to_owned()
+        } else if !field(12).is_empty() || !field(13).is_empty() || !field(11).is_empty() {
+            "needs a profile, package or other resource".to_owned()
+        } else if field(4) == "tx" || field(7).contains("code-invalid") || field(7).contains("not-found") {
+            "needs a terminology server".to_owned()
+        } else if field(7).contains("invariant") {
+            "needs a FHIRPath invariant".to_owned()
+        } else {
+            format!(
+                "not structural: {}",
+                field(8).chars().take(100).collect::<String>().replace(['\t', '\n'], " ")
+            )
+        };
+        accepted.insert(file.to_owned(), reason);
+    }
+    if write {
+        let text: String = accepted.iter().map(|(file, reason)| format!("{file}\t{reason}\n")).collect();
+        std::fs::write(list, text).map_err(|e| e.to_string())?;
+    }
+    let known = std::fs::read_to_string(list).map_err(|e| format!("{}: {e}", list.display()))?;
+    let known: BTreeMap<&str, &str> = known.lines().filter_map(|line| line.split_once('\t')).collect();
+    let missing: Vec<_> = accepted.iter().filter(|(file, _)| !known.contains_key(file.as_str())).collect();
+    if missing.is_empty() {
+        Ok(format!("{total} files: {refused} refused at the right element, {} on the list", accepted.len()))
+    } else {
+        Err(format!("neither refused nor on the list: {missing:#?}"))
+    }
+}
+
+fn csv(row: &str) -> Vec<String> {
+    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    for c in row.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(std::mem::take(&mut field)),
+            c => field.push(c),
+        }
+    }
+    fields.push(field);
+    fields
+}

@@ -1,0 +1,196 @@
+//! FHIR's primitive types as JSON has them (<https://hl7.org/fhir/R4/datatypes.html#primitive>).
+
+use crate::json::Json;
+use crate::reference::is_id;
+use crate::time;
+
+/// Why a value is not of a primitive type: wrong JSON type, or wrong content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Another JSON type is needed; its name.
+    Shape(&'static str),
+    /// The text is not of the type; what would be.
+    Content(&'static str),
+}
+
+/// Checks one value of the primitive type of that name.
+pub(crate) fn check(kind: &str, value: &Json) -> Result<(), Fault> {
+    match kind {
+        "boolean" => value.as_bool().map(|_| ()).ok_or(Fault::Shape("a boolean")),
+        "integer" | "unsignedInt" | "positiveInt" => integer(kind, number(value)?),
+        "decimal" => decimal(number(value)?),
+        _ => {
+            let text = value.as_str().ok_or(Fault::Shape("a string"))?;
+            if text.is_empty() {
+                return Err(Fault::Content("not empty"));
+            }
+            if is_text(kind, text) { Ok(()) } else { Err(Fault::Content(form(kind))) }
+        }
+    }
+}
+
+fn number<'a>(value: &'a Json) -> Result<&'a str, Fault> {
+    value.as_number().ok_or(Fault::Shape("a number"))
+}
+
+fn integer(kind: &str, text: &str) -> Result<(), Fault> {
+    let least = match kind {
+        "unsignedInt" => 0,
+        "positiveInt" => 1,
+        _ => i32::MIN,
+    };
+    match text.parse::<i32>() {
+        Ok(number) if number >= least && text != "-0" => Ok(()),
+        _ => Err(Fault::Content(form(kind))),
+    }
+}
+
+/// JSON's own grammar is the type's; only its length is bounded, so that nobody has to
+/// calculate with a million digits.
+fn decimal(text: &str) -> Result<(), Fault> {
+    if text.len() <= 128 { Ok(()) } else { Err(Fault::Content("a decimal of at most 128 characters")) }
+}
+
+fn is_text(kind: &str, text: &str) -> bool {
+    let no_space = || !text.contains(char::is_whitespace);
+    match kind {
+        "string" | "markdown" => !text.chars().any(|c| c < ' ' && !matches!(c, '\t' | '\n' | '\r')),
+        "code" => code(text),
+        "id" => is_id(text),
+        "uri" | "url" | "canonical" => no_space() && urn(text),
+        "oid" => text.strip_prefix("urn:oid:").is_some_and(oid),
+        "uuid" => text.strip_prefix("urn:uuid:").is_some_and(uuid),
+        "date" => !text.contains('T') && time::parse(text).is_some(),
+        "dateTime" => time::parse(text).is_some() && zoned(text) && seconds(text),
+        "instant" => text.contains('T') && time::parse(text).is_some() && zoned(text) && seconds(text),
+        "time" => clock(text),
+        "base64Binary" => base64(text),
+        _ => true,
+    }
+}
+
+/// A URN that says it is a UUID or OID is one.
+fn urn(text: &str) -> bool {
+    match (text.strip_prefix("urn:uuid:"), text.strip_prefix("urn:oid:")) {
+        (Some(rest), _) => uuid(rest.split(['#', '|']).next().unwrap_or_default()),
+        (_, Some(rest)) => oid(rest.split(['#', '|']).next().unwrap_or_default()),
+        _ => true,
+    }
+}
+
+fn code(text: &str) -> bool {
+    !text.starts_with(char::is_whitespace)
+        && !text.ends_with(char::is_whitespace)
+        && !text.contains("  ")
+        && !text.contains(|c: char| c.is_whitespace() && c != ' ')
+}
+
+fn oid(text: &str) -> bool {
+    let mut arcs = text.split('.');
+    let first = arcs.next().is_some_and(|arc| matches!(arc, "0" | "1" | "2"));
+    let arc = |arc: &str| {
+        !arc.is_empty() && arc.bytes().all(|b| b.is_ascii_digit()) && (arc == "0" || !arc.starts_with('0'))
+    };
+    first && text.contains('.') && arcs.all(arc)
+}
+
+fn uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]);
+    lengths && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
+}
+
+/// A time of day needs a zone, and a dateTime without one has no time of day.
+fn zoned(text: &str) -> bool {
+    match text.split_once('T') {
+        None => true,
+        Some((_, clock)) => clock.contains(['Z', '+', '-']),
+    }
+}
+
+fn seconds(text: &str) -> bool {
+    text.split_once('T').is_none_or(|(_, clock)| clock.len() >= 8 && clock.as_bytes().get(5) == Some(&b':'))
+}
+
+fn clock(text: &str) -> bool {
+    text.len() >= 8
+        && !text.contains(['Z', '+', '-'])
+        && time::parse(&format!("2000-01-01T{text}Z")).is_some()
+}
+
+fn base64(text: &str) -> bool {
+    let mut count = 0_usize;
+    let mut padding = 0_usize;
+    for byte in text.bytes() {
+        match byte {
+            b' ' | b'\n' | b'\r' | b'\t' => continue,
+            b'=' => padding += 1,
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' if padding == 0 => {}
+            _ => return false,
+        }
+        count += 1;
+    }
+    count > 0 && count.is_multiple_of(4) && padding <= 2
+}
+
+fn form(kind: &str) -> &'static str {
+    match kind {
+        "integer" => "a whole number of 32 bits",
+        "unsignedInt" => "a whole number from 0 to 2147483647",
+        "positiveInt" => "a whole number from 1 to 2147483647",
+        "string" | "markdown" => "text without control characters",
+        "code" => "a code without leading, trailing or double spaces",
+        "id" => "an id of 1 to 64 letters, digits, - and .",
+        "uri" | "url" | "canonical" => "an address without spaces",
+        "oid" => "an OID like urn:oid:1.2.3",
+        "uuid" => "a UUID like urn:uuid:c757873d-ec9a-4326-a141-556f43239520",
+        "date" => "a date like 2024, 2024-02 or 2024-02-29",
+        "dateTime" => "a date, or a date and time with seconds and zone like 2024-02-29T10:00:00Z",
+        "instant" => "a date and time with seconds and zone like 2024-02-29T10:00:00Z",
+        "time" => "a time of day like 10:00:00",
+        "base64Binary" => "base64",
+        _ => "a value of the type",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is(kind: &str, text: &str) -> bool {
+        check(kind, &Json::String(text.into())).is_ok()
+    }
+
+    #[test]
+    fn texts_are_told_apart() {
+        for (kind, good, bad) in [
+            ("date", "1973-02-28", "1973-02-30"),
+            ("date", "1973", "1973-1"),
+            ("dateTime", "2024-01-01T10:00:00+01:00", "2024-01-01T10:00:00"),
+            ("dateTime", "2024-01", "2024-01-01T10:00Z"),
+            ("instant", "2024-01-01T10:00:00.123Z", "2024-01-01"),
+            ("time", "10:00:00", "25:00:00"),
+            ("code", "a b", " a"),
+            ("id", "A-1.b", "a_b"),
+            ("oid", "urn:oid:1.2.840", "urn:oid:3.2"),
+            ("uuid", "urn:uuid:c757873d-ec9a-4326-a141-556f43239520", "urn:uuid:1"),
+            ("uri", "http://x/y", "http://x y"),
+            ("base64Binary", "QUJD", "QUJ"),
+            ("string", "a\tb", "a\u{1}b"),
+        ] {
+            assert!(is(kind, good), "{kind} {good}");
+            assert!(!is(kind, bad), "{kind} {bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_their_ranges() {
+        let is = |kind: &str, text: &'static str| check(kind, &Json::Number(text.into())).is_ok();
+        assert!(is("integer", "-2147483648") && !is("integer", "2147483648") && !is("integer", "1.0"));
+        assert!(is("unsignedInt", "0") && !is("unsignedInt", "-1"));
+        assert!(is("positiveInt", "1") && !is("positiveInt", "0"));
+        assert!(is("decimal", "1E-22"));
+        assert_eq!(check("decimal", &Json::String("1".into())), Err(Fault::Shape("a number")));
+        assert_eq!(check("boolean", &Json::String("true".into())), Err(Fault::Shape("a boolean")));
+    }
+}

@@ -1,0 +1,177 @@
+//! The element table of FHIR R4: every type with its elements, from HL7's definitions
+//! (`definitions/elements.txt`, made by `definitions/compact.py`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use crate::resource_type::ResourceType;
+
+/// What a type is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TypeKind {
+    Primitive,
+    Complex,
+    Backbone,
+    Resource,
+    /// `Resource` as the type of an element: any resource.
+    Any,
+}
+
+/// A type and its elements, by JSON key.
+#[derive(Debug)]
+pub(crate) struct Type {
+    pub(crate) name: &'static str,
+    pub(crate) kind: TypeKind,
+    /// Sorted by key.
+    elements: Vec<Element>,
+    /// Elements that must be there: place in `names`.
+    pub(crate) required: Vec<u16>,
+    /// FHIRPath names of the elements; the alternatives of a choice share one.
+    pub(crate) names: Vec<&'static str>,
+}
+
+/// An element as it stands in JSON.
+#[derive(Debug)]
+pub(crate) struct Element {
+    /// JSON key, e.g. `valueQuantity`.
+    pub(crate) key: String,
+    /// Place in [`Type::names`].
+    pub(crate) name: u16,
+    /// An array in JSON.
+    pub(crate) many: bool,
+    /// Place in the table.
+    pub(crate) of: usize,
+    /// Codes of a required binding.
+    pub(crate) codes: Option<usize>,
+    /// Types a Reference may point to; empty for all.
+    pub(crate) targets: Vec<ResourceType>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Schema {
+    types: Vec<Type>,
+    by_name: HashMap<&'static str, usize>,
+    codes: Vec<HashSet<&'static str>>,
+}
+
+impl Type {
+    pub(crate) fn element(&self, key: &str) -> Option<&Element> {
+        let at = self.elements.binary_search_by(|element| element.key.as_str().cmp(key)).ok()?;
+        self.elements.get(at)
+    }
+}
+
+impl Schema {
+    pub(crate) fn r4() -> &'static Self {
+        static SCHEMA: LazyLock<Schema> = LazyLock::new(|| load(include_str!("../definitions/elements.txt")));
+        &SCHEMA
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<&Type> {
+        self.types.get(at)
+    }
+
+    pub(crate) fn resource(&self, name: &str) -> Option<&Type> {
+        self.types.get(*self.by_name.get(name)?).filter(|of| of.kind == TypeKind::Resource)
+    }
+
+    pub(crate) fn allows(&self, codes: usize, code: &str) -> bool {
+        self.codes.get(codes).is_none_or(|all| all.contains(code))
+    }
+}
+
+fn load(text: &'static str) -> Schema {
+    let mut types = vec![Type {
+        name: "Resource",
+        kind: TypeKind::Any,
+        elements: Vec::new(),
+        required: Vec::new(),
+        names: Vec::new(),
+    }];
+    let mut by_name = HashMap::from([("Resource", 0)]);
+    let mut codes = Vec::new();
+    // Types are named before they are defined, so names come first.
+    for line in text.lines().filter_map(|line| line.strip_prefix("T ")) {
+        let (name, kind) = line.split_once(' ').unwrap_or((line, ""));
+        let kind = match kind {
+            "primitive" => TypeKind::Primitive,
+            "complex" => TypeKind::Complex,
+            "resource" => TypeKind::Resource,
+            _ => TypeKind::Backbone,
+        };
+        by_name.insert(name, types.len());
+        types.push(Type { name, kind, elements: Vec::new(), required: Vec::new(), names: Vec::new() });
+    }
+    let mut current = 0;
+    for line in text.lines() {
+        let mut fields = line.split(' ');
+        match fields.next() {
+            Some("T") => current = fields.next().and_then(|name| by_name.get(name)).copied().unwrap_or(0),
+            Some("E") => {
+                if let Some(of) = types.get_mut(current) {
+                    add(of, fields, &by_name);
+                }
+            }
+            Some("B") => codes.push(fields.skip(1).collect()),
+            _ => {}
+        }
+    }
+    for of in &mut types {
+        of.elements.sort_by(|a, b| a.key.cmp(&b.key));
+    }
+    Schema { types, by_name, codes }
+}
+
+fn add<'f>(
+    of: &mut Type,
+    mut fields: impl Iterator<Item = &'static str> + 'f,
+    by_name: &HashMap<&'static str, usize>,
+) {
+    let mut next = || fields.next().unwrap_or_default();
+    let (key, min, max, kinds, codes, targets) = (next(), next(), next(), next(), next(), next());
+    let choice = key.strip_suffix("[x]");
+    let name = u16::try_from(of.names.len()).unwrap_or(u16::MAX);
+    of.names.push(choice.unwrap_or(key));
+    if min != "0" {
+        of.required.push(name);
+    }
+    for kind in kinds.split('|') {
+        let key = match choice {
+            None => key.to_owned(),
+            Some(stem) => {
+                let mut letters = kind.chars();
+                let first = letters.next().map(|c| c.to_ascii_uppercase());
+                stem.chars().chain(first).chain(letters).collect()
+            }
+        };
+        of.elements.push(Element {
+            key,
+            name,
+            many: max != "1",
+            of: by_name.get(kind).copied().unwrap_or(0),
+            codes: codes.parse().ok(),
+            targets: targets.split(',').filter_map(ResourceType::parse).collect(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_resource_type_is_there() {
+        let schema = Schema::r4();
+        for kind in ResourceType::all() {
+            let of = schema.resource(kind.name()).unwrap_or_else(|| panic!("{kind}"));
+            assert!(of.element("id").is_some());
+        }
+        let observation = schema.resource("Observation").unwrap();
+        let value = observation.element("valueQuantity").unwrap();
+        assert_eq!(observation.names[usize::from(value.name)], "value");
+        assert!(observation.element("value").is_none());
+        assert!(observation.element("component").unwrap().many);
+        assert!(schema.allows(observation.element("status").unwrap().codes.unwrap(), "final"));
+        assert!(!schema.allows(observation.element("status").unwrap().codes.unwrap(), "banana"));
+    }
+}
