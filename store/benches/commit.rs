@@ -46,7 +46,7 @@ fn cpu() -> Duration {
 async fn timed<F: Future<Output = usize>>(name: &str, work: F) {
     let (begun, before) = (Instant::now(), cpu());
     let done = work.await as f64;
-    let (wall, cpu) = (begun.elapsed().as_secs_f64(), (cpu() - before).as_secs_f64());
+    let (wall, cpu) = (begun.elapsed().as_secs_f64(), cpu().saturating_sub(before).as_secs_f64());
     println!("{name:44} {:>9.0}/s {:>8.1} us CPU each", done / wall, cpu / done * 1e6);
 }
 

@@ -9,7 +9,12 @@ use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::record::{Activation, Assessment, Client, Task};
 use crate::sql::{Dialect, Sql, chunks};
-use crate::unit::Move;
+use crate::version::Move;
+
+type TaskRow = (i64, i64, String, i64, i64, i64);
+type AssessmentRow = (i64, String, String, String, String, String, i64, bool);
+type ActivationRow = (String, String, i64);
+type ClientRow = (String, String, String, i64, Option<i64>);
 
 /// Removes tasks that are done; all of them must still be there.
 pub(crate) fn finish(link: &mut Link, keys: &[i64]) -> Result<(), Fault> {
@@ -62,9 +67,8 @@ pub(crate) fn due(link: &mut Link, at: i64, most: usize) -> Result<Vec<Task>, Fa
     if link.dialect == Dialect::Postgres {
         sql.push(" FOR UPDATE SKIP LOCKED");
     }
-    type Tuple = (i64, i64, String, i64, i64, i64);
-    let rows: Vec<Tuple> =
-        sql.rows::<(BigInt, BigInt, Text, BigInt, BigInt, BigInt), Tuple>(&mut link.connection)?;
+    let rows: Vec<TaskRow> =
+        sql.rows::<(BigInt, BigInt, Text, BigInt, BigInt, BigInt), TaskRow>(&mut link.connection)?;
     let task = |(key, topic, patient, due, cause, tries)| Task { key, topic, patient, due, cause, tries };
     Ok(rows.into_iter().map(task).collect())
 }
@@ -134,9 +138,8 @@ pub(crate) fn assessments(
         sql.push(" WHERE patient = ").text(patient.to_owned());
     }
     sql.push(" ORDER BY key DESC").limit(most);
-    type Tuple = (i64, String, String, String, String, String, i64, bool);
-    let rows: Vec<Tuple> =
-        sql.rows::<(BigInt, Text, Text, Text, Text, Text, BigInt, Bool), Tuple>(&mut link.connection)?;
+    let rows: Vec<AssessmentRow> = sql
+        .rows::<(BigInt, Text, Text, Text, Text, Text, BigInt, Bool), AssessmentRow>(&mut link.connection)?;
     let assessment = |(key, patient, model, version, inputs, resource_id, at, current)| Assessment {
         key,
         patient,
@@ -162,8 +165,7 @@ pub(crate) fn activate(link: &mut Link, at: i64, activate: &[Activate]) -> Resul
 
 pub(crate) fn activations(link: &mut Link) -> Result<Vec<Activation>, Fault> {
     let sql = Sql::new(link.dialect, "SELECT model, version, since FROM model_activation ORDER BY model");
-    type Tuple = (String, String, i64);
-    let rows: Vec<Tuple> = sql.rows::<(Text, Text, BigInt), Tuple>(&mut link.connection)?;
+    let rows: Vec<ActivationRow> = sql.rows::<(Text, Text, BigInt), ActivationRow>(&mut link.connection)?;
     Ok(rows.into_iter().map(|(model, version, since)| Activation { model, version, since }).collect())
 }
 
@@ -201,9 +203,8 @@ pub(crate) fn known(link: &mut Link, key_hash: Option<&str>) -> Result<Vec<Clien
         sql.push(" WHERE key_hash = ").text(key_hash.to_owned());
     }
     sql.push(" ORDER BY id");
-    type Tuple = (String, String, String, i64, Option<i64>);
-    let rows: Vec<Tuple> =
-        sql.rows::<(Text, Text, Text, BigInt, Nullable<BigInt>), Tuple>(&mut link.connection)?;
+    let rows: Vec<ClientRow> =
+        sql.rows::<(Text, Text, Text, BigInt, Nullable<BigInt>), ClientRow>(&mut link.connection)?;
     let client = |(id, name, key_hash, created, revoked)| Client { id, name, key_hash, created, revoked };
     Ok(rows.into_iter().map(client).collect())
 }

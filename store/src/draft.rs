@@ -122,7 +122,7 @@ pub(crate) fn patient(kind: ResourceType, id: &str, resource: &Json<'_>) -> Opti
 }
 
 /// Puts id and time into the tree, where index extraction reads them.
-fn stamp_identity<'a>(object: &mut Object<'a>, id: &str, stamp: &str) -> Result<(), Error> {
+fn stamp_identity(object: &mut Object<'_>, id: &str, stamp: &str) -> Result<(), Error> {
     object.set(1, "id", Json::String(Cow::Owned(id.to_owned())));
     if object.get("meta").is_none() {
         object.set(2, "meta", Json::Object(Object::default()));

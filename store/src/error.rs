@@ -89,10 +89,13 @@ impl From<Diesel> for Fault {
     fn from(error: Diesel) -> Self {
         let text = error.to_string();
         match &error {
-            Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Self::Transient(text),
-            // Two wrote the same new row; the second, tried again, finds the first's.
-            Diesel::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Self::Transient(text),
-            Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => Self::Lost(text),
+            // Unique: two wrote the same new row; the second, tried again, finds the first's.
+            Diesel::DatabaseError(
+                DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::UniqueViolation,
+                _,
+            ) => Self::Transient(text),
+            Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, _)
+            | Diesel::BrokenTransactionManager => Self::Lost(text),
             // SQLite names a lock, and PostgreSQL a deadlock, in words alone.
             Diesel::DatabaseError(_, information) => {
                 let message = information.message();
@@ -107,7 +110,6 @@ impl From<Diesel> for Fault {
                     Self::Database(text)
                 }
             }
-            Diesel::BrokenTransactionManager => Self::Lost(text),
             _ => Self::Database(text),
         }
     }

@@ -30,6 +30,7 @@ mod sql;
 mod store;
 mod transaction;
 mod unit;
+mod version;
 
 pub use commit::{About, Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, Target, Write};
 pub use context::{Context, Principal};

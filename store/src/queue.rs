@@ -2,6 +2,7 @@
 //! so that whatever dies in between leaves the tasks where they were.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -122,7 +123,7 @@ impl Store {
                             return Ok(Vec::new());
                         };
                         let finish = tasks.iter().map(|task| task.key).collect();
-                        let commit = work(&mut Reader::new(link), tasks)?;
+                        let commit = guarded(work, &mut Reader::new(link), tasks)?;
                         unit(at, commit, finish)?.run(link, &keys)
                     });
                     // The closure is spent: what failed is left for the next turn.
@@ -172,6 +173,15 @@ impl Store {
     }
 }
 
+/// A panic of the worker is a failure like another: the task must not come back at once for ever.
+fn guarded<F>(work: F, reader: &mut Reader<'_>, tasks: Vec<Task>) -> Result<Commit<'static>, Error>
+where
+    F: FnOnce(&mut Reader<'_>, Vec<Task>) -> Result<Commit<'static>, Error>,
+{
+    catch_unwind(AssertUnwindSafe(|| work(reader, tasks)))
+        .unwrap_or_else(|_| Err(Error::Internal("the worker panicked".into())))
+}
+
 fn unit(at: i64, commit: Commit<'static>, finish: Vec<i64>) -> Result<Unit, Error> {
     Unit::new(at, Commit { finish, ..commit })
 }
@@ -193,7 +203,7 @@ where
     let claim = Claim::take(queue, &mut tasks, most);
     let Some(work) = work.take().filter(|_| !tasks.is_empty()) else { return Ok((Turn::Nothing, None)) };
     let finish = tasks.iter().map(|task| task.key).collect();
-    let ready = reader::snapshot(link, |reader| work(reader, tasks.clone()))
+    let ready = reader::snapshot(link, |reader| guarded(work, reader, tasks.clone()))
         .map_err(Error::from)
         .and_then(|commit| unit(at, commit, finish));
     let turn = match ready {

@@ -7,17 +7,17 @@ use std::collections::HashMap;
 use fhir::json::Json;
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
-use fhir::search::{Index, SearchQuery};
+use fhir::search::SearchQuery;
 use uuid::Uuid;
 
 use crate::commit::{Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, Target, Write};
 use crate::connection::Link;
-use crate::draft::{self, Draft};
+use crate::draft::Draft;
 use crate::error::{Error, Fault};
-use crate::index::Rows;
 use crate::keys::Keys;
-use crate::record::{Effect, Stored, Written};
-use crate::{desk, find, row};
+use crate::record::{Effect, Written};
+use crate::version::{Step, absent, apply};
+use crate::{desk, find};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
 pub fn new_id() -> String {
@@ -25,9 +25,21 @@ pub fn new_id() -> String {
 }
 
 enum Planned {
-    Create { draft: Draft, if_none_exist: Option<SearchQuery> },
-    Update { draft: Draft, target: Target, if_match: Option<i64> },
-    Delete { target: Target, if_match: Option<i64> },
+    Create {
+        draft: Draft,
+        if_none_exist: Option<SearchQuery>,
+    },
+    /// `named`: the content itself says which id it has.
+    Update {
+        draft: Draft,
+        target: Target,
+        if_match: Option<i64>,
+        named: bool,
+    },
+    Delete {
+        target: Target,
+        if_match: Option<i64>,
+    },
 }
 
 /// A commit made ready.
@@ -42,21 +54,6 @@ pub(crate) struct Unit {
     clients: Vec<ClientChange>,
     postpone: Vec<i64>,
     until: i64,
-}
-
-/// A write whose target is known.
-struct Step<'u> {
-    kind: ResourceType,
-    id: String,
-    /// None deletes.
-    draft: Option<Cow<'u, Draft>>,
-    if_match: Option<i64>,
-    /// A conditional create that found this one, or a conditional delete that found none.
-    settled: Option<Written>,
-    /// The id is new: no version can be there.
-    fresh: bool,
-    /// A conditional create that an earlier step of the same commit answers.
-    same_as: Option<usize>,
 }
 
 impl Unit {
@@ -188,11 +185,13 @@ fn plan(at: i64, write: Write<'_>) -> Result<Planned, Error> {
             Planned::Create { draft, if_none_exist }
         }
         Write::Update { resource, target, if_match } => {
+            let named = resource.text("id").map(str::to_owned);
             let (kind, id) = match &target {
                 Target::Id(kind, id) => (*kind, id.clone()),
-                Target::Only(query) => (query.kind, resource.text("id").map_or_else(new_id, str::to_owned)),
+                Target::Only(query) => (query.kind, named.clone().unwrap_or_else(new_id)),
             };
-            Planned::Update { draft: Draft::new(kind, id, at, resource)?, target, if_match }
+            let draft = Draft::new(kind, id, at, resource)?;
+            Planned::Update { draft, target, if_match, named: named.is_some() }
         }
         Write::Delete { target, if_match } => Planned::Delete { target, if_match },
     })
@@ -234,6 +233,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 if_match: None,
                 settled: None,
                 fresh: true,
+                unused: false,
                 same_as: None,
             };
             match found {
@@ -246,7 +246,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 None => step,
             }
         }
-        Planned::Update { draft, target, if_match } => {
+        Planned::Update { draft, target, if_match, named } => {
             let mut step = Step {
                 kind: draft.kind,
                 id: draft.id.clone(),
@@ -254,14 +254,22 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 if_match: *if_match,
                 settled: None,
                 fresh: false,
+                unused: false,
                 same_as: None,
             };
-            if let Target::Only(query) = target
-                && let Some(found) = find::only(link, query)?
-                && found.id != draft.id
-            {
-                step.draft = Some(Cow::Owned(draft.renamed(found.id.clone())?));
-                step.id = found.id;
+            if let Target::Only(query) = target {
+                match find::only(link, query)? {
+                    None => step.unused = *named,
+                    Some(found) if found.id == draft.id => {}
+                    Some(_) if *named => {
+                        let details = "the resource that matches has another id";
+                        return Err(Error::from(Issue::error("invalid", details).at("id")).into());
+                    }
+                    Some(found) => {
+                        step.draft = Some(Cow::Owned(draft.renamed(found.id.clone())?));
+                        step.id = found.id;
+                    }
+                }
             }
             step
         }
@@ -272,174 +280,16 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
             };
             let settled = id.is_none().then(|| absent(kind, ""));
             let id = id.unwrap_or_default();
-            Step { kind, id, draft: None, if_match: *if_match, settled, fresh: false, same_as: None }
+            Step {
+                kind,
+                id,
+                draft: None,
+                if_match: *if_match,
+                settled,
+                fresh: false,
+                unused: false,
+                same_as: None,
+            }
         }
     })
-}
-
-fn absent(kind: ResourceType, id: &str) -> Written {
-    let stored = Stored {
-        key: 0,
-        kind,
-        id: id.to_owned(),
-        version: 0,
-        updated: 0,
-        deleted: true,
-        body: String::new(),
-    };
-    Written { effect: Effect::Absent, stored }
-}
-
-/// What one write changed: the new key, and whose charts it touched before and after.
-#[derive(Debug, Default)]
-pub(crate) struct Move {
-    pub(crate) key: i64,
-    pub(crate) patients: Vec<String>,
-}
-
-/// A version to be written and what it replaces.
-struct Change {
-    at: usize,
-    old: Option<Stored>,
-    effect: Effect,
-}
-
-/// Writes versions and index rows; answers in the order of the steps.
-fn apply(
-    link: &mut Link,
-    keys: &Keys,
-    at: i64,
-    steps: &[Step<'_>],
-) -> Result<(Vec<Written>, Vec<Move>), Fault> {
-    let (mut answers, changes) = decide(link, steps)?;
-    link.touched |= !changes.is_empty();
-    let new_keys = keys.take(link, changes.len())?;
-    let mut moves: Vec<Move> = Vec::new();
-    moves.resize_with(steps.len(), Move::default);
-
-    let mut fresh: Vec<Stored> = Vec::new();
-    let mut next: Vec<(i64, Stored)> = Vec::new();
-    let mut places: Vec<(usize, Effect, bool)> = Vec::with_capacity(changes.len());
-    let mut gone: Vec<(i64, Index)> = Vec::new();
-    let mut rows = Rows::default();
-    for (change, key) in changes.into_iter().zip(new_keys) {
-        let Some(step) = steps.get(change.at) else { continue };
-        let Some(moved) = moves.get_mut(change.at) else { continue };
-        moved.key = key;
-        let version = change.old.as_ref().map_or(1, |old| old.version.saturating_add(1));
-        let body = step.draft.as_ref().map(|draft| draft.body(version, at));
-        let stored = Stored {
-            key,
-            kind: step.kind,
-            id: step.id.clone(),
-            version,
-            updated: at,
-            deleted: body.is_none(),
-            body: body.unwrap_or_default(),
-        };
-        if let Some(draft) = &step.draft {
-            rows.add(key, &draft.index);
-            moved.patients.extend(draft.patient.clone());
-        }
-        if let Some(old) = change.old {
-            if !old.deleted {
-                let resource = draft::parse(&old.body)?;
-                moved.patients.extend(draft::patient(old.kind, &old.id, &resource));
-                gone.push((old.key, fhir::search::index(old.kind, &resource)));
-            }
-            places.push((change.at, change.effect, true));
-            next.push((old.key, stored));
-        } else {
-            places.push((change.at, change.effect, false));
-            fresh.push(stored);
-        }
-        moved.patients.dedup();
-    }
-
-    let mut stale = Rows::default();
-    for (key, index) in &gone {
-        stale.add(*key, index);
-    }
-    stale.delete(link)?;
-    row::replace(link, &next.iter().map(|(old, stored)| (*old, stored)).collect::<Vec<_>>())?;
-    row::insert(link, &fresh.iter().collect::<Vec<_>>())?;
-    rows.insert(link)?;
-
-    // Taken from the end, so that places stay true.
-    for (step, effect, replaced) in places.into_iter().rev() {
-        let stored = if replaced { next.pop().map(|(_, stored)| stored) } else { fresh.pop() };
-        if let (Some(answer), Some(stored)) = (answers.get_mut(step), stored) {
-            *answer = Some(Written { effect, stored });
-        }
-    }
-    for (at, step) in steps.iter().enumerate() {
-        let same = step.same_as.and_then(|same| answers.get(same)).cloned().flatten();
-        if let (Some(answer), Some(same)) = (answers.get_mut(at), same) {
-            *answer = Some(Written { effect: Effect::Unchanged, ..same });
-        }
-    }
-    let written: Option<Vec<Written>> = answers.into_iter().collect();
-    let written = written.ok_or_else(|| Fault::Database("a write was left without an answer".into()))?;
-    Ok((written, moves))
-}
-
-/// Compares with what is there: which steps are answered already, and which change something.
-fn decide(link: &mut Link, steps: &[Step<'_>]) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
-    let targets: Vec<(ResourceType, &str)> = steps
-        .iter()
-        .filter(|step| step.settled.is_none() && step.same_as.is_none() && !step.fresh)
-        .map(|step| (step.kind, step.id.as_str()))
-        .collect();
-    let held = row::held(link, &targets)?;
-    let mut current: HashMap<(ResourceType, String), Option<Stored>> =
-        held.into_iter().map(|stored| ((stored.kind, stored.id.clone()), Some(stored))).collect();
-    let mut answers = Vec::with_capacity(steps.len());
-    let mut changes = Vec::with_capacity(steps.len());
-    for (at, step) in steps.iter().enumerate() {
-        if let Some(settled) = &step.settled {
-            answers.push(Some(settled.clone()));
-            continue;
-        }
-        if step.same_as.is_some() {
-            answers.push(None);
-            continue;
-        }
-        let old = match current.insert((step.kind, step.id.clone()), None) {
-            Some(Some(stored)) => Some(stored),
-            None => None,
-            Some(None) => {
-                let details = format!("{}/{} is written twice in one transaction", step.kind, step.id);
-                return Err(Error::from(Issue::error("invalid", details)).into());
-            }
-        };
-        if let Some(wanted) = step.if_match {
-            match old.as_ref().filter(|old| !old.deleted) {
-                Some(old) if old.version == wanted => {}
-                Some(old) => return Err(Error::Conflict { current: old.version }.into()),
-                None => {
-                    let text =
-                        format!("there is no {}/{} of which a version could match", step.kind, step.id);
-                    return Err(Error::Precondition(text).into());
-                }
-            }
-        }
-        let alive = old.as_ref().filter(|old| !old.deleted);
-        let (answer, effect) = match (&step.draft, alive) {
-            (Some(draft), Some(old)) if draft.body(old.version, old.updated) == old.body => {
-                (Some(Written { effect: Effect::Unchanged, stored: old.clone() }), None)
-            }
-            (Some(_), Some(_)) => (None, Some(Effect::Updated)),
-            (Some(_), None) => (None, Some(Effect::Created)),
-            (None, Some(_)) => (None, Some(Effect::Deleted)),
-            (None, None) => {
-                let stored = old.clone().unwrap_or_else(|| absent(step.kind, &step.id).stored);
-                (Some(Written { effect: Effect::Absent, stored }), None)
-            }
-        };
-        answers.push(answer);
-        if let Some(effect) = effect {
-            changes.push(Change { at, old, effect });
-        }
-    }
-    Ok((answers, changes))
 }

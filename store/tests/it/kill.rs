@@ -62,7 +62,9 @@ fn survives(place: &Place) {
         child.wait().unwrap();
         // PostgreSQL may still be ending what was under way.
         std::thread::sleep(Duration::from_millis(300));
-        done.extend(lines.map_while(Result::ok).filter_map(|line| Some(line.rsplit_once("done ")?.1.to_owned())));
+        done.extend(
+            lines.map_while(Result::ok).filter_map(|line| Some(line.rsplit_once("done ")?.1.to_owned())),
+        );
         let store = place.open();
         runtime.block_on(async {
             for name in &done {

@@ -1,5 +1,6 @@
 //! The store's own suite: every test on a new SQLite file and on a new PostgreSQL schema
 //! (`AUGURY_TEST_POSTGRES`, a URL of a database in which schemas may be made).
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 /// Runs a test on both databases.
 macro_rules! both {

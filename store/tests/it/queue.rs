@@ -12,6 +12,7 @@ both!(
     a_refused_commit_queues_nothing,
     work_ends_its_tasks,
     work_that_fails_leaves_its_tasks,
+    work_that_panics_is_put_off,
     one_poisoned_task_does_not_stop_the_others,
     workers_share_without_doing_anything_twice,
     an_assessment_is_recorded_once,
@@ -97,7 +98,8 @@ async fn work_ends_its_tasks(store: Store, _: String) {
         .unwrap();
     assert_eq!((worked.done, worked.written.len()), (1, 1));
     assert_eq!(store.read(&now(), OBSERVATION, "result").await.unwrap().version, 1);
-    assert_eq!(store.work(&now(), 10, |_, _| unreachable!()).await.unwrap(), Worked::default());
+    let nothing = store.work(&now(), 10, |_, _| Err(Error::Internal("called".into()))).await;
+    assert_eq!(nothing, Ok(Worked::default()));
 }
 
 async fn work_that_fails_leaves_its_tasks(store: Store, _: String) {
@@ -112,6 +114,15 @@ async fn work_that_fails_leaves_its_tasks(store: Store, _: String) {
     let tasks = take(&store, &at(4), 10).await;
     assert_eq!((tasks.len(), tasks[0].tries), (1, 2));
     assert_eq!(store.read(&now(), PATIENT, "a").await.unwrap().version, 1);
+}
+
+#[expect(clippy::panic, reason = "that is the case")]
+async fn work_that_panics_is_put_off(store: Store, _: String) {
+    store.commit(&now(), scoring(vec![update(PATIENT, "a", patient("a"), None)])).await.unwrap();
+    let failed = store.work(&now(), 10, |_, _| panic!("a fault in the worker")).await;
+    assert!(matches!(failed, Err(Error::Internal(_))), "{failed:?}");
+    assert!(take(&store, &now(), 10).await.is_empty());
+    assert_eq!(take(&store, &at(1), 10).await.len(), 1);
 }
 
 async fn one_poisoned_task_does_not_stop_the_others(store: Store, _: String) {
@@ -172,7 +183,7 @@ async fn workers_share_without_doing_anything_twice(store: Store, url: String) {
                     }
                     // Another process was quicker: its tasks are gone.
                     Err(Error::Conflict { .. } | Error::Busy) => {}
-                    Err(error) => panic!("{error}"),
+                    other => drop(other.unwrap()),
                 }
             }
         })

@@ -14,7 +14,7 @@ async fn an_activation_survives(store: Store, url: String) {
     store.commit(&now(), use_version("1.0.0")).await.unwrap();
     store.commit(&at(1), use_version("1.1.0")).await.unwrap();
     let again = Store::open(&url, &Options::default()).unwrap();
-    let active = again.reading(&now(), |reader| reader.activations()).await.unwrap();
+    let active = again.reading(&now(), |reader: &mut store::Reader<'_>| reader.activations()).await.unwrap();
     assert_eq!(active.len(), 1);
     assert_eq!((active[0].version.as_str(), active[0].since), ("1.1.0", NOW + 1_000_000));
 }

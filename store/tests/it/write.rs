@@ -201,6 +201,18 @@ async fn conditional_updates_and_deletes(store: Store, _: String) {
     assert_eq!((changed.effect, changed.stored.version), (Effect::Updated, 2));
     assert_eq!(changed.stored.id, made.stored.id);
     assert!(changed.stored.body.contains(&format!(r#""id":"{}""#, made.stored.id)));
+    let other = |id: &str| Write::Update {
+        resource: json(&format!(r#"{{"resourceType":"Patient","id":"{id}","active":true}}"#)),
+        target: only("x"),
+        if_match: None,
+    };
+    assert!(matches!(one(&store, &now(), other("wrong")).await, Err(Error::Invalid(_))));
+    assert_eq!(one(&store, &now(), other(&made.stored.id)).await.unwrap().stored.version, 3);
+    // Nothing matches now, and the id is somebody else's.
+    let taken = one(&store, &now(), other(&made.stored.id)).await;
+    assert_eq!(taken, Err(Error::Conflict { current: 3 }));
+    assert_eq!(one(&store, &now(), other("free")).await.unwrap().stored.id, "free");
+    one(&store, &now(), update(PATIENT, &made.stored.id, patient("x"), None)).await.unwrap();
     let drop = |identifier: &str| Write::Delete { target: only(identifier), if_match: None };
     assert_eq!(one(&store, &now(), drop("x")).await.unwrap().effect, Effect::Deleted);
     assert_eq!(one(&store, &now(), drop("x")).await.unwrap().effect, Effect::Absent);

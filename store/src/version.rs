@@ -1,0 +1,205 @@
+//! From steps to versions: what is there is compared with what is wanted, and what differs is
+//! written, with its index rows, in as few statements as there are tables.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use fhir::outcome::Issue;
+use fhir::resource_type::ResourceType;
+use fhir::search::Index;
+
+use crate::connection::Link;
+use crate::draft::{self, Draft};
+use crate::error::{Error, Fault};
+use crate::index::Rows;
+use crate::keys::Keys;
+use crate::record::{Effect, Stored, Written};
+use crate::row;
+
+/// A write whose target is known.
+pub(crate) struct Step<'u> {
+    pub(crate) kind: ResourceType,
+    pub(crate) id: String,
+    /// None deletes.
+    pub(crate) draft: Option<Cow<'u, Draft>>,
+    pub(crate) if_match: Option<i64>,
+    /// A conditional create that found this one, or a conditional delete that found none.
+    pub(crate) settled: Option<Written>,
+    /// The id is new: no version can be there.
+    pub(crate) fresh: bool,
+    /// The id must be new, or it is somebody else's.
+    pub(crate) unused: bool,
+    /// A conditional create that an earlier step of the same commit answers.
+    pub(crate) same_as: Option<usize>,
+}
+
+/// Nothing there, and nothing done.
+pub(crate) fn absent(kind: ResourceType, id: &str) -> Written {
+    let stored = Stored {
+        key: 0,
+        kind,
+        id: id.to_owned(),
+        version: 0,
+        updated: 0,
+        deleted: true,
+        body: String::new(),
+    };
+    Written { effect: Effect::Absent, stored }
+}
+
+/// What one write changed: the new key, and whose charts it touched before and after.
+#[derive(Debug, Default)]
+pub(crate) struct Move {
+    pub(crate) key: i64,
+    pub(crate) patients: Vec<String>,
+}
+
+/// A version to be written and what it replaces.
+struct Change {
+    at: usize,
+    old: Option<Stored>,
+    effect: Effect,
+}
+
+/// Writes versions and index rows; answers in the order of the steps.
+pub(crate) fn apply(
+    link: &mut Link,
+    keys: &Keys,
+    at: i64,
+    steps: &[Step<'_>],
+) -> Result<(Vec<Written>, Vec<Move>), Fault> {
+    let (mut answers, changes) = decide(link, steps)?;
+    link.touched |= !changes.is_empty();
+    let new_keys = keys.take(link, changes.len())?;
+    let mut moves: Vec<Move> = Vec::new();
+    moves.resize_with(steps.len(), Move::default);
+
+    let mut fresh: Vec<Stored> = Vec::new();
+    let mut next: Vec<(i64, Stored)> = Vec::new();
+    let mut places: Vec<(usize, Effect, bool)> = Vec::with_capacity(changes.len());
+    let mut gone: Vec<(i64, Index)> = Vec::new();
+    let mut rows = Rows::default();
+    for (change, key) in changes.into_iter().zip(new_keys) {
+        let Some(step) = steps.get(change.at) else { continue };
+        let Some(trace) = moves.get_mut(change.at) else { continue };
+        trace.key = key;
+        let version = change.old.as_ref().map_or(1, |old| old.version.saturating_add(1));
+        let body = step.draft.as_ref().map(|draft| draft.body(version, at));
+        let stored = Stored {
+            key,
+            kind: step.kind,
+            id: step.id.clone(),
+            version,
+            updated: at,
+            deleted: body.is_none(),
+            body: body.unwrap_or_default(),
+        };
+        if let Some(draft) = &step.draft {
+            rows.add(key, &draft.index);
+            trace.patients.extend(draft.patient.clone());
+        }
+        if let Some(old) = change.old {
+            if !old.deleted {
+                let resource = draft::parse(&old.body)?;
+                trace.patients.extend(draft::patient(old.kind, &old.id, &resource));
+                gone.push((old.key, fhir::search::index(old.kind, &resource)));
+            }
+            places.push((change.at, change.effect, true));
+            next.push((old.key, stored));
+        } else {
+            places.push((change.at, change.effect, false));
+            fresh.push(stored);
+        }
+        trace.patients.dedup();
+    }
+
+    let mut stale = Rows::default();
+    for (key, index) in &gone {
+        stale.add(*key, index);
+    }
+    stale.delete(link)?;
+    row::replace(link, &next.iter().map(|(old, stored)| (*old, stored)).collect::<Vec<_>>())?;
+    row::insert(link, &fresh.iter().collect::<Vec<_>>())?;
+    rows.insert(link)?;
+
+    // Taken from the end, so that places stay true.
+    for (step, effect, replaced) in places.into_iter().rev() {
+        let stored = if replaced { next.pop().map(|(_, stored)| stored) } else { fresh.pop() };
+        if let (Some(answer), Some(stored)) = (answers.get_mut(step), stored) {
+            *answer = Some(Written { effect, stored });
+        }
+    }
+    for (at, step) in steps.iter().enumerate() {
+        let same = step.same_as.and_then(|same| answers.get(same)).cloned().flatten();
+        if let (Some(answer), Some(same)) = (answers.get_mut(at), same) {
+            *answer = Some(Written { effect: Effect::Unchanged, ..same });
+        }
+    }
+    let written: Option<Vec<Written>> = answers.into_iter().collect();
+    let written = written.ok_or_else(|| Fault::Database("a write was left without an answer".into()))?;
+    Ok((written, moves))
+}
+
+/// Compares with what is there: which steps are answered already, and which change something.
+fn decide(link: &mut Link, steps: &[Step<'_>]) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
+    let targets: Vec<(ResourceType, &str)> = steps
+        .iter()
+        .filter(|step| step.settled.is_none() && step.same_as.is_none() && !step.fresh)
+        .map(|step| (step.kind, step.id.as_str()))
+        .collect();
+    let held = row::held(link, &targets)?;
+    let mut current: HashMap<(ResourceType, String), Option<Stored>> =
+        held.into_iter().map(|stored| ((stored.kind, stored.id.clone()), Some(stored))).collect();
+    let mut answers = Vec::with_capacity(steps.len());
+    let mut changes = Vec::with_capacity(steps.len());
+    for (at, step) in steps.iter().enumerate() {
+        if let Some(settled) = &step.settled {
+            answers.push(Some(settled.clone()));
+            continue;
+        }
+        if step.same_as.is_some() {
+            answers.push(None);
+            continue;
+        }
+        let old = match current.insert((step.kind, step.id.clone()), None) {
+            Some(Some(stored)) => Some(stored),
+            None => None,
+            Some(None) => {
+                let details = format!("{}/{} is written twice in one transaction", step.kind, step.id);
+                return Err(Error::from(Issue::error("invalid", details)).into());
+            }
+        };
+        if let Some(wanted) = step.if_match {
+            match old.as_ref().filter(|old| !old.deleted) {
+                Some(old) if old.version == wanted => {}
+                Some(old) => return Err(Error::Conflict { current: old.version }.into()),
+                None => {
+                    let text =
+                        format!("there is no {}/{} of which a version could match", step.kind, step.id);
+                    return Err(Error::Precondition(text).into());
+                }
+            }
+        }
+        let alive = old.as_ref().filter(|old| !old.deleted);
+        if let (true, Some(old)) = (step.unused, alive) {
+            return Err(Error::Conflict { current: old.version }.into());
+        }
+        let (answer, effect) = match (&step.draft, alive) {
+            (Some(draft), Some(old)) if draft.body(old.version, old.updated) == old.body => {
+                (Some(Written { effect: Effect::Unchanged, stored: old.clone() }), None)
+            }
+            (Some(_), Some(_)) => (None, Some(Effect::Updated)),
+            (Some(_), None) => (None, Some(Effect::Created)),
+            (None, Some(_)) => (None, Some(Effect::Deleted)),
+            (None, None) => {
+                let stored = old.clone().unwrap_or_else(|| absent(step.kind, &step.id).stored);
+                (Some(Written { effect: Effect::Absent, stored }), None)
+            }
+        };
+        answers.push(answer);
+        if let Some(effect) = effect {
+            changes.push(Change { at, old, effect });
+        }
+    }
+    Ok((answers, changes))
+}
