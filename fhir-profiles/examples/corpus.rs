@@ -5,6 +5,7 @@
 //! element, or stands in LIST (`file TAB reason`). `corpus bad FOLDER LIST --write` makes LIST anew.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,11 +26,11 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(line) => {
-            println!("{line}");
+            let _ = writeln!(std::io::stdout(), "{line}");
             ExitCode::SUCCESS
         }
         Err(why) => {
-            eprintln!("{why}");
+            let _ = writeln!(std::io::stderr(), "{why}");
             ExitCode::FAILURE
         }
     }
@@ -173,8 +174,8 @@ fn bad(folder: &Path, list: &Path, write: bool) -> Result<String, String> {
         accepted.insert(file.to_owned(), reason);
     }
     if write {
-        let text: String = accepted.iter().map(|(file, reason)| format!("{file}\t{reason}\n")).collect();
-        std::fs::write(list, text).map_err(|e| e.to_string())?;
+        let lines: Vec<String> = accepted.iter().map(|(file, reason)| format!("{file}\t{reason}")).collect();
+        std::fs::write(list, lines.join("\n") + "\n").map_err(|e| e.to_string())?;
     }
     let known = std::fs::read_to_string(list).map_err(|e| format!("{}: {e}", list.display()))?;
     let known: BTreeMap<&str, &str> = known.lines().filter_map(|line| line.split_once('\t')).collect();
