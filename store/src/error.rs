@@ -99,7 +99,9 @@ impl From<Diesel> for Fault {
             // SQLite names a lock, and PostgreSQL a deadlock, in words alone.
             Diesel::DatabaseError(_, information) => {
                 let message = information.message();
-                if message.contains("deadlock detected") || message.contains("database is locked") {
+                if message.contains("lock timeout") {
+                    Self::Refused(Error::Busy)
+                } else if message.contains("deadlock detected") || message.contains("database is locked") {
                     Self::Transient(text)
                 } else if message.contains("server closed the connection")
                     || message.contains("terminating connection")

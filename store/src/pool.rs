@@ -11,6 +11,8 @@ use crate::error::{Error, Fault};
 
 /// How often a transaction is tried before its caller is told that the store is busy.
 const TRIES: u32 = 8;
+/// How often if connections turn out to be gone: after a restart of the server all of them are.
+const LOSSES: u32 = 40;
 
 /// Connections to one database.
 #[derive(Clone)]
@@ -26,7 +28,7 @@ impl Pool {
             .max_size(size)
             .min_idle(Some(1))
             .test_on_check_out(false)
-            .connection_timeout(Duration::from_secs(10))
+            .connection_timeout(Duration::from_secs(5))
             .build(Manager { place: place.clone(), purpose })
             .map_err(Error::internal)?;
         Ok(Self { links, gate: Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1))) })
@@ -45,7 +47,7 @@ impl Pool {
             retried(|| {
                 let mut link = links.get().map_err(|error| {
                     tracing::error!(%error, "no connection to the database");
-                    Fault::Transient(error.to_string())
+                    Fault::Refused(Error::Busy)
                 })?;
                 let result = work(&mut link);
                 link.broken |= matches!(result, Err(Fault::Lost(_)));
@@ -66,9 +68,12 @@ fn retried<T>(mut work: impl FnMut() -> Result<T, Fault>) -> Result<T, Error> {
         };
         tried += 1;
         match fault {
-            Fault::Transient(text) | Fault::Lost(text) if tried < TRIES => {
+            Fault::Transient(text) if tried < TRIES => {
                 tracing::debug!(text, tried, "the transaction is tried again");
                 std::thread::sleep(pause(tried));
+            }
+            Fault::Lost(text) if tried < LOSSES => {
+                tracing::warn!(text, tried, "a connection was lost; another one is tried");
             }
             fault => {
                 if !matches!(fault, Fault::Refused(_)) {

@@ -87,9 +87,12 @@ pub(crate) fn held(link: &mut Link, targets: &[(ResourceType, &str)]) -> Result<
     Ok(found)
 }
 
-/// New resources.
+/// New resources, always in the same order: who brings the same ones at the same time waits for
+/// the other at the first of them, and not crosswise.
 pub(crate) fn insert(link: &mut Link, rows: &[&Stored]) -> Result<(), Fault> {
-    for rows in chunks(rows) {
+    let mut rows = rows.to_vec();
+    rows.sort_unstable_by_key(|row| (row.kind, row.id.as_str()));
+    for rows in chunks(&rows) {
         let mut sql = Sql::new(
             link.dialect,
             "INSERT INTO resource (key, kind, id, version, updated, deleted, body) VALUES ",

@@ -36,8 +36,19 @@ impl Place {
         let mut connection = PgConnection::establish(&server).unwrap();
         connection.batch_execute(&format!("CREATE SCHEMA {schema}")).unwrap();
         let mark = if server.contains('?') { '&' } else { '?' };
-        let url = format!("{server}{mark}options=-csearch_path%3D{schema}");
+        let url = format!("{server}{mark}options=-csearch_path%3D{schema}&application_name={schema}");
         Self { url, folder: None, schema: Some((server, schema)) }
+    }
+
+    /// Ends all connections to this place, as a restart of the server does.
+    pub(crate) fn cut(&self) {
+        let (server, schema) = self.schema.as_ref().unwrap();
+        let mut connection = PgConnection::establish(server).unwrap();
+        connection
+            .batch_execute(&format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{schema}'"
+            ))
+            .unwrap();
     }
 
     pub(crate) fn open(&self) -> Store {

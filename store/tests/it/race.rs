@@ -50,6 +50,28 @@ async fn everything_acknowledged_is_there(store: Store, url: String) {
     assert_eq!(ids(&other, "Observation?patient=p7&code=2093-3").await.len(), 8);
 }
 
+#[test]
+fn lost_connections_are_replaced() {
+    let place = Place::postgres();
+    let store = place.open();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        for round in 0..3 {
+            let writer = store.clone();
+            together(32, move |n| {
+                let store = writer.clone();
+                Box::pin(async move {
+                    let id = format!("r{round}-{n}");
+                    one(&store, &now(), update(PATIENT, &id, patient("x"), None)).await.unwrap();
+                    store.read(&now(), PATIENT, &id).await.unwrap();
+                })
+            })
+            .await;
+            place.cut();
+        }
+    });
+}
+
 async fn racing_conditional_creates_make_one(store: Store, url: String) {
     let other = Store::open(&url, &store::Options::default()).unwrap();
     let effects = together(32, move |n| {
