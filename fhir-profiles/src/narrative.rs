@@ -1,147 +1,216 @@
-//! Narrative: well-formed XHTML of the few elements FHIR allows, and nothing that acts
-//! (<https://hl7.org/fhir/R4/narrative.html>).
+//! Narrative: well-formed XHTML of the few elements and attributes FHIR allows, and nothing that
+//! acts (<https://hl7.org/fhir/R4/narrative.html>, txt-1).
 
 use quick_xml::Reader;
+use quick_xml::escape::unescape;
 use quick_xml::events::{BytesStart, Event};
 
-const ELEMENTS: [&str; 56] = [
-    "a",
-    "abbr",
-    "acronym",
-    "b",
-    "big",
-    "blockquote",
-    "br",
-    "caption",
-    "cite",
-    "code",
-    "col",
-    "colgroup",
-    "dd",
-    "dfn",
-    "div",
-    "dl",
-    "dt",
-    "em",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "hr",
-    "i",
-    "img",
-    "ins",
-    "kbd",
-    "li",
-    "map",
-    "area",
-    "ol",
-    "p",
-    "pre",
-    "q",
-    "samp",
-    "small",
-    "span",
-    "strong",
-    "style",
-    "sub",
-    "sup",
-    "table",
-    "tbody",
-    "td",
-    "tfoot",
-    "th",
-    "thead",
-    "tr",
-    "tt",
-    "ul",
-    "var",
-    "del",
-    "bdo",
-    "font",
-];
+const XHTML: &str = "http://www.w3.org/1999/xhtml";
+
+/// HTML 4.0, chapters 7 to 11 and 15, links and images; without `style`, which can load and hide.
+const ELEMENTS: &str = " a abbr acronym address area b bdo big blockquote br caption cite code col colgroup dd del \
+    dfn div dl dt em font h1 h2 h3 h4 h5 h6 hr i img ins kbd li map ol p pre q s samp small span strike strong sub \
+    sup table tbody td tfoot th thead tr tt u ul var ";
+
+/// What such elements may say of themselves.
+const ATTRIBUTES: &str = " abbr accesskey align alt axis bgcolor border cellpadding cellspacing char charoff cite \
+    class clear color colspan compact coords datetime dir face frame headers height href hreflang hspace id lang \
+    longdesc name noshade nowrap rel rev rowspan rules scope shape size span src start style summary tabindex target \
+    title type usemap valign value vspace width xml:lang xml:space ";
+
+/// How deep elements may lie in each other.
+const DEPTH: usize = 200;
+
+const NOT_ONE_DIV: &str = "the narrative is not one <div>";
+const NOT_WELL_FORMED: &str = "the narrative is not well-formed XHTML";
+const ACTIVE: &str = "the narrative has active content (txt-1)";
 
 /// Checks the text of `Narrative.div`.
 pub(crate) fn check(text: &str) -> Result<(), &'static str> {
-    if !text.trim_start().starts_with("<div") {
-        return Err("the narrative is not one <div>");
-    }
-    let mut reader = Reader::from_str(text.trim());
+    let text = text.trim();
+    let mut reader = Reader::from_str(text);
     let (mut depth, mut ended) = (0_usize, false);
     loop {
-        match reader.read_event() {
-            Ok(Event::Start(tag)) => {
-                if ended {
-                    return Err("the narrative is not one <div>");
-                }
-                element(&tag, depth == 0)?;
+        let event = reader.read_event().map_err(|_| NOT_WELL_FORMED)?;
+        match event {
+            Event::Start(tag) | Event::Empty(tag) if ended || (depth == 0 && !is_root(&tag)) => {
+                return Err(if ended || tag.local_name().as_ref() != "div" {
+                    NOT_ONE_DIV
+                } else {
+                    "the narrative's <div> is not in the namespace of XHTML"
+                });
+            }
+            Event::Start(tag) => {
+                element(&tag)?;
                 depth += 1;
-                if depth > 200 {
+                if depth > DEPTH {
                     return Err("the narrative is nested too deep");
                 }
             }
-            Ok(Event::Empty(tag)) => {
-                element(&tag, depth == 0)?;
-                ended |= depth == 0;
+            Event::Empty(tag) => {
+                element(&tag)?;
+                ended = depth == 0;
             }
-            Ok(Event::End(_)) => {
+            Event::End(_) => {
                 depth = depth.saturating_sub(1);
-                ended |= depth == 0;
+                ended = depth == 0;
             }
-            Ok(Event::Text(_)) if ended => return Err("the narrative is not one <div>"),
-            Ok(Event::Text(_) | Event::GeneralRef(_) | Event::CData(_) | Event::Comment(_)) => {}
-            Ok(Event::Eof) => break,
-            Ok(_) => return Err("the narrative has a declaration or an instruction"),
-            Err(_) => return Err("the narrative is not well-formed XHTML"),
+            Event::Comment(_) => {}
+            Event::GeneralRef(name) if !is_known(&name) => {
+                return Err("the narrative uses an entity that XML does not know");
+            }
+            Event::Text(_) | Event::GeneralRef(_) | Event::CData(_) if depth == 0 => return Err(NOT_ONE_DIV),
+            Event::Text(words) if words.contains('<') => return Err(NOT_WELL_FORMED),
+            Event::Text(_) | Event::GeneralRef(_) | Event::CData(_) => {}
+            Event::Eof => break,
+            _ => return Err("the narrative has a declaration or an instruction"),
         }
     }
-    if depth != 0 {
-        return Err("the narrative is not well-formed XHTML");
+    if ended { Ok(()) } else { Err(if depth > 0 { NOT_WELL_FORMED } else { NOT_ONE_DIV }) }
+}
+
+/// A `div` whose own prefix, if it has one, stands for XHTML.
+fn is_root(tag: &BytesStart<'_>) -> bool {
+    if tag.local_name().as_ref() != "div" {
+        return false;
+    }
+    let name = tag.name();
+    let name: &str = name.as_ref();
+    let declaration = match name.split_once(':') {
+        Some((prefix, _)) => format!("xmlns:{prefix}"),
+        None => "xmlns".to_owned(),
+    };
+    tag.attributes().flatten().any(|one| {
+        let (key, value): (&str, &str) = (one.key.as_ref(), one.value.as_ref());
+        key == declaration && value == XHTML
+    })
+}
+
+fn element(tag: &BytesStart<'_>) -> Result<(), &'static str> {
+    let name = tag.local_name();
+    if !is_in(ELEMENTS, name.as_ref()) {
+        return Err("the narrative has an element that FHIR does not allow (txt-1)");
+    }
+    for attribute in tag.attributes() {
+        let attribute = attribute.map_err(|_| NOT_WELL_FORMED)?;
+        let key: &str = attribute.key.as_ref();
+        let written: &str = attribute.value.as_ref();
+        if written.contains('<') {
+            return Err(NOT_WELL_FORMED);
+        }
+        let value = unescape(written).map_err(|_| NOT_WELL_FORMED)?;
+        if key == "xmlns" || key.starts_with("xmlns:") {
+            if value != XHTML {
+                return Err("the narrative has another namespace than XHTML");
+            }
+        } else if !is_in(ATTRIBUTES, key) {
+            return Err("the narrative has an attribute that FHIR does not allow (txt-1)");
+        } else if is_active(key, &value) {
+            return Err(ACTIVE);
+        }
     }
     Ok(())
 }
 
-fn element(tag: &BytesStart<'_>, first: bool) -> Result<(), &'static str> {
-    let name = tag.local_name();
-    let name: &str = name.as_ref();
-    if !ELEMENTS.contains(&name) || (first && name != "div") {
-        return Err("the narrative has an element that FHIR does not allow (txt-1)");
-    }
-    for attribute in tag.attributes() {
-        let attribute = attribute.map_err(|_| "the narrative is not well-formed XHTML")?;
-        let key = attribute.key.as_ref();
-        let value = attribute.value.to_ascii_lowercase();
-        let value: String = value.chars().filter(|c| !c.is_whitespace()).collect();
-        if key.starts_with("on") || value.starts_with("javascript:") || value.starts_with("vbscript:") {
-            return Err("the narrative has active content (txt-1)");
+/// Browsers skip white space and control characters where they look for a scheme.
+fn is_active(key: &str, value: &str) -> bool {
+    let value: String = value
+        .chars()
+        .filter(|c| !c.is_whitespace() && !c.is_control())
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    match key {
+        "style" => ["expression(", "javascript:", "vbscript:", "behavior:", "-moz-binding", "@import"]
+            .iter()
+            .any(|act| value.contains(act)),
+        _ => {
+            value.starts_with("javascript:")
+                || value.starts_with("vbscript:")
+                || (value.starts_with("data:") && !value.starts_with("data:image/"))
         }
     }
-    Ok(())
+}
+
+/// XML's own five entities, and characters by number.
+fn is_known(name: &str) -> bool {
+    matches!(name, "amp" | "lt" | "gt" | "quot" | "apos")
+        || name.strip_prefix('#').is_some_and(|number| {
+            let code = match number.strip_prefix('x') {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => number.parse(),
+            };
+            code.is_ok_and(|code| char::from_u32(code).is_some())
+        })
+}
+
+/// Is the word one of a list between spaces?
+fn is_in(list: &str, word: &str) -> bool {
+    list.split(' ').any(|one| one == word && !word.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::check;
 
+    fn div(inner: &str) -> Result<(), &'static str> {
+        check(&format!("<div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div>"))
+    }
+
+    #[test]
+    fn plain_words_are_accepted() {
+        for inner in [
+            "<p>hi <b>x</b> &amp; y</p>",
+            "<img src=\"a.png\" alt=\"x\"/>",
+            "<img src=\"data:image/png;base64,QUJD\"/>",
+            "<a name=\"x\" href=\"http://x/y\">&#169; &#xA0;</a>",
+            "<!-- c --><p style=\"color: red\">x</p>",
+        ] {
+            assert_eq!(div(inner), Ok(()), "{inner}");
+        }
+        let prefixed = "<n:div xmlns:n=\"http://www.w3.org/1999/xhtml\"><n:p>a</n:p></n:div>";
+        assert_eq!(check(prefixed), Ok(()));
+    }
+
     #[test]
     fn active_content_is_refused() {
-        let div = |inner: &str| check(&format!("<div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div>"));
-        assert_eq!(div("<p>hi <b>x</b> &amp; y</p>"), Ok(()));
-        assert_eq!(div("<img src=\"a.png\" alt=\"x\"/>"), Ok(()));
         for inner in [
             "<script>x</script>",
+            "<style>p{}</style>",
             "<p onclick=\"x\">y</p>",
+            "<p ONCLICK=\"x\">y</p>",
             "<a href=\" javascript:x\">y</a>",
-            "<p>",
+            "<a href=\"java&#115;cript:x\">y</a>",
+            "<a href=\"java&#10;script:x\">y</a>",
+            "<a href=\"data:text/html,x\">y</a>",
+            "<p style=\"width: expression(x)\">y</p>",
             "<iframe src=\"x\"/>a",
             "<form>a</form>",
-            "<!DOCTYPE x>a",
+            "<object>a</object>",
+            "<p xmlns=\"http://www.w3.org/2000/svg\">y</p>",
         ] {
             assert!(div(inner).is_err(), "{inner}");
         }
-        assert!(check("hello").is_err());
-        assert!(check("<div>a</div><div>b</div>").is_err());
+    }
+
+    #[test]
+    fn broken_markup_is_refused() {
+        for inner in
+            ["<p>", "</p>", "<p>a</b>", "<p a>b</p>", "<!DOCTYPE x>a", "<?x y?>", "a &nbsp; b", "&x;", "&"]
+        {
+            assert!(div(inner).is_err(), "{inner}");
+        }
+        for text in [
+            "",
+            "hello",
+            "<div>a</div>",
+            "<div xmlns=\"http://www.w3.org/1999/xhtmlx\">a</div>",
+            "<div xmlns=\"http://www.w3.org/1999/xhtml\">a</div><div>b</div>",
+            "<div xmlns=\"http://www.w3.org/1999/xhtml\">a</div>b",
+            "a<div xmlns=\"http://www.w3.org/1999/xhtml\">a</div>",
+            "<p xmlns=\"http://www.w3.org/1999/xhtml\">a</p>",
+        ] {
+            assert!(check(text).is_err(), "{text}");
+        }
+        assert!(div(&"<p>".repeat(1000)).is_err());
     }
 }

@@ -12,7 +12,8 @@ use crate::resource_type::ResourceType;
 use crate::schema::{Element, Schema, Type, TypeKind};
 use crate::{contained, narrative, rules};
 
-/// Findings are cut off after so many: a hostile resource must not make a huge answer.
+/// Errors are cut off after so many, and warnings too: a hostile resource must not make a huge
+/// answer. Each has its own measure, so that warnings can't hide an error.
 const MOST: usize = 100;
 
 /// Where the walk is; becomes a FHIRPath only when there is a finding.
@@ -58,6 +59,7 @@ impl<'p> At<'p> {
 pub(crate) struct Walk {
     schema: &'static Schema,
     issues: Vec<Issue>,
+    warnings: Vec<Issue>,
 }
 
 impl Walk {
@@ -72,18 +74,24 @@ impl Walk {
         }
     }
 
-    fn warning(&mut self, at: &At<'_>, code: &'static str, details: String) {
-        if self.issues.len() < MOST {
-            self.issues.push(Issue::warning(code, details).at(at.path()));
+    fn warning(
+        &mut self,
+        at: &At<'_>,
+        code: &'static str,
+        details: impl Into<std::borrow::Cow<'static, str>>,
+    ) {
+        if self.warnings.len() < MOST {
+            self.warnings.push(Issue::warning(code, details).at(at.path()));
         }
     }
 }
 
-/// All findings about a resource: a list without an error means that it is accepted.
+/// All findings about a resource, errors first: a list without an error means that it is accepted.
 pub fn validate(resource: &Json) -> Issues {
-    let mut walk = Walk { schema: Schema::r4(), issues: Vec::new() };
+    let mut walk = Walk { schema: Schema::r4(), issues: Vec::new(), warnings: Vec::new() };
     let name = resource.text("resourceType").unwrap_or("Resource");
     walk.resource(resource, &At::root(name), 0);
+    walk.issues.append(&mut walk.warnings);
     Issues(walk.issues)
 }
 
@@ -172,12 +180,12 @@ impl Walk {
         rules::of_type(self, of.name, object, at);
     }
 
-    /// `null` stands only where the array beside it has something, and both are equally long.
+    /// `null` stands only where the array beside it has something. Both should be equally long;
+    /// a shorter one can be read in one way only, so it is accepted.
     fn aligned(&mut self, items: &[Json], other: Option<&Json>, at: &At<'_>) {
         let other = other.map(Json::items);
-        if other.is_some_and(|other| other.len() != items.len()) {
-            self.error(at, "structure", "the array and its _ sibling differ in length");
-            return;
+        if other.is_some_and(|other| other.len() > items.len()) {
+            self.warning(at, "structure", "the array and its _ sibling differ in length");
         }
         for (n, item) in items.iter().enumerate() {
             let beside = other.and_then(|other| other.get(n));
@@ -249,7 +257,7 @@ impl Walk {
         for (key, value) in object.iter() {
             let here = at.element(key);
             match (key, value) {
-                ("id", Json::String(_)) => {}
+                ("id", Json::String(id)) if !id.is_empty() => {}
                 ("extension", Json::Array(items)) if !items.is_empty() => {
                     for (n, item) in items.iter().enumerate() {
                         self.value(item, extension, false, &here.item(n), depth);
@@ -282,8 +290,14 @@ impl Walk {
     }
 
     fn target(&mut self, kind: ResourceType, element: &Element, at: &At<'_>) {
-        if !element.targets.is_empty() && !element.targets.contains(&kind) {
-            // HL7's own examples do it, so it is no error.
+        if element.targets.is_empty() || element.targets.contains(&kind) {
+            return;
+        }
+        // Whose record it is must be beyond doubt. Elsewhere HL7's own examples point to other types.
+        let whose = at.above.is_some_and(|above| matches!(above.name, "subject" | "patient" | "beneficiary"));
+        if whose {
+            self.error(at, "value", format!("a reference to {} is not allowed here", kind.name()));
+        } else {
             self.warning(at, "value", format!("a reference to {} is not expected here", kind.name()));
         }
     }

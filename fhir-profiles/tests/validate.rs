@@ -1,0 +1,123 @@
+//! What the validator finds, and where: one case for each kind of fault.
+
+use fhir::json::{Limits, parse};
+use fhir::outcome::{Issues, Severity};
+use fhir::validate::validate;
+
+fn findings(text: &str) -> Issues {
+    validate(&parse(text.as_bytes(), &Limits::default()).unwrap_or_else(|e| panic!("{text}: {e}")))
+}
+
+/// The error findings as `code at expression`.
+fn errors(text: &str) -> Vec<String> {
+    let errors = findings(text).0.into_iter().filter(|issue| issue.severity >= Severity::Error);
+    errors.map(|issue| format!("{} at {}", issue.code, issue.expression)).collect()
+}
+
+fn observation(more: &str) -> String {
+    format!(r#"{{"resourceType":"Observation","status":"final","code":{{"text":"x"}},{more}}}"#)
+}
+
+#[test]
+fn each_fault_has_its_place() {
+    for (more, wanted) in [
+        (r#""bogus":1"#, "structure at Observation.bogus"),
+        (r#""category":{"text":"x"}"#, "structure at Observation.category"),
+        (r#""issued":["2024-01-01T00:00:00Z"]"#, "structure at Observation.issued"),
+        (r#""note":[]"#, "structure at Observation.note"),
+        (r#""method":{}"#, "structure at Observation.method"),
+        (r#""method":null"#, "structure at Observation.method"),
+        (r#""method":"x""#, "structure at Observation.method"),
+        (r#""valueString":"""#, "value at Observation.value"),
+        (r#""valueInteger":1,"valueBoolean":true"#, "structure at Observation.value"),
+        (r#""valueDecimal":1"#, "structure at Observation.valueDecimal"),
+        (r#""valueInteger":2147483648"#, "value at Observation.value"),
+        (r#""valueQuantity":{"value":"1"}"#, "structure at Observation.value.value"),
+        (r#""effectiveDateTime":"1973-02-30""#, "value at Observation.effective"),
+        (r#""issued":"2024-01-01""#, "value at Observation.issued"),
+        (r#""id":"a_b""#, "value at Observation.id"),
+        (r#""subject":{"reference":"Patient/a b"}"#, "value at Observation.subject.reference"),
+        (r#""subject":{"reference":"Practitioner/1"}"#, "value at Observation.subject.reference"),
+        (r##""subject":{"reference":"#x"}"##, "not-found at Observation"),
+        (r#""component":[{"valueString":"x"}]"#, "required at Observation.component[0].code"),
+        (r#""note":[{"text":"a"},{"text":1}]"#, "structure at Observation.note[1].text"),
+        (r#""note":[null]"#, "structure at Observation.note[0]"),
+        (r#""extension":[{"url":"http://x"}]"#, "invariant at Observation.extension[0]"),
+        (r#""_method":{"id":"a"}"#, "structure at Observation._method"),
+        (r#""_issued":{"value":"a"}"#, "structure at Observation.issued.value"),
+        (r#""valueString":"a","dataAbsentReason":{"text":"b"}"#, "invariant at Observation"),
+        (r#""contained":[{"resourceType":"Patient","id":"p"}]"#, "invariant at Observation.contained[0]"),
+        (
+            r#""contained":[{"resourceType":"Nothing","id":"p"}]"#,
+            "not-supported at Observation.contained[0].resourceType",
+        ),
+        (r#""text":{"status":"generated","div":"<p>a</p>"}"#, "invalid at Observation.text.div"),
+        (
+            r#""effectivePeriod":{"start":"2024-02-01","end":"2024-01-01"}"#,
+            "invariant at Observation.effective",
+        ),
+    ] {
+        let found = errors(&observation(more));
+        assert!(found.iter().any(|one| one == wanted), "{more}: {found:?}");
+    }
+    assert_eq!(
+        errors(r#"{"resourceType":"Observation","status":"final"}"#),
+        ["required at Observation.code"]
+    );
+    assert_eq!(
+        errors(r#"{"resourceType":"Observation","status":"done","code":{"text":"x"}}"#),
+        ["code-invalid at Observation.status"]
+    );
+    assert_eq!(errors(r#"{"id":"x"}"#), ["required at Resource.resourceType"]);
+}
+
+#[test]
+fn good_resources_have_no_finding() {
+    for more in [
+        r#""valueQuantity":{"value":1.10,"unit":"mg/dL","system":"http://unitsofmeasure.org","code":"mg/dL"}"#,
+        r#""effectiveDateTime":"2024-02-29T10:00:00.123+01:00","_effectiveDateTime":{"id":"x"}"#,
+        r##""contained":[{"resourceType":"Patient","id":"p"}],"subject":{"reference":"#p"}"##,
+        r#""subject":{"reference":"urn:uuid:c757873d-ec9a-4326-a141-556f43239520"}"#,
+        r#""subject":{"reference":"https://x.example/fhir/Patient/1"}"#,
+        r#""subject":{"reference":"Patient?identifier=a|b"}"#,
+        r#""extension":[{"url":"http://x","extension":[{"url":"y","valueCode":"z"}]}]"#,
+    ] {
+        assert_eq!(findings(&observation(more)), Issues::default(), "{more}");
+    }
+    let scenario = r#"{"resourceType":"ExampleScenario","status":"draft","instance":[{"resourceId":"a","resourceType":"Patient"}]}"#;
+    assert_eq!(findings(scenario), Issues::default());
+}
+
+#[test]
+fn null_stands_only_beside_an_extension() {
+    let given = |names: &str| errors(&format!(r#"{{"resourceType":"Patient","name":[{{{names}}}]}}"#));
+    let extension = r#"{"extension":[{"url":"http://x","valueString":"y"}]}"#;
+    assert_eq!(given(&format!(r#""given":[null,"a"],"_given":[{extension},null]"#)), [""; 0]);
+    assert_eq!(given(&format!(r#""given":[null,"a"],"_given":[{extension}]"#)), [""; 0]);
+    assert_eq!(given(&format!(r#""_given":[{extension}]"#)), [""; 0]);
+    assert_eq!(given(r#""given":[null,"a"]"#), ["structure at Patient.name[0].given[0]"]);
+    let twice = given(r#""given":[null,"a"],"_given":[null,{"id":"b"}]"#);
+    assert!(twice.contains(&"structure at Patient.name[0].given[0]".to_owned()), "{twice:?}");
+}
+
+#[test]
+fn warnings_cannot_hide_an_error() {
+    let odd = vec![r#"{"reference":"Device/1"}"#; 300].join(",");
+    let issues = findings(&observation(&format!(r#""performer":[{odd}],"bogus":1"#)));
+    assert!(issues.has_error());
+    assert!(issues.0.len() <= 200);
+    assert_eq!(issues.0.first().map(|issue| issue.expression.as_str()), Some("Observation.bogus"));
+}
+
+#[test]
+fn resources_within_bundles_and_parameters_have_their_path() {
+    let bad = r#"{"resourceType":"Patient","active":"yes"}"#;
+    let bundle = format!(
+        r#"{{"resourceType":"Bundle","type":"collection","entry":[{{"fullUrl":"http://x/Patient/1","resource":{bad}}}]}}"#
+    );
+    assert_eq!(errors(&bundle), ["structure at Bundle.entry[0].resource.active"]);
+    let parameters = format!(
+        r#"{{"resourceType":"Parameters","parameter":[{{"name":"a","part":[{{"name":"b","resource":{bad}}}]}}]}}"#
+    );
+    assert_eq!(errors(&parameters), ["structure at Parameters.parameter[0].part[0].resource.active"]);
+}
