@@ -55,15 +55,42 @@ pub(crate) fn check(walk: &mut Walk, resource: &Json, at: &At<'_>, depth: usize)
             None => walk.error(&here.item(n), "required", "a contained resource needs an id"),
         }
     }
-    for id in cited {
-        if !id.is_empty() && !ids.contains(id) {
-            walk.error(
-                at,
-                "not-found",
-                format!("nothing contained has the id {}", id.chars().take(64).collect::<String>()),
-            );
+    let missing: HashSet<&str> = cited.into_iter().filter(|id| !id.is_empty() && !ids.contains(id)).collect();
+    if !missing.is_empty() {
+        dangling(walk, resource, true, &missing, at);
+    }
+}
+
+/// A finding at each reference to what is missing; only walked when there is one.
+fn dangling(walk: &mut Walk, node: &Json, top: bool, missing: &HashSet<&str>, at: &At<'_>) {
+    let Json::Object(object) = node else { return };
+    for (key, value) in object.iter() {
+        match (key, value) {
+            ("resource", Json::Object(inner)) if !top && inner.get("resourceType").is_some() => {}
+            ("reference", Json::String(text)) => {
+                if let Some(id) = text.strip_prefix('#').filter(|id| missing.contains(id)) {
+                    let id: String = id.chars().take(64).collect();
+                    walk.error(
+                        &at.element("reference"),
+                        "not-found",
+                        format!("nothing contained has the id {id}"),
+                    );
+                }
+            }
+            (_, Json::Array(items)) => {
+                let here = at.element(name(key));
+                for (n, item) in items.iter().enumerate() {
+                    dangling(walk, item, false, missing, &here.item(n));
+                }
+            }
+            _ => dangling(walk, value, false, missing, &at.element(name(key))),
         }
     }
+}
+
+/// FHIRPath knows `valueReference` as `value`, and `_birthDate` as `birthDate`.
+fn name(key: &str) -> &str {
+    if key.starts_with("value") { "value" } else { key.trim_start_matches('_') }
 }
 
 /// Collects what `#x` names: references, which must lead somewhere (`cited`), and any other text,

@@ -55,13 +55,12 @@ pub(crate) fn check(text: &str) -> Result<(), &'static str> {
                 depth = depth.saturating_sub(1);
                 ended = depth == 0;
             }
-            Event::Comment(_) => {}
             Event::GeneralRef(name) if !is_known(&name) => {
                 return Err("the narrative uses an entity that XML does not know");
             }
             Event::Text(_) | Event::GeneralRef(_) | Event::CData(_) if depth == 0 => return Err(NOT_ONE_DIV),
             Event::Text(words) if words.contains('<') => return Err(NOT_WELL_FORMED),
-            Event::Text(_) | Event::GeneralRef(_) | Event::CData(_) => {}
+            Event::Comment(_) | Event::Text(_) | Event::GeneralRef(_) | Event::CData(_) => {}
             Event::Eof => break,
             _ => return Err("the narrative has a declaration or an instruction"),
         }

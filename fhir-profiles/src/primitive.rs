@@ -40,7 +40,7 @@ fn integer(kind: &str, text: &str) -> Result<(), Fault> {
         _ => i32::MIN,
     };
     match text.parse::<i32>() {
-        Ok(number) if number >= least && text != "-0" => Ok(()),
+        Ok(number) if number >= least && (kind == "integer" || !text.starts_with('-')) => Ok(()),
         _ => Err(Fault::Content(form(kind))),
     }
 }
@@ -52,14 +52,19 @@ fn decimal(text: &str) -> Result<(), Fault> {
 }
 
 fn is_text(kind: &str, text: &str) -> bool {
-    let no_space = || !text.contains(char::is_whitespace);
+    let no_space = || !text.contains(is_space);
     match kind {
         "string" | "markdown" => !text.chars().any(|c| c < ' ' && !matches!(c, '\t' | '\n' | '\r')),
         "code" => code(text),
         "id" => is_id(text),
-        "uri" | "url" | "canonical" => no_space() && urn(text),
+        "uri" | "url" => no_space() && urn(text),
+        // HL7's own examples have a canonical urn:oid:X.Y.Z: only the official form is asked for.
+        "canonical" => no_space(),
         "oid" => text.strip_prefix("urn:oid:").is_some_and(oid),
-        "uuid" => text.strip_prefix("urn:uuid:").is_some_and(uuid),
+        "uuid" => {
+            text.strip_prefix("urn:uuid:").is_some_and(uuid)
+                && !text.contains(|c: char| c.is_ascii_uppercase())
+        }
         "date" => !text.contains('T') && time::parse(text).is_some(),
         "dateTime" => time::parse(text).is_some() && zoned(text) && seconds(text),
         "instant" => text.contains('T') && time::parse(text).is_some() && zoned(text) && seconds(text),
@@ -79,10 +84,20 @@ fn urn(text: &str) -> bool {
 }
 
 fn code(text: &str) -> bool {
-    !text.starts_with(char::is_whitespace)
-        && !text.ends_with(char::is_whitespace)
-        && !text.contains("  ")
-        && !text.contains(|c: char| c.is_whitespace() && c != ' ')
+    let mut before = true;
+    for c in text.chars() {
+        let space = is_space(c);
+        if space && before {
+            return false;
+        }
+        before = space;
+    }
+    !before
+}
+
+/// White space as the official patterns mean it (`\s`): a no-break space is none.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}')
 }
 
 fn oid(text: &str) -> bool {
@@ -104,7 +119,10 @@ fn uuid(text: &str) -> bool {
 fn zoned(text: &str) -> bool {
     match text.split_once('T') {
         None => true,
-        Some((_, clock)) => clock.contains(['Z', '+', '-']),
+        Some((_, clock)) => match clock.rsplit_once(['+', '-']) {
+            Some((_, zone)) => zone <= "14:00",
+            None => clock.ends_with('Z'),
+        },
     }
 }
 
@@ -119,6 +137,11 @@ fn clock(text: &str) -> bool {
 }
 
 fn base64(text: &str) -> bool {
+    base64_length(text).is_some()
+}
+
+/// How many bytes base64 text stands for; none if it is not base64.
+pub(crate) fn base64_length(text: &str) -> Option<usize> {
     let mut count = 0_usize;
     let mut padding = 0_usize;
     for byte in text.bytes() {
@@ -126,11 +149,12 @@ fn base64(text: &str) -> bool {
             b' ' | b'\n' | b'\r' | b'\t' => continue,
             b'=' => padding += 1,
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' if padding == 0 => {}
-            _ => return false,
+            _ => return None,
         }
         count += 1;
     }
-    count > 0 && count.is_multiple_of(4) && padding <= 2
+    let whole = count > 0 && count.is_multiple_of(4) && padding <= 2;
+    whole.then(|| count / 4 * 3 - padding)
 }
 
 fn form(kind: &str) -> &'static str {
@@ -171,6 +195,10 @@ mod tests {
             ("instant", "2024-01-01T10:00:00.123Z", "2024-01-01"),
             ("time", "10:00:00", "25:00:00"),
             ("code", "a b", " a"),
+            ("code", "CHEST\u{a0}", "a  b"),
+            ("code", "a", "a\n"),
+            ("canonical", "urn:oid:X.Y.Z", "http://x y"),
+            ("uri", "urn:oid:1.2", "urn:oid:X.Y.Z"),
             ("id", "A-1.b", "a_b"),
             ("oid", "urn:oid:1.2.840", "urn:oid:3.2"),
             ("uuid", "urn:uuid:c757873d-ec9a-4326-a141-556f43239520", "urn:uuid:1"),

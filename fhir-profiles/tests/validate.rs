@@ -4,6 +4,7 @@ use fhir::json::{Limits, parse};
 use fhir::outcome::{Issues, Severity};
 use fhir::validate::validate;
 
+#[expect(clippy::panic, reason = "a test that cannot read its own input says which")]
 fn findings(text: &str) -> Issues {
     validate(&parse(text.as_bytes(), &Limits::default()).unwrap_or_else(|e| panic!("{text}: {e}")))
 }
@@ -38,7 +39,7 @@ fn each_fault_has_its_place() {
         (r#""id":"a_b""#, "value at Observation.id"),
         (r#""subject":{"reference":"Patient/a b"}"#, "value at Observation.subject.reference"),
         (r#""subject":{"reference":"Practitioner/1"}"#, "value at Observation.subject.reference"),
-        (r##""subject":{"reference":"#x"}"##, "not-found at Observation"),
+        (r##""subject":{"reference":"#x"}"##, "not-found at Observation.subject.reference"),
         (r#""component":[{"valueString":"x"}]"#, "required at Observation.component[0].code"),
         (r#""note":[{"text":"a"},{"text":1}]"#, "structure at Observation.note[1].text"),
         (r#""note":[null]"#, "structure at Observation.note[0]"),
@@ -120,4 +121,41 @@ fn resources_within_bundles_and_parameters_have_their_path() {
         r#"{{"resourceType":"Parameters","parameter":[{{"name":"a","part":[{{"name":"b","resource":{bad}}}]}}]}}"#
     );
     assert_eq!(errors(&parameters), ["structure at Parameters.parameter[0].part[0].resource.active"]);
+}
+
+#[test]
+fn bundles_keep_their_rules() {
+    let bundle = |kind: &str, entries: &str| {
+        errors(&format!(r#"{{"resourceType":"Bundle","type":"{kind}","entry":[{entries}]}}"#))
+    };
+    let patient = r#"{"fullUrl":"http://x/Patient/1","resource":{"resourceType":"Patient","id":"1"}}"#;
+    assert_eq!(bundle("collection", patient), [""; 0]);
+    assert_eq!(
+        bundle("collection", &format!("{patient},{patient}")),
+        ["invariant at Bundle.entry[1].fullUrl"]
+    );
+    assert_eq!(bundle("document", patient), ["invariant at Bundle.entry[0]"]);
+    assert_eq!(bundle("transaction", patient), ["invariant at Bundle.entry[0].request"]);
+    let relative = r#"{"fullUrl":"Patient/1","resource":{"resourceType":"Patient"}}"#;
+    assert_eq!(bundle("collection", relative), ["invariant at Bundle.entry[0]"]);
+}
+
+#[test]
+fn attachments_have_the_size_they_say() {
+    let photo = |more: &str| {
+        errors(&format!(
+            r#"{{"resourceType":"Patient","photo":[{{"contentType":"a/b","data":"QUJD"{more}}}]}}"#
+        ))
+    };
+    assert_eq!(photo(r#","size":3"#), [""; 0]);
+    assert_eq!(photo(r#","size":4"#), ["invariant at Patient.photo[0]"]);
+}
+
+#[test]
+fn the_same_input_has_the_same_findings_in_the_same_order() {
+    let subjects: Vec<String> = (0..300).map(|n| format!(r##"{{"reference":"#r{n}"}}"##)).collect();
+    let text = observation(&format!(r#""performer":[{}]"#, subjects.join(",")));
+    let first = findings(&text);
+    assert!(first.has_error());
+    assert_eq!(first, findings(&text));
 }
