@@ -23,7 +23,7 @@ PACKAGED = {
     "profiles-types.json": "Bundle-types.json",
     "profiles-resources.json": "Bundle-resources.json",
     "search-parameters.json": "Bundle-searchParams.json",
-    "expansions.json": "Bundle-expansions.json",
+    "expansions.json": "Bundle-valueset-expansions.json",
 }
 
 

@@ -12,6 +12,10 @@ const SOURCES: [&str; 3] = [
     include_str!("../profiles/augury-observation-input.json"),
 ];
 
+const RISK_FRACTION: &str = "https://augury.dev/fhir/StructureDefinition/risk-fraction";
+const SCORE: &str = "https://augury.dev/fhir/StructureDefinition/score";
+const DATA_ABSENT_REASON: &str = "http://hl7.org/fhir/StructureDefinition/data-absent-reason";
+
 struct Profile {
     url: String,
     /// Path below the resource, and how often it must be there.
@@ -43,22 +47,49 @@ pub fn check(resource: &Json, profile: &str) -> Issues {
     }
     if name == "RiskAssessment" {
         for (n, prediction) in resource.list("prediction").iter().enumerate() {
-            let reason = prediction.get("_probabilityDecimal").is_some();
-            let score = !prediction.list("extension").is_empty();
-            if prediction.get("probabilityDecimal").is_none() && !reason && !score {
-                let issue = Issue::error("required", "neither a number nor a reason why there is none");
-                issues.0.push(issue.at(format!("RiskAssessment.prediction[{n}]")));
-            }
+            let at = format!("RiskAssessment.prediction[{n}]");
+            issues
+                .0
+                .extend(number_or_reason(prediction).map(|details| Issue::error("required", details).at(at)));
         }
     }
     issues
 }
 
+/// A prediction has a percentage with its fraction, or a score, or says why it has no number; and
+/// never a number beside a reason that there is none.
+fn number_or_reason(prediction: &Json) -> Option<&'static str> {
+    let beside = prediction.get("_probabilityDecimal");
+    let has = |url: &str| beside.is_some_and(|beside| extension(beside, url).is_some());
+    let (absent, fraction) = (has(DATA_ABSENT_REASON), has(RISK_FRACTION));
+    match prediction.get("probabilityDecimal").and_then(Json::as_number) {
+        Some(_) if absent => Some("a number, and a reason why there is none"),
+        Some(_) if !fraction => Some("the percentage stands without its fraction"),
+        Some(percent) => {
+            let fraction = beside.and_then(|beside| extension(beside, RISK_FRACTION)?.get("valueDecimal"));
+            let parsed = |text: &str| text.parse::<f64>().ok();
+            let both = (parsed(percent), fraction.and_then(Json::as_number).and_then(parsed));
+            // The percentage is rounded to four decimals.
+            let agree = matches!(both, (Some(p), Some(f)) if (0.0..=1.0).contains(&f) && (p - f * 100.0).abs() < 1e-4);
+            (!agree).then_some("the percentage and the fraction differ")
+        }
+        None if absent || extension(prediction, SCORE).is_some() => None,
+        None => Some("neither a number nor a reason why there is none"),
+    }
+}
+
+fn extension<'a, 'j>(element: &'a Json<'j>, url: &str) -> Option<&'a Json<'j>> {
+    element.list("extension").iter().find(|one| one.text("url") == Some(url))
+}
+
 /// Every parent that is there must have the last step of the path.
 fn missing(node: &Json, path: &[String], min: usize, at: &mut String, issues: &mut Issues) {
     if let Json::Array(items) = node {
-        for item in items {
+        let length = at.len();
+        for (n, item) in items.iter().enumerate() {
+            at.push_str(&format!("[{n}]"));
             missing(item, path, min, at, issues);
+            at.truncate(length);
         }
         return;
     }
@@ -94,7 +125,36 @@ mod tests {
         let issues = check(&parse(text.as_bytes(), &Limits::default()).unwrap(), url);
         let at: Vec<&str> = issues.0.iter().map(|issue| issue.expression.as_str()).collect();
         assert!(at.contains(&"RiskAssessment.method"), "{at:?}");
-        assert!(at.contains(&"RiskAssessment.prediction.outcome"), "{at:?}");
+        assert!(at.contains(&"RiskAssessment.prediction[1].outcome"), "{at:?}");
         assert!(at.contains(&"RiskAssessment.prediction[0]"), "{at:?}");
+    }
+    #[test]
+    fn a_prediction_has_a_number_or_says_why_not() {
+        let told = |prediction: &str| {
+            let text = format!("{{{prediction}}}");
+            number_or_reason(&parse(text.as_bytes(), &Limits::default()).unwrap())
+        };
+        let beside = |url: &str, value: &str| {
+            format!(r#""_probabilityDecimal":{{"extension":[{{"url":"{url}",{value}}}]}}"#)
+        };
+        let absent = beside(DATA_ABSENT_REASON, r#""valueCode":"unknown""#);
+        let number = |percent: &str, fraction: &str| {
+            let fraction = beside(RISK_FRACTION, &format!(r#""valueDecimal":{fraction}"#));
+            format!(r#""probabilityDecimal":{percent},{fraction}"#)
+        };
+        assert_eq!(told(&absent), None);
+        assert_eq!(told(&number("12.3457", "0.123456789")), None);
+        assert_eq!(told(&format!(r#""extension":[{{"url":"{SCORE}"}}]"#)), None);
+        for wrong in [
+            String::new(),
+            r#""probabilityDecimal":1"#.to_owned(),
+            format!(r#""probabilityDecimal":1,{absent}"#),
+            r#""_probabilityDecimal":{"id":"x"}"#.to_owned(),
+            r#""extension":[{"url":"http://x/contribution"}]"#.to_owned(),
+            number("0.123", "0.123"),
+            number("120", "1.2"),
+        ] {
+            assert!(told(&wrong).is_some(), "{wrong}");
+        }
     }
 }
