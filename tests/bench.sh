@@ -5,6 +5,8 @@
 # With AUGURY_TEST_POSTGRES=postgres://… the bundles are also posted to a server on PostgreSQL.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+postgres=${AUGURY_TEST_POSTGRES:-}
+unset AUGURY_TEST_POSTGRES
 seconds=${BENCH_SECONDS:-5}
 cargo build --release --quiet -p augury -p augury-tests --bins
 out=${CARGO_TARGET_DIR:-target}/release
@@ -40,15 +42,8 @@ with open(f"{work}/observations", "w") as f:
 PY
 
 wait_for() { for _ in $(seq 200); do if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return; fi; sleep 0.05; done; echo "no server on $1" >&2; exit 1; }
-load() { "$out/load" --seconds "$seconds" "$@"; }
-show() { python3 -c '
-import json, sys
-name, line = sys.argv[1], json.loads(sys.argv[2])
-base = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
-text = f"{name:44} {line[\"rate\"]:>9,.0f}/s  p50 {line[\"p50_us\"]:>6} us  p99 {line[\"p99_us\"]:>7} us  cpu {line[\"cpu_us\"]} us  rss {line[\"rss_mb\"]} MB  failed {line[\"failed\"]}"
-if base: text += f"   = {100 * line[\"rate\"] / base[\"rate\"]:.0f} % of bare"
-if line["items_rate"] != line["rate"]: text += f"   {line[\"items_rate\"]:,} resources/s"
-print(text)' "$@"; }
+load() { case " $* " in *" --seconds "*) "$out/load" "$@" ;; *) "$out/load" --seconds "$seconds" "$@" ;; esac; }
+show() { python3 tests/bench_line.py "$@"; }
 
 "$out/bare" 127.0.0.1:18401 "$work/bare.db" & bare=$!; pids+=("$bare")
 AUGURY_BIND=127.0.0.1:18402 AUGURY_DATA_DIR="$work" AUGURY_LOG=warn "$out/augury" serve & augury=$!; pids+=("$augury")
@@ -83,15 +78,15 @@ if [ $# -gt 0 ]; then
 import json, pathlib, sys
 with open(sys.argv[2], "w") as f:
     for p in sorted(pathlib.Path(sys.argv[1]).glob("*.json")):
-        b = json.loads(p.read_text(), parse_float=str, parse_int=str) if False else json.loads(p.read_text())
+        b = json.loads(p.read_text())
         if b.get("type") == "transaction": f.write(json.dumps(b, separators=(",", ":")) + "\n")
 PY
   count=$(wc -l < "$work/bundles")
   items=$(python3 -c 'import json,sys; l=[len(json.loads(x)["entry"]) for x in open(sys.argv[1])]; print(sum(l)/len(l))' "$work/bundles")
   a=$(load --to 127.0.0.1:18402 --path /fhir --lines "$work/bundles" --connections 2 --requests $((count * 5)) --seconds 60 --items "$items" --pid $augury)
   show "augury, SQLite: patient bundles, 2 connections" "$a"
-  if [ -n "${AUGURY_TEST_POSTGRES:-}" ]; then
-    AUGURY_BIND=127.0.0.1:18403 AUGURY_DATA_DIR="$work/pg" AUGURY_LOG=warn AUGURY_DATABASE_URL=$AUGURY_TEST_POSTGRES "$out/augury" serve & pg=$!; pids+=("$pg")
+  if [ -n "$postgres" ]; then
+    AUGURY_BIND=127.0.0.1:18403 AUGURY_DATA_DIR="$work/pg" AUGURY_LOG=warn AUGURY_DATABASE_URL=$postgres "$out/augury" serve & pg=$!; pids+=("$pg")
     wait_for 18403; sleep 1
     a=$(load --to 127.0.0.1:18403 --path /fhir --lines "$work/bundles" --connections 2 --requests $((count * 5)) --seconds 60 --items "$items" --pid $pg)
     show "augury, PostgreSQL: patient bundles, 2 connections" "$a"

@@ -213,7 +213,7 @@ fn specification(folder: &Path) -> Result<String, String> {
     let manifest = parse(&manifest, &Limits::default()).map_err(|issues| issues.to_string())?;
     let tests = manifest.at(&["validator-tests", "Json"]).and_then(Json::as_object);
     let (mut refused, mut accepted, mut wrong) = (0, 0, Vec::new());
-    for (file, expectation) in tests.into_iter().flat_map(|tests| tests.iter()) {
+    for (file, expectation) in tests.into_iter().flat_map(fhir::json::Object::iter) {
         let Ok(text) = std::fs::read(folder.join(file)) else { continue };
         let issues =
             parse(&text, &Limits::default()).map_or_else(|issues| issues, |resource| validate(&resource));

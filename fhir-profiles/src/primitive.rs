@@ -179,6 +179,8 @@ fn form(kind: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn is(kind: &str, text: &str) -> bool {
@@ -220,5 +222,92 @@ mod tests {
         assert!(is("decimal", "1E-22"));
         assert_eq!(check("decimal", &Json::String("1".into())), Err(Fault::Shape("a number")));
         assert_eq!(check("boolean", &Json::String("true".into())), Err(Fault::Shape("a boolean")));
+    }
+    /// The official patterns of 4.0.1 (StructureDefinition regex), with `\s` and `\S` spelt out.
+    const YEAR: &str = "([0-9]([0-9]([0-9][1-9]|[1-9]0)|[1-9]00)|[1-9]000)";
+    const MONTH_DAY: &str = "(0[1-9]|1[0-2])-(0[1-9]|[1-2][0-9]|3[0-1])";
+    const CLOCK: &str = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?";
+    const ZONE: &str = r"(Z|(\+|-)((0[0-9]|1[0-3]):[0-5][0-9]|14:00))";
+
+    fn official(kind: &str) -> &'static regex::Regex {
+        static KNOWN: std::sync::Mutex<Vec<(String, &regex::Regex)>> = std::sync::Mutex::new(Vec::new());
+        let mut known = KNOWN.lock().unwrap();
+        if let Some((_, regex)) = known.iter().find(|(of, _)| of == kind) {
+            return regex;
+        }
+        let pattern = match kind {
+            "date" => format!("{YEAR}(-(0[1-9]|1[0-2])(-(0[1-9]|[1-2][0-9]|3[0-1]))?)?"),
+            "dateTime" => {
+                format!("{YEAR}(-(0[1-9]|1[0-2])(-(0[1-9]|[1-2][0-9]|3[0-1])(T{CLOCK}{ZONE})?)?)?")
+            }
+            "instant" => format!("{YEAR}-{MONTH_DAY}T{CLOCK}{ZONE}"),
+            "time" => CLOCK.to_owned(),
+            "code" => r"[^ \t\n\r\x0B\x0C]+([ \t\n\r\x0B\x0C][^ \t\n\r\x0B\x0C]+)*".to_owned(),
+            "id" => r"[A-Za-z0-9\-\.]{1,64}".to_owned(),
+            "oid" => r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+".to_owned(),
+            "uuid" => "urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}".to_owned(),
+            _ => r"[^ \t\n\r\x0B\x0C]*".to_owned(),
+        };
+        let regex = Box::leak(Box::new(regex::Regex::new(&format!("^({pattern})$")).unwrap()));
+        known.push((kind.to_owned(), regex));
+        regex
+    }
+
+    /// A day that the calendar has; the patterns know no calendar.
+    fn exists(text: &str) -> bool {
+        let Some(day) = text.get(..10) else { return true };
+        day.parse::<chrono::NaiveDate>().is_ok()
+    }
+
+    /// Texts near the types: whole ones of each, and ones with a character changed.
+    fn near() -> impl Strategy<Value = String> {
+        let date = "(0|1|2)[0-9]{3}(-[0-3][0-9](-[0-4][0-9])?)?";
+        let clock = "[0-2][0-9]:[0-6][0-9](:[0-6][0-9](\\.[0-9]{0,12})?)?";
+        let zone = "(Z|[+-][01][0-9]:[0-6][0-9]|)";
+        let moment = format!("[12][0-9]{{3}}-[01][0-9]-[0-3][0-9]T{clock}{zone}");
+        let uuid = "urn:uuid:[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{11,12}";
+        let whole = prop_oneof![
+            date,
+            proptest::string::string_regex(&moment).unwrap(),
+            proptest::string::string_regex(clock).unwrap(),
+            proptest::string::string_regex(uuid).unwrap(),
+            "urn:oid:[0-3](\\.[0-9]{0,3}){0,4}",
+            "[ -~\u{a0}\t\n]{1,12}",
+            "[A-Za-z0-9.-]{1,66}",
+        ];
+        (
+            whole,
+            any::<proptest::sample::Index>(),
+            prop_oneof![3 => Just(None), 1 => any::<char>().prop_map(Some)],
+        )
+            .prop_map(|(text, at, other)| match other {
+                None => text,
+                Some(other) => {
+                    let at = if text.is_empty() { 0 } else { at.index(text.chars().count()) };
+                    text.chars().enumerate().map(|(n, c)| if n == at { other } else { c }).collect()
+                }
+            })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn the_official_patterns_agree(text in near()) {
+            for kind in ["date", "dateTime", "instant", "time", "code", "id", "oid", "uuid", "canonical"] {
+                let dated = matches!(kind, "date" | "dateTime" | "instant");
+                let wanted = !text.is_empty() && official(kind).is_match(&text) && (!dated || exists(&text));
+                prop_assert_eq!(is(kind, &text), wanted, "{} {:?}", kind, text);
+            }
+        }
+
+        #[test]
+        fn whole_numbers_agree(text in "-?(0|[1-9][0-9]{0,11})") {
+            let number: i64 = text.parse().unwrap();
+            let is = |kind: &str| check(kind, &Json::Number(text.as_str().into())).is_ok();
+            prop_assert_eq!(is("integer"), i32::try_from(number).is_ok());
+            prop_assert_eq!(is("unsignedInt"), i32::try_from(number).is_ok() && !text.starts_with('-'));
+            prop_assert_eq!(is("positiveInt"), i32::try_from(number).is_ok_and(|number| number > 0));
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Every test that speaks to a real server, one binary: each extra one is another link step.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on says where")]
+
+mod conformance;
 mod crash;
 mod rest;
 mod scoring;

@@ -284,8 +284,8 @@ impl Answer {
 
     /// The `OperationOutcome`'s first issue: its code and its expression.
     pub fn issue(&self) -> (&str, &str) {
-        let issue = &self.json["issue"][0];
-        (issue["code"].as_str().unwrap_or_default(), issue["expression"][0].as_str().unwrap_or_default())
+        let text = |pointer: &str| self.json.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        (text("/issue/0/code"), text("/issue/0/expression/0"))
     }
 }
 

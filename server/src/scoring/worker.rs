@@ -18,7 +18,8 @@ use crate::app::{self, App};
 const MOST: usize = 128;
 /// How often to look without being woken: for tasks of other processes, and those put off.
 const LOOK: Duration = Duration::from_millis(500);
-/// After a full turn writers go first: what waits longer is scored once for several writes.
+/// After a full turn writers go first, for as long as the turn took and at least this long: under
+/// load scoring takes half a processor at most, and what waits is scored once for several writes.
 const BREATH: Duration = Duration::from_millis(5);
 
 /// The scoring worker of this process.
@@ -35,11 +36,12 @@ impl Worker {
         let ended = Arc::clone(&stop);
         let task = tokio::spawn(async move {
             while !ended.load(Ordering::Relaxed) {
+                let began = Instant::now();
                 match turn(&app).await {
                     Ok(0) => {
                         let _ = tokio::time::timeout(LOOK, app.store.changed()).await;
                     }
-                    Ok(done) if done >= MOST => tokio::time::sleep(BREATH).await,
+                    Ok(done) if done >= MOST => tokio::time::sleep(began.elapsed().max(BREATH)).await,
                     Ok(_) => {}
                     Err(error) => {
                         metrics::counter!("augury_scoring_failures_total").increment(1);

@@ -13,9 +13,12 @@ use tokio::sync::oneshot;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-diesel::table! {
-    document (key) { key -> BigInt, id -> Text, body -> Text, }
+mod schema {
+    diesel::table! {
+        document (key) { key -> BigInt, id -> Text, body -> Text, }
+    }
 }
+use schema::document;
 
 struct Waiting {
     id: String,
