@@ -4,9 +4,9 @@ use fhir::json::{Limits, parse};
 use fhir::outcome::{Issues, Severity};
 use fhir::validate::validate;
 
-#[expect(clippy::panic, reason = "a test that cannot read its own input says which")]
+#[expect(clippy::expect_used, reason = "a test that cannot read its own input says which")]
 fn findings(text: &str) -> Issues {
-    validate(&parse(text.as_bytes(), &Limits::default()).unwrap_or_else(|e| panic!("{text}: {e}")))
+    validate(&parse(text.as_bytes(), &Limits::default()).expect(text))
 }
 
 /// The error findings as `code at expression`.
