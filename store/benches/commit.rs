@@ -10,7 +10,7 @@ use fhir::json::Limits;
 use fhir::reference::{hash, hash_text};
 use fhir::resource_type::ResourceType;
 use fhir::search::parameter;
-use store::{About, Commit, Context, NewTask, Options, Store, Write};
+use store::{About, Commit, Context, NewTask, Options, Store, Wanted, Write};
 
 const NOW: i64 = 1_714_979_289_000_000;
 
@@ -111,7 +111,9 @@ async fn gathers(store: &Store, number: usize) -> usize {
         let values: Vec<i64> =
             codes.iter().copied().chain(std::iter::repeat_n("none", 40)).map(hash_text).collect();
         store
-            .reading(&Context::system("bench", NOW), move |reader| reader.latest(param, patient, &values, 3))
+            .reading(&Context::system("bench", NOW), move |reader| {
+                reader.latest(patient, &[Wanted { parameter: param, values: &values, each: 3 }])
+            })
             .await
             .unwrap();
     }

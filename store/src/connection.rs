@@ -1,9 +1,12 @@
 //! A connection to either database, and the settings each is opened with.
 
+use std::sync::Arc;
+
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::ManageConnection;
 use diesel::{Connection as _, PgConnection, SqliteConnection};
 
+use crate::charts::{ChartRow, Charts};
 use crate::error::{Error, Fault};
 use crate::sql::Dialect;
 
@@ -91,6 +94,10 @@ pub(crate) struct Link {
     pub(crate) broken: bool,
     /// The unit that runs has changed something.
     pub(crate) touched: bool,
+    /// Charts whose rows need no writing.
+    pub(crate) charts: Arc<Charts>,
+    /// What the open transaction adds to these.
+    pub(crate) brought: Vec<ChartRow>,
 }
 
 impl Link {
@@ -99,7 +106,14 @@ impl Link {
             Place::Sqlite(_) => Dialect::Sqlite,
             Place::Postgres(_) => Dialect::Postgres,
         };
-        Ok(Self { connection: place.open(purpose)?, dialect, broken: false, touched: false })
+        Ok(Self {
+            connection: place.open(purpose)?,
+            dialect,
+            broken: false,
+            touched: false,
+            charts: Arc::default(),
+            brought: Vec::new(),
+        })
     }
 
     /// Statements without values.
@@ -113,6 +127,7 @@ impl Link {
 pub(crate) struct Manager {
     pub(crate) place: Place,
     pub(crate) purpose: Use,
+    pub(crate) charts: Arc<Charts>,
 }
 
 impl ManageConnection for Manager {
@@ -120,7 +135,8 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     fn connect(&self) -> Result<Link, Error> {
-        Link::open(&self.place, self.purpose)
+        let link = Link::open(&self.place, self.purpose)?;
+        Ok(Link { charts: Arc::clone(&self.charts), ..link })
     }
 
     fn is_valid(&self, link: &mut Link) -> Result<(), Error> {

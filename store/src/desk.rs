@@ -29,9 +29,9 @@ pub(crate) fn finish(link: &mut Link, keys: &[i64]) -> Result<(), Fault> {
 }
 
 /// Queues tasks; of several for one topic and patient, one stays.
-pub(crate) fn queue(link: &mut Link, tasks: &[NewTask], moves: &[Move]) -> Result<(), Fault> {
+pub(crate) fn queue(link: &mut Link, parts: &[(&[NewTask], &[Move])]) -> Result<(), Fault> {
     let mut wanted: BTreeMap<(i64, &str), (i64, i64)> = BTreeMap::new();
-    for task in tasks {
+    for (task, moves) in parts.iter().flat_map(|(tasks, moves)| tasks.iter().map(move |task| (task, moves))) {
         let (patients, cause) = match &task.about {
             About::Patient(patient) => (std::slice::from_ref(patient), 0),
             About::Write(at) => moves.get(*at).map_or((&[][..], 0), |moved| (&moved.patients, moved.key)),

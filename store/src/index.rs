@@ -5,6 +5,7 @@
 
 use fhir::search::{Index, Row};
 
+use crate::charts::ChartRow;
 use crate::connection::Link;
 use crate::error::Fault;
 use crate::sql::{Dialect, Sql, chunks};
@@ -53,16 +54,18 @@ impl<'a> Rows<'a> {
             tuples(&mut sql, rows);
             sql.run(&mut link.connection)?;
         }
-        let mut charts: Vec<[i64; 3]> =
+        let mut charts: Vec<ChartRow> =
             self.exact.iter().map(|&[patient, param, value, ..]| [param, value, patient]).collect();
         charts.sort_unstable();
         charts.dedup();
+        link.charts.leave_unknown(&mut charts);
         for rows in chunks(&charts) {
             let mut sql = Sql::new(link.dialect, "INSERT INTO index_chart (param, value, patient) VALUES ");
             tuples(&mut sql, rows);
             sql.push(" ON CONFLICT DO NOTHING");
             sql.run(&mut link.connection)?;
         }
+        link.brought.append(&mut charts);
         for rows in chunks(&self.range) {
             let mut sql =
                 Sql::new(link.dialect, "INSERT INTO index_range (param, low, high, key, patient) VALUES ");

@@ -8,6 +8,7 @@
 //!
 //! Tables are described in `migrations/`; times are microseconds since 1970 UTC everywhere.
 
+mod charts;
 mod checkpoint;
 mod commit;
 mod connection;
@@ -36,7 +37,7 @@ pub use commit::{About, Activate, ClientChange, Commit, Conditional, NewAssessme
 pub use context::{Context, Principal};
 pub use error::Error;
 pub use queue::Worked;
-pub use reader::Reader;
+pub use reader::{Reader, Wanted};
 pub use record::{Activation, Assessment, Client, Effect, Page, Stored, Task, Written};
 pub use store::{Options, Store};
 pub use unit::new_id;

@@ -29,7 +29,7 @@ impl Pool {
             .min_idle(Some(1))
             .test_on_check_out(false)
             .connection_timeout(Duration::from_secs(5))
-            .build(Manager { place: place.clone(), purpose })
+            .build(Manager { place: place.clone(), purpose, charts: Arc::default() })
             .map_err(Error::internal)?;
         Ok(Self { links, gate: Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1))) })
     }

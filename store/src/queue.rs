@@ -20,6 +20,9 @@ use crate::{desk, transaction};
 /// The first pause after a failure, in microseconds; it doubles up to an hour.
 const FIRST_PAUSE: i64 = 1_000_000;
 const LONGEST_PAUSE: i64 = 3_600_000_000;
+/// So many times the tasks wanted are looked at, so that a patient's tasks are done together: the
+/// longer the queue, the less each costs.
+const SIGHT: usize = 64;
 
 /// Who is at work in this process.
 #[derive(Debug, Default)]
@@ -55,20 +58,19 @@ impl Drop for Claim {
 }
 
 impl Claim {
-    /// Keeps the tasks of patients nobody works on, and claims these.
+    /// Claims the first patients nobody works on, at most so many, and keeps all their tasks.
     fn take(queue: &Arc<Queue>, tasks: &mut Vec<Task>, most: usize) -> Self {
         let mut claimed = queue.patients.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|task| !claimed.contains(&task.patient));
-        tasks.truncate(most);
-        let mut patients: Vec<String> = tasks.iter().map(|task| task.patient.clone()).collect();
-        patients.sort_unstable();
-        patients.dedup();
-        claimed.extend(patients.iter().cloned());
-        Self { queue: Arc::clone(queue), patients }
-    }
-
-    fn others(queue: &Queue) -> usize {
-        queue.patients.lock().unwrap_or_else(PoisonError::into_inner).len()
+        let mut taken: HashSet<String> = HashSet::new();
+        tasks.retain(|task| {
+            if taken.contains(&task.patient) {
+                return true;
+            }
+            let free = taken.len() < most && !claimed.contains(&task.patient);
+            free && taken.insert(task.patient.clone())
+        });
+        claimed.extend(taken.iter().cloned());
+        Self { queue: Arc::clone(queue), patients: taken.into_iter().collect() }
     }
 }
 
@@ -80,7 +82,8 @@ enum Turn {
 }
 
 impl Store {
-    /// Takes at most `most` due tasks, oldest first, no two workers on one patient; lets `work` read
+    /// Takes the due tasks of at most `most` patients, oldest first, no two workers on one patient,
+    /// of each patient as many as are in sight; lets `work` read
     /// and say what follows; commits that, and the tasks' end with it. Without due tasks `work` is
     /// not called and nothing is done.
     ///
@@ -197,10 +200,11 @@ fn prepare<F>(
 where
     F: FnOnce(&mut Reader<'_>, Vec<Task>) -> Result<Commit<'static>, Error>,
 {
-    // Enough to find some of patients nobody works on.
-    let sight = if Claim::others(queue) > 0 { most.saturating_mul(8) } else { most };
-    let mut tasks = desk::due(link, at, sight)?;
+    let mut tasks = desk::due(link, at, most.saturating_mul(SIGHT))?;
     let claim = Claim::take(queue, &mut tasks, most);
+    if most == 1 {
+        tasks.truncate(1); // one that fails is found alone
+    }
     let Some(work) = work.take().filter(|_| !tasks.is_empty()) else { return Ok((Turn::Nothing, None)) };
     let finish = tasks.iter().map(|task| task.key).collect();
     let ready = reader::snapshot(link, |reader| guarded(work, reader, tasks.clone()))

@@ -8,10 +8,23 @@ use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::record::{Activation, Assessment, Page, Stored};
 use crate::sql::{Dialect, Sql, chunks};
+use crate::{desk, find, row};
 
 /// Index ranges read by one statement.
 const MOST_RANGES: usize = 32;
-use crate::{desk, find, row};
+/// Index rows from which a chart is not read whole.
+const THICK: usize = 1500;
+
+/// What is looked for in a chart.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'v> {
+    /// [`fhir::search::Parameter::number`] of a token or reference parameter.
+    pub parameter: u16,
+    /// Hashes as index extraction makes them.
+    pub values: &'v [i64],
+    /// Resources of each value at most.
+    pub each: usize,
+}
 
 /// A view of the data that does not change while it is used.
 pub struct Reader<'c> {
@@ -61,18 +74,13 @@ impl<'c> Reader<'c> {
         Ok(find::page(self.link, query)?)
     }
 
-    /// Of each value of one token or reference parameter the patient's newest resources by clinical
-    /// date, at most `each`; newest first, each resource once.
-    ///
-    /// `parameter` is [`fhir::search::Parameter::number`]; `patient` and `values` are hashes as index extraction makes them.
-    pub fn latest(
-        &mut self,
-        parameter: u16,
-        patient: i64,
-        values: &[i64],
-        each: usize,
-    ) -> Result<Vec<Stored>, Error> {
-        let mut keys = newest(self.link, i64::from(parameter), patient, values, each)?;
+    /// Of each wanted value of token or reference parameters the patient's newest resources by
+    /// clinical date; newest first, each resource once. `patient` is the hash of the reference.
+    pub fn latest(&mut self, patient: i64, wanted: &[Wanted<'_>]) -> Result<Vec<Stored>, Error> {
+        let mut keys = match whole(self.link, patient, wanted)? {
+            Some(keys) => keys,
+            None => newest(self.link, patient, wanted)?,
+        };
         keys.sort_unstable_by(|a, b| b.cmp(a));
         keys.dedup();
         let mut found = Vec::with_capacity(keys.len());
@@ -87,13 +95,6 @@ impl<'c> Reader<'c> {
             found.extend(part_found);
         }
         Ok(found)
-    }
-
-    /// Current resources of a kind in a patient's chart, newest first by clinical date.
-    ///
-    /// `parameter` is the one of that kind that names the patient, `patient` the hash of the reference.
-    pub fn resources(&mut self, parameter: u16, patient: i64, most: usize) -> Result<Vec<Stored>, Error> {
-        self.latest(parameter, patient, &[patient], most)
     }
 
     /// A patient's scorings, or everybody's; newest first, at most so many.
@@ -115,22 +116,44 @@ fn alive(stored: Option<Stored>) -> Result<Stored, Error> {
     }
 }
 
-/// `(date, key)` of the newest rows of each value; each value is one index range.
-fn newest(
-    link: &mut Link,
-    parameter: i64,
-    patient: i64,
-    values: &[i64],
-    each: usize,
-) -> Result<Vec<(i64, i64)>, Fault> {
+/// `(date, key)` of the newest rows of each value out of all rows of the parameters, read in one
+/// stroke; none if the chart is so thick that seeking each value is cheaper.
+fn whole(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Option<Vec<(i64, i64)>>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT param, value, date, key FROM index_exact WHERE patient = ");
+    sql.int(patient).push(" AND param IN ");
+    sql.ints(wanted.iter().map(|wanted| i64::from(wanted.parameter)));
+    sql.push(" ORDER BY param, value, date, key").limit(THICK);
+    let rows = sql.rows::<(BigInt, BigInt, BigInt, BigInt), (i64, i64, i64, i64)>(&mut link.connection)?;
+    if rows.len() >= THICK {
+        return Ok(None);
+    }
     let mut found = Vec::new();
-    for values in values.chunks(MOST_RANGES) {
+    for same in rows.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+        let Some((param, value, ..)) = same.first() else { continue };
+        let asked =
+            |wanted: &&Wanted<'_>| i64::from(wanted.parameter) == *param && wanted.values.contains(value);
+        let Some(wanted) = wanted.iter().find(asked) else { continue };
+        let mut keys: Vec<(i64, i64)> = same.iter().map(|(_, _, date, key)| (*date, *key)).collect();
+        keys.dedup(); // one version may have the code in several systems
+        found.extend(keys.into_iter().rev().take(wanted.each));
+    }
+    Ok(Some(found))
+}
+
+/// The same by one index range a value.
+fn newest(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Vec<(i64, i64)>, Fault> {
+    let mut found = Vec::new();
+    let ranges: Vec<_> = wanted
+        .iter()
+        .flat_map(|wanted| wanted.values.iter().map(move |value| (wanted.parameter, *value, wanted.each)))
+        .collect();
+    for ranges in ranges.chunks(MOST_RANGES) {
         let mut sql = Sql::new(link.dialect, "");
-        for (n, value) in values.iter().enumerate() {
+        for (n, (parameter, value, each)) in ranges.iter().enumerate() {
             sql.push(if n > 0 { " UNION ALL " } else { "" });
             sql.push("SELECT * FROM (SELECT date, key FROM index_exact WHERE patient = ").int(patient);
-            sql.push(" AND param = ").int(parameter).push(" AND value = ").int(*value);
-            sql.push(" GROUP BY date, key ORDER BY date DESC, key DESC").limit(each).push(") n");
+            sql.push(" AND param = ").int(i64::from(*parameter)).push(" AND value = ").int(*value);
+            sql.push(" GROUP BY date, key ORDER BY date DESC, key DESC").limit(*each).push(") n");
         }
         found.extend(sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?);
     }

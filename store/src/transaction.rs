@@ -12,7 +12,7 @@ use crate::unit::Unit;
 /// What one unit came to.
 pub(crate) type Answer = Result<Vec<Written>, Error>;
 
-/// Runs all units between one BEGIN and one COMMIT. The answers count only if the whole is `Ok`:
+/// Runs all units between one BEGIN and one COMMIT, neighbours that only create as one. The answers count only if the whole is `Ok`:
 /// then they are durable. A fault means that nothing at all was written, unless it is
 /// [`Fault::Lost`] with the outcome unknown.
 ///
@@ -24,16 +24,20 @@ pub(crate) fn run(link: &mut Link, keys: &Keys, units: &[&Unit]) -> Result<Vec<A
     let first = within(link, |link| {
         follow(link, keys)?;
         let mut answers = Vec::with_capacity(units.len());
-        for unit in units {
-            answers.push(match unit.run(link, keys) {
-                Ok(written) => Ok(written),
+        for several in units.chunk_by(|one, next| one.only_creates() && next.only_creates()) {
+            let done = match several {
+                [unit] => unit.run(link, keys).map(|written| vec![written]),
+                several => Unit::run_together(several, link, keys),
+            };
+            match done {
+                Ok(written) => answers.extend(written.into_iter().map(Ok)),
                 Err(fault) if units.len() == 1 => return Err(fault),
-                Err(Fault::Refused(error)) if !link.touched => Err(error),
+                Err(Fault::Refused(error)) if several.len() == 1 && !link.touched => answers.push(Err(error)),
                 Err(fault) => {
                     midway = matches!(fault, Fault::Refused(_)) || link.dialect == Dialect::Sqlite;
                     return Err(fault);
                 }
-            });
+            }
         }
         Ok(answers)
     });
@@ -59,7 +63,10 @@ pub(crate) fn within<T>(
     begin(link)?;
     let result = work(link).and_then(|value| {
         <Database as TransactionManager<Database>>::commit_transaction(&mut link.connection)
-            .map(|()| value)
+            .map(|()| {
+                link.charts.learn(&mut link.brought);
+                value
+            })
             .map_err(|error| match Fault::from(error) {
                 // Nobody knows whether it happened: it must not be tried again blindly.
                 Fault::Lost(text) => Fault::Database(format!("lost during commit: {text}")),
@@ -67,6 +74,7 @@ pub(crate) fn within<T>(
             })
     });
     if result.is_err() {
+        link.brought.clear();
         roll_back(link);
     }
     result
@@ -104,6 +112,7 @@ fn roll_back(link: &mut Link) {
 /// One unit in its own savepoint. PostgreSQL's transient faults end the transaction for all.
 fn one(link: &mut Link, keys: &Keys, unit: &Unit) -> Result<Answer, Fault> {
     <Database as TransactionManager<Database>>::begin_transaction(&mut link.connection)?;
+    let brought = link.brought.len();
     let result = unit.run(link, keys);
     match result {
         Ok(written) => {
@@ -120,6 +129,7 @@ fn one(link: &mut Link, keys: &Keys, unit: &Unit) -> Result<Answer, Fault> {
                 return Err(fault);
             }
             <Database as TransactionManager<Database>>::rollback_transaction(&mut link.connection)?;
+            link.brought.truncate(brought);
             Ok(Err(fault.into()))
         }
     }

@@ -39,6 +39,7 @@ enum Planned {
     Delete {
         target: Target,
         if_match: Option<i64>,
+        at: i64,
     },
 }
 
@@ -96,14 +97,50 @@ impl Unit {
         link.touched = !self.finish.is_empty();
         desk::finish(link, &self.finish)?;
         let steps = self.resolve(link)?;
-        let (written, moves) = apply(link, keys, self.at, &steps)?;
+        let (written, moves) = apply(link, keys, &steps)?;
         link.touched |= !self.assessments.is_empty() || !self.clients.is_empty();
-        desk::queue(link, &self.tasks, &moves)?;
+        desk::queue(link, &[(&self.tasks, &moves)])?;
         desk::assess(link, self.at, &self.assessments)?;
         desk::activate(link, self.at, &self.activate)?;
         desk::clients(link, self.at, &self.clients)?;
         desk::postpone(link, &self.postpone, self.until)?;
         Ok(written)
+    }
+
+    /// Does it only bring what is new, so that nothing it finds in the database could refuse it?
+    pub(crate) fn only_creates(&self) -> bool {
+        let creates = |planned: &Planned| matches!(planned, Planned::Create { if_none_exist: None, .. });
+        self.writes.iter().all(creates)
+            && self.references.is_empty()
+            && self.assessments.is_empty()
+            && self.finish.is_empty()
+            && self.activate.is_empty()
+            && self.clients.is_empty()
+            && self.postpone.is_empty()
+    }
+
+    /// Runs several units that only create as if they were one: as many statements as for one.
+    pub(crate) fn run_together(
+        units: &[&Self],
+        link: &mut Link,
+        keys: &Keys,
+    ) -> Result<Vec<Vec<Written>>, Fault> {
+        link.touched = false;
+        let mut steps = Vec::with_capacity(units.len());
+        for planned in units.iter().flat_map(|unit| &unit.writes) {
+            steps.push(settle(link, planned)?);
+        }
+        let (written, moves) = apply(link, keys, &steps)?;
+        let mut left = moves.as_slice();
+        let mut tasks = Vec::with_capacity(units.len());
+        for unit in units {
+            let (own, others) = left.split_at_checked(unit.writes.len()).unwrap_or((left, &[]));
+            tasks.push((unit.tasks.as_slice(), own));
+            left = others;
+        }
+        desk::queue(link, &tasks)?;
+        let mut written = written.into_iter();
+        Ok(units.iter().map(|unit| written.by_ref().take(unit.writes.len()).collect()).collect())
     }
 
     /// Finds what criteria mean, and rewrites the references that change by it.
@@ -193,7 +230,7 @@ fn plan(at: i64, write: Write<'_>) -> Result<Planned, Error> {
             let draft = Draft::new(kind, id, at, resource)?;
             Planned::Update { draft, target, if_match, named: named.is_some() }
         }
-        Write::Delete { target, if_match } => Planned::Delete { target, if_match },
+        Write::Delete { target, if_match } => Planned::Delete { target, if_match, at },
     })
 }
 
@@ -229,6 +266,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
             let step = Step {
                 kind: draft.kind,
                 id: draft.id.clone(),
+                at: draft.updated,
                 draft: Some(Cow::Borrowed(draft)),
                 if_match: None,
                 settled: None,
@@ -250,6 +288,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
             let mut step = Step {
                 kind: draft.kind,
                 id: draft.id.clone(),
+                at: draft.updated,
                 draft: Some(Cow::Borrowed(draft)),
                 if_match: *if_match,
                 settled: None,
@@ -273,7 +312,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
             }
             step
         }
-        Planned::Delete { target, if_match } => {
+        Planned::Delete { target, if_match, at } => {
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, Some(id.clone())),
                 Target::Only(query) => (query.kind, find::only(link, query)?.map(|found| found.id)),
@@ -283,6 +322,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
             Step {
                 kind,
                 id,
+                at: *at,
                 draft: None,
                 if_match: *if_match,
                 settled,

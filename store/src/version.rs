@@ -20,6 +20,8 @@ use crate::row;
 pub(crate) struct Step<'u> {
     pub(crate) kind: ResourceType,
     pub(crate) id: String,
+    /// When it is written, microseconds since 1970 UTC.
+    pub(crate) at: i64,
     /// None deletes.
     pub(crate) draft: Option<Cow<'u, Draft>>,
     pub(crate) if_match: Option<i64>,
@@ -65,7 +67,6 @@ struct Change {
 pub(crate) fn apply(
     link: &mut Link,
     keys: &Keys,
-    at: i64,
     steps: &[Step<'_>],
 ) -> Result<(Vec<Written>, Vec<Move>), Fault> {
     let (mut answers, changes) = decide(link, steps)?;
@@ -84,13 +85,13 @@ pub(crate) fn apply(
         let Some(trace) = moves.get_mut(change.at) else { continue };
         trace.key = key;
         let version = change.old.as_ref().map_or(1, |old| old.version.saturating_add(1));
-        let body = step.draft.as_ref().map(|draft| draft.body(version, at));
+        let body = step.draft.as_ref().map(|draft| draft.body(version, step.at));
         let stored = Stored {
             key,
             kind: step.kind,
             id: step.id.clone(),
             version,
-            updated: at,
+            updated: step.at,
             deleted: body.is_none(),
             body: body.unwrap_or_default(),
         };

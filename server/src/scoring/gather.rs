@@ -9,7 +9,7 @@ use fhir::reference::hash;
 use fhir::resource_type::ResourceType;
 use fhir::search::parameter;
 use models::{Assessment, PatientRecord, RecordBuilder};
-use store::{Context, Error, Reader, Stored};
+use store::{Context, Error, Reader, Stored, Wanted};
 
 use super::ask::{self, Question};
 use super::terms;
@@ -40,19 +40,22 @@ pub(crate) fn record(
     }
     let whose = hash(ResourceType::PATIENT, patient);
     let number = |kind, code| parameter(kind, code).map(|parameter| parameter.number);
-    if let Some(code) = number(ResourceType::OBSERVATION, "combo-code") {
-        for stored in reader.latest(code, whose, &active.codes, each)? {
-            add(&mut builder, &stored)?;
-        }
-    }
-    for kind in
+    let observations = number(ResourceType::OBSERVATION, "combo-code").map(|parameter| Wanted {
+        parameter,
+        values: &active.codes,
+        each,
+    });
+    let others =
         [ResourceType::CONDITION, ResourceType::MEDICATION_REQUEST, ResourceType::MEDICATION_STATEMENT]
-    {
-        if let Some(of_patient) = number(kind, "patient") {
-            for stored in reader.resources(of_patient, whose, MOST)? {
-                add(&mut builder, &stored)?;
-            }
-        }
+            .into_iter()
+            .filter_map(|kind| number(kind, "patient"));
+    let patient = [whose];
+    let wanted: Vec<Wanted<'_>> = observations
+        .into_iter()
+        .chain(others.map(|parameter| Wanted { parameter, values: &patient, each: MOST }))
+        .collect();
+    for stored in reader.latest(whose, &wanted)? {
+        add(&mut builder, &stored)?;
     }
     Ok(builder.build())
 }

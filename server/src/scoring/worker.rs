@@ -14,13 +14,13 @@ use super::settle::{Cause, settle};
 use super::{CHANGE, ask, gather};
 use crate::app::{self, App};
 
-/// Tasks taken at once.
+/// Patients taken at once.
 const MOST: usize = 128;
 /// How often to look without being woken: for tasks of other processes, and those put off.
 const LOOK: Duration = Duration::from_millis(500);
-/// After a full turn writers go first, for as long as the turn took and at least this long: under
-/// load scoring takes half a processor at most, and what waits is scored once for several writes.
-const BREATH: Duration = Duration::from_millis(5);
+/// After a full turn writers go first, for so many times as long as the turn took: under load scoring
+/// takes a quarter of a processor, and what waits is scored once for several writes.
+const BREATH: u32 = 3;
 
 /// The scoring worker of this process.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Worker {
                     Ok(0) => {
                         let _ = tokio::time::timeout(LOOK, app.store.changed()).await;
                     }
-                    Ok(done) if done >= MOST => tokio::time::sleep(began.elapsed().max(BREATH)).await,
+                    Ok(done) if done >= MOST => tokio::time::sleep(began.elapsed() * BREATH).await,
                     Ok(_) => {}
                     Err(error) => {
                         metrics::counter!("augury_scoring_failures_total").increment(1);
@@ -61,7 +61,7 @@ impl Worker {
     }
 }
 
-/// One turn: so many tasks as wait, at most [`MOST`]. Says how many were done.
+/// One turn: the tasks of [`MOST`] patients at most. Says how many were done.
 pub(crate) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
     let began = Instant::now();
     let parts = Arc::clone(app);
