@@ -70,14 +70,14 @@ done
 
 "$out/augury" generate --patients 2000 --seed 7 -o "$work/generated.ndjson"
 items=$(python3 -c 'import json,sys; print(sum(len(json.loads(l)["entry"]) for l in open(sys.argv[1]))/2000)' "$work/generated.ndjson")
-a=$(load --to 127.0.0.1:18402 --path /fhir --lines "$work/generated.ndjson" --connections 4 --requests 2000 --items "$items" --pid $augury)
+a=$(load --to 127.0.0.1:18402 --path /fhir --lines "$work/generated.ndjson" --connections 4 --requests 2000 --seconds 60 --items "$items" --pid $augury)
 show "augury: generated patients, 4 connections" "$a"
 
 if [ $# -gt 0 ]; then
   python3 - "$1" "$work/bundles" <<'PY'
 import json, pathlib, sys
 with open(sys.argv[2], "w") as f:
-    for p in sorted(pathlib.Path(sys.argv[1]).glob("*.json")):
+    for p in sorted(pathlib.Path(sys.argv[1]).rglob("*.json")):
         b = json.loads(p.read_text())
         if b.get("type") == "transaction": f.write(json.dumps(b, separators=(",", ":")) + "\n")
 PY
@@ -93,9 +93,41 @@ PY
   fi
 fi
 
+# From the write of an Observation to its RiskAssessment in a search, at 200 a second.
+python3 - "$work/generated.ndjson" "$work/creatinines" <<'PY'
+import datetime, json, sys
+now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+with open(sys.argv[2], "w") as f:
+    for line in open(sys.argv[1]):
+        entries = [entry["resource"] for entry in json.loads(line)["entry"]]
+        creatinine = next((r for r in entries if r["id"].endswith("-creatinine")), None)
+        if creatinine:
+            del creatinine["id"]
+            f.write(json.dumps(creatinine | {"effectiveDateTime": now}) + "\n")
+PY
+a=$(load --to 127.0.0.1:18402 --path /fhir/Observation --lines "$work/creatinines" --connections 32 --rate 200 --seconds 10 --requests 1500 \
+  --then '/fhir/RiskAssessment?patient={}' --pid $augury)
+show "augury: write to RiskAssessment, 200/s" "$a"
+
 # Start to ready, on the store just filled.
 kill "$augury"; wait "$augury" 2>/dev/null || true
 began=$(date +%s%N)
 AUGURY_BIND=127.0.0.1:18402 AUGURY_DATA_DIR="$work" AUGURY_LOG=warn "$out/augury" serve & augury=$!; pids+=("$augury")
 until [ "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:18402/health/ready)" = 200 ]; do sleep 0.005; done
 echo "start to ready on the filled store: $((($(date +%s%N) - began) / 1000000)) ms"
+kill "$augury"; wait "$augury" 2>/dev/null || true
+
+AUGURY_BIND=127.0.0.1:18402 AUGURY_DATA_DIR="$work/fresh" AUGURY_LOG=warn "$out/augury" serve & augury=$!; pids+=("$augury")
+wait_for 18402
+load --to 127.0.0.1:18402 --path /fhir --lines "$work/patients" --requests 10 > /dev/null
+a=$(load --to 127.0.0.1:18402 --path /fhir/Observation --lines "$work/observations" --connections 16 --requests 100000 --seconds 120 --pid $augury)
+show "augury: 100,000 Observations on a new store" "$a"
+
+# `score` by the number of patients, on one core; the disk is not what is measured.
+one=$("$out/augury" models list | grep -c '\*')
+for n in 1000 10000 100000; do
+  "$out/augury" generate --patients $n --seed 11 -o "$work/many.ndjson"
+  AUGURY_LOG=warn taskset -c 0 "$out/augury" score "$work/many.ndjson" -o /dev/null 2> "$work/said" || { cat "$work/said" >&2; exit 1; }
+  awk -v models="$one" '{ n = $1; for (i = 1; i < NF; i++) if ($i == "in") t[++k] = $(i + 1)
+    printf "score: %7d patients  read %6.1f us a patient  scored %6.1f us a patient  %8.0f results/s\n", n, t[1] * 1e6 / n, t[2] * 1e6 / n, n * models / t[2] }' "$work/said"
+done

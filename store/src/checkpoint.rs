@@ -18,8 +18,8 @@ use crate::sql::Sql;
 
 /// Pages in the log from which it is worth beginning again: 40 MB.
 const ENOUGH: i64 = 10_000;
-/// Between two steps.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Between two steps: a page that many commits touch in the meantime is copied once.
+const PAUSE: Duration = Duration::from_millis(1000);
 
 /// The writer's end.
 pub(crate) struct Checkpoint {

@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -67,6 +68,7 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit
                 .ok_or_else(|| anyhow::anyhow!("--as-of: `{text}` is no date"))?,
         ),
     };
+    let began = Instant::now();
     let mut collection = Collection::new(&catalogue);
     let failed = read(arguments, &mut collection)?;
     let out: Box<dyn Write> = match &arguments.output {
@@ -75,6 +77,8 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit
     };
     let mut out = BufWriter::with_capacity(1 << 18, out);
     let records = collection.records();
+    let parsed = began.elapsed();
+    let began = Instant::now();
     let bar = input::progress(records.len());
     for chunk in records.chunks(BATCH) {
         let asked: Vec<_> = chunk.iter().map(|record| (record, as_of.of(record))).collect();
@@ -92,6 +96,15 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit
     }
     out.flush()?;
     bar.finish_and_clear();
+    let scored = began.elapsed();
+    writeln!(
+        std::io::stderr(),
+        "{} patients, {} models: read in {:.2} s, scored and written in {:.2} s",
+        records.len(),
+        models.len(),
+        parsed.as_secs_f64(),
+        scored.as_secs_f64()
+    )?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -12,6 +12,9 @@ use clap::Parser;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// How long an effect of a request is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Loads one HTTP server on this machine.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -46,6 +49,10 @@ struct Arguments {
     /// Write the Location header of each answer to this file.
     #[arg(long)]
     locations: Option<PathBuf>,
+    /// After each answer, GET this path until its body names what was made (`Type/id`), and measure
+    /// up to there; `{}` stands for the posted body's `subject.reference`.
+    #[arg(long)]
+    then: Option<String>,
 }
 
 #[derive(Default)]
@@ -161,20 +168,54 @@ async fn connection(
         }
         let sent = Instant::now();
         stream.write_all(bytes).await?;
-        let (status, location) = answer(&mut stream, &mut buffer, arguments.locations.is_some()).await?;
+        let (status, location) = answer(&mut stream, &mut buffer).await?;
+        if let (Some(then), Some(location)) = (&arguments.then, &location) {
+            let path = then.replace("{}", &subject(bytes)?);
+            await_mention(&arguments, &mut stream, &mut buffer, &path, location).await?;
+        }
         tally.micros.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
         tally.failed += usize::from(!(200..300).contains(&status));
-        tally.locations.extend(location);
+        tally.locations.extend(location.filter(|_| arguments.locations.is_some()));
     }
     Ok(tally)
 }
 
-/// Reads one answer that has a Content-Length.
-async fn answer(
+/// Asks again and again, a millisecond between, until the body names the resource.
+async fn await_mention(
+    arguments: &Arguments,
     stream: &mut TcpStream,
     buffer: &mut Vec<u8>,
-    keep_location: bool,
-) -> anyhow::Result<(u16, Option<String>)> {
+    path: &str,
+    location: &str,
+) -> anyhow::Result<()> {
+    let made: Vec<&str> = location.rsplitn(5, '/').collect(); // …/Type/id/_history/1
+    let (Some(id), Some(kind)) = (made.get(2), made.get(3)) else {
+        anyhow::bail!("{location} is no version's address")
+    };
+    let name = format!("{kind}/{id}");
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", arguments.to);
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        stream.write_all(ask.as_bytes()).await?;
+        answer(stream, buffer).await?;
+        if buffer.windows(name.len()).any(|part| part == name.as_bytes()) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    anyhow::bail!("{path} does not name {name} after {PATIENCE:?}")
+}
+
+/// The subject of a posted resource.
+fn subject(request: &[u8]) -> anyhow::Result<String> {
+    let body = request.splitn(2, |byte| *byte == b'{').nth(1).unwrap_or_default();
+    let body: serde_json::Value = serde_json::from_slice(&[b"{", body].concat())?;
+    let reference = body.pointer("/subject/reference").and_then(serde_json::Value::as_str);
+    Ok(reference.ok_or_else(|| anyhow::anyhow!("the body has no subject"))?.to_owned())
+}
+
+/// Reads one answer that has a Content-Length.
+async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<(u16, Option<String>)> {
     buffer.clear();
     let head = loop {
         anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the server closed the connection");
@@ -191,7 +232,7 @@ async fn answer(
         })
     };
     let length: usize = header("content-length").unwrap_or("0").parse()?;
-    let location = if keep_location { header("location").map(str::to_owned) } else { None };
+    let location = header("location").map(str::to_owned);
     while buffer.len() < head + 4 + length {
         anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the server closed the connection");
     }
