@@ -19,7 +19,7 @@ use crate::sql::Sql;
 /// Pages in the log from which it is worth beginning again: 40 MB.
 const ENOUGH: i64 = 10_000;
 /// Between two steps: a page that many commits touch in the meantime is copied once.
-const PAUSE: Duration = Duration::from_millis(1000);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The writer's end.
 pub(crate) struct Checkpoint {
