@@ -10,6 +10,9 @@ elements.txt   `T name kind` a type (primitive, complex, resource, backbone), th
                type is a backbone element, targets are the types a Reference may point to
                `B key code …` the codes of a required binding
 search-parameters.tsv   id, code, type, base, target, expression
+summary.txt    a resource type and its elements that belong to its summary, by FHIRPath name
+search-components.tsv   id of a composite, then type and expression of each of its components
+compartments.tsv        compartment, type, the codes of the parameters that put a resource into it
 """
 
 import json
@@ -33,6 +36,13 @@ def resources(folder, name):
         if path.exists():
             return [entry["resource"] for entry in json.loads(path.read_text(encoding="utf-8"))["entry"]]
     sys.exit(f"{folder} has no {name}")
+
+
+def compartment(folder, name):
+    for candidate in (f"compartmentdefinition-{name}.json", f"CompartmentDefinition-{name}.json"):
+        if (folder / candidate).exists():
+            return json.loads((folder / candidate).read_text(encoding="utf-8"))
+    sys.exit(f"{folder} has no definition of the compartment {name}")
 
 
 def codes(contains):
@@ -61,14 +71,44 @@ def main():
         lines.append(" ".join([f"B {number}", *expansions[key]]))
     (HERE / "elements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    rows = []
-    for one in resources(folder, "search-parameters.json"):
+    summaries = []
+    for definition in sorted(definitions, key=lambda one: one.get("name", "")):
+        if definition["resourceType"] != "StructureDefinition" or definition["kind"] != "resource":
+            continue
+        if definition.get("derivation") == "constraint" or definition["abstract"]:
+            continue
+        top = [e for e in definition["snapshot"]["element"] if e["path"].count(".") == 1 and e.get("isSummary")]
+        names = [e["path"].split(".")[1].removesuffix("[x]") for e in top]
+        summaries.append(" ".join([definition["name"], *names]) + "\n")
+    (HERE / "summary.txt").write_text("".join(summaries), encoding="utf-8")
+
+    rows, composites = [], []
+    parameters = resources(folder, "search-parameters.json")
+    types = {one["url"]: one["type"] for one in parameters}
+    for one in parameters:
+        parts = [(types[part["definition"]], part["expression"]) for part in one.get("component", [])]
+        if one["id"] == "DocumentReference-relationship":
+            # The published definition has the two expressions the wrong way round.
+            parts = [(parts[0][0], parts[1][1]), (parts[1][0], parts[0][1])]
+        if parts:
+            composites.append("\t".join([one["id"], *(text for part in parts for text in part)]) + "\n")
         expression = re.sub(r"\s+", " ", one.get("expression", ""))
         base, target = " ".join(one["base"]), " ".join(one.get("target", []))
         rows.append((one["id"], one["code"], one["type"], base, target, expression))
     head = "# id\tcode\ttype\tbase\ttarget\texpression\n"
     body = "".join("\t".join(row) + "\n" for row in sorted(rows))
     (HERE / "search-parameters.tsv").write_text(head + body, encoding="utf-8")
+    head = "# id, then type and expression of each component\n"
+    (HERE / "search-components.tsv").write_text(head + "".join(sorted(composites)), encoding="utf-8")
+
+    members = []
+    for name in ("patient", "encounter", "practitioner", "relatedperson", "device"):
+        definition = compartment(folder, name)
+        for one in definition["resource"]:
+            if one.get("param"):
+                members.append("\t".join([definition["code"], one["code"], " ".join(one["param"])]) + "\n")
+    head = "# compartment\ttype\tparameters\n"
+    (HERE / "compartments.tsv").write_text(head + "".join(sorted(members)), encoding="utf-8")
 
 
 def structure(definition, expansions, used):

@@ -14,3 +14,4 @@ mod schema;
 pub mod search;
 pub mod time;
 pub mod validate;
+pub mod view;

@@ -196,6 +196,9 @@ impl ResourceType {
     /// Encounter.
     pub const ENCOUNTER: Self = Self(43);
 
+    /// List.
+    pub const LIST: Self = Self(69);
+
     /// MedicationRequest.
     pub const MEDICATION_REQUEST: Self = Self(78);
 

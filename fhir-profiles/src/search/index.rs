@@ -1,18 +1,29 @@
 //! What of a resource is kept so that it can be found.
 
-use super::registry::{Kind, Parameter, of_type, parameter};
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
+use super::number::{self, Quantity};
+use super::path::Path;
+use super::registry::{Component, Kind, Parameter, of_type, parameter};
 use crate::json::Json;
 use crate::reference::{self, Reference, hash, hash_text};
 use crate::resource_type::ResourceType;
 use crate::time::{self, Span};
 
-/// One index entry of a resource.
+/// Of a text so much is kept, in characters.
+const LONGEST: usize = 512;
+/// Stands for a value that nothing could be made of, so that it is not missing.
+const SOMETHING: i64 = 1;
+
+/// One index entry of a resource. `param` is [`Parameter::number`], or for a composite
+/// [`narrowed`] by its first part.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Row {
-    /// Equality: a token, a reference, an address.
+    /// Equality: a token, a reference, an address, a text letter for letter.
     Exact {
-        /// [`Parameter::number`].
-        param: u16,
+        /// Which parameter.
+        param: i64,
         /// Hash of the code, of `Type/id`, or of the text.
         value: i64,
         /// Hash of a token's system; 0 for none.
@@ -20,20 +31,39 @@ pub enum Row {
     },
     /// A span of time.
     Range {
-        /// [`Parameter::number`].
-        param: u16,
+        /// Which parameter.
+        param: i64,
         /// First microsecond.
         low: i64,
         /// Last microsecond.
         high: i64,
     },
-    /// Text, folded to lower case.
+    /// Text, [`fold`]ed.
     Text {
-        /// [`Parameter::number`].
-        param: u16,
+        /// Which parameter.
+        param: i64,
         /// The text.
         text: String,
     },
+    /// A number or quantity.
+    Number {
+        /// Which parameter.
+        param: i64,
+        /// How much.
+        quantity: Quantity,
+    },
+}
+
+impl Row {
+    /// Which parameter it is of.
+    pub fn param(&self) -> i64 {
+        match self {
+            Self::Exact { param, .. }
+            | Self::Range { param, .. }
+            | Self::Text { param, .. }
+            | Self::Number { param, .. } => *param,
+        }
+    }
 }
 
 /// All index entries of a resource.
@@ -49,11 +79,22 @@ pub struct Index {
 
 /// Extracts the index entries of a resource.
 pub fn index(kind: ResourceType, resource: &Json) -> Index {
-    let mut rows = Vec::with_capacity(12);
+    let mut rows = Vec::with_capacity(32);
     for parameter in of_type(kind).iter().filter(|parameter| parameter.indexed) {
+        let param = i64::from(parameter.number);
         for path in &parameter.paths {
             path.visit(resource, &mut |found| {
-                add(&mut rows, parameter, path.target.as_deref(), found.value);
+                if let [first, second] = parameter.components.as_slice() {
+                    composite(&mut rows, param, first, second, found.value);
+                } else {
+                    let before = rows.len();
+                    let target = path.target.as_deref();
+                    add(&mut rows, parameter.kind, param, target, found.value);
+                    if target.is_none() && rows.len() == before {
+                        rows.push(Row::Exact { param, value: SOMETHING, system: 0 });
+                    }
+                    readable(&mut rows, parameter, found.value);
+                }
             });
         }
     }
@@ -76,7 +117,7 @@ fn patient(kind: ResourceType, resource: &Json) -> i64 {
 fn date(kind: ResourceType, resource: &Json, rows: &[Row]) -> i64 {
     let clinical = parameter(kind, "date").and_then(|wanted| {
         rows.iter().find_map(|row| match row {
-            Row::Range { param, low, high } if *param == wanted.number => {
+            Row::Range { param, low, high } if *param == i64::from(wanted.number) => {
                 Some(if *low == i64::MIN { *high } else { *low })
             }
             _ => None,
@@ -86,11 +127,58 @@ fn date(kind: ResourceType, resource: &Json, rows: &[Row]) -> i64 {
     clinical.or_else(|| updated().map(|span| span.low)).unwrap_or(0)
 }
 
-fn add(rows: &mut Vec<Row>, parameter: &Parameter, target: Option<&str>, value: &Json) {
-    let param = parameter.number;
-    match parameter.kind {
+/// The parameter of a composite together with its first part: a second part found under it belongs
+/// to the same element.
+pub(crate) fn narrowed(param: i64, first: i64) -> i64 {
+    hash_text(&format!("{param} {first}"))
+}
+
+/// The first part of a composite as a query may name it: with its system or without.
+pub(crate) fn coded(system: Option<&str>, code: &str) -> i64 {
+    match system {
+        Some(system) => hash_text(&format!("{system}|{code}")),
+        None => hash_text(code),
+    }
+}
+
+fn composite(rows: &mut Vec<Row>, param: i64, first: &Component, second: &Component, value: &Json) {
+    let mut firsts = Vec::new();
+    each(&first.paths, value, &mut |value| match first.kind {
+        Kind::Token => codes(value, &mut |code, system| {
+            firsts.push(coded(None, code));
+            firsts.push(coded(Some(system.unwrap_or_default()), code));
+        }),
+        Kind::Reference => {
+            if let Some(Reference::Local { kind, id, .. }) =
+                value.text("reference").map(|text| reference::parse(text, ""))
+            {
+                firsts.push(hash(kind, id));
+            }
+        }
+        _ => {}
+    });
+    for first in firsts {
+        let param = narrowed(param, first);
+        each(&second.paths, value, &mut |value| add(rows, second.kind, param, None, value));
+    }
+}
+
+fn each<'a, 'j>(paths: &[Path], value: &'a Json<'j>, act: &mut dyn FnMut(&'a Json<'j>)) {
+    for path in paths {
+        path.visit(value, &mut |found| act(found.value));
+    }
+}
+
+fn add(rows: &mut Vec<Row>, kind: Kind, param: i64, target: Option<&str>, value: &Json) {
+    match kind {
         Kind::Token => token(rows, param, value),
         Kind::Reference => {
+            if let Some(identifier) = value.get("identifier") {
+                codes(identifier, &mut |code, system| {
+                    let value = identified(code);
+                    rows.push(Row::Exact { param, value, system: system.map_or(0, hash_text) });
+                });
+            }
             let text = value.text("reference").or_else(|| value.as_str());
             let Some(text) = text else { return };
             match reference::parse(text, "") {
@@ -103,6 +191,10 @@ fn add(rows: &mut Vec<Row>, parameter: &Parameter, target: Option<&str>, value: 
                 Reference::Conditional { .. } | Reference::Other(_) => {
                     if target.is_none_or(|wanted| text.contains(wanted)) {
                         rows.push(Row::Exact { param, value: hash_text(text), system: 0 });
+                        // A canonical may name a version; without it, it is found too.
+                        if let Some((bare, _)) = text.split_once('|') {
+                            rows.push(Row::Exact { param, value: hash_text(bare), system: 0 });
+                        }
                     }
                 }
             }
@@ -118,33 +210,79 @@ fn add(rows: &mut Vec<Row>, parameter: &Parameter, target: Option<&str>, value: 
             }
         }
         Kind::String => text(rows, param, value),
-        Kind::Number | Kind::Quantity | Kind::Composite | Kind::Special => {}
+        Kind::Number | Kind::Quantity => {
+            if let Some(quantity) = number::recorded(value) {
+                rows.push(Row::Number { param, quantity });
+            }
+        }
+        Kind::Composite | Kind::Special => {}
     }
 }
 
-fn token(rows: &mut Vec<Row>, param: u16, value: &Json) {
-    let mut push = |code: &str, system: Option<&str>| {
-        rows.push(Row::Exact { param, value: hash_text(code), system: system.map_or(0, hash_text) });
-    };
+/// What is compared with `:identifier`.
+pub(crate) fn identified(value: &str) -> i64 {
+    hash_text(&format!("identifier {value}"))
+}
+
+/// What is compared with `:of-type`.
+pub(crate) fn of_a_type(system: &str, code: &str, value: &str) -> i64 {
+    hash_text(&format!("of-type {system}|{code}|{value}"))
+}
+
+/// The codes of a code, Coding, CodeableConcept, Identifier or ContactPoint, with their systems.
+fn codes<'a>(value: &'a Json, each: &mut dyn FnMut(&'a str, Option<&'a str>)) {
     match value {
-        Json::String(code) => push(code, None),
-        Json::Bool(flag) => push(if *flag { "true" } else { "false" }, None),
+        Json::String(code) => each(code, None),
+        Json::Bool(flag) => each(if *flag { "true" } else { "false" }, None),
         Json::Object(_) => {
             let codings = value.list("coding");
             for coding in codings {
                 if let Some(code) = coding.text("code") {
-                    push(code, coding.text("system"));
+                    each(code, coding.text("system"));
                 }
             }
             // A Coding has a code; an Identifier or ContactPoint has a value.
             if codings.is_empty()
                 && let Some(code) = value.text("code").or_else(|| value.text("value"))
             {
-                push(code, value.text("system"));
+                each(code, value.text("system"));
             }
         }
         _ => {}
     }
+}
+
+fn token(rows: &mut Vec<Row>, param: i64, value: &Json) {
+    codes(value, &mut |code, system| {
+        rows.push(Row::Exact { param, value: hash_text(code), system: system.map_or(0, hash_text) });
+    });
+    if let (Some(text), Some(of)) = (value.text("value"), value.get("type")) {
+        codes(of, &mut |code, system| {
+            let value = of_a_type(system.unwrap_or_default(), code, text);
+            rows.push(Row::Exact { param, value, system: 0 });
+        });
+    }
+}
+
+/// What people read of a code, for `:text`, and an address for `:below`. The combined parameters
+/// and what nearly every resource has go without: their rows would be the most by far.
+fn readable(rows: &mut Vec<Row>, parameter: &Parameter, value: &Json) {
+    let param = i64::from(parameter.number);
+    let mut push = |text: &str| rows.push(Row::Text { param, text: fold(text) });
+    match parameter.kind {
+        Kind::Token if reads(parameter) => {
+            value.text("text").into_iter().for_each(&mut push);
+            let codings = value.list("coding").iter().chain(std::iter::once(value));
+            codings.filter_map(|coding| coding.text("display")).for_each(&mut push);
+        }
+        Kind::Uri if reads(parameter) => value.as_str().into_iter().for_each(&mut push),
+        _ => {}
+    }
+}
+
+/// Are there texts for `:text` and `:below`?
+pub(crate) fn reads(parameter: &Parameter) -> bool {
+    !parameter.code.starts_with("combo-") && !parameter.code.starts_with('_')
 }
 
 /// A date, a Period (an open end is for ever), or a Timing's bounds and events.
@@ -166,14 +304,21 @@ fn span(value: &Json) -> Option<Span> {
         .reduce(|a, b| Span { low: a.low.min(b.low), high: a.high.max(b.high) })
 }
 
-/// Folded so that case does not matter.
-pub(crate) fn fold(text: &str) -> String {
-    text.to_lowercase()
+/// Without case and accents, and no longer than is kept.
+pub fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.chars().take(LONGEST).map(|c| c.to_ascii_lowercase()).collect();
+    }
+    let plain = text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase);
+    plain.filter(|c| *c != '\0').take(LONGEST).collect()
 }
 
-fn text(rows: &mut Vec<Row>, param: u16, value: &Json) {
+fn text(rows: &mut Vec<Row>, param: i64, value: &Json) {
     match value {
-        Json::String(text) => rows.push(Row::Text { param, text: fold(text) }),
+        Json::String(text) => {
+            rows.push(Row::Text { param, text: fold(text) });
+            rows.push(Row::Exact { param, value: hash_text(text), system: 0 });
+        }
         Json::Object(object) => {
             // HumanName and Address: every part counts.
             for (key, part) in object.iter() {
@@ -184,5 +329,74 @@ fn text(rows: &mut Vec<Row>, param: u16, value: &Json) {
         }
         Json::Array(items) => items.iter().for_each(|item| text(rows, param, item)),
         _ => {}
+    }
+}
+
+/// What a resource is ordered by.
+#[derive(Debug, Clone, PartialEq, PartialOrd)]
+pub enum Order {
+    /// A moment or an ordered number.
+    Number(i64),
+    /// A text.
+    Text(String),
+}
+
+/// The value of a parameter that a resource is ordered by: the least, or the greatest if the order
+/// descends; none if it has none.
+pub fn order(parameter: &Parameter, resource: &Json, descending: bool) -> Option<Order> {
+    let mut best: Option<Order> = None;
+    let mut take = |order: Order| {
+        let better = best.as_ref().is_none_or(|best| if descending { order > *best } else { order < *best });
+        if better {
+            best = Some(order);
+        }
+    };
+    each(&parameter.paths, resource, &mut |value| match parameter.kind {
+        Kind::Token => codes(value, &mut |code, _| take(Order::Text(code.to_owned()))),
+        Kind::Reference | Kind::Uri => {
+            let text = value.text("reference").or_else(|| value.as_str());
+            if let Some(text) = text {
+                take(Order::Text(text.to_owned()));
+            }
+        }
+        Kind::Date => {
+            if let Some(span) = span(value) {
+                take(Order::Number(if descending { span.high } else { span.low }));
+            }
+        }
+        Kind::String => {
+            let mut rows = Vec::new();
+            text(&mut rows, 0, value);
+            for row in rows {
+                if let Row::Text { text, .. } = row {
+                    take(Order::Text(text));
+                }
+            }
+        }
+        Kind::Number | Kind::Quantity => {
+            if let Some(Quantity { canonical, .. }) = number::recorded(value) {
+                take(Order::Number(if descending { canonical.high } else { canonical.low }));
+            }
+        }
+        Kind::Composite | Kind::Special => {}
+    });
+    best
+}
+
+/// Calls `each` with every reference on this server that the parameter finds in a resource.
+pub fn references<'j>(
+    parameter: &Parameter,
+    resource: &'j Json,
+    each_one: &mut dyn FnMut(ResourceType, &'j str),
+) {
+    for path in &parameter.paths {
+        path.visit(resource, &mut |found| {
+            let text = found.value.text("reference").or_else(|| found.value.as_str());
+            if let Some(Reference::Local { kind, id, .. }) = text.map(|text| reference::parse(text, ""))
+                && path.target.as_deref().is_none_or(|wanted| wanted == kind.name())
+            {
+                each_one(kind, id);
+            }
+        });
     }
 }

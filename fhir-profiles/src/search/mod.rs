@@ -2,10 +2,17 @@
 //! they index, and what a query asks. Pure: the store only keeps and compares the rows.
 
 mod index;
+mod number;
+mod parse;
 mod path;
 mod query;
 mod registry;
 
-pub use index::{Index, Row, index};
-pub use query::{Clause, DateTest, ExactTest, Handling, Prefix, SearchQuery, Sort, Test, TextTest};
-pub use registry::{Kind, Parameter, of_type, parameter};
+pub use index::{Index, Order, Row, fold, index, order, references};
+pub use number::{Extent, Quantity, Unit};
+pub use parse::links;
+pub use query::{
+    Clause, DateTest, ExactTest, Handling, Include, NumberTest, Place, Prefix, SearchQuery, Sort, SortKey,
+    Table, Test, TextTest, View,
+};
+pub use registry::{Kind, Parameter, compartment, is_compartment, of_type, parameter};

@@ -18,6 +18,8 @@ enum Step {
     Typed(String),
     /// Keeps items whose member has this text.
     Where(String, String),
+    /// `x.exists() and x != false`: a truth value, always there.
+    Held(String),
 }
 
 /// A value a path leads to, with the type its key tells of a choice.
@@ -31,6 +33,15 @@ pub(crate) struct Found<'a, 'j> {
 pub(crate) fn compile(expression: &str, kind: &str) -> Vec<Option<Path>> {
     let alternatives = split(expression, '|').into_iter().map(str::trim);
     alternatives.filter(|one| begins_at(one, kind)).map(steps).collect()
+}
+
+/// The paths of an expression that begins below some element; what can't be said is `None`.
+pub(crate) fn compile_below(expression: &str) -> Vec<Option<Path>> {
+    split(expression, '|').into_iter().map(|one| below(one.trim())).collect()
+}
+
+fn below(text: &str) -> Option<Path> {
+    Path { steps: Vec::new(), target: None }.extend(text)
 }
 
 /// Splits at a character outside parentheses.
@@ -54,12 +65,28 @@ fn split(text: &str, at: char) -> Vec<&str> {
 /// Is it a path of this type, or of all types?
 fn begins_at(text: &str, kind: &str) -> bool {
     let root = text.trim_start_matches('(').trim().split(['.', ' ', ')']).next().unwrap_or_default();
-    root == kind || root == "Resource" || root == "DomainResource"
+    root == kind || root == "Resource" || root == "DomainResource" || starts_below(root)
+}
+
+/// InsurancePlan.name is published without its type in front.
+fn starts_below(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 fn steps(text: &str) -> Option<Path> {
     let mut path = Path { steps: Vec::new(), target: None };
     let text = text.trim();
+    if starts_below(text) {
+        return below(text);
+    }
+    if let Some((held, test)) = text.split_once(".exists() and ") {
+        if test.strip_prefix(held) != Some(" != false") {
+            return None;
+        }
+        let (_, member) = held.split_once('.')?;
+        path.steps.push(Step::Held(member.to_owned()));
+        return Some(path);
+    }
     // `(A.b as T).c` and `(A.b as T)`
     if let Some(rest) = text.strip_prefix('(') {
         let (inside, after) = rest.split_once(')')?;
@@ -150,6 +177,12 @@ fn walk<'a, 'j>(steps: &[Step], node: &'a Json<'j>, each: &mut dyn FnMut(Found<'
             if let Some(value) = object.get(key) {
                 walk(rest, value, each);
             }
+        }
+        Step::Held(member) => {
+            let named = |key: &str| key == member || key.strip_prefix(member.as_str()).is_some_and(is_type);
+            let held = object.iter().any(|(key, value)| named(key) && value.as_bool() != Some(false));
+            let value: &Json<'static> = if held { &Json::Bool(true) } else { &Json::Bool(false) };
+            each(Found { value });
         }
         Step::Where(member, wanted) => {
             if object.get(member).and_then(Json::as_str) == Some(wanted) {

@@ -1,6 +1,5 @@
 //! The official search parameters, numbered.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use super::path::{self, Path};
@@ -32,7 +31,8 @@ pub enum Kind {
 /// A search parameter of one resource type.
 #[derive(Debug)]
 pub struct Parameter {
-    /// Stands for it in index rows: 256 × the type's number + its place among the type's codes.
+    /// Stands for it in index rows: 256 × the type's number + its place among the type's codes; of
+    /// what all types share, above all of these and the same for each.
     pub number: u16,
     /// The name in a query.
     pub code: &'static str,
@@ -45,15 +45,26 @@ pub struct Parameter {
     /// The FHIRPath expression it comes from.
     pub expression: &'static str,
     pub(crate) paths: Vec<Path>,
-    /// Some part of the expression can't be evaluated.
+    /// Of a composite: what is looked for below each value, in order.
+    pub(crate) components: Vec<Component>,
     /// Some part of the expression is not understood.
     pub partial: bool,
+}
+
+/// One part of a composite.
+#[derive(Debug, Clone)]
+pub(crate) struct Component {
+    pub(crate) kind: Kind,
+    pub(crate) paths: Vec<Path>,
 }
 
 static TABLE: LazyLock<Vec<Vec<Parameter>>> = LazyLock::new(build);
 
 const DEFINITIONS: &str = include_str!("../../definitions/search-parameters.tsv");
-const ENABLED: &str = include_str!("../../definitions/search-enabled.txt");
+const COMPONENTS: &str = include_str!("../../definitions/search-components.tsv");
+const COMPARTMENTS: &str = include_str!("../../definitions/compartments.tsv");
+/// Numbers of what all types share.
+const SHARED: usize = 0xff00;
 
 /// The parameters of a type, by code.
 pub fn of_type(kind: ResourceType) -> &'static [Parameter] {
@@ -80,32 +91,79 @@ fn kind(text: &str) -> Kind {
     }
 }
 
+/// The numbers of the parameters by which a resource of `kind` belongs to a compartment; empty if
+/// it never does. A resource of the compartment's own type belongs to its own.
+pub fn compartment(owner: ResourceType, kind: ResourceType) -> Vec<i64> {
+    COMPARTMENTS
+        .lines()
+        .filter_map(|line| {
+            let mut columns = line.split('\t');
+            let fits = columns.next() == Some(owner.name()) && columns.next() == Some(kind.name());
+            columns.next().filter(|_| fits)
+        })
+        .flat_map(|codes| codes.split(' '))
+        .filter_map(|code| parameter(kind, code))
+        .filter(|parameter| parameter.indexed)
+        .map(|parameter| i64::from(parameter.number))
+        .collect()
+}
+
+/// Do resources of the type have a compartment?
+pub fn is_compartment(owner: ResourceType) -> bool {
+    COMPARTMENTS.lines().any(|line| line.split('\t').next() == Some(owner.name()))
+}
+
+fn components(id: &str) -> Vec<Option<Component>> {
+    let Some(line) = COMPONENTS.lines().find(|line| line.split('\t').next() == Some(id)) else {
+        return Vec::new();
+    };
+    let columns: Vec<&str> = line.split('\t').skip(1).collect();
+    columns
+        .chunks(2)
+        .map(|pair| {
+            let [kind_name, expression] = pair else { return None };
+            let paths: Option<Vec<Path>> = path::compile_below(expression).into_iter().collect();
+            Some(Component { kind: kind(kind_name), paths: paths? })
+        })
+        .collect()
+}
+
 /// `_id` and `_lastUpdated` are columns of the resource itself and have no rows.
 fn build() -> Vec<Vec<Parameter>> {
-    let enabled: HashSet<&str> = ENABLED.lines().filter(|line| !line.starts_with('#')).collect();
     let mut table: Vec<Vec<Parameter>> = ResourceType::all().map(|_| Vec::new()).collect();
+    let mut shared = 0;
     for line in DEFINITIONS.lines().filter(|line| !line.starts_with('#')) {
-        let mut columns = line.split('\t').skip(1);
+        let mut columns = line.split('\t');
         let mut next = || columns.next().unwrap_or_default();
-        let (code, type_name, bases, targets, expression) = (next(), next(), next(), next(), next());
+        let (id, code, type_name, bases, targets, expression) =
+            (next(), next(), next(), next(), next(), next());
+        let column = matches!(code, "_id" | "_lastUpdated");
+        let components = components(id);
         for base in bases.split(' ') {
+            let everywhere = matches!(base, "Resource" | "DomainResource");
             let of: Vec<ResourceType> = match base {
-                "Resource" | "DomainResource" => ResourceType::all().collect(),
+                _ if everywhere => ResourceType::all().collect(),
                 name => ResourceType::parse(name).into_iter().collect(),
             };
+            shared += usize::from(everywhere);
             for resource in of {
-                let on = enabled.contains(format!("{}.{code}", resource.name()).as_str())
-                    || enabled.contains(format!("*.{code}").as_str());
-                let compiled = if on { path::compile(expression, resource.name()) } else { Vec::new() };
+                let compiled = path::compile(expression, resource.name());
+                // Two parts are compared; none of three is said with numbers in its middle.
+                let partial = compiled.is_empty()
+                    || compiled.iter().any(Option::is_none)
+                    || components.iter().any(Option::is_none)
+                    || components.len() > 2
+                    || (kind(type_name) == Kind::Composite) != (components.len() == 2);
                 let parameter = Parameter {
-                    number: 0,
+                    number: if everywhere { u16::try_from(SHARED + shared).unwrap_or(u16::MAX) } else { 0 },
                     code,
                     kind: kind(type_name),
                     targets: targets.split(' ').filter_map(ResourceType::parse).collect(),
-                    indexed: on,
+                    indexed: !partial && !column && kind(type_name) != Kind::Special,
                     expression,
-                    partial: compiled.iter().any(Option::is_none),
+                    partial,
                     paths: compiled.into_iter().flatten().collect(),
+                    components: components.iter().flatten().cloned().collect(),
                 };
                 if let Some(list) = table.get_mut(usize::from(resource.index())) {
                     list.push(parameter);
@@ -115,7 +173,7 @@ fn build() -> Vec<Vec<Parameter>> {
     }
     for (resource, list) in table.iter_mut().enumerate() {
         list.sort_by_key(|parameter| parameter.code);
-        for (place, parameter) in list.iter_mut().enumerate() {
+        for (place, parameter) in list.iter_mut().enumerate().filter(|(_, one)| one.number == 0) {
             parameter.number = u16::try_from(resource * 256 + place).unwrap_or(u16::MAX);
         }
     }
@@ -124,6 +182,8 @@ fn build() -> Vec<Vec<Parameter>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -133,8 +193,8 @@ mod tests {
         for kind in ResourceType::all() {
             assert!(of_type(kind).len() < 256);
             for parameter in of_type(kind) {
-                assert!(numbers.insert(parameter.number), "{kind} {}", parameter.code);
-                assert!(!parameter.indexed || !parameter.partial, "{kind} {}", parameter.code);
+                let shared = usize::from(parameter.number) > SHARED;
+                assert!(shared || numbers.insert(parameter.number), "{kind} {}", parameter.code);
                 assert!(!parameter.indexed || !parameter.paths.is_empty(), "{kind} {}", parameter.code);
             }
         }
@@ -142,21 +202,59 @@ mod tests {
         assert!(parameter(ResourceType::RISK_ASSESSMENT, "patient").is_some_and(|p| p.indexed));
     }
 
+    /// What is not indexed, and nothing else.
     #[test]
     fn how_much_of_all_expressions_can_be_said() {
-        let (mut whole, mut part) = (0, Vec::new());
-        for line in DEFINITIONS.lines().filter(|line| !line.starts_with('#')) {
-            let columns: Vec<&str> = line.split('\t').collect();
-            for base in columns[3].split(' ') {
-                let compiled = path::compile(columns[5], base);
-                if compiled.iter().all(Option::is_some) && !compiled.is_empty() {
-                    whole += 1;
-                } else {
-                    part.push(format!("{base}.{}: {}", columns[1], columns[5]));
-                }
-            }
-        }
-        println!("{whole} expressions compile; not: {part:#?}");
-        assert!(whole > 1500, "{whole}");
+        let mut not: Vec<String> = ResourceType::all()
+            .flat_map(|kind| of_type(kind).iter().map(move |parameter| (kind, parameter)))
+            .filter(|(_, parameter)| !parameter.indexed && usize::from(parameter.number) < SHARED)
+            .map(|(kind, parameter)| format!("{kind}.{}", parameter.code))
+            .collect();
+        not.sort();
+        assert_eq!(
+            not,
+            [
+                "Bundle.composition",
+                "Bundle.message",
+                "Location.near",
+                "MolecularSequence.chromosome-variant-coordinate",
+                "MolecularSequence.chromosome-window-coordinate",
+                "MolecularSequence.referenceseqid-variant-coordinate",
+                "MolecularSequence.referenceseqid-window-coordinate",
+            ]
+        );
+        let shared = of_type(ResourceType::PATIENT).iter().filter(|one| usize::from(one.number) > SHARED);
+        let shared: Vec<_> = shared.map(|one| (one.code, one.indexed)).collect();
+        assert_eq!(
+            shared,
+            [
+                ("_content", false),
+                ("_id", false),
+                ("_lastUpdated", false),
+                ("_profile", true),
+                ("_query", false),
+                ("_security", true),
+                ("_source", true),
+                ("_tag", true),
+                ("_text", false),
+            ]
+        );
+    }
+
+    #[test]
+    fn compartments() {
+        let codes = |kind| {
+            let mut codes: Vec<_> = of_type(kind)
+                .iter()
+                .filter(|one| compartment(ResourceType::PATIENT, kind).contains(&i64::from(one.number)))
+                .map(|one| one.code)
+                .collect();
+            codes.sort_unstable();
+            codes
+        };
+        assert_eq!(codes(ResourceType::OBSERVATION), ["performer", "subject"]);
+        assert_eq!(codes(ResourceType::RISK_ASSESSMENT), ["subject"]);
+        assert!(codes(ResourceType::DEVICE).is_empty());
+        assert!(is_compartment(ResourceType::PATIENT) && !is_compartment(ResourceType::OBSERVATION));
     }
 }

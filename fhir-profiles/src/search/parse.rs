@@ -1,0 +1,569 @@
+//! Reading a query against the registry (<https://hl7.org/fhir/R4/search.html>).
+
+use super::index::{coded, fold, identified, narrowed, of_a_type, reads};
+use super::number::{self, ordered};
+use super::query::{
+    Clause, DateTest, ExactTest, Handling, Include, NumberTest, Place, Prefix, SearchQuery, Sort, SortKey,
+    Table, Test, TextTest, View,
+};
+use super::registry::{Kind, Parameter, of_type, parameter};
+use crate::outcome::{Issue, Issues};
+use crate::reference::{self, Reference, hash, hash_text};
+use crate::resource_type::ResourceType;
+use crate::time::{self, Span};
+
+/// Matches a page if nothing is said, and at most.
+const DEFAULT_COUNT: u32 = 20;
+const MOST: u32 = 1000;
+/// Alternatives of one parameter, and parameters of one query.
+const MOST_PARTS: usize = 500;
+/// References followed by one parameter, one after the other.
+const DEEPEST: usize = 6;
+
+/// Why a parameter is not part of the query.
+enum Trouble {
+    /// Nobody knows it.
+    Unknown,
+    Wrong(Issue),
+}
+
+impl From<Issue> for Trouble {
+    fn from(issue: Issue) -> Self {
+        Self::Wrong(issue)
+    }
+}
+
+type Taken<T> = Result<T, Trouble>;
+
+/// What conditions are read for.
+#[derive(Clone, Copy)]
+struct Reader<'q> {
+    kinds: &'q [ResourceType],
+    base: &'q str,
+    /// Microseconds since 1970 UTC.
+    now: i64,
+    depth: usize,
+}
+
+impl SearchQuery {
+    /// Reads decoded query pairs for one type, or for several; `base` is this server's address,
+    /// `now` the moment in microseconds that `ap` looks at dates from. Gives the query and what was
+    /// left out.
+    ///
+    /// # Errors
+    /// A value or modifier that can't be read, or with [`Handling::Strict`] a name that is not known.
+    pub fn parse(
+        kinds: &[ResourceType],
+        pairs: &[(String, String)],
+        base: &str,
+        now: i64,
+        handling: Handling,
+    ) -> Result<(Self, Issues), Issues> {
+        let mut query = Self {
+            kinds: kinds.to_vec(),
+            clauses: Vec::new(),
+            sort: Vec::new(),
+            count: DEFAULT_COUNT,
+            count_only: false,
+            total: false,
+            after: None,
+            includes: Vec::new(),
+            view: View::Whole,
+            used: Vec::new(),
+        };
+        let (mut wrong, mut ignored) = (Vec::new(), Vec::new());
+        if pairs.len() > MOST_PARTS {
+            return Err(Issue::error("too-costly", format!("more than {MOST_PARTS} parameters")).into());
+        }
+        let reader = Reader { kinds, base, now, depth: 0 };
+        for (name, value) in pairs {
+            let taken =
+                if value.is_empty() { Err(Trouble::Unknown) } else { query.take(reader, name, value) };
+            match taken {
+                Ok(()) => query.used.push((name.clone(), value.clone())),
+                Err(Trouble::Unknown) => {
+                    let shown: String = name.chars().take(64).collect();
+                    let of = kinds.first().map_or("Resource", |kind| kind.name());
+                    let details = if value.is_empty() {
+                        format!("the search parameter {shown} has no value")
+                    } else {
+                        format!("the search parameter {shown} is not supported for {of}")
+                    };
+                    match handling {
+                        Handling::Strict => wrong.push(Issue::error("not-supported", details)),
+                        Handling::Lenient => ignored.push(Issue::warning("not-supported", details)),
+                    }
+                }
+                Err(Trouble::Wrong(issue)) => wrong.push(issue),
+            }
+        }
+        if wrong.is_empty() { Ok((query, Issues(ignored))) } else { Err(Issues(wrong)) }
+    }
+
+    fn take(&mut self, reader: Reader<'_>, name: &str, value: &str) -> Taken<()> {
+        match name {
+            "_format" | "_pretty" => {}
+            "_count" => {
+                let count: u32 = value.parse().map_err(|_| bad(name, "a number is needed"))?;
+                self.count_only = count == 0;
+                self.count = count.clamp(1, MOST);
+            }
+            "_summary" => match value {
+                "count" => self.count_only = true,
+                "true" => self.view = View::Summary,
+                "text" => self.view = View::Text,
+                "data" => self.view = View::Data,
+                "false" => self.view = View::Whole,
+                _ => return Err(bad(name, "true, text, data, count or false is needed").into()),
+            },
+            "_elements" => {
+                let names: Vec<String> = value.split(',').map(|one| one.trim().to_owned()).collect();
+                if !names.iter().all(|name| name.bytes().all(|b| b.is_ascii_alphanumeric())) {
+                    return Err(bad(name, "names of elements are needed").into());
+                }
+                self.view = View::Elements(names);
+            }
+            "_total" => match value {
+                "none" | "estimate" | "accurate" => self.total = value != "none",
+                _ => return Err(bad(name, "none, estimate or accurate is needed").into()),
+            },
+            "_contained" if value == "false" => {}
+            "_contained" | "_containedType" => {
+                return Err(Issue::error(
+                    "not-supported",
+                    format!("search parameter {name}: contained resources are not searched"),
+                )
+                .into());
+            }
+            "_sort" => {
+                for one in value.split(',') {
+                    let (key, descending) = one.strip_prefix('-').map_or((one, false), |key| (key, true));
+                    let key = reader.sort(key).ok_or_else(|| bad(name, "not a parameter to sort by"))?;
+                    self.sort.push(Sort { key, descending });
+                }
+            }
+            "_page" => self.after = Some(value.to_owned()),
+            _ => match name.split(':').next() {
+                Some(code @ ("_include" | "_revinclude")) => {
+                    self.includes.push(include(code == "_revinclude", name, value)?);
+                }
+                _ => self.clauses.push(reader.clause(name, value)?),
+            },
+        }
+        Ok(())
+    }
+}
+
+impl Reader<'_> {
+    fn one(&self) -> Option<ResourceType> {
+        match self.kinds {
+            [kind] => Some(*kind),
+            _ => None,
+        }
+    }
+
+    /// A parameter that each of the types has, with one number.
+    fn parameter(&self, code: &str) -> Option<&'static Parameter> {
+        let first = parameter(*self.kinds.first()?, code).filter(|parameter| parameter.indexed)?;
+        let shared =
+            |kind: &ResourceType| parameter(*kind, code).is_some_and(|one| one.number == first.number);
+        self.kinds.iter().all(shared).then_some(first)
+    }
+
+    fn sort(&self, key: &str) -> Option<SortKey> {
+        match key {
+            "_lastUpdated" => Some(SortKey::Updated),
+            "_id" => Some(SortKey::Id),
+            "date" if self.one().is_some() && self.parameter(key).is_some() => Some(SortKey::Date),
+            _ => {
+                let found = self.parameter(key)?;
+                (found.kind != Kind::Composite).then(|| SortKey::Of(key.to_owned()))
+            }
+        }
+    }
+
+    fn clause(self, name: &str, value: &str) -> Taken<Clause> {
+        if self.depth > DEEPEST {
+            return Err(Issue::error("too-costly", "more references in a row than are followed").into());
+        }
+        let plain = |params: Vec<i64>, test: Test| Clause { params, negated: false, test };
+        if let Some(rest) = name.strip_prefix("_has:") {
+            return self.has(name, rest, value);
+        }
+        // `code:Type.rest` or `code.rest`
+        if let Some((link, rest)) = name.split_once('.') {
+            return self.chain(link, rest, value);
+        }
+        let (code, modifier) = name.split_once(':').map_or((name, None), |(code, m)| (code, Some(m)));
+        let values = split(value, ',');
+        if values.len() > MOST_PARTS {
+            return Err(bad(name, "too many alternatives").into());
+        }
+        let negated = modifier == Some("not");
+        match (code, modifier) {
+            ("_id", None | Some("not")) => {
+                return Ok(Clause { params: Vec::new(), negated, test: Test::Id(values) });
+            }
+            ("_lastUpdated", None) => {
+                return Ok(plain(Vec::new(), Test::Updated(self.dates(name, &values)?)));
+            }
+            ("_id" | "_lastUpdated", Some(_)) => return Err(modifier_unknown(name).into()),
+            ("_list", None) => {
+                let item = parameter(ResourceType::LIST, "item").map(|item| i64::from(item.number));
+                let of_list = plain(Vec::new(), Test::Id(values));
+                return Ok(plain(item.into_iter().collect(), Test::Has(ResourceType::LIST, vec![of_list])));
+            }
+            _ => {}
+        }
+        let parameter = self.parameter(code).ok_or(Trouble::Unknown)?;
+        let param = i64::from(parameter.number);
+        if modifier == Some("missing") {
+            let missing = match value {
+                "true" => true,
+                "false" => false,
+                _ => return Err(bad(name, "true or false is needed").into()),
+            };
+            let table = match parameter.kind {
+                Kind::Token | Kind::Reference | Kind::Uri => Table::Exact,
+                Kind::Date => Table::Range,
+                Kind::String => Table::Text,
+                Kind::Number | Kind::Quantity => Table::Number,
+                Kind::Composite | Kind::Special => return Err(modifier_unknown(name).into()),
+            };
+            return Ok(Clause { params: vec![param], negated: missing, test: Test::Present(table) });
+        }
+        if parameter.kind == Kind::Composite {
+            return self.composite(parameter, modifier, name, &values);
+        }
+        let test = self.test(parameter, modifier, name, &values)?;
+        Ok(Clause { params: vec![param], negated, test })
+    }
+
+    /// `_has:Type:reference:rest`
+    fn has(self, name: &str, rest: &str, value: &str) -> Taken<Clause> {
+        let mut parts = rest.splitn(3, ':');
+        let (Some(kind), Some(code), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(bad(name, "_has:Type:reference:parameter is needed").into());
+        };
+        let kind = ResourceType::parse(kind).ok_or_else(|| bad(name, "no such resource type"))?;
+        let link = parameter(kind, code)
+            .filter(|one| one.indexed && one.kind == Kind::Reference)
+            .ok_or_else(|| bad(name, "not a reference parameter of that type"))?;
+        let of = Reader { kinds: &[kind], depth: self.depth + 1, ..self };
+        let inner = of.clause(rest, value)?;
+        Ok(Clause {
+            params: vec![i64::from(link.number)],
+            negated: false,
+            test: Test::Has(kind, vec![inner]),
+        })
+    }
+
+    /// `link.rest`, where link is `code` or `code:Type`.
+    fn chain(self, link: &str, rest: &str, value: &str) -> Taken<Clause> {
+        let (code, only) = link.split_once(':').map_or((link, None), |(code, kind)| (code, Some(kind)));
+        let parameter = self.parameter(code).ok_or(Trouble::Unknown)?;
+        if parameter.kind != Kind::Reference {
+            return Err(bad(link, "only a reference can be followed").into());
+        }
+        let targets = match only {
+            None => parameter.targets.clone(),
+            Some(kind) => vec![ResourceType::parse(kind).ok_or_else(|| bad(link, "no such resource type"))?],
+        };
+        let (mut found, mut trouble) = (Vec::new(), None);
+        for kind in targets {
+            let of = Reader { kinds: &[kind], depth: self.depth + 1, ..self };
+            match of.clause(rest, value) {
+                Ok(clause) => found.push((kind, vec![clause])),
+                Err(wrong @ Trouble::Wrong(_)) => trouble = Some(wrong),
+                Err(unknown @ Trouble::Unknown) => trouble = trouble.or(Some(unknown)),
+            }
+        }
+        if found.is_empty() {
+            return Err(trouble.unwrap_or(Trouble::Unknown));
+        }
+        Ok(Clause { params: vec![i64::from(parameter.number)], negated: false, test: Test::Chain(found) })
+    }
+
+    fn composite(
+        self,
+        parameter: &Parameter,
+        modifier: Option<&str>,
+        name: &str,
+        values: &[String],
+    ) -> Taken<Clause> {
+        if modifier.is_some() {
+            return Err(modifier_unknown(name).into());
+        }
+        let [first, second] = parameter.components.as_slice() else { return Err(Trouble::Unknown) };
+        let mut either = Vec::with_capacity(values.len());
+        for value in values {
+            let parts = split(value, '$');
+            let [one, two] = parts.as_slice() else {
+                return Err(bad(name, "two values with $ between them are needed").into());
+            };
+            let narrow = match first.kind {
+                Kind::Token => match split(one, '|').as_slice() {
+                    [code] => coded(None, &unescape(code)),
+                    [system, code] => coded(Some(&unescape(system)), &unescape(code)),
+                    _ => return Err(bad(name, "not a token").into()),
+                },
+                _ => match reference::parse(&unescape(one), self.base) {
+                    Reference::Local { kind, id, .. } => hash(kind, id),
+                    _ => return Err(bad(name, "Type/id is needed").into()),
+                },
+            };
+            let test = self.kind_test(second.kind, &[], parameter, None, name, std::slice::from_ref(two))?;
+            let params = vec![narrowed(i64::from(parameter.number), narrow)];
+            either.push(Clause { params, negated: false, test });
+        }
+        Ok(Clause { params: Vec::new(), negated: false, test: Test::Either(either) })
+    }
+
+    fn test(self, of: &Parameter, modifier: Option<&str>, name: &str, values: &[String]) -> Taken<Test> {
+        self.kind_test(of.kind, &of.targets, of, modifier, name, values)
+    }
+
+    fn kind_test(
+        self,
+        kind: Kind,
+        targets: &[ResourceType],
+        parameter: &Parameter,
+        modifier: Option<&str>,
+        name: &str,
+        values: &[String],
+    ) -> Taken<Test> {
+        let exact = |value: i64| ExactTest { value: Some(value), system: None };
+        let text = |place: Place| {
+            let text = |value: &String| TextTest { text: fold(&unescape(value)), place };
+            Test::Text(values.iter().map(text).collect())
+        };
+        Ok(match (kind, modifier) {
+            (Kind::Token, None | Some("not")) => {
+                Test::Exact(values.iter().map(|value| token(value)).collect())
+            }
+            (Kind::Token, Some("of-type")) => {
+                let typed = |value: &String| match split(value, '|').as_slice() {
+                    [system, code, value] => {
+                        Ok(exact(of_a_type(&unescape(system), &unescape(code), &unescape(value))))
+                    }
+                    _ => Err(bad(name, "system|code|value is needed")),
+                };
+                Test::Exact(values.iter().map(typed).collect::<Result<_, _>>()?)
+            }
+            (Kind::Reference, Some("identifier")) => {
+                let identifier = |value: &String| {
+                    let found = token(value);
+                    let code = split(value, '|').last().map_or_else(String::new, |code| unescape(code));
+                    ExactTest { value: (!code.is_empty()).then(|| identified(&code)), ..found }
+                };
+                Test::Exact(values.iter().map(identifier).collect())
+            }
+            (Kind::Reference, modifier) => {
+                let only = match modifier {
+                    None => None,
+                    Some(kind) => Some(ResourceType::parse(kind).ok_or_else(|| modifier_unknown(name))?),
+                };
+                let tests = values
+                    .iter()
+                    .flat_map(|value| references(targets, parameter.code, only, value, self.base));
+                Test::Exact(tests.collect())
+            }
+            (Kind::Uri, None) => {
+                Test::Exact(values.iter().map(|value| exact(hash_text(&unescape(value)))).collect())
+            }
+            (Kind::Token, Some("text")) | (Kind::Uri, Some("below")) if reads(parameter) => {
+                text(Place::Start)
+            }
+            (Kind::Uri, Some("above")) => {
+                let above = |value: &String| {
+                    let value = unescape(value);
+                    let ends: Vec<usize> = value.match_indices('/').map(|(at, _)| at).collect();
+                    let parts: Vec<i64> = ends
+                        .into_iter()
+                        .filter_map(|end| value.get(..end))
+                        .chain([value.as_str()])
+                        .map(hash_text)
+                        .collect();
+                    parts.into_iter().map(exact)
+                };
+                Test::Exact(values.iter().flat_map(above).collect())
+            }
+            (Kind::Date, None) => Test::Range(self.dates(name, values)?),
+            (Kind::String, None) => text(Place::Start),
+            (Kind::String, Some("contains")) => text(Place::Anywhere),
+            (Kind::String, Some("exact")) => {
+                Test::Exact(values.iter().map(|value| exact(hash_text(&unescape(value)))).collect())
+            }
+            (Kind::Number | Kind::Quantity, None) => {
+                let tests = values.iter().map(|value| quantity(name, value, kind == Kind::Quantity));
+                Test::Number(tests.collect::<Result<_, _>>()?)
+            }
+            _ => return Err(modifier_unknown(name).into()),
+        })
+    }
+
+    fn dates(&self, name: &str, values: &[String]) -> Result<Vec<DateTest>, Issue> {
+        values.iter().map(|value| date(value, self.now).ok_or_else(|| bad(name, "not a FHIR date"))).collect()
+    }
+}
+
+fn include(reverse: bool, name: &str, value: &str) -> Taken<Include> {
+    let modifier = name.split_once(':').map(|(_, modifier)| modifier);
+    let iterate = match modifier {
+        None => false,
+        Some("iterate" | "recurse") => true,
+        Some(_) => return Err(modifier_unknown(name).into()),
+    };
+    let wrong = |why: &str| Trouble::from(bad(name, why));
+    let mut parts = value.split(':');
+    let kind = |text: &str| ResourceType::parse(text).ok_or_else(|| wrong("no such resource type"));
+    let source = match parts.next() {
+        Some("*") if value == "*" => None,
+        text => Some(kind(text.unwrap_or_default())?),
+    };
+    let code = parts.next().filter(|code| *code != "*");
+    let target = parts.next().map(kind).transpose()?;
+    if parts.next().is_some() || (value != "*" && !value.contains(':')) {
+        return Err(wrong("Type:parameter or Type:parameter:Target is needed"));
+    }
+    if let (Some(source), Some(code)) = (source, code) {
+        let known = parameter(source, code).filter(|one| one.indexed && one.kind == Kind::Reference);
+        if known.is_none() {
+            return Err(wrong("not a reference parameter of that type"));
+        }
+    }
+    Ok(Include { reverse, iterate, source, code: code.map(str::to_owned), target })
+}
+
+fn bad(name: &str, why: &str) -> Issue {
+    let shown: String = name.chars().take(64).collect();
+    Issue::error("value", format!("search parameter {shown}: {why}"))
+}
+
+/// A modifier that is not known would change the answer: it is never left out.
+fn modifier_unknown(name: &str) -> Issue {
+    let shown: String = name.chars().take(64).collect();
+    Issue::error("not-supported", format!("search parameter {shown}: the modifier is not supported here"))
+}
+
+/// Splits at a separator that is not escaped; the parts keep their escapes.
+fn split(text: &str, at: char) -> Vec<String> {
+    let (mut parts, mut part, mut escaped) = (Vec::new(), String::new(), false);
+    for c in text.chars() {
+        if c == at && !escaped {
+            parts.push(std::mem::take(&mut part));
+            continue;
+        }
+        escaped = c == '\\' && !escaped;
+        part.push(c);
+    }
+    parts.push(part);
+    parts
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(c) = letters.next() {
+        match c {
+            '\\' => out.extend(letters.next()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn token(text: &str) -> ExactTest {
+    let parts = split(text, '|');
+    let hashed = |part: &String| hash_text(&unescape(part));
+    match parts.as_slice() {
+        [system, code] => ExactTest {
+            value: (!code.is_empty()).then(|| hashed(code)),
+            system: Some(if system.is_empty() { 0 } else { hashed(system) }),
+        },
+        [code] => ExactTest { value: Some(hashed(code)), system: None },
+        _ => ExactTest { value: Some(hash_text(text)), system: None },
+    }
+}
+
+fn references(
+    targets: &[ResourceType],
+    code: &str,
+    only: Option<ResourceType>,
+    value: &str,
+    base: &str,
+) -> Vec<ExactTest> {
+    let text = unescape(value);
+    let exact = |value: i64| ExactTest { value: Some(value), system: None };
+    match reference::parse(&text, base) {
+        Reference::Local { kind, id, .. } => vec![exact(hash(kind, id))],
+        Reference::Other(id) if reference::is_id(id) => match only {
+            Some(kind) => vec![exact(hash(kind, id))],
+            // `patient` has one type; `subject` several: each of them may be meant.
+            None if code == "patient" => vec![exact(hash(ResourceType::PATIENT, id))],
+            None => targets.iter().map(|kind| exact(hash(*kind, id))).collect(),
+        },
+        _ => vec![exact(hash_text(&text))],
+    }
+}
+
+fn prefixed(text: &str) -> (Prefix, &str) {
+    let prefix = match text.get(..2) {
+        Some("eq") => Prefix::Eq,
+        Some("ne") => Prefix::Ne,
+        Some("gt") => Prefix::Gt,
+        Some("ge") => Prefix::Ge,
+        Some("lt") => Prefix::Lt,
+        Some("le") => Prefix::Le,
+        Some("sa") => Prefix::Sa,
+        Some("eb") => Prefix::Eb,
+        Some("ap") => Prefix::Ap,
+        _ => return (Prefix::Eq, text),
+    };
+    (prefix, text.get(2..).unwrap_or_default())
+}
+
+fn date(text: &str, now: i64) -> Option<DateTest> {
+    let (prefix, rest) = prefixed(text);
+    // In a query `+` of an offset often arrives as a space.
+    let span = time::parse(&rest.replace(' ', "+"))?;
+    if prefix != Prefix::Ap {
+        return Some(DateTest { prefix, span });
+    }
+    // A tenth of the time between now and then.
+    let width = now.abs_diff(span.low).max(now.abs_diff(span.high)) / 10;
+    let width = i64::try_from(width).unwrap_or(i64::MAX);
+    let span = Span { low: span.low.saturating_sub(width), high: span.high.saturating_add(width) };
+    Some(DateTest { prefix, span })
+}
+
+/// `[prefix]number`, and for a quantity `|system|code` behind it.
+fn quantity(name: &str, value: &str, with_unit: bool) -> Result<NumberTest, Issue> {
+    let parts = split(value, '|');
+    let (prefix, text) = prefixed(parts.first().map_or("", String::as_str));
+    let (system, code) = match parts.as_slice() {
+        [_] => (None, None),
+        [_, system, code] if with_unit => (Some(unescape(system)), Some(unescape(code))),
+        _ => return Err(bad(name, "number or number|system|code is needed")),
+    };
+    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let (system, code) = (some(system), some(code));
+    let wrong = || bad(name, "not a decimal number");
+    let (unit, [value, mut low, mut high]) =
+        number::asked(text, system.as_deref(), code.as_deref()).ok_or_else(wrong)?;
+    if prefix == Prefix::Ap {
+        let number: f64 = text.parse().map_err(|_| wrong())?;
+        let width = number.abs() / 10.0;
+        let end = |at: f64| {
+            let asked = number::asked(&format!("{at:.12}"), system.as_deref(), code.as_deref());
+            asked.map_or(ordered(at), |(_, [value, ..])| value)
+        };
+        (low, high) = (end(number - width), end(number + width));
+    }
+    Ok(NumberTest { prefix, unit, value, low, high })
+}
+
+/// The reference parameters of a type that an include can follow.
+pub fn links(kind: ResourceType) -> impl Iterator<Item = &'static Parameter> {
+    of_type(kind).iter().filter(|parameter| parameter.indexed && parameter.kind == Kind::Reference)
+}
