@@ -99,7 +99,7 @@ impl From<Diesel> for Fault {
             // SQLite names a lock, and PostgreSQL a deadlock, in words alone.
             Diesel::DatabaseError(_, information) => {
                 let message = information.message();
-                if message.contains("lock timeout") {
+                if message.contains("lock timeout") || message.contains("statement timeout") {
                     Self::Refused(Error::Busy)
                 } else if message.contains("deadlock detected") || message.contains("database is locked") {
                     Self::Transient(text)

@@ -3,7 +3,7 @@
 //! A row points to one version's key. The next version has another key, so an old row can never
 //! be mistaken for a new one; it is removed all the same.
 
-use fhir::search::{Index, Row};
+use fhir::search::{Index, Quantity, Row};
 
 use crate::charts::ChartRow;
 use crate::connection::Link;
@@ -16,6 +16,7 @@ pub(crate) struct Rows<'a> {
     exact: Vec<[i64; 6]>,
     range: Vec<[i64; 5]>,
     text: Vec<(i64, &'a str, i64)>,
+    number: Vec<[i64; 10]>,
 }
 
 impl<'a> Rows<'a> {
@@ -24,12 +25,18 @@ impl<'a> Rows<'a> {
         for row in &index.rows {
             match row {
                 Row::Exact { param, value, system } => {
-                    self.exact.push([index.patient, i64::from(*param), *value, index.date, key, *system]);
+                    self.exact.push([index.patient, *param, *value, index.date, key, *system]);
                 }
                 Row::Range { param, low, high } => {
-                    self.range.push([i64::from(*param), *low, *high, key, index.patient]);
+                    self.range.push([*param, *low, *high, key, index.patient]);
                 }
-                Row::Text { param, text } => self.text.push((i64::from(*param), text, key)),
+                Row::Text { param, text } => self.text.push((*param, text, key)),
+                Row::Number { param, quantity } => {
+                    let Quantity { extent, code, label, system, unit, canonical } = *quantity;
+                    let (low, high) = (extent.low, extent.high);
+                    let base = [canonical.low, canonical.high];
+                    self.number.push([key, *param, low, high, code, label, system, unit, base[0], base[1]]);
+                }
             }
         }
     }
@@ -42,6 +49,8 @@ impl<'a> Rows<'a> {
         self.range.dedup_by_key(|&mut [param, low, high, key, _]| [param, low, high, key]);
         self.text.sort_unstable();
         self.text.dedup();
+        self.number.sort_unstable();
+        self.number.dedup();
     }
 
     pub(crate) fn insert(mut self, link: &mut Link) -> Result<(), Fault> {
@@ -72,6 +81,15 @@ impl<'a> Rows<'a> {
             tuples(&mut sql, rows);
             sql.run(&mut link.connection)?;
         }
+        for rows in chunks(&self.number) {
+            let mut sql = Sql::new(
+                link.dialect,
+                "INSERT INTO index_number (key, param, low, high, code, label, system, unit, base_low, base_high) \
+                 VALUES ",
+            );
+            tuples(&mut sql, rows);
+            sql.run(&mut link.connection)?;
+        }
         for rows in chunks(&self.text) {
             let mut sql = Sql::new(link.dialect, "INSERT INTO index_text (param, text, key) VALUES ");
             for (n, (param, text, key)) in rows.iter().enumerate() {
@@ -89,6 +107,9 @@ impl<'a> Rows<'a> {
         let range: Vec<[i64; 4]> =
             self.range.iter().map(|&[param, low, high, key, _]| [param, low, high, key]).collect();
         delete(link, "index_range", ["param", "low", "high", "key"], &range)?;
+        let mut numbers: Vec<[i64; 2]> = self.number.iter().map(|&[key, param, ..]| [key, param]).collect();
+        numbers.dedup();
+        delete(link, "index_number", ["key", "param"], &numbers)?;
         for (param, text, key) in &self.text {
             let mut sql = Sql::new(link.dialect, "DELETE FROM index_text WHERE param = ");
             sql.int(*param).push(" AND text = ").text(*text).push(" AND key = ").int(*key);

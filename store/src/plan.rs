@@ -1,50 +1,23 @@
-//! How a search is carried out: which index leads, what the others check, in which order.
-//!
-//! Within a chart the leading rows are one range of `index_exact`, newest last; over all charts
-//! `index_chart` says which charts to look into. Every other condition is one seek per candidate:
-//! all rows of a version share patient and date, so a seek can name its whole key.
+//! A search as SQL. One clause leads: the one that leaves the fewest candidates; the others are
+//! looked up for each of these.
 
 use fhir::resource_type::ResourceType;
-use fhir::search::{Clause, DateTest, ExactTest, Prefix, SearchQuery, Sort, Test, parameter};
+use fhir::search::{Clause, ExactTest, SearchQuery, SortKey, Table, Test, parameter};
 
+use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::plan_tests::{numbers, spans, texts, values};
 use crate::sql::{Dialect, Sql};
 
-/// The end of the last page: what orders it, then the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Cursor {
-    Numbers([i64; 3]),
-    Id(String),
-}
-
-impl Cursor {
-    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        if let Some(id) = text.strip_prefix("id.") {
-            return Ok(Self::Id(id.to_owned()));
-        }
-        let mut parts = text.split('_').map(str::parse::<i64>);
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(Ok(a)), Some(Ok(b)), Some(Ok(c)), None) => Ok(Self::Numbers([a, b, c])),
-            _ => Err(fhir::outcome::Issue::error("value", "_page: not a page of this search").into()),
-        }
-    }
-}
-
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Numbers([a, b, c]) => write!(f, "{a}_{b}_{c}"),
-            Self::Id(id) => write!(f, "id.{id}"),
-        }
-    }
-}
+/// Parameters from here on are shared by all types.
+const SHARED: i64 = 0xff00;
 
 /// Where the leading rows come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lead {
     /// The clause at this place, one of `index_exact`.
     Exact(usize),
-    /// The resources of the type.
+    /// The resources of the types.
     Resource,
 }
 
@@ -55,188 +28,366 @@ pub(crate) struct Plan<'q> {
     lead: Lead,
     /// The chart all matches lie in, as index rows carry it.
     patient: Option<i64>,
-    /// What orders the matches: columns or `0`; the key comes after them.
-    order: [String; 3],
+    /// What orders the matches before their id does: columns of whole numbers, two at most.
+    order: Vec<String>,
     descending: bool,
+}
+
+/// The row that a condition is about.
+#[derive(Debug, Clone, Copy)]
+struct At<'a> {
+    /// Alias in `resource`.
+    row: &'a str,
+    /// Alias of one of its rows in `index_exact`, if there is one: others lie beside it.
+    chart: Option<&'a str>,
+    /// Its type, if it is one.
+    kind: Option<ResourceType>,
 }
 
 impl<'q> Plan<'q> {
     pub(crate) fn of(query: &'q SearchQuery) -> Self {
-        let sort = query.sort.first().copied();
+        let sort = query.sort.first();
+        let key = sort.map(|sort| &sort.key);
         let patient = patient(query);
-        let lead = if matches!(sort, Some(Sort::Id { .. })) { Lead::Resource } else { lead(query, patient) };
-        let key = if lead == Lead::Resource { "r.key" } else { "e.key" };
-        let (a, b) = match (sort, lead) {
-            (None, Lead::Exact(_)) if patient.is_none() => ("c.patient", "e.date".to_owned()),
-            (None | Some(Sort::Date { .. }), Lead::Exact(_)) => ("0", "e.date".to_owned()),
-            (Some(Sort::Date { .. }), Lead::Resource) => ("0", date_of_resource(query.kind)),
-            (Some(Sort::Id { .. }), _) => ("r.id", "0".to_owned()),
-            (None | Some(Sort::Updated { .. }), _) => ("0", "r.updated".to_owned()),
+        let lead = if key == Some(&SortKey::Id) { Lead::Resource } else { lead(query, patient) };
+        let order: &[&str] = match (key, lead) {
+            (None, Lead::Exact(_)) if patient.is_none() => &["c.patient", "e.date"],
+            (None | Some(SortKey::Date), Lead::Exact(_)) => &["e.date"],
+            (Some(SortKey::Updated), _) => &["r.updated"],
+            _ => &[],
         };
-        let descending = match sort {
-            Some(Sort::Date { descending } | Sort::Updated { descending } | Sort::Id { descending }) => {
-                descending
-            }
-            None => true,
-        };
-        Self { query, lead, patient, order: [a.to_owned(), b, key.to_owned()], descending }
+        let mut order: Vec<String> = order.iter().map(|&column| column.to_owned()).collect();
+        if key == Some(&SortKey::Date) && lead == Lead::Resource {
+            order.extend(query.kind().map(date_of_resource));
+        }
+        Self { query, lead, patient, order, descending: sort.is_none_or(|sort| sort.descending) }
     }
 
-    /// Is it ordered by id, which is text?
-    pub(crate) fn by_id(&self) -> bool {
-        matches!(self.query.sort.first(), Some(Sort::Id { .. }))
+    /// Can the database order it? Other orders are made of the resources themselves.
+    pub(crate) fn ordered(&self) -> bool {
+        match self.query.sort.as_slice() {
+            [] => true,
+            [one] => !matches!(one.key, SortKey::Of(_)),
+            _ => false,
+        }
     }
 
-    /// Writes `SELECT a, b, key …` of the matches, each once.
-    fn matches(&self, sql: &mut Sql<'q>, after: Option<&Cursor>) -> Result<(), Error> {
-        let [a, b, key] = &self.order;
-        // Several rows of one version may pass: two codings, two systems.
-        let distinct = if self.lead == Lead::Resource { "SELECT " } else { "SELECT DISTINCT " };
-        let number =
-            |column: &'_ str| if column == "0" { "CAST(0 AS BIGINT)".to_owned() } else { column.to_owned() };
-        let first = number(if self.by_id() { "0" } else { a });
-        sql.push(distinct).push(&first).push(" AS a, ").push(&number(b)).push(" AS b, ");
-        sql.push(key).push(" AS key FROM ");
-        match self.lead {
+    /// How many order values come before the id.
+    pub(crate) fn depth(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Writes ` FROM … WHERE …`.
+    fn matches(&self, sql: &mut Sql<'q>) {
+        let chart = match self.lead {
             Lead::Exact(at) => {
-                if self.patient.is_none() {
-                    sql.push("index_chart c JOIN index_exact e ON e.patient = c.patient AND ");
-                    sql.push("e.param = c.param AND e.value = c.value");
-                } else {
-                    sql.push("index_exact e");
+                if let Some(clause) = self.query.clauses.get(at) {
+                    led(sql, clause, self.patient, "c", "e");
                 }
-                if b == "r.updated" {
-                    sql.push(" JOIN resource r ON r.key = e.key");
+                sql.push(" AND r.key = e.key");
+                let shared = |clause: &Clause| clause.params.iter().any(|param| *param >= SHARED);
+                if self.query.clauses.get(at).is_none_or(shared) {
+                    self.of_kinds(sql);
                 }
-                if let Some(Clause { param, test: Test::Exact(any) }) = self.query.clauses.get(at) {
-                    if let Some(patient) = self.patient {
-                        sql.push(" WHERE e.patient = ").int(patient);
-                        sql.push(" AND e.param = ").int(i64::from(*param));
-                        values(sql, "e", "e", any);
-                    } else {
-                        sql.push(" WHERE c.param = ").int(i64::from(*param));
-                        values(sql, "c", "e", any);
-                    }
-                }
+                Some("e")
             }
             Lead::Resource => {
-                sql.push("resource r WHERE r.kind = ").int(i64::from(self.query.kind.index()));
-                sql.push(" AND r.deleted = ").bool(false);
+                sql.push(" FROM resource r WHERE r.deleted = ").bool(false);
+                self.of_kinds(sql);
+                None
+            }
+        };
+        let at = At { row: "r", chart, kind: self.query.kind() };
+        for (place, clause) in self.query.clauses.iter().enumerate() {
+            if self.lead != Lead::Exact(place) {
+                condition(sql, clause, at, 1);
             }
         }
-        for (at, clause) in self.query.clauses.iter().enumerate() {
-            if self.lead != Lead::Exact(at) {
-                self.condition(sql, clause);
+    }
+
+    fn of_kinds(&self, sql: &mut Sql<'q>) {
+        match self.query.kinds.as_slice() {
+            [kind] => {
+                sql.push(" AND r.kind = ").int(i64::from(kind.index()));
+            }
+            all if all.len() == ResourceType::all().len() => {}
+            some => {
+                sql.push(" AND r.kind IN ").ints(some.iter().map(|kind| i64::from(kind.index())));
             }
         }
-        match after {
-            None => {}
-            Some(Cursor::Id(id)) if self.by_id() => {
-                sql.push(" AND r.id").push(self.past()).text(id.clone());
-            }
-            Some(Cursor::Numbers(end)) if !self.by_id() => {
-                let (columns, end): (Vec<&str>, Vec<i64>) = self
-                    .order
-                    .iter()
-                    .map(String::as_str)
-                    .zip(end)
-                    .filter(|(column, _)| *column != "0")
-                    .unzip();
-                sql.push(" AND (").push(&columns.join(", ")).push(")").push(self.past()).ints(end);
-            }
-            Some(_) => return Err(Cursor::parse("").err().unwrap_or(Error::NotFound)),
+    }
+
+    fn past(&self, sql: &mut Sql<'q>, after: &Cursor) -> Result<(), Error> {
+        let Cursor::At { order, id } = after else { return Err(Cursor::wrong()) };
+        if order.len() != self.order.len() {
+            return Err(Cursor::wrong());
         }
+        let sign = if self.descending { " < " } else { " > " };
+        if let (Some(column), Some(value)) = (self.order.first(), order.first()) {
+            // The database seeks by this; the rest it only compares.
+            sql.push(" AND ").push(column).push(sign.trim_end()).push("= ").int(*value);
+        }
+        let columns: Vec<&str> = self.order.iter().map(String::as_str).chain(["r.id"]).collect();
+        sql.push(" AND (").push(&columns.join(", ")).push(")").push(sign).push("(");
+        for value in order {
+            sql.int(*value).push(", ");
+        }
+        sql.text(id.clone()).push(")");
         Ok(())
     }
 
-    fn past(&self) -> &'static str {
-        if self.descending { " < " } else { " > " }
-    }
-
-    /// Writes ` AND …` for one more condition.
-    fn condition(&self, sql: &mut Sql<'q>, clause: &'q Clause) {
-        let key = self.order.last().map_or("", String::as_str);
-        let leads = self.lead != Lead::Resource;
-        match &clause.test {
-            Test::Exact(any) if leads => {
-                sql.push(" AND EXISTS (SELECT 1 FROM index_exact x WHERE x.patient = e.patient");
-                sql.push(" AND x.param = ").int(i64::from(clause.param));
-                values(sql, "x", "x", any);
-                sql.push(" AND x.date = e.date AND x.key = ").push(key).push(")");
-            }
-            Test::Exact(any) => {
-                sql.push(" AND ").push(key).push(" IN (SELECT x.key FROM index_chart c JOIN index_exact x ");
-                sql.push(
-                    "ON x.patient = c.patient AND x.param = c.param AND x.value = c.value WHERE c.param = ",
-                );
-                sql.int(i64::from(clause.param));
-                values(sql, "c", "x", any);
-                sql.push(")");
-            }
-            Test::Range(any) => {
-                sql.push(" AND EXISTS (SELECT 1 FROM index_range x WHERE x.key = ").push(key);
-                sql.push(" AND x.param = ").int(i64::from(clause.param));
-                spans(sql, "x.low", "x.high", any);
-                sql.push(")");
-            }
-            Test::Text(any) => {
-                sql.push(" AND ").push(key).push(" IN (SELECT x.key FROM index_text x WHERE x.param = ");
-                sql.int(i64::from(clause.param)).push(" AND (");
-                for (n, test) in any.iter().enumerate() {
-                    sql.push(if n > 0 { " OR " } else { "" });
-                    if test.exact {
-                        sql.push("x.text = ").text(test.text.as_str());
-                    } else {
-                        sql.push("(x.text >= ").text(test.text.as_str());
-                        sql.push(" AND x.text < ").text(format!("{}\u{10ffff}", test.text)).push(")");
-                    }
-                }
-                sql.push("))");
-            }
-            Test::Id(ids) if leads => {
-                sql.push(" AND ").push(key).push(" IN (SELECT x.key FROM resource x WHERE x.kind = ");
-                sql.int(i64::from(self.query.kind.index())).push(" AND x.id IN ");
-                sql.texts(ids.iter().map(String::as_str)).push(")");
-            }
-            Test::Id(ids) => {
-                sql.push(" AND r.id IN ").texts(ids.iter().map(String::as_str));
-            }
-            Test::Updated(any) if leads => {
-                sql.push(" AND EXISTS (SELECT 1 FROM resource x WHERE x.key = ").push(key);
-                spans(sql, "x.updated", "x.updated", any);
-                sql.push(")");
-            }
-            Test::Updated(any) => spans(sql, "r.updated", "r.updated", any),
-        }
-    }
-
-    /// Sort values and versions of at most `most` matches after the cursor.
+    /// Two order values and the versions of at most `most` matches after the cursor.
     pub(crate) fn page(
         &self,
         dialect: Dialect,
         after: Option<&Cursor>,
         most: usize,
     ) -> Result<Sql<'q>, Error> {
-        let direction = if self.descending { " DESC" } else { "" };
+        let way = if self.descending { " DESC" } else { "" };
         let mut sql = Sql::new(dialect, "SELECT h.a, h.b, ");
-        sql.push(crate::row::COLUMNS).push(" FROM (");
-        self.matches(&mut sql, after)?;
-        let columns: Vec<&str> =
-            self.order.iter().map(String::as_str).filter(|column| *column != "0").collect();
-        sql.push(" ORDER BY ").push(&columns.join(&format!("{direction}, "))).push(direction);
-        sql.limit(most).push(") h JOIN resource r ON r.key = h.key ORDER BY ");
-        sql.push(if self.by_id() { "r.id" } else { "h.a" }).push(direction);
-        sql.push(", h.b").push(direction).push(", h.key").push(direction);
+        sql.push(crate::row::COLUMNS).push(" FROM (SELECT ");
+        // Several rows of one version may pass: two codings, two systems.
+        sql.push(if self.lead == Lead::Resource { "" } else { "DISTINCT " });
+        for (n, name) in ["a", "b"].iter().enumerate() {
+            sql.push(self.order.get(n).map_or("CAST(0 AS BIGINT)", String::as_str));
+            sql.push(" AS ").push(name).push(", ");
+        }
+        sql.push("r.id AS id, r.key AS key");
+        self.matches(&mut sql);
+        if let Some(after) = after {
+            self.past(&mut sql, after)?;
+        }
+        sql.push(" ORDER BY ");
+        let names: Vec<&str> = ["a", "b"].into_iter().take(self.order.len()).chain(["id"]).collect();
+        sql.push(&names.join(&format!("{way}, "))).push(way);
+        sql.limit(most).push(") h JOIN resource r ON r.key = h.key ORDER BY h.a").push(way);
+        sql.push(", h.b").push(way).push(", h.id").push(way);
         Ok(sql)
     }
 
-    /// How many match.
-    pub(crate) fn count(&self, dialect: Dialect) -> Result<Sql<'q>, Error> {
-        let mut sql = Sql::new(dialect, "SELECT COUNT(*) FROM (");
-        self.matches(&mut sql, None)?;
-        sql.push(") m");
-        Ok(sql)
+    /// The keys of at most `most` matches, in no order.
+    pub(crate) fn keys(&self, dialect: Dialect, most: usize) -> Sql<'q> {
+        let mut sql = Sql::new(dialect, "SELECT DISTINCT r.key");
+        self.matches(&mut sql);
+        sql.limit(most);
+        sql
     }
+
+    /// How many match.
+    pub(crate) fn count(&self, dialect: Dialect) -> Sql<'q> {
+        let mut sql = Sql::new(dialect, "SELECT COUNT(*) FROM (SELECT DISTINCT r.key");
+        self.matches(&mut sql);
+        sql.push(") m");
+        sql
+    }
+}
+
+/// ` FROM … WHERE …` of the rows in `index_exact` that a clause asks for, beside their resources.
+fn led<'q>(sql: &mut Sql<'q>, clause: &'q Clause, patient: Option<i64>, c: &str, e: &str) {
+    let r = if e == "e" { "r".to_owned() } else { format!("r{e}") };
+    if let Some(patient) = patient {
+        sql.push(" FROM index_exact ").push(e).push(", resource ").push(&r);
+        sql.push(" WHERE ").push(e).push(".patient = ").int(patient);
+        params(sql, e, clause);
+        wanted(sql, e, e, clause, 1);
+    } else {
+        sql.push(" FROM index_chart ").push(c).push(", index_exact ").push(e);
+        sql.push(", resource ").push(&r).push(" WHERE ");
+        beside(sql, c, e);
+        params(sql, c, clause);
+        wanted(sql, c, e, clause, 1);
+    }
+}
+
+/// The same chart, parameter and value.
+fn beside(sql: &mut Sql<'_>, c: &str, x: &str) {
+    for (n, column) in ["patient", "param", "value"].iter().enumerate() {
+        sql.push(if n > 0 { " AND " } else { "" });
+        sql.push(x).push(".").push(column).push(" = ").push(c).push(".").push(column);
+    }
+}
+
+/// ` AND x.param …`
+fn params(sql: &mut Sql<'_>, x: &str, clause: &Clause) {
+    sql.push(" AND ").push(x).push(".param");
+    match clause.params.as_slice() {
+        [one] => sql.push(" = ").int(*one),
+        all => sql.push(" IN ").ints(all.iter().copied()),
+    };
+}
+
+/// ` AND …` for what a row of `index_exact` must have.
+fn wanted<'q>(sql: &mut Sql<'q>, of_value: &str, of_system: &str, clause: &'q Clause, depth: usize) {
+    match &clause.test {
+        Test::Exact(any) => values(sql, of_value, of_system, any),
+        Test::Chain(targets) => {
+            sql.push(" AND ").push(of_value).push(".value IN (");
+            for (n, (kind, clauses)) in targets.iter().enumerate() {
+                let t = format!("t{depth}_{n}");
+                sql.push(if n > 0 { " UNION ALL " } else { "" });
+                sql.push("SELECT ").push(&t).push(".hash FROM resource ").push(&t).push(" WHERE ");
+                sql.push(&t).push(".kind = ").int(i64::from(kind.index()));
+                sql.push(" AND ").push(&t).push(".deleted = ").bool(false);
+                for clause in clauses {
+                    condition(sql, clause, At { row: &t, chart: None, kind: Some(*kind) }, depth + 1);
+                }
+            }
+            sql.push(")");
+        }
+        _ => {}
+    }
+}
+
+/// Writes ` AND …` for one more condition.
+fn condition<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
+    sql.push(if clause.negated { " AND NOT (" } else { " AND (" });
+    holds(sql, clause, at, depth);
+    sql.push(")");
+}
+
+fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
+    let (x, c) = (format!("x{depth}"), format!("c{depth}"));
+    let of_key = |sql: &mut Sql<'q>, table: &str| {
+        sql.push("EXISTS (SELECT 1 FROM ").push(table).push(" ").push(&x).push(" WHERE ");
+        sql.push(&x).push(".key = ").push(at.row).push(".key");
+        params(sql, &x, clause);
+    };
+    match &clause.test {
+        Test::Exact(_) | Test::Chain(_) | Test::Present(Table::Exact) => {
+            if let Some(e) = at.chart {
+                sql.push("EXISTS (SELECT 1 FROM index_exact ").push(&x).push(" WHERE ");
+                sql.push(&x).push(".patient = ").push(e).push(".patient");
+                params(sql, &x, clause);
+                wanted(sql, &x, &x, clause, depth + 1);
+                sql.push(" AND ").push(&x).push(".date = ").push(e).push(".date");
+                sql.push(" AND ").push(&x).push(".key = ").push(e).push(".key)");
+            } else {
+                sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_chart ");
+                sql.push(&c).push(", index_exact ").push(&x).push(" WHERE ");
+                beside(sql, &c, &x);
+                params(sql, &c, clause);
+                wanted(sql, &c, &x, clause, depth + 1);
+                sql.push(")");
+            }
+        }
+        Test::Present(table) => {
+            let table = match table {
+                Table::Range => "index_range",
+                Table::Number => "index_number",
+                Table::Text | Table::Exact => {
+                    sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_text ");
+                    sql.push(&x).push(" WHERE ").push(&x).push(".key = ").push(at.row).push(".key");
+                    params(sql, &x, clause);
+                    sql.push(")");
+                    return;
+                }
+            };
+            of_key(sql, table);
+            sql.push(")");
+        }
+        Test::Range(any) => {
+            // One day is few rows, found by their dates; years are many, and met soon.
+            let narrow = any.iter().all(|test| test.prefix == fhir::search::Prefix::Eq);
+            if at.chart.is_none() && narrow && !clause.negated {
+                sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_range ");
+                sql.push(&x).push(" WHERE 1 = 1");
+                params(sql, &x, clause);
+            } else {
+                of_key(sql, "index_range");
+            }
+            spans(sql, &format!("{x}.low"), &format!("{x}.high"), any);
+            sql.push(")");
+        }
+        Test::Number(any) => {
+            of_key(sql, "index_number");
+            numbers(sql, &x, any);
+            sql.push(")");
+        }
+        Test::Text(any) => {
+            sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_text ").push(&x);
+            sql.push(" WHERE 1 = 1");
+            params(sql, &x, clause);
+            texts(sql, &x, any);
+            sql.push(")");
+        }
+        Test::Id(ids) => {
+            sql.push(at.row).push(".id IN ").texts(ids.iter().map(String::as_str));
+        }
+        Test::Updated(any) => {
+            let column = format!("{}.updated", at.row);
+            sql.push("1 = 1");
+            spans(sql, &column, &column, any);
+        }
+        Test::Has(kind, clauses) => has(sql, clause, *kind, clauses, at, depth),
+        Test::Either(clauses) => {
+            for (n, clause) in clauses.iter().enumerate() {
+                sql.push(if n > 0 { " OR (" } else { "(" });
+                holds(sql, clause, at, depth + 1);
+                sql.push(")");
+            }
+        }
+    }
+}
+
+/// Something of `kind` points to the row and meets the clauses.
+fn has<'q>(
+    sql: &mut Sql<'q>,
+    link: &Clause,
+    kind: ResourceType,
+    clauses: &'q [Clause],
+    at: At<'_>,
+    depth: usize,
+) {
+    let (x, c) = (format!("x{depth}"), format!("c{depth}"));
+    let leading = clauses.iter().position(|one| !one.negated && matches!(one.test, Test::Exact(_)));
+    let own_chart = parameter(ResourceType::PATIENT, "deceased").map(|one| i64::from(one.number));
+    if let (Some(leading), Some(of_patient)) = (leading, own_chart)
+        && at.kind == Some(ResourceType::PATIENT)
+        && names_chart(kind, link)
+    {
+        // The rows say whose chart they lie in; every Patient says whether it is deceased.
+        let lead = format!("e{depth}");
+        sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_exact ").push(&x);
+        sql.push(" WHERE ").push(&x).push(".param = ").int(of_patient);
+        sql.push(" AND ").push(&x).push(".patient IN (SELECT ").push(&lead).push(".patient");
+        if let Some(first) = clauses.get(leading) {
+            led(sql, first, None, &c, &lead);
+        }
+        let row = format!("r{lead}");
+        sql.push(" AND ").push(&row).push(".key = ").push(&lead).push(".key");
+        let inner = At { row: &row, chart: Some(&lead), kind: Some(kind) };
+        for (_, clause) in clauses.iter().enumerate().filter(|(place, _)| *place != leading) {
+            condition(sql, clause, inner, depth + 1);
+        }
+        sql.push("))");
+        return;
+    }
+    let t = format!("t{depth}");
+    sql.push("EXISTS (SELECT 1 FROM index_chart ").push(&c).push(", index_exact ").push(&x);
+    sql.push(", resource ").push(&t).push(" WHERE ");
+    beside(sql, &c, &x);
+    params(sql, &c, link);
+    sql.push(" AND ").push(&c).push(".value = ").push(at.row).push(".hash AND ").push(&t);
+    sql.push(".key = ").push(&x).push(".key");
+    let inner = At { row: &t, chart: Some(&x), kind: Some(kind) };
+    for clause in clauses {
+        condition(sql, clause, inner, depth + 1);
+    }
+    sql.push(")");
+}
+
+/// Is the parameter the one by which resources of the type lie in a chart?
+fn names_chart(kind: ResourceType, link: &Clause) -> bool {
+    ["patient", "subject"]
+        .iter()
+        .filter_map(|code| parameter(kind, code))
+        .filter(|one| link.params == [i64::from(one.number)])
+        .flat_map(|one| one.expression.split('|'))
+        .any(|path| {
+            let path = path.trim().strip_prefix(kind.name()).unwrap_or_default();
+            let element = path.strip_suffix(".where(resolve() is Patient)").unwrap_or(path);
+            matches!(element, ".subject" | ".patient")
+        })
 }
 
 /// Its first date by an index seek; what has none comes with the oldest.
@@ -248,8 +399,9 @@ fn date_of_resource(kind: ResourceType) -> String {
 /// The chart that all matches lie in, if the query says so. Only for types whose `patient` is their
 /// one subject; and not for a patient elsewhere, whose chart we do not keep.
 fn patient(query: &SearchQuery) -> Option<i64> {
+    let kind = query.kind()?;
     let owned = matches!(
-        query.kind,
+        kind,
         ResourceType::OBSERVATION
             | ResourceType::RISK_ASSESSMENT
             | ResourceType::CONDITION
@@ -261,94 +413,46 @@ fn patient(query: &SearchQuery) -> Option<i64> {
     if !owned || elsewhere {
         return None;
     }
-    let number = parameter(query.kind, "patient")?.number;
-    query.clauses.iter().find_map(|clause| match &clause.test {
-        Test::Exact(any) if clause.param == number => match any.as_slice() {
-            [ExactTest { value: Some(value), .. }] => Some(*value),
+    let number = i64::from(parameter(kind, "patient")?.number);
+    query.clauses.iter().filter(|clause| !clause.negated && clause.params == [number]).find_map(|clause| {
+        match &clause.test {
+            Test::Exact(any) => match any.as_slice() {
+                [ExactTest { value: Some(value), system: None }] => Some(*value),
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
+        }
     })
 }
 
 /// The clause that leaves the fewest candidates, by what it is about.
 fn lead(query: &SearchQuery, patient: Option<i64>) -> Lead {
     let rank = |clause: &Clause| -> Option<(u8, usize)> {
-        let Test::Exact(any) = &clause.test else { return None };
+        if clause.negated {
+            return None;
+        }
+        let any = match &clause.test {
+            Test::Exact(any) => any,
+            Test::Chain(_) if patient.is_none() => return Some((4, 0)),
+            _ => return None,
+        };
         if any.iter().any(|test| test.value.is_none()) {
             return Some((9, any.len()));
         }
-        let code = fhir::search::of_type(query.kind).iter().find(|one| one.number == clause.param)?.code;
-        let rank = match code {
-            "identifier" => 0,
+        let named = query.kind().and_then(|kind| {
+            fhir::search::of_type(kind).iter().find(|one| clause.params == [i64::from(one.number)])
+        });
+        let rank = match named.map(|one| one.code) {
+            Some("identifier") => 0,
             // Within a chart a code leads; over all charts the chart does.
-            "code" | "combo-code" if patient.is_some() && any.len() == 1 => 1,
-            "encounter" | "target" | "entity" => 2,
-            "patient" | "subject" => 3,
-            "category" | "status" | "gender" | "clinical-status" => 7,
+            Some("code" | "combo-code") if patient.is_some() && any.len() == 1 => 1,
+            Some("encounter" | "target" | "entity") => 2,
+            Some("patient" | "subject") => 3,
+            Some("category" | "status" | "gender" | "clinical-status" | "active" | "deceased") => 7,
             _ => 5,
         };
         Some((rank, any.len()))
     };
     let ranked = query.clauses.iter().enumerate().filter_map(|(at, clause)| Some((rank(clause)?, at)));
     ranked.min().map_or(Lead::Resource, |(_, at)| Lead::Exact(at))
-}
-
-/// ` AND …` for values and systems, each a column of its own table.
-fn values(sql: &mut Sql<'_>, of_value: &str, of_system: &str, any: &[ExactTest]) {
-    let plain: Option<Vec<i64>> =
-        any.iter().map(|test| test.value.filter(|_| test.system.is_none())).collect();
-    if let Some(plain) = plain {
-        sql.push(" AND ").push(of_value).push(".value");
-        match plain.as_slice() {
-            [value] => sql.push(" = ").int(*value),
-            _ => sql.push(" IN ").ints(padded(plain)),
-        };
-        return;
-    }
-    sql.push(" AND (");
-    for (n, test) in any.iter().enumerate() {
-        sql.push(if n > 0 { " OR (" } else { "(" });
-        if let Some(value) = test.value {
-            sql.push(of_value).push(".value = ").int(value);
-        }
-        if let Some(system) = test.system {
-            sql.push(if test.value.is_some() { " AND " } else { "" });
-            sql.push(of_system).push(".system = ").int(system);
-        }
-        sql.push(")");
-    }
-    sql.push(")");
-}
-
-/// Filled up with its last to a power of two, so that few different statements occur.
-fn padded(mut values: Vec<i64>) -> Vec<i64> {
-    if let Some(last) = values.last().copied() {
-        values.resize(values.len().next_power_of_two(), last);
-    }
-    values
-}
-
-/// ` AND …` for a choice of dates, by the same rules as [`DateTest::matches`].
-fn spans(sql: &mut Sql<'_>, low: &str, high: &str, any: &[DateTest]) {
-    sql.push(" AND (");
-    for (n, DateTest { prefix, span }) in any.iter().enumerate() {
-        sql.push(if n > 0 { " OR (" } else { "(" });
-        match prefix {
-            Prefix::Eq => {
-                sql.push(low).push(" >= ").int(span.low).push(" AND ").push(high).push(" <= ").int(span.high)
-            }
-            Prefix::Ne => {
-                sql.push(low).push(" < ").int(span.low).push(" OR ").push(high).push(" > ").int(span.high)
-            }
-            Prefix::Gt => sql.push(high).push(" > ").int(span.high),
-            Prefix::Ge => sql.push(high).push(" >= ").int(span.low),
-            Prefix::Lt => sql.push(low).push(" < ").int(span.low),
-            Prefix::Le => sql.push(low).push(" <= ").int(span.high),
-            Prefix::Sa => sql.push(low).push(" > ").int(span.high),
-            Prefix::Eb => sql.push(high).push(" < ").int(span.low),
-        };
-        sql.push(")");
-    }
-    sql.push(")");
 }

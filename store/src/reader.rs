@@ -167,7 +167,10 @@ pub(crate) fn snapshot<T>(
 ) -> Result<T, Fault> {
     link.execute(match link.dialect {
         Dialect::Sqlite => "BEGIN",
-        Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        // No question holds a connection for longer.
+        Dialect::Postgres => {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s'"
+        }
     })?;
     let result = read(&mut Reader::new(link));
     let ended = link.execute("ROLLBACK");

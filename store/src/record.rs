@@ -50,6 +50,8 @@ pub struct Written {
 pub struct Page {
     /// The matches in order.
     pub entries: Vec<Stored>,
+    /// What comes along with them, each once.
+    pub included: Vec<Stored>,
     /// How many match in all, where it was asked for or is known without asking.
     pub total: Option<u64>,
     /// Hand this in to get the next page; none at the end.

@@ -1,6 +1,7 @@
 //! Versions of resources in their tables.
 
 use diesel::sql_types::{BigInt, Bool, Text};
+use fhir::reference::hash;
 use fhir::resource_type::ResourceType;
 
 use crate::connection::Link;
@@ -95,13 +96,13 @@ pub(crate) fn insert(link: &mut Link, rows: &[&Stored]) -> Result<(), Fault> {
     for rows in chunks(&rows) {
         let mut sql = Sql::new(
             link.dialect,
-            "INSERT INTO resource (key, kind, id, version, updated, deleted, body) VALUES ",
+            "INSERT INTO resource (key, kind, id, version, updated, deleted, hash, body) VALUES ",
         );
         for (n, row) in rows.iter().enumerate() {
             sql.push(if n > 0 { ",(" } else { "(" }).int(row.key).push(",");
             sql.int(i64::from(row.kind.index())).push(",").text(row.id.as_str()).push(",");
             sql.int(row.version).push(",").int(row.updated).push(",").bool(row.deleted);
-            sql.push(",").text(row.body.as_str()).push(")");
+            sql.push(",").int(hash(row.kind, &row.id)).push(",").text(row.body.as_str()).push(")");
         }
         sql.run(&mut link.connection)?;
     }

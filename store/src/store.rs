@@ -16,6 +16,7 @@ use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::reader::{self, Reader};
 use crate::record::{Client, Page, Stored, Written};
+use crate::seal::Seal;
 use crate::unit::Unit;
 use crate::{desk, migration, transaction};
 
@@ -52,6 +53,7 @@ pub struct Store {
     pub(crate) writer: Writer,
     pub(crate) queue: Arc<Queue>,
     changed: Arc<Notify>,
+    seal: Arc<Seal>,
 }
 
 impl Store {
@@ -67,6 +69,7 @@ impl Store {
         } else if migration::pending(&mut link)? {
             return Err(Error::Internal("the schema is older than this program: run migrate".into()));
         }
+        let seal = Arc::new(Seal::of(&mut link)?);
         drop(link);
         let (pool, writer) = match &place {
             Place::Sqlite(_) => {
@@ -78,7 +81,7 @@ impl Store {
                 (Pool::open(&place, Use::Write, options.connections)?, Writer::Pool { keys })
             }
         };
-        Ok(Self { pool, writer, queue: Arc::default(), changed: Arc::default() })
+        Ok(Self { pool, writer, queue: Arc::default(), changed: Arc::default(), seal })
     }
 
     /// Brings a database to this program's schema; how many steps that took.
@@ -116,8 +119,16 @@ impl Store {
 
     /// One page of matches; `query.after` is [`Page::next`] of the page before.
     pub async fn search(&self, _: &Context, query: &SearchQuery) -> Result<Page, Error> {
-        let query = query.clone();
-        self.pool.run(move |link| Ok(Reader::new(link).search(&query)?)).await
+        let mut query = query.clone();
+        query.after = query.after.map(|page| self.seal.open(&query.used, &page)).transpose()?;
+        let seal = Arc::clone(&self.seal);
+        self.pool
+            .run(move |link| {
+                let mut page = reader::snapshot(link, |reader| reader.search(&query))?;
+                page.next = page.next.map(|end| seal.close(&query.used, &end));
+                Ok(page)
+            })
+            .await
     }
 
     /// Several reads on one snapshot. `read` may be called again if the connection was lost.

@@ -154,7 +154,7 @@ impl Unit {
             if let Planned::Create { if_none_exist: Some(query), .. } = planned
                 && step.settled.is_none()
             {
-                let same = *first.entry(format!("{} {:?}", query.kind, query.clauses)).or_insert(at);
+                let same = *first.entry(format!("{:?} {:?}", query.kinds, query.clauses)).or_insert(at);
                 if let Some(earlier) = steps.get(same) {
                     step.id.clone_from(&earlier.id);
                     step.draft = None;
@@ -225,7 +225,7 @@ fn plan(at: i64, write: Write<'_>) -> Result<Planned, Error> {
             let named = resource.text("id").map(str::to_owned);
             let (kind, id) = match &target {
                 Target::Id(kind, id) => (*kind, id.clone()),
-                Target::Only(query) => (query.kind, named.clone().unwrap_or_else(new_id)),
+                Target::Only(query) => (one_kind(query)?, named.clone().unwrap_or_else(new_id)),
             };
             let draft = Draft::new(kind, id, at, resource)?;
             Planned::Update { draft, target, if_match, named: named.is_some() }
@@ -239,12 +239,19 @@ fn kind(resource: &Json<'_>) -> Result<ResourceType, Error> {
     kind.ok_or_else(|| Issue::error("invalid", "not an R4 resource type").at("resourceType").into())
 }
 
+fn one_kind(query: &SearchQuery) -> Result<ResourceType, Error> {
+    query.kind().ok_or_else(|| Error::Precondition("a condition is about resources of one type".into()))
+}
+
 /// What a criterion means among the resources that this very commit writes.
 fn brought(steps: &[Step<'_>], query: &SearchQuery) -> Option<String> {
     let mut matching = steps.iter().filter(|step| {
         step.draft.as_ref().is_some_and(|draft| {
-            draft.kind == query.kind
-                && query.clauses.iter().all(|clause| clause.matches(&draft.index, &draft.id, draft.updated))
+            query.kind() == Some(draft.kind)
+                && query
+                    .clauses
+                    .iter()
+                    .all(|clause| clause.alone() && clause.matches(&draft.index, &draft.id, draft.updated))
         })
     });
     let found = matching.next()?;
@@ -315,7 +322,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
         Planned::Delete { target, if_match, at } => {
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, Some(id.clone())),
-                Target::Only(query) => (query.kind, find::only(link, query)?.map(|found| found.id)),
+                Target::Only(query) => (one_kind(query)?, find::only(link, query)?.map(|found| found.id)),
             };
             let settled = id.is_none().then(|| absent(kind, ""));
             let id = id.unwrap_or_default();

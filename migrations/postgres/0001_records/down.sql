@@ -1,8 +1,10 @@
+DROP TABLE secret;
 DROP TABLE client;
 DROP TABLE model_activation;
 DROP TABLE assessment;
 DROP TABLE task;
 DROP TABLE index_text;
+DROP TABLE index_number;
 DROP TABLE index_range;
 DROP TABLE index_chart;
 DROP TABLE index_exact;

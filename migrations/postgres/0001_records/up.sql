@@ -1,7 +1,8 @@
 -- One number for every version written. A process takes a block of numbers at a time.
 CREATE SEQUENCE resource_key INCREMENT BY 64;
 
--- The current version of every resource, found by key or by (kind, id) in one lookup.
+-- The current version of every resource, found by key or by (kind, id) in one lookup. `hash` stands
+-- for it in the index rows of what points to it.
 CREATE TABLE resource (
     key BIGINT PRIMARY KEY,
     kind BIGINT NOT NULL,
@@ -9,6 +10,7 @@ CREATE TABLE resource (
     version BIGINT NOT NULL,
     updated BIGINT NOT NULL,
     deleted BOOLEAN NOT NULL,
+    hash BIGINT NOT NULL,
     body TEXT NOT NULL
 );
 CREATE UNIQUE INDEX resource_identity ON resource (kind, id);
@@ -46,7 +48,8 @@ CREATE TABLE index_chart (
     PRIMARY KEY (param, value, patient)
 );
 
--- Dates as spans of microseconds, by version: keys only grow, so rows are appended at the end.
+-- Dates as spans of microseconds, by version: keys only grow, so rows are appended at the end. And by
+-- their beginning, for one day over all charts.
 CREATE TABLE index_range (
     param BIGINT NOT NULL,
     low BIGINT NOT NULL,
@@ -54,6 +57,23 @@ CREATE TABLE index_range (
     key BIGINT NOT NULL,
     patient BIGINT NOT NULL,
     PRIMARY KEY (key, param, low, high)
+);
+CREATE INDEX index_range_low ON index_range (param, low);
+
+-- Numbers and quantities, by version: as recorded and in UCUM base units, as whole numbers in the
+-- order of the numbers they stand for.
+CREATE TABLE index_number (
+    key BIGINT NOT NULL,
+    param BIGINT NOT NULL,
+    low BIGINT NOT NULL,
+    high BIGINT NOT NULL,
+    code BIGINT NOT NULL,
+    label BIGINT NOT NULL,
+    system BIGINT NOT NULL,
+    unit BIGINT NOT NULL,
+    base_low BIGINT NOT NULL,
+    base_high BIGINT NOT NULL,
+    PRIMARY KEY (key, param, low, high, code, label, system)
 );
 
 -- Strings, normalised.
@@ -103,3 +123,9 @@ CREATE TABLE client (
     revoked BIGINT
 );
 CREATE UNIQUE INDEX client_key_hash ON client (key_hash);
+
+-- What the processes on this database share and nobody else may know, made at the first start.
+CREATE TABLE secret (
+    name TEXT PRIMARY KEY NOT NULL,
+    value TEXT NOT NULL
+);

@@ -1,4 +1,5 @@
--- The current version of every resource, found by key or by (kind, id) in one lookup.
+-- The current version of every resource, found by key or by (kind, id) in one lookup. `hash` stands
+-- for it in the index rows of what points to it.
 CREATE TABLE resource (
     key INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,
@@ -6,6 +7,7 @@ CREATE TABLE resource (
     version INTEGER NOT NULL,
     updated INTEGER NOT NULL,
     deleted BOOLEAN NOT NULL,
+    hash INTEGER NOT NULL,
     body TEXT NOT NULL
 );
 CREATE UNIQUE INDEX resource_identity ON resource (kind, id);
@@ -43,7 +45,8 @@ CREATE TABLE index_chart (
     PRIMARY KEY (param, value, patient)
 ) WITHOUT ROWID;
 
--- Dates as spans of microseconds, by version: keys only grow, so rows are appended at the end.
+-- Dates as spans of microseconds, by version: keys only grow, so rows are appended at the end. And by
+-- their beginning, for one day over all charts.
 CREATE TABLE index_range (
     param INTEGER NOT NULL,
     low INTEGER NOT NULL,
@@ -51,6 +54,23 @@ CREATE TABLE index_range (
     key INTEGER NOT NULL,
     patient INTEGER NOT NULL,
     PRIMARY KEY (key, param, low, high)
+) WITHOUT ROWID;
+CREATE INDEX index_range_low ON index_range (param, low);
+
+-- Numbers and quantities, by version: as recorded and in UCUM base units, as whole numbers in the
+-- order of the numbers they stand for.
+CREATE TABLE index_number (
+    key INTEGER NOT NULL,
+    param INTEGER NOT NULL,
+    low INTEGER NOT NULL,
+    high INTEGER NOT NULL,
+    code INTEGER NOT NULL,
+    label INTEGER NOT NULL,
+    system INTEGER NOT NULL,
+    unit INTEGER NOT NULL,
+    base_low INTEGER NOT NULL,
+    base_high INTEGER NOT NULL,
+    PRIMARY KEY (key, param, low, high, code, label, system)
 ) WITHOUT ROWID;
 
 -- Strings, normalised.
@@ -100,3 +120,9 @@ CREATE TABLE client (
     revoked INTEGER
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX client_key_hash ON client (key_hash);
+
+-- What the processes on this database share and nobody else may know, made at the first start.
+CREATE TABLE secret (
+    name TEXT PRIMARY KEY NOT NULL,
+    value TEXT NOT NULL
+) WITHOUT ROWID;

@@ -18,6 +18,7 @@ mod kill;
 mod place;
 mod queue;
 mod race;
+mod random_search;
 mod registry;
 mod schema;
 mod search;

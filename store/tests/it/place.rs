@@ -94,7 +94,7 @@ pub(crate) fn query(text: &str) -> SearchQuery {
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    SearchQuery::parse(ResourceType::parse(kind).unwrap(), &pairs, "", Handling::Strict).unwrap().0
+    SearchQuery::parse(&[ResourceType::parse(kind).unwrap()], &pairs, "", 0, Handling::Strict).unwrap().0
 }
 
 pub(crate) fn patient(identifier: &str) -> Json<'static> {

@@ -1,0 +1,145 @@
+//! The tests of a search as SQL, by the same rules as they have in memory
+//! ([`fhir::search::Clause::matches`]).
+
+use fhir::search::{DateTest, ExactTest, NumberTest, Place, Prefix, TextTest, Unit};
+
+use crate::sql::Sql;
+
+/// ` AND …` for values and systems, each a column of its own table.
+pub(crate) fn values(sql: &mut Sql<'_>, of_value: &str, of_system: &str, any: &[ExactTest]) {
+    let plain: Option<Vec<i64>> =
+        any.iter().map(|test| test.value.filter(|_| test.system.is_none())).collect();
+    if let Some(plain) = plain {
+        sql.push(" AND ").push(of_value).push(".value");
+        match plain.as_slice() {
+            [value] => sql.push(" = ").int(*value),
+            _ => sql.push(" IN ").ints(padded(plain)),
+        };
+        return;
+    }
+    sql.push(" AND (");
+    for (n, test) in any.iter().enumerate() {
+        sql.push(if n > 0 { " OR (" } else { "(" });
+        if let Some(value) = test.value {
+            sql.push(of_value).push(".value = ").int(value);
+        }
+        if let Some(system) = test.system {
+            sql.push(if test.value.is_some() { " AND " } else { "" });
+            sql.push(of_system).push(".system = ").int(system);
+        }
+        sql.push(")");
+    }
+    sql.push(")");
+}
+
+/// Filled up with its last to a power of two, so that few different statements occur.
+fn padded(mut values: Vec<i64>) -> Vec<i64> {
+    if let Some(last) = values.last().copied() {
+        values.resize(values.len().next_power_of_two(), last);
+    }
+    values
+}
+
+/// ` AND …` for a choice of dates.
+pub(crate) fn spans(sql: &mut Sql<'_>, low: &str, high: &str, any: &[DateTest]) {
+    sql.push(" AND (");
+    for (n, DateTest { prefix, span }) in any.iter().enumerate() {
+        sql.push(if n > 0 { " OR (" } else { "(" });
+        match prefix {
+            // The second bound of `low` follows from the other two; the database seeks by it.
+            Prefix::Eq => {
+                sql.push(low).push(" >= ").int(span.low).push(" AND ").push(low).push(" <= ").int(span.high);
+                sql.push(" AND ").push(high).push(" <= ").int(span.high)
+            }
+            Prefix::Ne => {
+                sql.push(low).push(" < ").int(span.low).push(" OR ").push(high).push(" > ").int(span.high)
+            }
+            Prefix::Gt => sql.push(high).push(" > ").int(span.high),
+            Prefix::Ge => sql.push(high).push(" >= ").int(span.low),
+            Prefix::Lt => sql.push(low).push(" < ").int(span.low),
+            Prefix::Le => sql.push(low).push(" <= ").int(span.high),
+            Prefix::Sa => sql.push(low).push(" > ").int(span.high),
+            Prefix::Eb => sql.push(high).push(" < ").int(span.low),
+            Prefix::Ap => {
+                sql.push(low).push(" <= ").int(span.high).push(" AND ").push(high).push(" >= ").int(span.low)
+            }
+        };
+        sql.push(")");
+    }
+    sql.push(")");
+}
+
+/// ` AND …` for a choice of numbers in the rows `x` of `index_number`.
+pub(crate) fn numbers(sql: &mut Sql<'_>, x: &str, any: &[NumberTest]) {
+    sql.push(" AND (");
+    for (n, test) in any.iter().enumerate() {
+        sql.push(if n > 0 { " OR (" } else { "(" });
+        let columns = match test.unit {
+            Unit::Any => ("low", "high"),
+            Unit::Named(code) => {
+                sql.push("(").push(x).push(".code = ").int(code).push(" OR ");
+                sql.push(x).push(".label = ").int(code).push(") AND ");
+                ("low", "high")
+            }
+            Unit::Coded { system, code } => {
+                sql.push(x).push(".code = ").int(code).push(" AND ");
+                sql.push(x).push(".system = ").int(system).push(" AND ");
+                ("low", "high")
+            }
+            Unit::Canonical(unit) => {
+                sql.push(x).push(".unit = ").int(unit).push(" AND ");
+                ("base_low", "base_high")
+            }
+        };
+        let (low, high) = (format!("{x}.{}", columns.0), format!("{x}.{}", columns.1));
+        match test.prefix {
+            Prefix::Eq => {
+                sql.push(&low).push(" >= ").int(test.low).push(" AND ").push(&high).push(" < ").int(test.high)
+            }
+            Prefix::Ne => {
+                sql.push("(").push(&low).push(" < ").int(test.low).push(" OR ");
+                sql.push(&high).push(" >= ").int(test.high).push(")")
+            }
+            Prefix::Gt => sql.push(&high).push(" > ").int(test.value),
+            Prefix::Ge => sql.push(&high).push(" >= ").int(test.value),
+            Prefix::Lt => sql.push(&low).push(" < ").int(test.value),
+            Prefix::Le => sql.push(&low).push(" <= ").int(test.value),
+            Prefix::Sa => sql.push(&low).push(" > ").int(test.value),
+            Prefix::Eb => sql.push(&high).push(" < ").int(test.value),
+            Prefix::Ap => {
+                sql.push(&low).push(" <= ").int(test.high);
+                sql.push(" AND ").push(&high).push(" >= ").int(test.low)
+            }
+        };
+        sql.push(")");
+    }
+    sql.push(")");
+}
+
+/// ` AND …` for a choice of texts in the rows `x` of `index_text`.
+pub(crate) fn texts(sql: &mut Sql<'_>, x: &str, any: &[TextTest]) {
+    let column = format!("{x}.text");
+    sql.push(" AND (");
+    for (n, test) in any.iter().enumerate() {
+        sql.push(if n > 0 { " OR (" } else { "(" });
+        match test.place {
+            Place::Start => {
+                sql.push(&column).push(" >= ").text(test.text.clone());
+                sql.push(" AND ").push(&column).push(" < ").text(format!("{}\u{10ffff}", test.text));
+            }
+            Place::Anywhere => {
+                let mut pattern = String::from("%");
+                for c in test.text.chars() {
+                    if matches!(c, '%' | '_' | '\\') {
+                        pattern.push('\\');
+                    }
+                    pattern.push(c);
+                }
+                pattern.push('%');
+                sql.push(&column).push(" LIKE ").text(pattern).push(" ESCAPE '\\'");
+            }
+        }
+        sql.push(")");
+    }
+    sql.push(")");
+}

@@ -1,0 +1,292 @@
+//! Random queries on random resources: what SQL finds is what a walk over all resources finds,
+//! page by page, nothing twice.
+
+use std::collections::BTreeSet;
+
+use fhir::resource_type::ResourceType;
+use fhir::search::{Clause, Index, SearchQuery, Test, index, links, references};
+use store::Store;
+
+use crate::place::*;
+
+both!(queries_agree_with_a_walk_over_everything);
+
+const QUERIES: usize = 10_000;
+const SEED: u64 = 20_240_506;
+
+/// A small generator of its own: the same resources and queries on every machine.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[usize::try_from(self.roll(all.len() as u64)).unwrap()]
+    }
+}
+
+const FAMILIES: [&str; 6] = ["Müller", "Muster", "Mustermann", "O\u{2019}Brien", "Mu%", "de la Cruz"];
+const CODES: [&str; 5] = ["8480-6", "8462-4", "2160-0", "29463-7", "8867-4"];
+const SYSTEMS: [&str; 3] = ["http://loinc.org", "http://local", ""];
+const DATES: [&str; 8] = [
+    "2024",
+    "2024-02",
+    "2024-02-29",
+    "2024-02-29T10:00:00Z",
+    "2024-03-01T00:30:00+02:00",
+    "2023-12-31",
+    "2025-01",
+    "2022",
+];
+const UNITS: [(&str, &str); 4] = [("mg", "mg"), ("g", "g"), ("kg", "kg"), ("mm[Hg]", "mmHg")];
+const NUMBERS: [&str; 8] = ["1", "5.4", "5.40", "5400", "0.0054", "120", "119.6", "-3"];
+
+fn coding(dice: &mut Dice) -> String {
+    let (system, code) = (dice.of(&SYSTEMS), dice.of(&CODES));
+    let system = if system.is_empty() { String::new() } else { format!(r#""system":"{system}","#) };
+    format!(r#"{{"coding":[{{{system}"code":"{code}","display":"Display {code}"}}]}}"#)
+}
+
+fn quantity(dice: &mut Dice) -> String {
+    let (code, label) = UNITS[usize::try_from(dice.roll(4)).unwrap()];
+    let number = dice.of(&NUMBERS);
+    match dice.roll(4) {
+        0 => format!(r#"{{"value":{number}}}"#),
+        _ => format!(
+            r#"{{"value":{number},"unit":"{label}","code":"{code}","system":"http://unitsofmeasure.org"}}"#
+        ),
+    }
+}
+
+fn resource(dice: &mut Dice, kind: &str) -> String {
+    let patient = dice.roll(30);
+    let date = dice.of(&DATES);
+    match kind {
+        "Patient" => {
+            let family = dice.of(&FAMILIES);
+            let birth =
+                ["1950-01-01", "1961-04-05", "1961-04", "1990"][usize::try_from(dice.roll(4)).unwrap()];
+            let deceased = ["", r#","deceasedBoolean":false"#, r#","deceasedDateTime":"2024-02-29""#]
+                [usize::try_from(dice.roll(3)).unwrap()];
+            let doctor = match dice.roll(2) {
+                0 => String::new(),
+                _ => format!(r#","generalPractitioner":[{{"reference":"Practitioner/{}"}}]"#, dice.roll(4)),
+            };
+            format!(
+                r#"{{"resourceType":"Patient","name":[{{"family":"{family}","given":["Ann","Bo"]}}],"birthDate":"{birth}"{deceased}{doctor}}}"#
+            )
+        }
+        "Practitioner" => {
+            format!(r#"{{"resourceType":"Practitioner","name":[{{"family":"{}"}}]}}"#, dice.of(&FAMILIES))
+        }
+        "Encounter" => {
+            let end = if dice.roll(2) == 0 { "" } else { r#","end":"2025-12-01""# };
+            let status = dice.of(&["finished", "planned"]);
+            format!(
+                r#"{{"resourceType":"Encounter","status":"{status}","class":{{"code":"AMB"}},"subject":{{"reference":"Patient/{patient}"}},"period":{{"start":"{date}"{end}}}}}"#
+            )
+        }
+        _ => {
+            let encounter = match dice.roll(3) {
+                0 => format!(r#","encounter":{{"reference":"Encounter/{}"}}"#, dice.roll(20)),
+                _ => String::new(),
+            };
+            let value = match dice.roll(3) {
+                0 => String::new(),
+                1 => format!(r#","valueCodeableConcept":{}"#, coding(dice)),
+                _ => format!(r#","valueQuantity":{}"#, quantity(dice)),
+            };
+            let (one, two) = (coding(dice), quantity(dice));
+            let component = match dice.roll(3) {
+                0 => format!(r#","component":[{{"code":{one},"valueQuantity":{two}}}]"#),
+                _ => String::new(),
+            };
+            let status = dice.of(&["final", "amended", "preliminary"]);
+            let code = coding(dice);
+            let subject = match dice.roll(12) {
+                0 => r#"{"identifier":{"system":"urn:mrn","value":"7"}}"#.to_owned(),
+                1 => r#"{"reference":"Group/1"}"#.to_owned(),
+                _ => format!(r#"{{"reference":"Patient/{patient}"}}"#),
+            };
+            format!(
+                r#"{{"resourceType":"Observation","status":"{status}","code":{code},"subject":{subject},"effectiveDateTime":"{date}"{encounter}{value}{component}}}"#
+            )
+        }
+    }
+}
+
+fn prefixed(dice: &mut Dice, value: &str) -> String {
+    format!("{}{value}", dice.of(&["", "", "eq", "ne", "gt", "ge", "lt", "le", "sa", "eb"]))
+}
+
+fn token(dice: &mut Dice) -> String {
+    let (system, code) = (dice.of(&SYSTEMS), dice.of(&CODES));
+    match dice.roll(5) {
+        0 => format!("{system}|{code}"),
+        1 => format!("|{code}"),
+        2 if !system.is_empty() => format!("{system}|"),
+        3 => format!("{code},{}", dice.of(&CODES)),
+        _ => code.to_owned(),
+    }
+}
+
+fn amount(dice: &mut Dice) -> String {
+    let (code, label) = UNITS[usize::try_from(dice.roll(4)).unwrap()];
+    let number = dice.of(&NUMBERS).to_owned();
+    let number = prefixed(dice, &number);
+    match dice.roll(3) {
+        0 => number,
+        1 => format!("{number}||{label}"),
+        _ => format!("{number}|http://unitsofmeasure.org|{code}"),
+    }
+}
+
+/// A condition on a type, as `name=value`.
+fn condition(dice: &mut Dice, kind: &str) -> String {
+    let date = dice.of(&DATES).to_owned();
+    let dated = prefixed(dice, &date);
+    let missing = dice.of(&["true", "false"]);
+    let patient = dice.roll(32);
+    match kind {
+        "Patient" => match dice.roll(10) {
+            0 => format!("family={}", dice.of(&["mu", "müller", "o", "xx", "MUSTER,de"])),
+            1 => format!("name:contains={}", dice.of(&["st", "%", "ann", "brien"])),
+            2 => format!("family:exact={}", dice.of(&["Müller", "müller", "Mu%"])),
+            3 => format!("birthdate={}", prefixed(dice, "1961-04-05")),
+            4 => format!("deceased={missing}"),
+            5 => format!("general-practitioner.name={}", dice.of(&["mu", "de"])),
+            6 => format!("_has:Observation:patient:code={}", token(dice)),
+            7 => format!("_has:Encounter:subject:date={dated}"),
+            8 => format!("general-practitioner:missing={missing}"),
+            _ => format!("_id={patient},{}", dice.roll(30)),
+        },
+        "Encounter" => match dice.roll(5) {
+            0 => format!("date={dated}"),
+            1 => format!("patient={patient}"),
+            2 => format!("status:not={}", dice.of(&["finished", "planned"])),
+            3 => format!("subject:Patient.family={}", dice.of(&["mu", "de"])),
+            _ => format!("_has:Observation:encounter:status={}", dice.of(&["final", "amended"])),
+        },
+        _ => match dice.roll(18) {
+            0 => format!("patient={patient}"),
+            1 => format!("subject=Patient/{patient}"),
+            2 => format!("code={}", token(dice)),
+            3 => format!("code:not={}", token(dice)),
+            4 => format!("date={dated}"),
+            5 => format!("value-quantity={}", amount(dice)),
+            6 => format!("combo-value-quantity={}", amount(dice)),
+            7 => format!("component-code-value-quantity={}${}", dice.of(&CODES), amount(dice)),
+            8 => format!("combo-code-value-quantity=http://loinc.org|{}${}", dice.of(&CODES), amount(dice)),
+            9 => format!("code-value-concept={}${}", dice.of(&CODES), dice.of(&CODES)),
+            10 => format!("patient.family={}", dice.of(&["mu", "de", "xx"])),
+            11 => format!("encounter.status={}", dice.of(&["finished", "planned"])),
+            12 => format!("encounter.patient.birthdate={}", prefixed(dice, "1961")),
+            13 => format!("encounter:missing={missing}"),
+            14 => format!("value-quantity:missing={missing}"),
+            15 => "subject:identifier=urn:mrn|7".to_owned(),
+            16 => format!("code:text=display {}", dice.of(&["8", "2160", "x"])),
+            _ => format!("status={}", dice.of(&["final", "amended,preliminary"])),
+        },
+    }
+}
+
+struct Known {
+    kind: ResourceType,
+    id: String,
+    index: Index,
+    points: Vec<(i64, ResourceType, String)>,
+}
+
+fn holds(all: &[Known], clause: &Clause, of: &Known) -> bool {
+    let meets = |clauses: &[Clause], of: &Known| clauses.iter().all(|clause| holds(all, clause, of));
+    let holds = match &clause.test {
+        Test::Chain(targets) => {
+            of.points.iter().filter(|point| clause.params.contains(&point.0)).any(|point| {
+                targets.iter().any(|(kind, clauses)| {
+                    all.iter().any(|to| {
+                        to.kind == *kind && (to.kind, &to.id) == (point.1, &point.2) && meets(clauses, to)
+                    })
+                })
+            })
+        }
+        Test::Has(kind, clauses) => all.iter().filter(|from| from.kind == *kind).any(|from| {
+            let here = |point: &(i64, ResourceType, String)| {
+                clause.params.contains(&point.0) && (point.1, &point.2) == (of.kind, &of.id)
+            };
+            from.points.iter().any(here) && meets(clauses, from)
+        }),
+        _ => return clause.matches(&of.index, &of.id, NOW),
+    };
+    holds != clause.negated
+}
+
+async fn queries_agree_with_a_walk_over_everything(store: Store, _: String) {
+    let mut dice = Dice(SEED);
+    let mut all = Vec::new();
+    let mut brought = Vec::new();
+    for (name, count) in [("Practitioner", 4), ("Patient", 30), ("Encounter", 40), ("Observation", 300)] {
+        let kind = ResourceType::parse(name).unwrap();
+        for id in 0..count {
+            let text = resource(&mut dice, name);
+            brought.push(update(kind, &id.to_string(), json(&text), None));
+        }
+    }
+    for writes_of in brought.chunks(50) {
+        for written in store.commit(&now(), writes(writes_of.to_vec())).await.unwrap() {
+            let stored = written.stored;
+            let body = json(&stored.body);
+            let mut points = Vec::new();
+            for link in links(stored.kind) {
+                references(link, &body, &mut |kind, id| {
+                    points.push((i64::from(link.number), kind, id.to_owned()));
+                });
+            }
+            all.push(Known { kind: stored.kind, index: index(stored.kind, &body), id: stored.id, points });
+        }
+    }
+    let mut found_some = 0;
+    for _ in 0..QUERIES {
+        let name = dice.of(&["Patient", "Encounter", "Observation", "Observation"]);
+        let mut text = format!("{name}?_count={}", 1 + dice.roll(60));
+        for _ in 0..=dice.roll(3) {
+            text.push('&');
+            text.push_str(&condition(&mut dice, name));
+        }
+        text.push_str(match (dice.roll(6), name) {
+            (0, _) => "&_sort=_id",
+            (1, _) => "&_sort=-_lastUpdated",
+            (2, "Observation") => "&_sort=-date",
+            (3, "Observation") => "&_sort=status,-value-quantity",
+            (4, "Patient") => "&_sort=family,-birthdate",
+            _ => "",
+        });
+        let mut asked: SearchQuery = query(&text);
+        let expected: BTreeSet<&str> = all
+            .iter()
+            .filter(|one| Some(one.kind) == asked.kind())
+            .filter(|one| asked.clauses.iter().all(|clause| holds(&all, clause, one)))
+            .map(|one| one.id.as_str())
+            .collect();
+        let mut seen = BTreeSet::new();
+        loop {
+            let page =
+                store.search(&now(), &asked).await.map_err(|error| format!("{text}: {error}")).unwrap();
+            for stored in page.entries {
+                assert!(seen.insert(stored.id.clone()), "{text}: {} twice", stored.id);
+            }
+            match page.next {
+                Some(next) => asked.after = Some(next),
+                None => break,
+            }
+        }
+        assert!(
+            seen.iter().map(String::as_str).eq(expected.iter().copied()),
+            "{text}: {seen:?} not {expected:?}"
+        );
+        found_some += usize::from(!expected.is_empty());
+    }
+    assert!(found_some > QUERIES / 4, "{found_some} of {QUERIES} queries found something");
+}
