@@ -10,7 +10,12 @@ use crate::{api, health, rest};
 pub fn configure(service: &mut ServiceConfig) {
     service
         .route("/fhir/metadata", get().to(rest::metadata::metadata))
-        .service(resource(["/fhir", "/fhir/"]).route(post().to(rest::bundle::bundle)))
+        .service(
+            resource(["/fhir", "/fhir/"])
+                .route(get().to(rest::search::system_by_get))
+                .route(post().to(rest::bundle::bundle)),
+        )
+        .service(resource("/fhir/_search").route(post().to(rest::search::system_by_post)))
         .service(resource("/fhir/$assess-risk").route(post().to(rest::assess_risk::stateless)))
         .service(
             resource("/fhir/Patient/{id}/$assess-risk")
@@ -20,9 +25,17 @@ pub fn configure(service: &mut ServiceConfig) {
         .service(resource("/fhir/RiskAssessment/{id}/$replay").route(post().to(rest::replay::replay)))
         .service(resource("/fhir/{type}/_search").route(post().to(rest::search::by_post)))
         .service(
+            resource("/fhir/{type}/{id}/{of}/_search").route(post().to(rest::search::compartment_by_post)),
+        )
+        .service(
             resource("/fhir/{type}/{id}/_history/{version}")
                 .route(get().to(rest::read::vread))
                 .route(web::head().to(rest::read::vread)),
+        )
+        .service(
+            resource("/fhir/{type}/{id}/{of}")
+                .route(get().to(rest::search::compartment_by_get))
+                .route(web::head().to(rest::search::compartment_by_get)),
         )
         .service(
             resource("/fhir/{type}/{id}")

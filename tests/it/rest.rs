@@ -242,6 +242,11 @@ fn the_capability_statement_is_true() {
                 let value = match param["type"].as_str().unwrap() {
                     "date" => "2024",
                     "reference" => "Patient/x",
+                    "number" | "quantity" => "5.4",
+                    "composite" if name == "relationship" => "DocumentReference/x$replaces",
+                    "composite" if name.ends_with("-quantity") => "x$5.4",
+                    "composite" if name.ends_with("-date") => "x$2024",
+                    "composite" => "x$y",
                     _ => "x",
                 };
                 let request = server.http().get(server.url(&format!("/fhir/{kind}?{name}={value}&_count=1")));

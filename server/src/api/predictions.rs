@@ -31,7 +31,13 @@ pub(crate) async fn list(caller: Caller, request: HttpRequest) -> Result<HttpRes
         }
     }
     let base = caller.app.config.fhir_base();
-    let (query, _) = SearchQuery::parse(ResourceType::RISK_ASSESSMENT, &pairs, &base, Handling::Strict)?;
+    let (query, _) = SearchQuery::parse(
+        &[ResourceType::RISK_ASSESSMENT],
+        &pairs,
+        &base,
+        caller.context.at,
+        Handling::Strict,
+    )?;
     let page = caller.app.store.search(&caller.context, &query).await?;
     let mut predictions = Vec::with_capacity(page.entries.len());
     for stored in &page.entries {

@@ -122,7 +122,9 @@ fn criteria(kind: ResourceType, text: &str, base: &str) -> Result<SearchQuery, F
     if pairs.is_empty() {
         return Err(Failure::bad_request("the criteria are empty"));
     }
-    Ok(SearchQuery::parse(kind, &pairs, base, Handling::Strict).map_err(Failure::invalid)?.0)
+    Ok(SearchQuery::parse(&[kind], &pairs, base, crate::app::now(), Handling::Strict)
+        .map_err(Failure::invalid)?
+        .0)
 }
 
 fn conditional(plan: &Plan<'_>, base: &str) -> Result<Vec<Conditional>, Failure> {
@@ -180,7 +182,8 @@ async fn get(app: &Arc<App>, context: &Context, url: &str) -> Result<String, Fai
         ["metadata"] => Ok(super::metadata::statement(app).to_string()),
         [kind] => {
             let kind = super::kind(kind)?;
-            search::find(app, context, kind, &request::pairs(query), Handling::Lenient).await
+            let scope = search::Scope::of_type(kind);
+            search::find(app, context, &scope, &request::pairs(query), Handling::Lenient).await
         }
         [kind, id] => Ok(app.store.read(context, super::kind(kind)?, super::id(id)?).await?.body),
         [kind, id, "_history", version] => {

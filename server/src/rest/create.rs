@@ -47,8 +47,13 @@ pub(crate) fn criteria(
     if pairs.is_empty() {
         return Err(Failure::new(StatusCode::PRECONDITION_FAILED, "invalid", "the criteria are empty"));
     }
-    let (query, _) =
-        SearchQuery::parse(kind, &pairs, &caller.app.config.fhir_base(), fhir::search::Handling::Strict)
-            .map_err(Failure::invalid)?;
+    let (query, _) = SearchQuery::parse(
+        &[kind],
+        &pairs,
+        &caller.app.config.fhir_base(),
+        caller.context.at,
+        fhir::search::Handling::Strict,
+    )
+    .map_err(Failure::invalid)?;
     Ok(query)
 }

@@ -3,7 +3,7 @@
 
 use actix_web::{HttpRequest, HttpResponse};
 use fhir::resource_type::ResourceType;
-use fhir::search::{Kind, of_type};
+use fhir::search::{Kind, Parameter, links, of_type};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -33,29 +33,52 @@ pub(crate) fn statement(app: &App) -> Value {
             "mode": "server",
             "documentation": "RiskAssessment.prediction.probabilityDecimal is a percentage (0-100); its extension risk-fraction is the same as a fraction in full precision.",
             "resource": resources,
-            "interaction": [{"code": "transaction"}, {"code": "batch"}],
+            "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}],
+            "searchParam": shared_parameters(),
+            "compartment": compartments(),
             "operation": [{"name": "assess-risk", "definition": "https://augury.dev/fhir/OperationDefinition/assess-risk"}]
         }]
     })
 }
 
+fn parameter(parameter: &Parameter) -> Value {
+    let kind = match parameter.kind {
+        Kind::Token => "token",
+        Kind::Reference => "reference",
+        Kind::Date => "date",
+        Kind::String => "string",
+        Kind::Uri => "uri",
+        Kind::Number => "number",
+        Kind::Quantity => "quantity",
+        Kind::Composite => "composite",
+        Kind::Special => "special",
+    };
+    json!({"name": parameter.code, "type": kind})
+}
+
+/// The parameters that every type has.
+fn shared_parameters() -> Vec<Value> {
+    let own = [
+        json!({"name": "_id", "type": "token"}),
+        json!({"name": "_lastUpdated", "type": "date"}),
+        json!({"name": "_list", "type": "special"}),
+    ];
+    let shared = of_type(ResourceType::PATIENT).iter().filter(|one| one.indexed && one.code.starts_with('_'));
+    own.into_iter().chain(shared.map(parameter)).collect()
+}
+
+fn compartments() -> Vec<String> {
+    let owners = ResourceType::all().filter(|kind| fhir::search::is_compartment(*kind));
+    owners
+        .map(|kind| format!("http://hl7.org/fhir/CompartmentDefinition/{}", kind.name().to_lowercase()))
+        .collect()
+}
+
 fn resource(kind: ResourceType) -> Value {
-    let mut params =
-        vec![json!({"name": "_id", "type": "token"}), json!({"name": "_lastUpdated", "type": "date"})];
-    for parameter in of_type(kind).iter().filter(|parameter| parameter.indexed) {
-        let kind = match parameter.kind {
-            Kind::Token => "token",
-            Kind::Reference => "reference",
-            Kind::Date => "date",
-            Kind::String => "string",
-            Kind::Uri => "uri",
-            Kind::Number => "number",
-            Kind::Quantity => "quantity",
-            Kind::Composite => "composite",
-            Kind::Special => "special",
-        };
-        params.push(json!({"name": parameter.code, "type": kind}));
-    }
+    let mut params = shared_parameters();
+    let own = of_type(kind).iter().filter(|one| one.indexed && !one.code.starts_with('_'));
+    params.extend(own.map(parameter));
+    let includes: Vec<String> = links(kind).map(|one| format!("{}:{}", kind.name(), one.code)).collect();
     let interactions = ["create", "read", "vread", "update", "delete", "search-type"];
     let operation = match kind {
         ResourceType::PATIENT => Some("assess-risk"),
@@ -73,6 +96,8 @@ fn resource(kind: ResourceType) -> Value {
     resource.insert("updateCreate".into(), json!(true));
     resource.insert("conditionalCreate".into(), json!(true));
     resource.insert("conditionalRead".into(), json!("not-match"));
+    resource.insert("searchInclude".into(), json!(includes));
+    resource.insert("searchRevInclude".into(), json!(["*"]));
     resource.insert("searchParam".into(), Value::Array(params));
     if let Some(name) = operation {
         let definition = format!("https://augury.dev/fhir/OperationDefinition/{name}");

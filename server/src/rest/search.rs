@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
-use fhir::search::{Handling, SearchQuery};
+use fhir::search::{Clause, ExactTest, Handling, SearchQuery, Test};
 use serde_json::Value;
 use store::Context;
 
@@ -15,13 +15,63 @@ use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::request::{self, Prefer};
 
+/// What is searched.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    /// The path below the base: `Observation`, `Patient/1/Condition`, or nothing for all types.
+    path: String,
+    kinds: Vec<ResourceType>,
+    compartment: Option<Clause>,
+}
+
+impl Scope {
+    /// One type.
+    pub(crate) fn of_type(kind: ResourceType) -> Self {
+        Self { path: kind.name().to_owned(), kinds: vec![kind], compartment: None }
+    }
+
+    /// All types, or those that `_type` names.
+    fn system(pairs: &[(String, String)]) -> Result<Self, Failure> {
+        let mut kinds = Vec::new();
+        for name in pairs.iter().filter(|(name, _)| name == "_type").flat_map(|(_, value)| value.split(',')) {
+            kinds.push(
+                ResourceType::parse(name).ok_or_else(|| {
+                    Failure::bad_request("_type: there is no such resource type in FHIR R4")
+                })?,
+            );
+        }
+        if kinds.is_empty() {
+            kinds = ResourceType::all().collect();
+        }
+        kinds.sort_unstable();
+        kinds.dedup();
+        Ok(Self { path: String::new(), kinds, compartment: None })
+    }
+
+    /// A compartment's resources of one type, or with `*` of all
+    /// (<https://hl7.org/fhir/R4/compartmentdefinition.html>).
+    fn compartment(owner: &str, id: &str, of: &str, pairs: &[(String, String)]) -> Result<Self, Failure> {
+        let owner = kind(owner)?;
+        if !fhir::search::is_compartment(owner) {
+            return Err(Failure::not_found(format!("{} has no compartment", owner.name())));
+        }
+        let kinds = if of == "*" { Self::system(pairs)?.kinds } else { vec![kind(of)?] };
+        let id = super::id(id)?;
+        let params: Vec<i64> =
+            kinds.iter().flat_map(|kind| fhir::search::compartment(owner, *kind)).collect();
+        let value = Some(fhir::reference::hash(owner, id));
+        let test = Test::Exact(vec![ExactTest { value, system: None }]);
+        let compartment = Some(Clause { params, negated: false, test });
+        Ok(Self { path: format!("{}/{id}/{of}", owner.name()), kinds, compartment })
+    }
+}
+
 pub(crate) async fn by_get(
     caller: Caller,
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Failure> {
-    request::require_json_accepted(&request)?;
-    answer(&caller, &request, kind(&path)?, request::pairs(request.query_string())).await
+    answer(&caller, &request, &Scope::of_type(kind(&path)?), request::pairs(request.query_string())).await
 }
 
 pub(crate) async fn by_post(
@@ -30,8 +80,47 @@ pub(crate) async fn by_post(
     path: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    request::require_json_accepted(&request)?;
-    let kind = kind(&path)?;
+    let scope = Scope::of_type(kind(&path)?);
+    answer(&caller, &request, &scope, form(&request, payload).await?).await
+}
+
+pub(crate) async fn system_by_get(caller: Caller, request: HttpRequest) -> Result<HttpResponse, Failure> {
+    let pairs = request::pairs(request.query_string());
+    answer(&caller, &request, &Scope::system(&pairs)?, pairs).await
+}
+
+pub(crate) async fn system_by_post(
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let pairs = form(&request, payload).await?;
+    answer(&caller, &request, &Scope::system(&pairs)?, pairs).await
+}
+
+pub(crate) async fn compartment_by_get(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<(String, String, String)>,
+) -> Result<HttpResponse, Failure> {
+    let (owner, id, of) = path.into_inner();
+    let pairs = request::pairs(request.query_string());
+    answer(&caller, &request, &Scope::compartment(&owner, &id, &of, &pairs)?, pairs).await
+}
+
+pub(crate) async fn compartment_by_post(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<(String, String, String)>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let (owner, id, of) = path.into_inner();
+    let pairs = form(&request, payload).await?;
+    answer(&caller, &request, &Scope::compartment(&owner, &id, &of, &pairs)?, pairs).await
+}
+
+/// The pairs of the address and of the form.
+async fn form(request: &HttpRequest, payload: web::Payload) -> Result<Vec<(String, String)>, Failure> {
     let form = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !form.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded")) {
         let details = "send the parameters as application/x-www-form-urlencoded";
@@ -41,18 +130,19 @@ pub(crate) async fn by_post(
     let text = std::str::from_utf8(&body).map_err(|_| Failure::bad_request("the form is not UTF-8"))?;
     let mut pairs = request::pairs(request.query_string());
     pairs.extend(request::pairs(text));
-    answer(&caller, &request, kind, pairs).await
+    Ok(pairs)
 }
 
 async fn answer(
     caller: &Caller,
     request: &HttpRequest,
-    kind: ResourceType,
+    scope: &Scope,
     pairs: Vec<(String, String)>,
 ) -> Result<HttpResponse, Failure> {
+    request::require_json_accepted(request)?;
     let Prefer { strict, .. } = request::prefer(request);
     let handling = if strict { Handling::Strict } else { Handling::Lenient };
-    let text = find(&caller.app, &caller.context, kind, &pairs, handling).await?;
+    let text = find(&caller.app, &caller.context, scope, &pairs, handling).await?;
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
 }
 
@@ -60,59 +150,65 @@ async fn answer(
 pub(crate) async fn find(
     app: &Arc<App>,
     context: &Context,
-    kind: ResourceType,
+    scope: &Scope,
     pairs: &[(String, String)],
     handling: Handling,
 ) -> Result<String, Failure> {
     let base = app.config.fhir_base();
-    let (query, ignored) = SearchQuery::parse(kind, pairs, &base, handling).map_err(Failure::invalid)?;
+    // `_type` says where to look; for one type it is no parameter.
+    let (typed, others): (Vec<_>, Vec<_>) =
+        pairs.iter().cloned().partition(|(name, _)| name == "_type" && scope.kinds.len() != 1);
+    let (mut query, ignored) =
+        SearchQuery::parse(&scope.kinds, &others, &base, context.at, handling).map_err(Failure::invalid)?;
+    query.used.splice(0..0, typed);
+    query.clauses.extend(scope.compartment.clone());
     let page = app.store.search(context, &query).await?;
     let mut text = String::from(r#"{"resourceType":"Bundle","type":"searchset""#);
     if let Some(total) = page.total {
         text.push_str(&format!(r#","total":{total}"#));
     }
-    let address = |extra: Option<&str>| {
-        let mut address = format!("{base}/{}", kind.name());
-        let mut sign = '?';
+    let address = |page: Option<&str>| {
+        let mut address = base.clone();
+        if !scope.path.is_empty() {
+            address.push('/');
+            address.push_str(&scope.path);
+        }
         let used = query.used.iter().filter(|(name, _)| name != "_page");
-        let next = extra.map(|page| ("_page", page));
-        for (name, value) in used.map(|(name, value)| (name.as_str(), value.as_str())).chain(next) {
-            address.push(sign);
+        let pairs = used.map(|(name, value)| (name.as_str(), value.as_str()));
+        for (n, (name, value)) in pairs.chain(page.map(|page| ("_page", page))).enumerate() {
+            address.push(if n > 0 { '&' } else { '?' });
             address.push_str(&encoded(name));
             address.push('=');
             address.push_str(&encoded(value));
-            sign = '&';
         }
-        address
+        quoted(&address)
     };
     let current = query.after.as_deref();
-    text.push_str(&format!(r#","link":[{{"relation":"self","url":{}}}"#, quoted(&address(current))));
+    text.push_str(&format!(r#","link":[{{"relation":"self","url":{}}}"#, address(current)));
     if let Some(next) = &page.next {
-        text.push_str(&format!(r#",{{"relation":"next","url":{}}}"#, quoted(&address(Some(next)))));
+        text.push_str(&format!(r#",{{"relation":"next","url":{}}}"#, address(Some(next))));
     }
     text.push(']');
-    let mut first = true;
-    let mut begin = |text: &mut String| {
-        text.push_str(if first { r#","entry":[{"# } else { ",{" });
-        first = false;
+    let mut entries = 0_usize;
+    let mut entry = |text: &mut String, entry: std::fmt::Arguments<'_>| {
+        text.push_str(if entries == 0 { r#","entry":[{"# } else { ",{" });
+        entries += 1;
+        text.push_str(&entry.to_string());
+        text.push('}');
     };
-    for stored in &page.entries {
-        begin(&mut text);
-        text.push_str(&format!(
-            r#""fullUrl":"{base}/{}/{}","resource":{},"search":{{"mode":"match"}}}}"#,
-            stored.kind.name(),
-            stored.id,
-            stored.body
-        ));
+    let matches = page.entries.iter().map(|stored| (stored, "match"));
+    for (stored, mode) in matches.chain(page.included.iter().map(|stored| (stored, "include"))) {
+        let (kind, id) = (stored.kind, &stored.id);
+        let body = fhir::view::subset(&query.view, kind, &stored.body);
+        entry(
+            &mut text,
+            format_args!(r#""fullUrl":"{base}/{kind}/{id}","resource":{body},"search":{{"mode":"{mode}"}}"#),
+        );
     }
     if !ignored.0.is_empty() {
-        begin(&mut text);
-        text.push_str(&format!(r#""resource":{},"search":{{"mode":"outcome"}}}}"#, ignored.outcome()));
+        entry(&mut text, format_args!(r#""resource":{},"search":{{"mode":"outcome"}}"#, ignored.outcome()));
     }
-    if !page.entries.is_empty() || !ignored.0.is_empty() {
-        text.push(']');
-    }
-    text.push('}');
+    text.push_str(if entries > 0 { "]}" } else { "}" });
     Ok(text)
 }
 
