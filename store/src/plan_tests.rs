@@ -74,6 +74,9 @@ pub(crate) fn numbers(sql: &mut Sql<'_>, x: &str, any: &[NumberTest]) {
     sql.push(" AND (");
     for (n, test) in any.iter().enumerate() {
         sql.push(if n > 0 { " OR (" } else { "(" });
+        if let Some(of) = test.of {
+            sql.push(x).push(".label = ").int(of).push(" AND ");
+        }
         let columns = match test.unit {
             Unit::Any => ("low", "high"),
             Unit::Named(code) => {

@@ -142,24 +142,32 @@ pub(crate) fn coded(system: Option<&str>, code: &str) -> i64 {
 }
 
 fn composite(rows: &mut Vec<Row>, param: i64, first: &Component, second: &Component, value: &Json) {
+    let number = matches!(second.kind, Kind::Number | Kind::Quantity);
     let mut firsts = Vec::new();
     each(&first.paths, value, &mut |value| match first.kind {
         Kind::Token => codes(value, &mut |code, system| {
-            firsts.push(coded(None, code));
-            firsts.push(coded(Some(system.unwrap_or_default()), code));
+            firsts.push((coded(None, code), system.map_or(0, hash_text)));
+            if !number {
+                firsts.push((coded(Some(system.unwrap_or_default()), code), 0));
+            }
         }),
         Kind::Reference => {
             if let Some(Reference::Local { kind, id, .. }) =
                 value.text("reference").map(|text| reference::parse(text, ""))
             {
-                firsts.push(hash(kind, id));
+                firsts.push((hash(kind, id), 0));
             }
         }
         _ => {}
     });
-    for first in firsts {
+    for (first, system) in firsts {
         let param = narrowed(param, first);
-        each(&second.paths, value, &mut |value| add(rows, second.kind, param, None, value));
+        each(&second.paths, value, &mut |value| match number::recorded(value).filter(|_| number) {
+            Some(quantity) => {
+                rows.push(Row::Number { param, quantity: Quantity { label: system, ..quantity } });
+            }
+            None => add(rows, second.kind, param, None, value),
+        });
     }
 }
 
@@ -264,8 +272,8 @@ fn token(rows: &mut Vec<Row>, param: i64, value: &Json) {
     }
 }
 
-/// What people read of a code, for `:text`, and an address for `:below`. The combined parameters
-/// and what nearly every resource has go without: their rows would be the most by far.
+/// What people read of a code, for `:text`, and an address for `:below`. Components, the combined
+/// parameters and what nearly every resource has go without: their rows would be the most by far.
 fn readable(rows: &mut Vec<Row>, parameter: &Parameter, value: &Json) {
     let param = i64::from(parameter.number);
     let mut push = |text: &str| rows.push(Row::Text { param, text: fold(text) });
@@ -282,7 +290,7 @@ fn readable(rows: &mut Vec<Row>, parameter: &Parameter, value: &Json) {
 
 /// Are there texts for `:text` and `:below`?
 pub(crate) fn reads(parameter: &Parameter) -> bool {
-    !parameter.code.starts_with("combo-") && !parameter.code.starts_with('_')
+    !["combo-", "component-", "_"].iter().any(|start| parameter.code.starts_with(start))
 }
 
 /// A date, a Period (an open end is for ever), or a Timing's bounds and events.

@@ -71,7 +71,8 @@ pub struct Quantity {
     pub extent: Extent,
     /// Hash of the unit's code; 0 for none.
     pub code: i64,
-    /// Hash of the unit as people read it, where it is another text than the code.
+    /// Hash of the unit as people read it, where it is another text than the code. In the second
+    /// part of a composite: of the first part's system, so that one row serves with and without it.
     pub label: i64,
     /// Hash of the code's system.
     pub system: i64,

@@ -301,9 +301,15 @@ impl Reader<'_> {
             let [one, two] = parts.as_slice() else {
                 return Err(bad(name, "two values with $ between them are needed").into());
             };
+            let number = matches!(second.kind, Kind::Number | Kind::Quantity);
+            let mut of = None;
             let narrow = match first.kind {
                 Kind::Token => match split(one, '|').as_slice() {
                     [code] => coded(None, &unescape(code)),
+                    [system, code] if number => {
+                        of = Some(if system.is_empty() { 0 } else { hash_text(&unescape(system)) });
+                        coded(None, &unescape(code))
+                    }
                     [system, code] => coded(Some(&unescape(system)), &unescape(code)),
                     _ => return Err(bad(name, "not a token").into()),
                 },
@@ -312,7 +318,13 @@ impl Reader<'_> {
                     _ => return Err(bad(name, "Type/id is needed").into()),
                 },
             };
-            let test = self.kind_test(second.kind, &[], parameter, None, name, std::slice::from_ref(two))?;
+            let mut test =
+                self.kind_test(second.kind, &[], parameter, None, name, std::slice::from_ref(two))?;
+            if let Test::Number(tests) = &mut test {
+                for test in tests {
+                    test.of = of;
+                }
+            }
             let params = vec![narrowed(i64::from(parameter.number), narrow)];
             either.push(Clause { params, negated: false, test });
         }
@@ -560,7 +572,7 @@ fn quantity(name: &str, value: &str, with_unit: bool) -> Result<NumberTest, Issu
         };
         (low, high) = (end(number - width), end(number + width));
     }
-    Ok(NumberTest { prefix, unit, value, low, high })
+    Ok(NumberTest { prefix, unit, of: None, value, low, high })
 }
 
 /// The reference parameters of a type that an include can follow.

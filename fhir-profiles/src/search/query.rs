@@ -144,6 +144,8 @@ pub struct NumberTest {
     pub prefix: Prefix,
     /// Its unit.
     pub unit: Unit,
+    /// Of a composite: hash of the system that its first part must have; none for any.
+    pub of: Option<i64>,
     /// The number itself, as an ordered whole number.
     pub value: i64,
     /// The span its digits imply: the first inside.
@@ -260,17 +262,18 @@ impl NumberTest {
         };
         let Extent { low, high } =
             if matches!(self.unit, Unit::Canonical(_)) { quantity.canonical } else { quantity.extent };
-        fits && match self.prefix {
-            Prefix::Eq => low >= self.low && high < self.high,
-            Prefix::Ne => low < self.low || high >= self.high,
-            Prefix::Gt => high > self.value,
-            Prefix::Ge => high >= self.value,
-            Prefix::Lt => low < self.value,
-            Prefix::Le => low <= self.value,
-            Prefix::Sa => low > self.value,
-            Prefix::Eb => high < self.value,
-            Prefix::Ap => low <= self.high && high >= self.low,
-        }
+        fits && self.of.is_none_or(|of| of == quantity.label)
+            && match self.prefix {
+                Prefix::Eq => low >= self.low && high < self.high,
+                Prefix::Ne => low < self.low || high >= self.high,
+                Prefix::Gt => high > self.value,
+                Prefix::Ge => high >= self.value,
+                Prefix::Lt => low < self.value,
+                Prefix::Le => low <= self.value,
+                Prefix::Sa => low > self.value,
+                Prefix::Eb => high < self.value,
+                Prefix::Ap => low <= self.high && high >= self.low,
+            }
     }
 }
 
