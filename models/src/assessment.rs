@@ -175,6 +175,8 @@ pub enum IssueKind {
     Setting,
     /// The calculation gave no finite number.
     NotFinite,
+    /// What matters is said by a reference that leads nowhere.
+    Unresolved,
 }
 
 impl IssueKind {
@@ -183,6 +185,7 @@ impl IssueKind {
         match self {
             Self::Missing => "missing",
             Self::Stale => "stale",
+            Self::Unresolved => "unresolved",
             Self::OutOfRange => "out-of-range",
             Self::Unit => "unit",
             Self::Comparator => "comparator",

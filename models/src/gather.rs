@@ -297,6 +297,8 @@ impl Gathered {
             // Silence is the rule for most of these; what was stale or withheld is worth a word.
             Absence::Missing if issue.kind == IssueKind::Missing => {}
             Absence::Missing => self.issues.push(InputIssue { refuses: false, ..issue }),
+            // To take it as no would be a guess.
+            Absence::AssumeFalse if issue.kind == IssueKind::Unresolved => self.issues.push(issue),
             Absence::AssumeFalse => {
                 if let Some(column) = self.columns.get_mut(at) {
                     *column = 0.0;

@@ -56,6 +56,18 @@ impl Source for Chart<'_> {
                 return Found::Value(self.by_fact(input, fact));
             }
         }
+        if input.medication.is_some()
+            && let Some(cited) = self.record.unknown_medicine()
+        {
+            let details = "an active medicine is named by a reference to a Medication that is not there";
+            let issue = input.issue(IssueKind::Unresolved, details.to_owned());
+            let remedy = "send the Medication, or its code in medicationCodeableConcept".to_owned();
+            return Found::Nothing(Box::new(InputIssue {
+                reference: Some(Arc::clone(cited)),
+                remedy,
+                ..issue
+            }));
+        }
         if let Some(found) = self.by_setting(input) {
             return found;
         }

@@ -124,20 +124,45 @@ pub(crate) fn assess(link: &mut Link, at: i64, assessments: &[NewAssessment]) ->
     Ok(())
 }
 
+const ASSESSMENTS: &str =
+    "SELECT key, patient, model, version, inputs, resource_id, at, current FROM assessment";
+
 /// A patient's scorings, or everybody's: newest first, at most so many.
 pub(crate) fn assessments(
     link: &mut Link,
     patient: Option<&str>,
     most: usize,
 ) -> Result<Vec<Assessment>, Fault> {
-    let mut sql = Sql::new(
-        link.dialect,
-        "SELECT key, patient, model, version, inputs, resource_id, at, current FROM assessment",
-    );
+    let mut sql = Sql::new(link.dialect, ASSESSMENTS);
     if let Some(patient) = patient {
         sql.push(" WHERE patient = ").text(patient.to_owned());
     }
     sql.push(" ORDER BY key DESC").limit(most);
+    read(link, &sql)
+}
+
+/// A patient's scorings that hold now: one of each model.
+pub(crate) fn current(link: &mut Link, patient: &str) -> Result<Vec<Assessment>, Fault> {
+    let mut sql = Sql::new(link.dialect, ASSESSMENTS);
+    sql.push(" WHERE patient = ").text(patient.to_owned()).push(" AND current ORDER BY key");
+    read(link, &sql)
+}
+
+/// The scoring of a patient by a model version from these inputs.
+pub(crate) fn assessment(
+    link: &mut Link,
+    patient: &str,
+    model: &str,
+    version: &str,
+    inputs: &str,
+) -> Result<Option<Assessment>, Fault> {
+    let mut sql = Sql::new(link.dialect, ASSESSMENTS);
+    sql.push(" WHERE patient = ").text(patient.to_owned()).push(" AND model = ").text(model.to_owned());
+    sql.push(" AND version = ").text(version.to_owned()).push(" AND inputs = ").text(inputs.to_owned());
+    Ok(read(link, &sql)?.pop())
+}
+
+fn read(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Assessment>, Fault> {
     let rows: Vec<AssessmentRow> = sql
         .rows::<(BigInt, Text, Text, Text, Text, Text, BigInt, Bool), AssessmentRow>(&mut link.connection)?;
     let assessment = |(key, patient, model, version, inputs, resource_id, at, current)| Assessment {

@@ -97,6 +97,22 @@ impl<'c> Reader<'c> {
         Ok(found)
     }
 
+    /// A patient's scorings that hold now: one of each model.
+    pub fn current_assessments(&mut self, patient: &str) -> Result<Vec<Assessment>, Error> {
+        Ok(desk::current(self.link, patient)?)
+    }
+
+    /// The scoring of a patient by a model version from these inputs, current or not.
+    pub fn assessment(
+        &mut self,
+        patient: &str,
+        model: &str,
+        version: &str,
+        inputs: &str,
+    ) -> Result<Option<Assessment>, Error> {
+        Ok(desk::assessment(self.link, patient, model, version, inputs)?)
+    }
+
     /// A patient's scorings, or everybody's; newest first, at most so many.
     pub fn assessments(&mut self, patient: Option<&str>, most: usize) -> Result<Vec<Assessment>, Error> {
         Ok(desk::assessments(self.link, patient, most)?)

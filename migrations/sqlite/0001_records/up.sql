@@ -103,6 +103,7 @@ CREATE TABLE assessment (
     current BOOLEAN NOT NULL
 );
 CREATE UNIQUE INDEX assessment_identity ON assessment (patient, model, version, inputs);
+CREATE INDEX assessment_current ON assessment (patient) WHERE current;
 
 -- Which version of a model is in use.
 CREATE TABLE model_activation (

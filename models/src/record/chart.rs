@@ -79,12 +79,10 @@ impl RecordBuilder<'_> {
 
     pub(super) fn medicine(&mut self, resource: &Json, reference: &str) {
         let sets = self.sets_of_medicine(resource);
-        if sets != 0 {
-            if let Some(id) = resource.text("id") {
-                self.medicines.insert(format!("Medication/{id}"), sets);
-            }
-            self.medicines.insert(unversioned(reference).to_owned(), sets);
+        if let Some(id) = resource.text("id") {
+            self.medicines.insert(format!("Medication/{id}"), sets);
         }
+        self.medicines.insert(unversioned(reference).to_owned(), sets);
     }
 
     fn sets_of_medicine(&self, medicine: &Json) -> Sets {

@@ -24,6 +24,8 @@ pub struct PatientRecord {
     readings: Vec<Reading>,
     pub(crate) facts: Vec<Fact>,
     references: Vec<Arc<str>>,
+    /// An active medicine of which nobody says what it is.
+    unknown_medicine: Option<u32>,
     /// A second patient's resources were offered.
     pub(crate) stranger: Option<Arc<str>>,
 }
@@ -138,6 +140,11 @@ impl PatientRecord {
         self.references.get(usize::try_from(reading.reference).ok()?)
     }
 
+    /// The request or statement of an active medicine of which nobody says what it is.
+    pub(crate) fn unknown_medicine(&self) -> Option<&Arc<str>> {
+        self.references.get(usize::try_from(self.unknown_medicine?).ok()?)
+    }
+
     pub(crate) fn cite_fact(&self, fact: &Fact) -> Option<&Arc<str>> {
         self.references.get(usize::try_from(fact.reference).ok()?)
     }
@@ -152,6 +159,8 @@ pub struct RecordBuilder<'c> {
     /// Medicines by reference, and the requests that wait for them.
     medicines: HashMap<String, Sets>,
     waiting: Vec<(String, Fact)>,
+    /// The Patient that was read.
+    subject: Option<String>,
 }
 
 impl<'c> RecordBuilder<'c> {
@@ -163,6 +172,7 @@ impl<'c> RecordBuilder<'c> {
             units: Vec::new(),
             medicines: HashMap::new(),
             waiting: Vec::new(),
+            subject: None,
         }
     }
 
@@ -188,9 +198,13 @@ impl<'c> RecordBuilder<'c> {
     pub fn build(self) -> PatientRecord {
         let Self { mut record, medicines, waiting, .. } = self;
         for (reference, mut fact) in waiting {
-            fact.sets = medicines.get(&reference).copied().unwrap_or_default();
-            if fact.sets != 0 {
-                record.facts.push(fact);
+            match medicines.get(&reference) {
+                Some(0) => {}
+                Some(sets) => {
+                    fact.sets = *sets;
+                    record.facts.push(fact);
+                }
+                None => record.unknown_medicine = record.unknown_medicine.or(Some(fact.reference)),
             }
         }
         let cited = |at: u32| usize::try_from(at).ok().and_then(|at| record.references.get(at));
@@ -220,14 +234,19 @@ impl<'c> RecordBuilder<'c> {
             Some(id) => format!("Patient/{id}"),
             None => reference.split("/_history/").next().unwrap_or(reference).to_owned(),
         };
-        if self.record.person.is_some() {
-            if self.record.patient.as_deref() != Some(&subject) {
+        let person = Person::read(resource, reference);
+        if let Some(known) = &self.record.person {
+            let same = known.birth == person.birth && known.sex == person.sex;
+            if self.subject.as_deref() != Some(&subject) || !same {
                 self.record.stranger = Some(Arc::from(subject));
             }
             return;
         }
-        self.record.patient = Some(Arc::from(subject));
-        self.record.person = Some(Person::read(resource, reference));
+        if self.record.patient.is_none() {
+            self.record.patient = Some(Arc::from(subject.as_str()));
+        }
+        self.subject = Some(subject);
+        self.record.person = Some(person);
     }
 }
 

@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fhir::json::Json;
-use fhir::reference::hash;
+use fhir::reference::{Reference, hash};
 use fhir::resource_type::ResourceType;
 use fhir::search::parameter;
 use models::{Assessment, PatientRecord, RecordBuilder};
 use store::{Context, Error, Reader, Stored, Wanted};
 
 use super::ask::{self, Question};
+use super::settle::Cause;
 use super::terms;
 use crate::app::{Active, App};
 use crate::http::failure::Failure;
 use crate::http::request::LIMITS;
 
 /// Observations of one code that are looked at for the newest usable one.
-const EACH: usize = 8;
-/// The same where a moment in the past is asked for, which newer ones must not hide.
-const EACH_OF_PAST: usize = 1000;
+const FEW: usize = 8;
+/// The same where newer ones may hide it: some of the few are withdrawn, empty or of another time.
+const MANY: usize = 10_000;
 /// Conditions, and medicines, of one patient.
 const MOST: usize = 2000;
 
@@ -34,11 +35,12 @@ pub(crate) fn record(
     let mut builder = RecordBuilder::new(&active.catalogue);
     builder.patient(&format!("Patient/{patient}"));
     match reader.read(ResourceType::PATIENT, patient) {
-        Ok(stored) => add(&mut builder, &stored)?,
+        Ok(stored) => add(&mut builder, &parse(&stored.body)?, &stored),
         Err(Error::NotFound | Error::Gone { .. }) => {}
         Err(error) => return Err(error),
     }
-    let whose = hash(ResourceType::PATIENT, patient);
+    let (whose, patient_id) = (hash(ResourceType::PATIENT, patient), patient);
+    let now = Utc::now().timestamp_micros();
     let number = |kind, code| parameter(kind, code).map(|parameter| parameter.number);
     let observations = number(ResourceType::OBSERVATION, "combo-code").map(|parameter| Wanted {
         parameter,
@@ -54,18 +56,56 @@ pub(crate) fn record(
         .into_iter()
         .chain(others.map(|parameter| Wanted { parameter, values: &patient, each: MOST }))
         .collect();
+    let mut hidden = false;
     for stored in reader.latest(whose, &wanted)? {
-        add(&mut builder, &stored)?;
+        let resource = parse(&stored.body)?;
+        hidden |= stored.kind == ResourceType::OBSERVATION && !plain(&resource, now);
+        add(&mut builder, &resource, &stored);
+        if let Some((kind, id)) = medicine(&resource) {
+            match reader.read(kind, id) {
+                Ok(medicine) => add(&mut builder, &parse(&medicine.body)?, &medicine),
+                Err(Error::NotFound | Error::Gone { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    if hidden && each < MANY {
+        return self::record(reader, active, patient_id, MANY);
     }
     Ok(builder.build())
 }
 
-fn add(builder: &mut RecordBuilder, stored: &Stored) -> Result<(), Error> {
-    let resource = parse(&stored.body)?;
-    if !is_ours(&resource) {
-        builder.add(&resource, &cite(stored));
+/// Is it an Observation of before now with a value, and final? Only then it hides older ones.
+fn plain(resource: &Json, now: i64) -> bool {
+    let clinical = ["effectiveDateTime", "effectiveInstant"].iter().find_map(|one| resource.text(one));
+    let known = matches!(resource.text("status"), Some("final" | "amended" | "corrected"));
+    let valued = ["valueQuantity", "valueCodeableConcept", "valueInteger", "valueBoolean", "component"]
+        .iter()
+        .any(|one| resource.get(one).is_some());
+    known
+        && valued
+        && clinical.and_then(fhir::time::parse).is_some_and(|span| span.low <= now)
+        && !is_ours(resource)
+}
+
+/// The Medication that a request or statement names.
+fn medicine<'a>(resource: &'a Json) -> Option<(ResourceType, &'a str)> {
+    let text = resource.at(&["medicationReference", "reference"])?.as_str()?;
+    match fhir::reference::parse(text, "") {
+        Reference::Local { kind: kind @ ResourceType::MEDICATION, id, .. } => Some((kind, id)),
+        _ => None,
     }
-    Ok(())
+}
+
+/// A minute is left for clocks that differ.
+fn is_past(moment: DateTime<Utc>) -> bool {
+    moment < Utc::now() - TimeDelta::minutes(1)
+}
+
+fn add(builder: &mut RecordBuilder, resource: &Json, stored: &Stored) {
+    if !is_ours(resource) {
+        builder.add(resource, &cite(stored));
+    }
 }
 
 /// What a model wrote must not feed a model: a withdrawn input would live on in it.
@@ -96,7 +136,7 @@ pub(crate) async fn assess_stored(
     let active = app.models();
     let models = question.models(&active)?;
     let as_of = question.moment();
-    let each = if as_of < Utc::now() - TimeDelta::minutes(1) { EACH_OF_PAST } else { EACH };
+    let each = if is_past(as_of) { MANY } else { FEW };
     app.store.read(context, ResourceType::PATIENT, patient).await?;
     let (id, reading) = (patient.to_owned(), Arc::clone(&active));
     let record = app.store.reading(context, move |reader| record(reader, &reading, &id, each)).await?;
@@ -113,7 +153,9 @@ pub(crate) async fn answer_stored(
     let assessments = assess_stored(app, context, patient, question).await?;
     let models = question.models(&app.models())?;
     if question.persist {
-        return super::settle::keep(app, context, patient, assessments).await;
+        let past = question.as_of.is_some_and(is_past);
+        let cause = if past { Cause::AskedOfPast } else { Cause::Asked };
+        return super::settle::keep(app, context, patient, assessments, cause).await;
     }
     ask::texts(&models, &[assessments])
 }
@@ -124,7 +166,7 @@ pub(crate) fn present(
     active: &Active,
     patient: &str,
 ) -> Result<PatientRecord, Error> {
-    record(reader, active, patient, EACH)
+    record(reader, active, patient, FEW)
 }
 
 /// Microseconds as a moment.

@@ -29,6 +29,8 @@ pub(crate) enum Cause {
     Change,
     /// Somebody asked for it to be kept.
     Asked,
+    /// The same, of a moment in the past: what holds now goes on holding.
+    AskedOfPast,
 }
 
 /// Adds to `commit` what follows from one patient's assessments; gives the ids of the
@@ -41,23 +43,20 @@ pub(crate) fn settle(
     cause: Cause,
     commit: &mut Commit<'static>,
 ) -> Result<Vec<Option<String>>, Error> {
-    let known = reader.assessments(Some(patient), 1000)?;
+    let current = reader.current_assessments(patient)?;
     let mut replaced = BTreeSet::new();
     let mut ids = Vec::with_capacity(assessments.len());
     for assessment in assessments {
         let model = &assessment.model;
-        let of_model = |one: &&store::Assessment| one.model == model.id;
-        let earlier = known.iter().filter(of_model).find(|one| one.current);
+        let earlier =
+            current.iter().filter(|_| cause != Cause::AskedOfPast).find(|one| one.model == model.id);
         let digest = inputs_digest(assessment);
         let (inputs, same) = if assessment.scored().is_some() {
-            let same = known
-                .iter()
-                .filter(of_model)
-                .find(|one| one.version == model.version && one.inputs == digest);
+            let same = reader.assessment(patient, &model.id, &model.version, &digest)?;
             (digest, same)
         } else {
             let wanted = match (earlier, cause) {
-                (_, Cause::Asked) => true,
+                (_, Cause::Asked | Cause::AskedOfPast) => true,
                 (Some(earlier), _) => !earlier.inputs.starts_with(REFUSED),
                 (None, _) => false,
             };
@@ -78,7 +77,7 @@ pub(crate) fn settle(
         };
         if let Some(same) = same {
             ids.push(Some(same.resource_id.clone()));
-            if !same.current {
+            if !same.current && cause != Cause::AskedOfPast {
                 commit.assessments.push(record(same.resource_id.clone()));
             }
             continue;
@@ -95,11 +94,15 @@ pub(crate) fn settle(
             }
         }
         write(assessment, framing, &id, commit)?;
-        commit.assessments.push(record(id.clone()));
+        if cause != Cause::AskedOfPast {
+            commit.assessments.push(record(id.clone()));
+        }
         ids.push(Some(id));
     }
     if cause == Cause::Change {
-        for one in known.iter().filter(|one| !replaced.contains(&one.resource_id)) {
+        // However many there are: each that cites what was withdrawn must say so.
+        let all = reader.assessments(Some(patient), usize::MAX)?;
+        for one in all.iter().filter(|one| !replaced.contains(&one.resource_id)) {
             supersede::mark(reader, &one.resource_id, None, commit)?;
         }
     }
@@ -161,6 +164,7 @@ pub(crate) async fn keep(
     context: &Context,
     patient: &str,
     assessments: Vec<Assessment>,
+    cause: Cause,
 ) -> Result<Vec<String>, Failure> {
     let assessments = Arc::new(assessments);
     // A worker may settle the same patient meanwhile; then look again.
@@ -170,7 +174,7 @@ pub(crate) async fn keep(
             .store
             .reading(context, move |reader| {
                 let mut commit = Commit::default();
-                let ids = settle(reader, &active, &id, &asked, Cause::Asked, &mut commit)?;
+                let ids = settle(reader, &active, &id, &asked, cause, &mut commit)?;
                 Ok((commit, ids))
             })
             .await?;

@@ -19,8 +19,10 @@ const MOST: usize = 128;
 /// How often to look without being woken: for tasks of other processes, and those put off.
 const LOOK: Duration = Duration::from_millis(500);
 /// After a full turn writers go first, for so many times as long as the turn took: under load scoring
-/// takes a quarter of a processor, and what waits is scored once for several writes.
+/// takes a quarter of a processor, and what waits is scored once for several writes. But no longer
+/// than this: a slow turn must not make the next one late.
 const BREATH: u32 = 3;
+const LONGEST_BREATH: Duration = Duration::from_millis(100);
 
 /// The scoring worker of this process.
 #[derive(Debug)]
@@ -41,7 +43,9 @@ impl Worker {
                     Ok(0) => {
                         let _ = tokio::time::timeout(LOOK, app.store.changed()).await;
                     }
-                    Ok(done) if done >= MOST => tokio::time::sleep(began.elapsed() * BREATH).await,
+                    Ok(done) if done >= MOST => {
+                        tokio::time::sleep((began.elapsed() * BREATH).min(LONGEST_BREATH)).await;
+                    }
                     Ok(_) => {}
                     Err(error) => {
                         metrics::counter!("augury_scoring_failures_total").increment(1);
