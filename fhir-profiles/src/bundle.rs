@@ -101,10 +101,12 @@ pub fn plan<'a>(
         _ => Vec::new(),
     };
     let mut full_urls = HashMap::new();
+    let mut roots = Vec::with_capacity(items.len());
     let mut entries: Vec<Result<Entry, Issue>> = Vec::with_capacity(items.len());
     for (n, item) in items.into_iter().enumerate() {
         let full_url = item.text("fullUrl").map(str::to_owned);
-        let entry = entry(item, n, base, new_id);
+        roots.push(full_url.as_deref().and_then(root).map(str::to_owned));
+        let entry = checked(&item, n, atomic).and_then(|()| entry(item, n, base, new_id));
         if let (Some(url), Ok(entry)) = (full_url, &entry)
             && let Some(target) = promised(entry)
         {
@@ -113,7 +115,7 @@ pub fn plan<'a>(
         entries.push(entry);
     }
     let mut plan = Plan { atomic, entries, order: Vec::new(), conditional: Vec::new() };
-    let mut wrong = plan.rewrite(&full_urls, base);
+    let mut wrong = plan.rewrite(&full_urls, &roots, base);
     wrong.extend(plan.repeated());
     wrong.extend(plan.entries.iter().filter(|_| atomic).filter_map(|entry| entry.as_ref().err().cloned()));
     if atomic && !wrong.is_empty() {
@@ -128,6 +130,29 @@ pub fn plan<'a>(
     });
     plan.order = order;
     Ok(plan)
+}
+
+/// `http://h/fhir` of `http://h/fhir/Patient/1`: where relative references of the entry lie.
+fn root(full_url: &str) -> Option<&str> {
+    let (rest, id) = full_url.rsplit_once('/')?;
+    let (root, kind) = rest.rsplit_once('/')?;
+    (root.contains("://") && reference::is_id(id) && ResourceType::parse(kind).is_some()).then_some(root)
+}
+
+/// Of a batch each entry is judged for itself; a transaction was judged as a whole.
+fn checked(item: &Json, n: usize, atomic: bool) -> Result<(), Issue> {
+    let Some(resource) = item.get("resource").filter(|_| !atomic) else { return Ok(()) };
+    let issues = crate::validate::validate(resource);
+    let wrong = issues.0.into_iter().find(|issue| issue.severity >= crate::outcome::Severity::Error);
+    match wrong {
+        Some(issue) => {
+            let place = issue.expression.split_once('.').map_or("", |(_, rest)| rest);
+            let dot = if place.is_empty() { "" } else { "." };
+            let at = format!("Bundle.entry[{n}].resource{dot}{place}");
+            Err(issue.at(at))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What references to an entry's fullUrl become.
@@ -210,9 +235,15 @@ fn of_kind(resource: &Json, kind: ResourceType) -> Result<(), Issue> {
 
 impl Plan<'_> {
     /// Rewrites references to fullUrls; in a transaction a URN that nothing in it has is wrong.
-    fn rewrite(&mut self, full_urls: &HashMap<String, String>, base: &str) -> Vec<Issue> {
+    fn rewrite(
+        &mut self,
+        full_urls: &HashMap<String, String>,
+        roots: &[Option<String>],
+        base: &str,
+    ) -> Vec<Issue> {
         let mut found = References {
             full_urls,
+            root: None,
             base,
             atomic: self.atomic,
             dangling: Vec::new(),
@@ -220,7 +251,8 @@ impl Plan<'_> {
         };
         for (n, entry) in self.entries.iter_mut().enumerate() {
             if let Ok(Entry::Create { resource, .. } | Entry::Update { resource, .. }) = entry {
-                found.walk(resource, false, &mut format!("Bundle.entry[{n}].resource"));
+                found.root = roots.get(n).and_then(Option::as_deref);
+                found.walk(resource, Role::Other, &mut format!("Bundle.entry[{n}].resource"));
             }
         }
         let References { dangling, mut conditional, .. } = found;
@@ -249,37 +281,75 @@ impl Plan<'_> {
 
 struct References<'m> {
     full_urls: &'m HashMap<String, String>,
+    /// Where relative references of the entry lie.
+    root: Option<&'m str>,
     base: &'m str,
     atomic: bool,
     dangling: Vec<Issue>,
     conditional: Vec<String>,
 }
 
+/// What a text may be that points to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Reference,
+    /// An address outside a Reference.
+    Address,
+    Narrative,
+    /// Whatever it says, it points nowhere.
+    Other,
+}
+
+impl Role {
+    fn of(key: &str) -> Self {
+        match key {
+            "reference" => Self::Reference,
+            "div" => Self::Narrative,
+            "url" | "uri" | "valueUri" | "valueUrl" | "valueUuid" | "valueOid" | "valueCanonical" => {
+                Self::Address
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
 impl References<'_> {
     /// `at` is the FHIRPath of `node`; it is extended and cut back on the way.
-    fn walk(&mut self, node: &mut Json, is_reference: bool, at: &mut String) {
+    fn walk(&mut self, node: &mut Json, role: Role, at: &mut String) {
         match node {
-            Json::String(text) => {
-                let urn = text.starts_with("urn:uuid:") || text.starts_with("urn:oid:");
-                if !is_reference && !urn {
-                    return;
+            Json::String(text) if role == Role::Narrative => {
+                for (url, target) in self.full_urls {
+                    for attribute in ["href", "src"] {
+                        let (old, new) =
+                            (format!("{attribute}=\"{url}\""), format!("{attribute}=\"{target}\""));
+                        if text.contains(&old) {
+                            *text = Cow::Owned(text.replace(&old, &new));
+                        }
+                    }
                 }
-                if let Some(target) = self.full_urls.get(text.as_ref()) {
+            }
+            Json::String(text) if role != Role::Other => {
+                let urn = text.starts_with("urn:uuid:") || text.starts_with("urn:oid:");
+                let is_reference = role == Role::Reference;
+                let beside = self.root.filter(|_| is_reference && !text.contains(':'));
+                let whole = beside.map(|root| format!("{root}/{text}"));
+                if let Some(target) = self.full_urls.get(whole.as_deref().unwrap_or(text)) {
                     *text = Cow::Owned(target.clone());
-                } else if is_reference && urn && self.atomic {
+                } else if !is_reference {
+                } else if urn && self.atomic {
                     let issue = Issue::error("not-found", "no entry of the transaction has this fullUrl");
                     self.dangling.push(issue.at(at.clone()));
-                } else if is_reference
-                    && matches!(reference::parse(text, self.base), Reference::Conditional { .. })
-                {
+                } else if matches!(reference::parse(text, self.base), Reference::Conditional { .. }) {
                     self.conditional.push(text.clone().into_owned());
+                } else {
+                    reference::make_relative(text, self.base);
                 }
             }
             Json::Array(items) => {
                 let length = at.len();
                 for (n, item) in items.iter_mut().enumerate() {
                     at.push_str(&format!("[{n}]"));
-                    self.walk(item, is_reference, at);
+                    self.walk(item, role, at);
                     at.truncate(length);
                 }
             }
@@ -288,7 +358,7 @@ impl References<'_> {
                 for (key, value) in object.iter_mut() {
                     at.push('.');
                     at.push_str(key);
-                    self.walk(value, key == "reference", at);
+                    self.walk(value, Role::of(key), at);
                     at.truncate(length);
                 }
             }

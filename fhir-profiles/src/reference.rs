@@ -1,7 +1,10 @@
 //! References between resources (<https://hl7.org/fhir/R4/references.html#literal>).
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 
+use crate::json::Json;
 use crate::resource_type::ResourceType;
 
 /// What a reference text points to.
@@ -51,6 +54,35 @@ pub fn parse<'a>(text: &'a str, base: &str) -> Reference<'a> {
             Reference::Local { kind, id, version: Some(version) }
         }
         _ => Reference::Other(text),
+    }
+}
+
+/// What this server's own address stands before becomes relative: `https://h/fhir/Patient/1` is
+/// `Patient/1` here.
+pub fn make_relative(text: &mut Cow<'_, str>, base: &str) {
+    let relative =
+        text.strip_prefix(base).and_then(|rest| rest.strip_prefix('/')).filter(|_| !base.is_empty());
+    if let Some(relative) = relative
+        && matches!(parse(relative, ""), Reference::Local { .. })
+    {
+        *text = Cow::Owned(relative.to_owned());
+    }
+}
+
+/// The same for every reference in a resource.
+pub fn make_all_relative(node: &mut Json, base: &str) {
+    match node {
+        Json::Array(items) => items.iter_mut().for_each(|item| make_all_relative(item, base)),
+        Json::Object(object) => {
+            for (key, value) in object.iter_mut() {
+                match value {
+                    Json::String(text) if key == "reference" => make_relative(text, base),
+                    Json::Array(_) | Json::Object(_) => make_all_relative(value, base),
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
     }
 }
 

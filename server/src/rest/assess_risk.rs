@@ -4,6 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::json::Json;
 use fhir::outcome::Issue;
+use fhir::resource_type::ResourceType;
 
 use super::{bundle, id};
 use crate::http::caller::Caller;
@@ -56,18 +57,11 @@ pub(crate) async fn stateless(
 
 /// The Bundle's resources are stored first, then each of its patients is asked about.
 async fn persisted(caller: &Caller, given: Json<'_>, question: &Question) -> Result<HttpResponse, Failure> {
-    let mut patients: Vec<String> = Vec::new();
-    for entry in given.list("entry") {
-        let Some(resource) = entry.get("resource").filter(|one| one.text("resourceType") == Some("Patient"))
-        else {
-            continue;
-        };
-        let id = resource.text("id").ok_or_else(|| {
-            Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "required", "to persist, each Patient needs an id")
-        })?;
-        patients.push(id.to_owned());
-    }
-    bundle::import(&caller.app, &caller.context, given).await?;
+    let written = bundle::import(&caller.app, &caller.context, given).await?;
+    let mut patients: Vec<String> =
+        written.into_iter().filter(|(kind, _)| *kind == ResourceType::PATIENT).map(|(_, id)| id).collect();
+    patients.sort_unstable();
+    patients.dedup();
     let mut texts = Vec::new();
     for patient in patients {
         texts.extend(gather::answer_stored(&caller.app, &caller.context, &patient, question).await?);

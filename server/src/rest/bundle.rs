@@ -1,5 +1,6 @@
 //! `POST [base]`: transaction and batch (<https://hl7.org/fhir/R4/http.html#transaction>).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -27,7 +28,11 @@ pub(crate) async fn bundle(
     request::require_json(&request)?;
     let body = request::body(payload).await?;
     let bundle = request::parse(&body)?;
-    super::validate(&bundle, ResourceType::BUNDLE)?;
+    if bundle.text("type") == Some("batch") {
+        super::validate(&without_content(&bundle), ResourceType::BUNDLE)?;
+    } else {
+        super::validate(&bundle, ResourceType::BUNDLE)?;
+    }
     let (atomic, answers) = run(&caller.app, &caller.context, bundle).await?;
     let whole = request
         .headers()
@@ -35,6 +40,20 @@ pub(crate) async fn bundle(
         .any(|value| value.as_bytes().windows(21).any(|w| w == b"return=representation"));
     let text = response(&caller.app, atomic, &answers, whole);
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+}
+
+/// A batch with its entries' resources left out: what is wrong in one concerns only that one.
+fn without_content<'a>(bundle: &Json<'a>) -> Json<'a> {
+    let mut bundle = bundle.clone();
+    if let Some(Json::Array(entries)) = bundle.as_object_mut().and_then(|object| object.get_mut("entry")) {
+        for entry in entries.iter_mut().filter_map(Json::as_object_mut) {
+            let kind = entry.get("resource").and_then(|one| one.text("resourceType")).is_some();
+            if kind {
+                entry.remove("resource");
+            }
+        }
+    }
+    bundle
 }
 
 /// What became of an entry.
@@ -245,49 +264,78 @@ fn response(app: &App, atomic: bool, answers: &[Answer], whole: bool) -> String 
     text
 }
 
-/// Takes in a resource or any Bundle; one that is no transaction or batch as its resources. Says
-/// how many resources that were.
-pub(crate) async fn import(app: &Arc<App>, context: &Context, resource: Json<'_>) -> Result<usize, Failure> {
+/// Takes in a resource or any Bundle; one that is no transaction or batch as if it were the
+/// transaction that writes its resources. Gives what was written.
+pub(crate) async fn import(
+    app: &Arc<App>,
+    context: &Context,
+    resource: Json<'_>,
+) -> Result<Vec<(ResourceType, String)>, Failure> {
     let kind = resource.text("resourceType").and_then(ResourceType::parse);
-    let kind = kind.ok_or_else(|| Failure::bad_request("not a FHIR R4 resource"))?;
-    if kind == ResourceType::BUNDLE {
-        if matches!(resource.text("type"), Some("transaction" | "batch")) {
-            let (_, answers) = run(app, context, resource).await?;
-            let failed: Vec<Issue> = answers
-                .iter()
-                .filter_map(|answer| if let Answer::Failed(failure) = answer { Some(failure) } else { None })
-                .flat_map(|failure| failure.issues.0.clone())
-                .collect();
-            return match failed.first() {
-                Some(_) => Err(Failure::invalid(Issues(failed))),
-                None => Ok(answers.len()),
-            };
-        }
-        let mut whole = Commit::default();
-        for entry in resource.list("entry") {
-            if let Some(inner) = entry.get("resource") {
-                add(&mut whole, inner.clone(), context.at)?;
-            }
-        }
-        return Ok(app.store.commit(context, whole).await?.len());
+    if kind.is_none() {
+        return Err(Failure::bad_request("not a FHIR R4 resource"));
     }
-    let mut commit = Commit::default();
-    add(&mut commit, resource, context.at)?;
-    Ok(app.store.commit(context, commit).await?.len())
+    let said =
+        kind == Some(ResourceType::BUNDLE) && matches!(resource.text("type"), Some("transaction" | "batch"));
+    let bundle = if said { resource } else { as_transaction(resource) };
+    let (_, answers) = run(app, context, bundle).await?;
+    let mut written = Vec::with_capacity(answers.len());
+    let mut failed = Vec::new();
+    for answer in answers {
+        match answer {
+            Answer::Written(one) => written.push((one.stored.kind, one.stored.id)),
+            Answer::Failed(failure) => failed.extend(failure.issues.0),
+            Answer::Read(..) => {}
+        }
+    }
+    if failed.is_empty() { Ok(written) } else { Err(Failure::invalid(Issues(failed))) }
 }
 
-/// One resource: under its own id if it has one.
-fn add<'a>(commit: &mut Commit<'a>, resource: Json<'a>, at: i64) -> Result<(), Failure> {
-    let kind = resource.text("resourceType").and_then(ResourceType::parse);
-    let kind = kind.ok_or_else(|| Failure::bad_request("not a FHIR R4 resource"))?;
-    if scoring::is_read(kind) {
-        let about = About::Write(commit.writes.len());
-        commit.tasks.push(NewTask { topic: scoring::CHANGE, due: at, about });
+/// Each resource under its own id if it has one; what a Bundle holds twice, in its last version.
+fn as_transaction(resource: Json<'_>) -> Json<'_> {
+    let text = |text: String| Json::String(text.into());
+    let object = |pairs: Vec<(&'static str, Json<'static>)>| {
+        let mut object = fhir::json::Object::default();
+        for (name, value) in pairs {
+            object.set(usize::MAX, name, value);
+        }
+        object
+    };
+    let given = if resource.text("resourceType") == Some("Bundle") {
+        resource.list("entry").to_vec()
+    } else {
+        let mut entry = fhir::json::Object::default();
+        entry.set(0, "resource", resource);
+        vec![Json::Object(entry)]
+    };
+    let mut entries: Vec<Json<'_>> = Vec::with_capacity(given.len());
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for mut entry in given {
+        let Some(inner) = entry.get("resource") else { continue };
+        let kind = inner.text("resourceType").unwrap_or_default();
+        let target = inner.text("id").map(|id| format!("{kind}/{id}"));
+        let (method, url) = match &target {
+            Some(target) => ("PUT", target.clone()),
+            None => ("POST", kind.to_owned()),
+        };
+        let request = object(vec![("method", text(method.to_owned())), ("url", text(url))]);
+        if let Some(entry) = entry.as_object_mut() {
+            entry.remove("search");
+            entry.remove("response");
+            entry.set(usize::MAX, "request", Json::Object(request));
+        }
+        let earlier = target.and_then(|target| places.insert(target, entries.len()));
+        if let Some(earlier) = earlier.and_then(|place| entries.get_mut(place)) {
+            *earlier = Json::Null;
+        }
+        entries.push(entry);
     }
-    let id = resource.text("id").map(str::to_owned);
-    commit.writes.push(match id {
-        Some(id) => Write::Update { resource, target: store::Target::Id(kind, id), if_match: None },
-        None => Write::Create { resource, id: None, if_none_exist: None },
-    });
-    Ok(())
+    let mut bundle =
+        object(vec![("resourceType", text("Bundle".to_owned())), ("type", text("transaction".to_owned()))]);
+    bundle.set(
+        usize::MAX,
+        "entry",
+        Json::Array(entries.into_iter().filter(|entry| *entry != Json::Null).collect()),
+    );
+    Json::Object(bundle)
 }

@@ -25,7 +25,8 @@ pub(crate) async fn create(
         None => None,
     };
     let body = request::body(payload).await?;
-    let resource = request::parse(&body)?;
+    let mut resource = request::parse(&body)?;
+    fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base());
     let findings = validate(&resource, kind)?;
     let topic = scoring::concerns(&caller.app, &resource).then_some(scoring::WRITE);
     let write = Write::Create { resource, id: None, if_none_exist };

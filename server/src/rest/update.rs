@@ -22,7 +22,8 @@ pub(crate) async fn update(
     request::require_json(&request)?;
     let if_match = request::if_match(&request)?;
     let body = request::body(payload).await?;
-    let resource = request::parse(&body)?;
+    let mut resource = request::parse(&body)?;
+    fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base());
     let findings = validate(&resource, kind)?;
     if resource.text("id") != Some(id) {
         let issue = Issue::error("invalid", "the id in the resource must be the one in the address");
