@@ -199,6 +199,9 @@ impl ResourceType {
     /// List.
     pub const LIST: Self = Self(69);
 
+    /// Medication.
+    pub const MEDICATION: Self = Self(74);
+
     /// MedicationRequest.
     pub const MEDICATION_REQUEST: Self = Self(78);
 

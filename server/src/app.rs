@@ -24,6 +24,8 @@ pub struct App {
     /// When the process began to serve.
     pub started: DateTime<Utc>,
     active: RwLock<Arc<Active>>,
+    /// Held while a model is put in use: what was read is what is replaced.
+    pub activating: tokio::sync::Mutex<()>,
 }
 
 /// The models in use and what they read.
@@ -58,20 +60,11 @@ impl App {
         }
         let store = Store::open(&config.database_url, &store::Options::default())?;
         let mut catalogue = load_catalogue(&config)?;
-        let active = store
-            .reading(&Context::system("start", now()), |reader| {
-                let known = reader.activations()?;
-                Ok(known)
-            })
-            .await?;
-        for activation in active {
-            if let Err(error) = catalogue.activate(&activation.model, &activation.version) {
-                tracing::warn!(%error, "an activated model version is not installed; the built-in one is used");
-            }
-        }
+        use_activated(&mut catalogue, &store).await?;
         let active = RwLock::new(Arc::new(Active::new(catalogue)));
         let settings = settings(&config);
-        Ok(Self { config, store, settings, metrics, started: Utc::now(), active })
+        let activating = tokio::sync::Mutex::default();
+        Ok(Self { config, store, settings, metrics, started: Utc::now(), active, activating })
     }
 
     /// The models in use, as of now.
@@ -93,6 +86,32 @@ pub fn load_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
         catalogue.add_tree(&installed)?;
     }
     Ok(catalogue)
+}
+
+/// The catalogue as the server uses it: with the activations in the store, if there is a store.
+pub async fn load_active_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
+    let mut catalogue = load_catalogue(config)?;
+    let file = config.database_url.strip_prefix("sqlite:");
+    if file.is_none_or(|file| std::path::Path::new(file).exists()) {
+        let store = Store::open(&config.database_url, &store::Options::default())?;
+        use_activated(&mut catalogue, &store).await?;
+    }
+    Ok(catalogue)
+}
+
+async fn use_activated(catalogue: &mut Catalogue, store: &Store) -> anyhow::Result<()> {
+    let known = store
+        .reading(&Context::system("start", now()), |reader| {
+            let known = reader.activations()?;
+            Ok(known)
+        })
+        .await?;
+    for activation in known {
+        if let Err(error) = catalogue.activate(&activation.model, &activation.version) {
+            tracing::warn!(%error, "an activated model version is not installed; the built-in one is used");
+        }
+    }
+    Ok(())
 }
 
 /// Model settings from the operator's.

@@ -17,6 +17,8 @@ const DEFAULT_COUNT: u32 = 20;
 const MOST: u32 = 1000;
 /// Alternatives of one parameter, and parameters of one query.
 const MOST_PARTS: usize = 500;
+/// Conditions of one query: each is looked up for each candidate.
+const MOST_CLAUSES: usize = 24;
 /// References followed by one parameter, one after the other.
 const DEEPEST: usize = 6;
 
@@ -96,6 +98,10 @@ impl SearchQuery {
                 }
                 Err(Trouble::Wrong(issue)) => wrong.push(issue),
             }
+        }
+        if query.clauses.len() > MOST_CLAUSES {
+            let details = format!("more than {MOST_CLAUSES} conditions that must all hold");
+            wrong.push(Issue::error("too-costly", details));
         }
         if wrong.is_empty() { Ok((query, Issues(ignored))) } else { Err(Issues(wrong)) }
     }

@@ -60,6 +60,7 @@ pub(crate) async fn activate(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let body = request::body(payload).await?;
+    let _one_at_a_time = caller.app.activating.lock().await;
     let mut catalogue = caller.app.models().catalogue.clone();
     let (id, mut version) = match name.split_once('@') {
         Some((id, version)) => (id, Some(version.to_owned())),
@@ -67,9 +68,10 @@ pub(crate) async fn activate(
     };
     if !body.is_empty() {
         let asked = request::parse(&body)?;
-        if let Some(text) = asked.text("version") {
-            version = Some(text.to_owned());
-        }
+        let only = asked.as_object().filter(|object| object.iter().all(|(name, _)| name == "version"));
+        let text = only.and_then(|object| object.get("version")?.as_str());
+        let wrong = || Failure::bad_request("the body is {\"version\": \"…\"} or nothing");
+        version = Some(text.ok_or_else(wrong)?.to_owned());
     }
     let version = match version {
         Some(version) => version,

@@ -54,6 +54,9 @@ pub(crate) async fn list(caller: Caller, request: HttpRequest) -> Result<HttpRes
     responses((status = 200, description = "the prediction"), (status = 404, description = "there is none of that id"))
 )]
 pub(crate) async fn read(caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Refusal> {
+    if !fhir::reference::is_id(&id) {
+        return Err(Failure::not_found("no prediction can have such an id").into());
+    }
     let stored = caller.app.store.read(&caller.context, ResourceType::RISK_ASSESSMENT, &id).await?;
     Ok(HttpResponse::Ok().json(plain::prediction(&request::parse(stored.body.as_bytes())?)))
 }

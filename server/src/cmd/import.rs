@@ -71,7 +71,7 @@ async fn take(app: &Arc<App>, text: &[u8]) -> Result<usize, Issues> {
         return Err(findings);
     }
     let context = Context::system("import", app::now());
-    bundle::import(app, &context, resource).await.map_err(|failure| {
+    bundle::import(app, &context, resource).await.map(|written| written.len()).map_err(|failure| {
         if failure.issues.0.is_empty() {
             Issue::error("exception", "not stored").into()
         } else {

@@ -52,7 +52,7 @@ pub(super) enum Action {
 }
 
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
-    let mut catalogue = app::load_catalogue(config)?;
+    let mut catalogue = super::runtime()?.block_on(app::load_active_catalogue(config))?;
     match action {
         Action::List => list(&catalogue),
         Action::Show { id } => show(&catalogue, &id),

@@ -50,7 +50,7 @@ impl AsOf {
 }
 
 pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let catalogue = app::load_catalogue(config)?;
+    let catalogue = super::runtime()?.block_on(app::load_active_catalogue(config))?;
     let settings = app::settings(config);
     let models: Vec<&Model> = if arguments.model.is_empty() {
         catalogue.active().map(AsRef::as_ref).collect()

@@ -88,7 +88,13 @@ pub(crate) fn query(request: &HttpRequest, name: &str) -> Option<String> {
 
 /// The decoded pairs of a query string or form body, in order.
 pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
-    web::Query::<Vec<(String, String)>>::from_query(text).map(web::Query::into_inner).unwrap_or_default()
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(text).map(web::Query::into_inner);
+    let mut pairs = pairs.unwrap_or_default();
+    // No text of FHIR has a NUL, and no database takes one: it is as foreign as any other letter.
+    for text in pairs.iter_mut().flat_map(|(name, value)| [name, value]).filter(|text| text.contains('\0')) {
+        *text = text.replace('\0', "\u{fffd}");
+    }
+    pairs
 }
 
 /// Parses a body through the lossless door.
