@@ -59,8 +59,11 @@ impl Source for Chart<'_> {
         if input.medication.is_some()
             && let Some(cited) = self.record.unknown_medicine()
         {
-            let details = "an active medicine is named by a reference to a Medication that is not there";
-            let issue = input.issue(IssueKind::Unresolved, details.to_owned());
+            let details = format!(
+                "{} can't be told: an active medicine is named by a reference to a Medication that is not there",
+                input.spec.title
+            );
+            let issue = input.issue(IssueKind::Unresolved, details);
             let remedy = "send the Medication, or its code in medicationCodeableConcept".to_owned();
             return Found::Nothing(Box::new(InputIssue {
                 reference: Some(Arc::clone(cited)),

@@ -20,6 +20,8 @@ use crate::{desk, transaction};
 /// The first pause after a failure, in microseconds; it doubles up to an hour.
 const FIRST_PAUSE: i64 = 1_000_000;
 const LONGEST_PAUSE: i64 = 3_600_000_000;
+/// So often in a row somebody may have been quicker before it counts as a failure.
+const OVERTAKEN: usize = 50;
 /// So many times the tasks wanted are looked at, so that a patient's tasks are done together: the
 /// longer the queue, the less each costs.
 const SIGHT: usize = 64;
@@ -31,6 +33,8 @@ pub(crate) struct Queue {
     patients: Mutex<HashSet<String>>,
     /// After a batch failed, so many are done one by one, to find the one that fails.
     singly: AtomicUsize,
+    /// Turns in a row that somebody else was quicker than.
+    overtaken: AtomicUsize,
 }
 
 /// What a turn of work came to.
@@ -151,6 +155,7 @@ impl Store {
         }
         match result {
             Ok(written) => {
+                self.queue.overtaken.store(0, Ordering::Relaxed);
                 if !tasks.is_empty() {
                     // There may be more than fitted into this turn.
                     self.wake();
@@ -158,7 +163,11 @@ impl Store {
                 Ok(Worked { done: tasks.len(), written })
             }
             Err(error) => {
+                // Somebody wrote the same patient meanwhile: on what is there now it may well go.
+                let overtaken = matches!(error, Error::Conflict { .. })
+                    && self.queue.overtaken.fetch_add(1, Ordering::Relaxed) < OVERTAKEN;
                 match tasks.as_slice() {
+                    _ if overtaken => {}
                     [] => {}
                     [task] if !matches!(error, Error::Busy) => self.put_off(context, task).await?,
                     several => self.queue.singly.store(several.len(), Ordering::Relaxed),

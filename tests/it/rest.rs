@@ -256,3 +256,66 @@ fn the_capability_statement_is_true() {
         }
     });
 }
+
+#[test]
+fn only_what_points_to_an_entry_is_rewritten() {
+    each(|server| {
+        let url = "urn:uuid:0a000000-0000-4000-8000-000000000002";
+        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+            {"fullUrl": url, "resource": {"resourceType": "Patient", "identifier": [{"system": "urn:ietf:rfc:3986", "value": url}],
+              "text": {"status": "generated", "div": format!("<div xmlns=\"http://www.w3.org/1999/xhtml\"><a href=\"{url}\">x</a></div>")}},
+              "request": {"method": "POST", "url": "Patient"}},
+            {"fullUrl": "http://elsewhere.example/fhir/Organization/7", "resource": {"resourceType": "Organization", "name": "O"},
+              "request": {"method": "POST", "url": "Organization"}},
+            {"fullUrl": "http://elsewhere.example/fhir/Encounter/8", "resource": {"resourceType": "Encounter", "status": "finished",
+              "class": {"code": "AMB"}, "subject": {"reference": url}, "serviceProvider": {"reference": "Organization/7"}},
+              "request": {"method": "POST", "url": "Encounter"}}]});
+        let answer = server.post("/fhir", &bundle).unwrap().expect(200).unwrap();
+        let place = |n: usize| {
+            let location = answer.json["entry"][n]["response"]["location"].as_str().unwrap();
+            location.split("/fhir/").nth(1).unwrap().split("/_history").next().unwrap().to_owned()
+        };
+        let patient = server.get(&format!("/fhir/{}", place(0))).unwrap().json;
+        assert_eq!(patient["identifier"][0]["value"], url);
+        assert!(patient["text"]["div"].as_str().unwrap().contains(&format!("href=\"{}\"", place(0))));
+        let encounter = server.get(&format!("/fhir/{}", place(2))).unwrap().json;
+        assert_eq!(encounter["subject"]["reference"], place(0));
+        assert_eq!(encounter["serviceProvider"]["reference"], place(1));
+    });
+}
+
+#[test]
+fn a_bad_entry_of_a_batch_fails_alone() {
+    each(|server| {
+        let bundle = json!({"resourceType": "Bundle", "type": "batch", "entry": [
+            {"resource": {"resourceType": "Patient", "gender": "f"}, "request": {"method": "POST", "url": "Patient"}},
+            {"resource": {"resourceType": "Patient", "gender": "female"}, "request": {"method": "POST", "url": "Patient"}}]});
+        let answer = server.post("/fhir", &bundle).unwrap().expect(200).unwrap();
+        assert_eq!(
+            answer.json["entry"][0]["response"]["status"].as_str().unwrap().split(' ').next(),
+            Some("400")
+        );
+        let outcome = &answer.json["entry"][0]["response"]["outcome"];
+        assert_eq!(outcome["issue"][0]["expression"][0], "Bundle.entry[0].resource.gender");
+        assert_eq!(answer.json["entry"][1]["response"]["status"], "201 Created");
+    });
+}
+
+#[test]
+fn no_address_breaks_the_server() {
+    each(|server| {
+        for path in [
+            "/fhir/Patient?_id=a%00b",
+            "/fhir/Patient?family=a%00b",
+            "/fhir/Patient/a%00b",
+            "/predictions/a%00b",
+            "/fhir/Patient?_page=AAAA&_sort=_id",
+            "/fhir/Patient?name=%FF%FE",
+        ] {
+            let status = server.get(path).unwrap().status;
+            assert!((200..500).contains(&status), "{path}: {status}");
+        }
+        let many = "code=a&".repeat(100);
+        assert_eq!(server.get(&format!("/fhir/Observation?{many}")).unwrap().status, 400);
+    });
+}

@@ -18,6 +18,8 @@ use crate::app::{self, App};
 const MOST: usize = 128;
 /// How often to look without being woken: for tasks of other processes, and those put off.
 const LOOK: Duration = Duration::from_millis(500);
+/// Where somebody else scored the same patient meanwhile.
+const QUICKER: Duration = Duration::from_millis(20);
 /// After a full turn writers go first, for so many times as long as the turn took: under load scoring
 /// takes a quarter of a processor, and what waits is scored once for several writes. But no longer
 /// than this: a slow turn must not make the next one late.
@@ -47,6 +49,7 @@ impl Worker {
                         tokio::time::sleep((began.elapsed() * BREATH).min(LONGEST_BREATH)).await;
                     }
                     Ok(_) => {}
+                    Err(Error::Conflict { .. }) => tokio::time::sleep(QUICKER).await,
                     Err(error) => {
                         metrics::counter!("augury_scoring_failures_total").increment(1);
                         tracing::error!(%error, "scoring failed; it will be tried again");
