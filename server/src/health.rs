@@ -3,7 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, Responder, web};
 use serde_json::json;
-use store::Context;
+use store::{Backlog, Context};
 
 use crate::app::{self, App};
 
@@ -38,12 +38,13 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         .map(|model| json!({"id": model.identity.id, "version": model.identity.version}))
         .collect();
     let (code, status, store, queue) = match app.store.backlog(&Context::system("health", now)).await {
-        Ok((waiting, oldest)) => {
+        Ok(Backlog { waiting, oldest, put_off }) => {
             let backend =
                 if app.config.database_url.starts_with("sqlite:") { "sqlite" } else { "postgresql" };
             let lag = oldest.map_or(0, |oldest| (now - oldest).max(0) / 1000);
-            let queue = json!({"waiting": waiting, "lag_ms": lag});
-            (StatusCode::OK, "ok", json!({"backend": backend}), queue)
+            let queue = json!({"waiting": waiting, "lag_ms": lag, "put_off": put_off});
+            let status = if put_off > 0 { "degraded" } else { "ok" };
+            (StatusCode::OK, status, json!({"backend": backend}), queue)
         }
         Err(error) => {
             tracing::warn!(%error, "the store does not answer");
@@ -63,10 +64,13 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
 /// Prometheus text.
 #[utoipa::path(get, path = "/metrics", summary = "Metrics in Prometheus' text format", responses((status = 200, description = "the metrics")))]
 pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
-    if let Ok((waiting, oldest)) = app.store.backlog(&Context::system("metrics", app::now())).await {
+    if let Ok(Backlog { waiting, oldest, put_off }) =
+        app.store.backlog(&Context::system("metrics", app::now())).await
+    {
         #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
         {
             metrics::gauge!("augury_queue_waiting").set(waiting as f64);
+            metrics::gauge!("augury_queue_put_off").set(put_off as f64);
             let lag = oldest.map_or(0, |oldest| (app::now() - oldest).max(0));
             metrics::gauge!("augury_queue_lag_seconds").set(lag as f64 / 1e6);
         }

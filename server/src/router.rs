@@ -1,7 +1,8 @@
 //! Every route on one page.
 
-use actix_web::web::{self, ServiceConfig, get, post, resource, route};
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use actix_web::http::StatusCode;
+use actix_web::web::{self, ServiceConfig, get, post, route};
+use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError};
 
 use crate::http::failure::Failure;
 use crate::{api, health, rest};
@@ -9,12 +10,13 @@ use crate::{api, health, rest};
 /// Mounts everything.
 pub fn configure(service: &mut ServiceConfig) {
     service
-        .route("/fhir/metadata", get().to(rest::metadata::metadata))
         .service(
-            resource(["/fhir", "/fhir/"])
-                .route(get().to(rest::search::system_by_get))
-                .route(post().to(rest::bundle::bundle)),
+            resource("/fhir/metadata")
+                .route(get().to(rest::metadata::metadata))
+                .route(web::head().to(rest::metadata::metadata)),
         )
+        .service(base("/fhir"))
+        .service(base("/fhir/"))
         .service(resource("/fhir/_search").route(post().to(rest::search::system_by_post)))
         .service(resource("/fhir/$assess-risk").route(post().to(rest::assess_risk::stateless)))
         .service(
@@ -62,6 +64,20 @@ pub fn configure(service: &mut ServiceConfig) {
         .service(resource("/docs").route(get().to(api::docs::docs)))
         .service(resource("/openapi.json").route(get().to(api::docs::openapi)))
         .default_service(route().to(nowhere));
+}
+
+/// Methods that an address does not have are refused in FHIR's words.
+fn resource(path: &str) -> Resource {
+    web::resource(path).default_service(route().to(not_allowed))
+}
+
+fn base(path: &str) -> Resource {
+    resource(path).route(get().to(rest::search::system_by_get)).route(post().to(rest::bundle::bundle))
+}
+
+async fn not_allowed() -> HttpResponse {
+    let details = "this address does not have that method; /fhir/metadata says what there is";
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "not-supported", details).error_response()
 }
 
 /// What is not routed is answered in FHIR's words too.

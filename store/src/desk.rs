@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use crate::commit::{About, Activate, ClientChange, NewAssessment, NewTask};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
-use crate::record::{Activation, Assessment, Client, Task};
+use crate::record::{Activation, Assessment, Backlog, Client, Task};
 use crate::sql::{Dialect, Sql, chunks};
 use crate::version::Move;
 
@@ -74,10 +74,15 @@ pub(crate) fn due(link: &mut Link, at: i64, most: usize) -> Result<Vec<Task>, Fa
 }
 
 /// How many tasks wait, and since when the oldest is due.
-pub(crate) fn backlog(link: &mut Link) -> Result<(i64, Option<i64>), Fault> {
-    let sql = Sql::new(link.dialect, "SELECT COUNT(*), MIN(due) FROM task");
-    let rows = sql.rows::<(BigInt, Nullable<BigInt>), (i64, Option<i64>)>(&mut link.connection)?;
-    Ok(rows.first().copied().unwrap_or_default())
+pub(crate) fn backlog(link: &mut Link) -> Result<Backlog, Fault> {
+    let sql = Sql::new(
+        link.dialect,
+        "SELECT COUNT(*), MIN(due), CAST(COALESCE(SUM(CASE WHEN tries > 0 THEN 1 ELSE 0 END), 0) AS BIGINT) FROM task",
+    );
+    let rows =
+        sql.rows::<(BigInt, Nullable<BigInt>, BigInt), (i64, Option<i64>, i64)>(&mut link.connection)?;
+    let (waiting, oldest, put_off) = rows.first().copied().unwrap_or_default();
+    Ok(Backlog { waiting, oldest, put_off })
 }
 
 /// Puts failed tasks off.

@@ -58,6 +58,17 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// What is still to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Tasks.
+    pub waiting: i64,
+    /// When the first of them is due, microseconds since 1970 UTC.
+    pub oldest: Option<i64>,
+    /// Those of them that failed and will be tried again.
+    pub put_off: i64,
+}
+
 /// Something to be done about a patient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {

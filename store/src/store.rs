@@ -15,7 +15,7 @@ use crate::lane::Lane;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::reader::{self, Reader};
-use crate::record::{Client, Page, Stored, Written};
+use crate::record::{Backlog, Client, Page, Stored, Written};
 use crate::seal::Seal;
 use crate::unit::Unit;
 use crate::{desk, migration, transaction};
@@ -201,7 +201,7 @@ impl Store {
     }
 
     /// How many tasks wait, and the time the oldest is due.
-    pub async fn backlog(&self, _: &Context) -> Result<(i64, Option<i64>), Error> {
+    pub async fn backlog(&self, _: &Context) -> Result<Backlog, Error> {
         self.pool.run(desk::backlog).await
     }
 

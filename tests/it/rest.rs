@@ -319,3 +319,92 @@ fn no_address_breaks_the_server() {
         assert_eq!(server.get(&format!("/fhir/Observation?{many}")).unwrap().status, 400);
     });
 }
+
+#[test]
+fn a_method_that_is_not_there_is_refused_in_words() {
+    let server = Server::start(BOTH[0]).unwrap();
+    let patch = server.http().patch(server.url("/fhir/Patient")).send().unwrap();
+    assert_eq!(patch.status().as_u16(), 405);
+    assert!(patch.text().unwrap().contains("OperationOutcome"));
+    let head = server.http().head(server.url("/fhir/metadata")).send().unwrap();
+    assert_eq!(head.status().as_u16(), 200);
+}
+
+#[test]
+fn searches_reach_over_types_and_references() {
+    each(|server| {
+        let resources = [
+            json!({"resourceType": "Practitioner", "id": "d", "name": [{"family": "Doktor"}]}),
+            json!({"resourceType": "Patient", "id": "s", "name": [{"family": "Süß"}], "generalPractitioner": [{"reference": "Practitioner/d"}]}),
+            json!({"resourceType": "Encounter", "id": "e", "status": "finished", "class": {"code": "AMB"}, "subject": {"reference": "Patient/s"},
+                "period": {"start": "2024-03-01T10:00:00Z"}, "meta": {"tag": [{"system": "urn:t", "code": "x"}]}}),
+            json!({"resourceType": "Observation", "id": "o", "status": "final", "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]},
+                "subject": {"reference": "Patient/s"}, "encounter": {"reference": "Encounter/e"}, "meta": {"tag": [{"system": "urn:t", "code": "x"}]},
+                "valueQuantity": {"value": 70.0, "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg"}}),
+        ];
+        for resource in &resources {
+            let path = format!(
+                "/fhir/{}/{}",
+                resource["resourceType"].as_str().unwrap(),
+                resource["id"].as_str().unwrap()
+            );
+            server.put(&path, resource).unwrap().expect(201).unwrap();
+        }
+        let found = |path: &str| {
+            let bundle = server.get(path).unwrap().expect(200).unwrap().json;
+            let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+            let name = |entry: &Value| {
+                let (kind, id) = (entry["resource"]["resourceType"].clone(), entry["resource"]["id"].clone());
+                format!(
+                    "{}/{}:{}",
+                    kind.as_str().unwrap(),
+                    id.as_str().unwrap_or(""),
+                    entry["search"]["mode"].as_str().unwrap()
+                )
+            };
+            let mut names: Vec<String> = entries.iter().map(name).collect();
+            names.sort();
+            names.join(" ")
+        };
+        assert_eq!(found("/fhir/Observation?patient.general-practitioner.name=dok"), "Observation/o:match");
+        assert_eq!(
+            found(
+                "/fhir/Patient?_has:Observation:patient:value-quantity=70000%7Chttp://unitsofmeasure.org%7Cg"
+            ),
+            "Patient/s:match"
+        );
+        assert_eq!(found("/fhir/Patient?family=suss"), "Patient/s:match");
+        assert_eq!(
+            found(
+                "/fhir/Observation?_id=o&_include=Observation:encounter&_include:iterate=Encounter:patient&_include:iterate=Patient:general-practitioner"
+            ),
+            "Encounter/e:include Observation/o:match Patient/s:include Practitioner/d:include"
+        );
+        assert_eq!(
+            found("/fhir/Patient?_id=s&_revinclude=Observation:subject"),
+            "Observation/o:include Patient/s:match"
+        );
+        assert_eq!(
+            found("/fhir?_type=Encounter,Observation,Patient&_tag=urn:t%7Cx"),
+            "Encounter/e:match Observation/o:match"
+        );
+        assert_eq!(found("/fhir/Patient/s/Observation"), "Observation/o:match");
+        assert_eq!(found("/fhir/Patient/s/*"), "Encounter/e:match Observation/o:match");
+        assert_eq!(found("/fhir/Patient/other/*"), "");
+        let summary = server.get("/fhir/Observation?_id=o&_elements=status").unwrap().json;
+        let shown = &summary["entry"][0]["resource"];
+        assert!(shown["valueQuantity"].is_null() && shown["meta"]["tag"].to_string().contains("SUBSETTED"));
+        for wrong in [
+            "code:nonsense=a",
+            "_has:Nothing:patient:code=a",
+            "_include=Observation",
+            "_sort=nonsense",
+            "value-quantity=abc",
+            "_contained=true",
+        ] {
+            assert_eq!(server.get(&format!("/fhir/Observation?{wrong}")).unwrap().status, 400, "{wrong}");
+        }
+        let named = server.get("/fhir/Observation?nonsense=1").unwrap().expect(200).unwrap();
+        assert!(named.text.contains("nonsense is not supported"), "{}", named.text);
+    });
+}

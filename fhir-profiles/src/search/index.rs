@@ -317,7 +317,9 @@ pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.chars().take(LONGEST).map(|c| c.to_ascii_lowercase()).collect();
     }
-    let plain = text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase);
+    // By way of capitals: ß is written SS in them.
+    let folded = text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_uppercase);
+    let plain = folded.flat_map(char::to_lowercase);
     plain.filter(|c| *c != '\0').take(LONGEST).collect()
 }
 

@@ -14,7 +14,12 @@ const UCUM: &str = "http://unitsofmeasure.org";
 impl RecordBuilder<'_> {
     pub(super) fn observation(&mut self, resource: &Json, reference: &str) {
         let vocabulary = self.vocabulary;
-        let status = status(resource);
+        let status = match (resource.get("modifierExtension"), resource.get("focus")) {
+            // What these say may turn the value into its opposite, or into somebody else's.
+            (Some(_), _) => Status::Excluded("qualified by a modifierExtension"),
+            (_, Some(_)) => Status::Excluded("about something else (focus)"),
+            _ => status(resource),
+        };
         let effective = effective(resource);
         if let (Some(at), Status::Final | Status::Preliminary) = (effective, status) {
             self.record.latest = self.record.latest.max(Some(at));

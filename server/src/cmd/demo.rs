@@ -89,7 +89,7 @@ async fn show(app: &Arc<App>) -> anyhow::Result<()> {
 
 async fn wait_for_scoring(app: &App) -> anyhow::Result<()> {
     for _ in 0..600 {
-        if app.store.backlog(&Context::system("demo", app::now())).await?.0 == 0 {
+        if app.store.backlog(&Context::system("demo", app::now())).await?.waiting == 0 {
             return Ok(());
         }
         actix_web::rt::time::sleep(Duration::from_millis(50)).await;

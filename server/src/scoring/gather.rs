@@ -78,7 +78,9 @@ pub(crate) fn record(
 /// Is it an Observation of before now with a value, and final? Only then it hides older ones.
 fn plain(resource: &Json, now: i64) -> bool {
     let clinical = ["effectiveDateTime", "effectiveInstant"].iter().find_map(|one| resource.text(one));
-    let known = matches!(resource.text("status"), Some("final" | "amended" | "corrected"));
+    let known = matches!(resource.text("status"), Some("final" | "amended" | "corrected"))
+        && resource.get("modifierExtension").is_none()
+        && resource.get("focus").is_none();
     let valued = ["valueQuantity", "valueCodeableConcept", "valueInteger", "valueBoolean", "component"]
         .iter()
         .any(|one| resource.get(one).is_some());

@@ -78,7 +78,7 @@ fn survives(place: &Place) {
             };
             let first = count("Observation?patient=p&code=2093-3&_summary=count").await;
             let second = count("Observation?patient=p&code=2085-9&_summary=count").await;
-            let tasks = store.backlog(&now()).await.unwrap().0;
+            let tasks = store.backlog(&now()).await.unwrap().waiting;
             assert_eq!(first, second);
             assert_eq!(u64::try_from(tasks).unwrap(), first);
         });

@@ -57,7 +57,8 @@ async fn a_task_comes_with_its_cause(store: Store, _: String) {
         .await
         .unwrap();
     store.changed().await;
-    assert_eq!(store.backlog(&now()).await.unwrap(), (2, Some(NOW)));
+    let backlog = store.backlog(&now()).await.unwrap();
+    assert_eq!((backlog.waiting, backlog.oldest, backlog.put_off), (2, Some(NOW), 0));
     let tasks = take(&store, &now(), 10).await;
     assert_eq!(patients(&tasks), ["a", "b"]);
     assert!(tasks.iter().any(|task| task.cause == written[2].stored.key));
@@ -83,7 +84,7 @@ async fn a_task_comes_with_its_cause(store: Store, _: String) {
 async fn a_refused_commit_queues_nothing(store: Store, _: String) {
     let refused = scoring(vec![create(patient("a")), update(PATIENT, "p", patient("b"), Some(3))]);
     assert!(store.commit(&now(), refused).await.is_err());
-    assert_eq!(store.backlog(&now()).await.unwrap().0, 0);
+    assert_eq!(store.backlog(&now()).await.unwrap().waiting, 0);
 }
 
 async fn work_ends_its_tasks(store: Store, _: String) {
@@ -142,7 +143,7 @@ async fn one_poisoned_task_does_not_stop_the_others(store: Store, _: String) {
             .await;
     }
     assert_eq!(done.load(Ordering::SeqCst), 5);
-    assert_eq!(store.backlog(&now()).await.unwrap().0, 1);
+    assert_eq!(store.backlog(&now()).await.unwrap().waiting, 1);
 }
 
 async fn workers_share_without_doing_anything_twice(store: Store, url: String) {
@@ -173,7 +174,7 @@ async fn workers_share_without_doing_anything_twice(store: Store, url: String) {
                     .await;
                 match worked {
                     Ok(worked) if worked.done == 0 => {
-                        if store.backlog(&now()).await.unwrap().0 == 0 {
+                        if store.backlog(&now()).await.unwrap().waiting == 0 {
                             return;
                         }
                         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
