@@ -41,7 +41,7 @@ cmp "$work/one.ndjson" "$work/two.ndjson"
 python3 tests/acceptance/hand.py "$shared" "$work/one.ndjson"
 
 echo "== one question, one answer"
-python3 tests/acceptance/same.py "$augury"
+python3 tests/acceptance/same.py "$augury" "$shared/data/synthea/open"
 
 echo "== corpus"
 cargo build --release --quiet -p fhir --example corpus
