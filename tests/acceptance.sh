@@ -48,4 +48,5 @@ cargo build --release --quiet -p fhir --example corpus
 corpus=${CARGO_TARGET_DIR:-target}/release/examples/corpus
 "$corpus" examples "$shared/data/r4-examples/json" "$shared/data/r4-examples/json-only"
 "$corpus" bad "$shared/data/bad" tests/acceptance/bad-accepted.tsv
+"$corpus" specification "$shared/data/bad/spec-4.0.1-validation-examples"
 echo "acceptance passed"

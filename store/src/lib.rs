@@ -11,6 +11,7 @@
 mod charts;
 mod checkpoint;
 mod commit;
+mod compare;
 mod connection;
 mod context;
 mod cursor;
@@ -24,7 +25,7 @@ mod keys;
 mod lane;
 mod migration;
 mod plan;
-mod plan_tests;
+
 mod pool;
 mod queue;
 mod reader;

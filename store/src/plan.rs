@@ -4,9 +4,9 @@
 use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, ExactTest, SearchQuery, SortKey, Table, Test, parameter};
 
+use crate::compare::{numbers, spans, texts, values};
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::plan_tests::{numbers, spans, texts, values};
 use crate::sql::{Dialect, Sql};
 
 /// Parameters from here on are shared by all types.

@@ -1,4 +1,4 @@
-//! The tests of a search as SQL, by the same rules as they have in memory
+//! How values compare, as SQL, by the same rules as they have in memory
 //! ([`fhir::search::Clause::matches`]).
 
 use fhir::search::{DateTest, ExactTest, NumberTest, Place, Prefix, TextTest, Unit};
