@@ -16,6 +16,6 @@ fuzz_target!(|bytes: &[u8]| {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     for handling in [Handling::Lenient, Handling::Strict] {
-        let _ = SearchQuery::parse(kind, &pairs, "http://localhost/fhir", handling);
+        let _ = SearchQuery::parse(&[kind], &pairs, "http://localhost/fhir", 0, handling);
     }
 });
