@@ -172,7 +172,9 @@ impl Unit {
             let found = match find::only(link, query)? {
                 Some(found) => reference(found.kind, &found.id),
                 None => brought(&steps, query).ok_or_else(|| {
-                    let details = format!("no resource matches the reference {text}");
+                    // The criteria may name a person: they stay with the caller.
+                    let kind = text.split('?').next().unwrap_or_default();
+                    let details = format!("no resource matches the criteria of a reference to {kind}");
                     Error::from(Issue::error("not-found", details))
                 })?,
             };

@@ -97,6 +97,9 @@ fn question(asked: &Json) -> Result<Question, Refusal> {
 }
 
 fn of_bundle(caller: &Caller, bundle: &Json, question: &Question) -> Result<Vec<String>, Refusal> {
+    if bundle.text("resourceType") != Some("Bundle") {
+        return Err(Issues::from(Issue::error("invalid", "a Bundle is needed").at("bundle")).into());
+    }
     let findings = fhir::validate::validate(bundle);
     if findings.has_error() {
         return Err(findings.into());

@@ -85,7 +85,11 @@ pub(crate) async fn stored(
     let body = request::body(payload).await?;
     if !body.is_empty() {
         request::require_json(&request)?;
-        parameters(&request::parse(&body)?, &mut question)?;
+        let asked = request::parse(&body)?;
+        if asked.text("resourceType") != Some("Parameters") {
+            return Err(Failure::bad_request("the body is Parameters, or nothing"));
+        }
+        parameters(&asked, &mut question)?;
     }
     if question.persist && request.method() != actix_web::http::Method::POST {
         let details = "persist changes the store: ask with POST";
