@@ -164,7 +164,7 @@ impl Store {
             }
             Err(error) => {
                 // Somebody wrote the same patient meanwhile: on what is there now it may well go.
-                let overtaken = matches!(error, Error::Conflict { .. })
+                let overtaken = matches!(error, Error::Conflict { current: 0 })
                     && self.queue.overtaken.fetch_add(1, Ordering::Relaxed) < OVERTAKEN;
                 match tasks.as_slice() {
                     _ if overtaken => {}

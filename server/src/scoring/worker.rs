@@ -49,7 +49,7 @@ impl Worker {
                         tokio::time::sleep((began.elapsed() * BREATH).min(LONGEST_BREATH)).await;
                     }
                     Ok(_) => {}
-                    Err(Error::Conflict { .. }) => tokio::time::sleep(QUICKER).await,
+                    Err(Error::Conflict { current: 0 }) => tokio::time::sleep(QUICKER).await,
                     Err(error) => {
                         metrics::counter!("augury_scoring_failures_total").increment(1);
                         tracing::error!(%error, "scoring failed; it will be tried again");
