@@ -104,7 +104,7 @@ async fn reads(store: &Store, callers: usize, number: usize) -> usize {
 }
 
 async fn gathers(store: &Store, number: usize) -> usize {
-    let param = parameter(ResourceType::OBSERVATION, "combo-code").unwrap().number;
+    let params = &parameter(ResourceType::OBSERVATION, "combo-code").unwrap().params;
     let codes = ["8480-6", "8462-4", "2093-3", "2085-9", "2160-0", "4548-4"];
     for n in 0..number {
         let patient = hash(ResourceType::PATIENT, &format!("p{}", n % 1000));
@@ -112,7 +112,8 @@ async fn gathers(store: &Store, number: usize) -> usize {
             codes.iter().copied().chain(std::iter::repeat_n("none", 40)).map(hash_text).collect();
         store
             .reading(&Context::system("bench", NOW), move |reader| {
-                reader.latest(patient, &[Wanted { parameter: param, values: &values, each: 3 }])
+                let wanted = |param: &i64| Wanted { param: *param, values: &values, each: 3 };
+                reader.latest(patient, &params.iter().map(wanted).collect::<Vec<_>>())
             })
             .await
             .unwrap();

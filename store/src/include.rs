@@ -75,9 +75,9 @@ fn referrers(link: &mut Link, include: &Include, from: &[Stored]) -> Result<Vec<
         include.source.map_or_else(|| ResourceType::all().collect(), |kind| vec![kind]);
     let params: Vec<i64> = match (&include.code, include.source) {
         (Some(code), Some(source)) => {
-            parameter(source, code).map(|one| i64::from(one.number)).into_iter().collect()
+            parameter(source, code).map(|one| one.params.clone()).unwrap_or_default()
         }
-        _ => kinds.iter().flat_map(|kind| links(*kind)).map(|one| i64::from(one.number)).collect(),
+        _ => kinds.iter().flat_map(|kind| links(*kind)).flat_map(|one| one.params.iter().copied()).collect(),
     };
     let mut found = Vec::new();
     for from in from.chunks(TOGETHER) {

@@ -3,19 +3,24 @@
 //! A row points to one version's key. The next version has another key, so an old row can never
 //! be mistaken for a new one; it is removed all the same.
 
-use fhir::search::{Index, Quantity, Row};
+use fhir::search::{Index, Quantity, Row, textual};
 
 use crate::charts::ChartRow;
 use crate::connection::Link;
 use crate::error::Fault;
 use crate::sql::{Dialect, Sql, chunks};
 
+/// The parameter of the rows in `index_exact` that stand for a parameter's texts.
+pub(crate) fn read(param: i64) -> i64 {
+    !param
+}
+
 /// Rows of many resources, by table.
 #[derive(Debug, Default)]
 pub(crate) struct Rows<'a> {
     exact: Vec<[i64; 6]>,
     range: Vec<[i64; 5]>,
-    text: Vec<(i64, &'a str, i64)>,
+    text: Vec<(i64, &'a str, [i64; 2])>,
     number: Vec<[i64; 10]>,
 }
 
@@ -30,7 +35,11 @@ impl<'a> Rows<'a> {
                 Row::Range { param, low, high } => {
                     self.range.push([*param, *low, *high, key, index.patient]);
                 }
-                Row::Text { param, text } => self.text.push((*param, text, key)),
+                Row::Text { param, text } => {
+                    let value = textual(text);
+                    self.exact.push([index.patient, read(*param), value, index.date, key, 0]);
+                    self.text.push((*param, text, [value, index.patient]));
+                }
                 Row::Number { param, quantity } => {
                     let Quantity { extent, code, label, system, unit, canonical } = *quantity;
                     let (low, high) = (extent.low, extent.high);
@@ -68,6 +77,20 @@ impl<'a> Rows<'a> {
         charts.sort_unstable();
         charts.dedup();
         link.charts.leave_unknown(&mut charts);
+        // A text was written when its first chart was.
+        self.text.retain(|(param, _, [value, patient])| {
+            charts.binary_search(&[read(*param), *value, *patient]).is_ok()
+        });
+        self.text.dedup_by_key(|(param, text, _)| (*param, *text));
+        for rows in chunks(&self.text) {
+            let mut sql = Sql::new(link.dialect, "INSERT INTO index_text (param, text, value) VALUES ");
+            for (n, (param, text, [value, _])) in rows.iter().enumerate() {
+                sql.push(if n > 0 { ",(" } else { "(" }).int(*param).push(",").text(*text);
+                sql.push(",").int(*value).push(")");
+            }
+            sql.push(" ON CONFLICT DO NOTHING");
+            sql.run(&mut link.connection)?;
+        }
         for rows in chunks(&charts) {
             let mut sql = Sql::new(link.dialect, "INSERT INTO index_chart (param, value, patient) VALUES ");
             tuples(&mut sql, rows);
@@ -90,14 +113,6 @@ impl<'a> Rows<'a> {
             tuples(&mut sql, rows);
             sql.run(&mut link.connection)?;
         }
-        for rows in chunks(&self.text) {
-            let mut sql = Sql::new(link.dialect, "INSERT INTO index_text (param, text, key) VALUES ");
-            for (n, (param, text, key)) in rows.iter().enumerate() {
-                sql.push(if n > 0 { ",(" } else { "(" }).int(*param).push(",").text(*text);
-                sql.push(",").int(*key).push(")");
-            }
-            sql.run(&mut link.connection)?;
-        }
         Ok(())
     }
 
@@ -110,11 +125,6 @@ impl<'a> Rows<'a> {
         let mut numbers: Vec<[i64; 2]> = self.number.iter().map(|&[key, param, ..]| [key, param]).collect();
         numbers.dedup();
         delete(link, "index_number", ["key", "param"], &numbers)?;
-        for (param, text, key) in &self.text {
-            let mut sql = Sql::new(link.dialect, "DELETE FROM index_text WHERE param = ");
-            sql.int(*param).push(" AND text = ").text(*text).push(" AND key = ").int(*key);
-            sql.run(&mut link.connection)?;
-        }
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use fhir::search::{Clause, ExactTest, SearchQuery, SortKey, Table, Test, paramet
 use crate::compare::{numbers, spans, texts, values};
 use crate::cursor::Cursor;
 use crate::error::Error;
+use crate::index::read;
 use crate::sql::{Dialect, Sql};
 
 /// Parameters from here on are shared by all types.
@@ -210,9 +211,12 @@ fn beside(sql: &mut Sql<'_>, c: &str, x: &str) {
 /// ` AND x.param …`
 fn params(sql: &mut Sql<'_>, x: &str, clause: &Clause) {
     sql.push(" AND ").push(x).push(".param");
-    match clause.params.as_slice() {
-        [one] => sql.push(" = ").int(*one),
-        all => sql.push(" IN ").ints(all.iter().copied()),
+    let texts = clause.params.iter().copied().map(read);
+    match (&clause.test, clause.params.as_slice()) {
+        (Test::Text(_), _) => sql.push(" IN ").ints(texts),
+        (Test::Present(Table::Exact), all) => sql.push(" IN ").ints(all.iter().copied().chain(texts)),
+        (_, [one]) => sql.push(" = ").int(*one),
+        (_, all) => sql.push(" IN ").ints(all.iter().copied()),
     };
 }
 
@@ -220,6 +224,14 @@ fn params(sql: &mut Sql<'_>, x: &str, clause: &Clause) {
 fn wanted<'q>(sql: &mut Sql<'q>, of_value: &str, of_system: &str, clause: &'q Clause, depth: usize) {
     match &clause.test {
         Test::Exact(any) => values(sql, of_value, of_system, any),
+        Test::Text(any) => {
+            sql.push(" AND ")
+                .push(of_value)
+                .push(".value IN (SELECT d.value FROM index_text d WHERE d.param");
+            sql.push(" IN ").ints(clause.params.iter().copied());
+            texts(sql, "d", any);
+            sql.push(")");
+        }
         Test::Chain(targets) => {
             sql.push(" AND ").push(of_value).push(".value IN (");
             for (n, (kind, clauses)) in targets.iter().enumerate() {
@@ -253,7 +265,7 @@ fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
         params(sql, &x, clause);
     };
     match &clause.test {
-        Test::Exact(_) | Test::Chain(_) | Test::Present(Table::Exact) => {
+        Test::Exact(_) | Test::Text(_) | Test::Chain(_) | Test::Present(Table::Exact) => {
             if let Some(e) = at.chart {
                 sql.push("EXISTS (SELECT 1 FROM index_exact ").push(&x).push(" WHERE ");
                 sql.push(&x).push(".patient = ").push(e).push(".patient");
@@ -274,13 +286,7 @@ fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
             let table = match table {
                 Table::Range => "index_range",
                 Table::Number => "index_number",
-                Table::Text | Table::Exact => {
-                    sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_text ");
-                    sql.push(&x).push(" WHERE ").push(&x).push(".key = ").push(at.row).push(".key");
-                    params(sql, &x, clause);
-                    sql.push(")");
-                    return;
-                }
+                Table::Exact => return,
             };
             of_key(sql, table);
             sql.push(")");
@@ -301,13 +307,6 @@ fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
         Test::Number(any) => {
             of_key(sql, "index_number");
             numbers(sql, &x, any);
-            sql.push(")");
-        }
-        Test::Text(any) => {
-            sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_text ").push(&x);
-            sql.push(" WHERE 1 = 1");
-            params(sql, &x, clause);
-            texts(sql, &x, any);
             sql.push(")");
         }
         Test::Id(ids) => {
@@ -340,7 +339,7 @@ fn has<'q>(
 ) {
     let (x, c) = (format!("x{depth}"), format!("c{depth}"));
     let leading = clauses.iter().position(|one| !one.negated && matches!(one.test, Test::Exact(_)));
-    let own_chart = parameter(ResourceType::PATIENT, "deceased").map(|one| i64::from(one.number));
+    let own_chart = parameter(ResourceType::PATIENT, "deceased").and_then(|one| one.params.first().copied());
     if let (Some(leading), Some(of_patient)) = (leading, own_chart)
         && at.kind == Some(ResourceType::PATIENT)
         && names_chart(kind, link)
@@ -381,7 +380,7 @@ fn names_chart(kind: ResourceType, link: &Clause) -> bool {
     ["patient", "subject"]
         .iter()
         .filter_map(|code| parameter(kind, code))
-        .filter(|one| link.params == [i64::from(one.number)])
+        .filter(|one| link.params == one.params)
         .flat_map(|one| one.expression.split('|'))
         .any(|path| {
             let path = path.trim().strip_prefix(kind.name()).unwrap_or_default();
@@ -392,7 +391,7 @@ fn names_chart(kind: ResourceType, link: &Clause) -> bool {
 
 /// Its first date by an index seek; what has none comes with the oldest.
 fn date_of_resource(kind: ResourceType) -> String {
-    let number = parameter(kind, "date").map_or(0, |parameter| parameter.number);
+    let number = parameter(kind, "date").and_then(|one| one.params.first().copied()).unwrap_or_default();
     format!("COALESCE((SELECT MIN(d.low) FROM index_range d WHERE d.key = r.key AND d.param = {number}), 0)")
 }
 
@@ -413,8 +412,8 @@ fn patient(query: &SearchQuery) -> Option<i64> {
     if !owned || elsewhere {
         return None;
     }
-    let number = i64::from(parameter(kind, "patient")?.number);
-    query.clauses.iter().filter(|clause| !clause.negated && clause.params == [number]).find_map(|clause| {
+    let params = &parameter(kind, "patient")?.params;
+    query.clauses.iter().filter(|clause| !clause.negated && clause.params == *params).find_map(|clause| {
         match &clause.test {
             Test::Exact(any) => match any.as_slice() {
                 [ExactTest { value: Some(value), system: None }] => Some(*value),
@@ -433,15 +432,16 @@ fn lead(query: &SearchQuery, patient: Option<i64>) -> Lead {
         }
         let any = match &clause.test {
             Test::Exact(any) => any,
+            Test::Text(any) => return Some((if patient.is_some() { 6 } else { 2 }, any.len())),
             Test::Chain(_) if patient.is_none() => return Some((4, 0)),
             _ => return None,
         };
         if any.iter().any(|test| test.value.is_none()) {
             return Some((9, any.len()));
         }
-        let named = query.kind().and_then(|kind| {
-            fhir::search::of_type(kind).iter().find(|one| clause.params == [i64::from(one.number)])
-        });
+        let named = query
+            .kind()
+            .and_then(|kind| fhir::search::of_type(kind).iter().find(|one| clause.params == one.params));
         let rank = match named.map(|one| one.code) {
             Some("identifier") => 0,
             // Within a chart a code leads; over all charts the chart does.

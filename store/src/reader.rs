@@ -18,8 +18,8 @@ const THICK: usize = 1500;
 /// What is looked for in a chart.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'v> {
-    /// [`fhir::search::Parameter::number`] of a token or reference parameter.
-    pub parameter: u16,
+    /// One of [`fhir::search::Parameter::params`] of a token or reference parameter.
+    pub param: i64,
     /// Hashes as index extraction makes them.
     pub values: &'v [i64],
     /// Resources of each value at most.
@@ -137,7 +137,7 @@ fn alive(stored: Option<Stored>) -> Result<Stored, Error> {
 fn whole(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Option<Vec<(i64, i64)>>, Fault> {
     let mut sql = Sql::new(link.dialect, "SELECT param, value, date, key FROM index_exact WHERE patient = ");
     sql.int(patient).push(" AND param IN ");
-    sql.ints(wanted.iter().map(|wanted| i64::from(wanted.parameter)));
+    sql.ints(wanted.iter().map(|wanted| wanted.param));
     sql.push(" ORDER BY param, value, date, key").limit(THICK);
     let rows = sql.rows::<(BigInt, BigInt, BigInt, BigInt), (i64, i64, i64, i64)>(&mut link.connection)?;
     if rows.len() >= THICK {
@@ -146,8 +146,7 @@ fn whole(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Option<
     let mut found = Vec::new();
     for same in rows.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
         let Some((param, value, ..)) = same.first() else { continue };
-        let asked =
-            |wanted: &&Wanted<'_>| i64::from(wanted.parameter) == *param && wanted.values.contains(value);
+        let asked = |wanted: &&Wanted<'_>| wanted.param == *param && wanted.values.contains(value);
         let Some(wanted) = wanted.iter().find(asked) else { continue };
         let mut keys: Vec<(i64, i64)> = same.iter().map(|(_, _, date, key)| (*date, *key)).collect();
         keys.dedup(); // one version may have the code in several systems
@@ -161,14 +160,14 @@ fn newest(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Vec<(i
     let mut found = Vec::new();
     let ranges: Vec<_> = wanted
         .iter()
-        .flat_map(|wanted| wanted.values.iter().map(move |value| (wanted.parameter, *value, wanted.each)))
+        .flat_map(|wanted| wanted.values.iter().map(move |value| (wanted.param, *value, wanted.each)))
         .collect();
     for ranges in ranges.chunks(MOST_RANGES) {
         let mut sql = Sql::new(link.dialect, "");
-        for (n, (parameter, value, each)) in ranges.iter().enumerate() {
+        for (n, (param, value, each)) in ranges.iter().enumerate() {
             sql.push(if n > 0 { " UNION ALL " } else { "" });
             sql.push("SELECT * FROM (SELECT date, key FROM index_exact WHERE patient = ").int(patient);
-            sql.push(" AND param = ").int(i64::from(*parameter)).push(" AND value = ").int(*value);
+            sql.push(" AND param = ").int(*param).push(" AND value = ").int(*value);
             sql.push(" GROUP BY date, key ORDER BY date DESC, key DESC").limit(*each).push(") n");
         }
         found.extend(sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?);

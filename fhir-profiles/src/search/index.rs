@@ -38,7 +38,7 @@ pub enum Row {
         /// Last microsecond.
         high: i64,
     },
-    /// Text, [`fold`]ed.
+    /// Text, [`fold`]ed. [`textual`] stands for it where rows are equal or not.
     Text {
         /// Which parameter.
         param: i64,
@@ -80,7 +80,7 @@ pub struct Index {
 /// Extracts the index entries of a resource.
 pub fn index(kind: ResourceType, resource: &Json) -> Index {
     let mut rows = Vec::with_capacity(32);
-    for parameter in of_type(kind).iter().filter(|parameter| parameter.indexed) {
+    for parameter in of_type(kind).iter().filter(|parameter| parameter.written()) {
         let param = i64::from(parameter.number);
         for path in &parameter.paths {
             path.visit(resource, &mut |found| {
@@ -117,7 +117,7 @@ fn patient(kind: ResourceType, resource: &Json) -> i64 {
 fn date(kind: ResourceType, resource: &Json, rows: &[Row]) -> i64 {
     let clinical = parameter(kind, "date").and_then(|wanted| {
         rows.iter().find_map(|row| match row {
-            Row::Range { param, low, high } if *param == i64::from(wanted.number) => {
+            Row::Range { param, low, high } if wanted.params.contains(param) => {
                 Some(if *low == i64::MIN { *high } else { *low })
             }
             _ => None,
@@ -230,6 +230,11 @@ fn add(rows: &mut Vec<Row>, kind: Kind, param: i64, target: Option<&str>, value:
 /// What is compared with `:identifier`.
 pub(crate) fn identified(value: &str) -> i64 {
     hash_text(&format!("identifier {value}"))
+}
+
+/// What stands for a [`fold`]ed text.
+pub fn textual(text: &str) -> i64 {
+    hash_text(&format!("text {text}"))
 }
 
 /// What is compared with `:of-type`.

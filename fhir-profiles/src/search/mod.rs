@@ -8,7 +8,7 @@ mod path;
 mod query;
 mod registry;
 
-pub use index::{Index, Order, Row, fold, index, order, references};
+pub use index::{Index, Order, Row, fold, index, order, references, textual};
 pub use number::{Extent, Quantity, Unit};
 pub use parse::links;
 pub use query::{

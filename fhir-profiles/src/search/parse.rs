@@ -172,7 +172,7 @@ impl Reader<'_> {
     fn parameter(&self, code: &str) -> Option<&'static Parameter> {
         let first = parameter(*self.kinds.first()?, code).filter(|parameter| parameter.indexed)?;
         let shared =
-            |kind: &ResourceType| parameter(*kind, code).is_some_and(|one| one.number == first.number);
+            |kind: &ResourceType| parameter(*kind, code).is_some_and(|one| one.params == first.params);
         self.kinds.iter().all(shared).then_some(first)
     }
 
@@ -215,14 +215,15 @@ impl Reader<'_> {
             }
             ("_id" | "_lastUpdated", Some(_)) => return Err(modifier_unknown(name).into()),
             ("_list", None) => {
-                let item = parameter(ResourceType::LIST, "item").map(|item| i64::from(item.number));
+                let item =
+                    parameter(ResourceType::LIST, "item").map_or_else(Vec::new, |item| item.params.clone());
                 let of_list = plain(Vec::new(), Test::Id(values));
-                return Ok(plain(item.into_iter().collect(), Test::Has(ResourceType::LIST, vec![of_list])));
+                return Ok(plain(item, Test::Has(ResourceType::LIST, vec![of_list])));
             }
             _ => {}
         }
         let parameter = self.parameter(code).ok_or(Trouble::Unknown)?;
-        let param = i64::from(parameter.number);
+        let params = parameter.params.clone();
         if modifier == Some("missing") {
             let missing = match value {
                 "true" => true,
@@ -230,19 +231,18 @@ impl Reader<'_> {
                 _ => return Err(bad(name, "true or false is needed").into()),
             };
             let table = match parameter.kind {
-                Kind::Token | Kind::Reference | Kind::Uri => Table::Exact,
+                Kind::Token | Kind::Reference | Kind::Uri | Kind::String => Table::Exact,
                 Kind::Date => Table::Range,
-                Kind::String => Table::Text,
                 Kind::Number | Kind::Quantity => Table::Number,
                 Kind::Composite | Kind::Special => return Err(modifier_unknown(name).into()),
             };
-            return Ok(Clause { params: vec![param], negated: missing, test: Test::Present(table) });
+            return Ok(Clause { params, negated: missing, test: Test::Present(table) });
         }
         if parameter.kind == Kind::Composite {
             return self.composite(parameter, modifier, name, &values);
         }
         let test = self.test(parameter, modifier, name, &values)?;
-        Ok(Clause { params: vec![param], negated, test })
+        Ok(Clause { params, negated, test })
     }
 
     /// `_has:Type:reference:rest`
@@ -257,11 +257,7 @@ impl Reader<'_> {
             .ok_or_else(|| bad(name, "not a reference parameter of that type"))?;
         let of = Reader { kinds: &[kind], depth: self.depth + 1, ..self };
         let inner = of.clause(rest, value)?;
-        Ok(Clause {
-            params: vec![i64::from(link.number)],
-            negated: false,
-            test: Test::Has(kind, vec![inner]),
-        })
+        Ok(Clause { params: link.params.clone(), negated: false, test: Test::Has(kind, vec![inner]) })
     }
 
     /// `link.rest`, where link is `code` or `code:Type`.
@@ -287,7 +283,7 @@ impl Reader<'_> {
         if found.is_empty() {
             return Err(trouble.unwrap_or(Trouble::Unknown));
         }
-        Ok(Clause { params: vec![i64::from(parameter.number)], negated: false, test: Test::Chain(found) })
+        Ok(Clause { params: parameter.params.clone(), negated: false, test: Test::Chain(found) })
     }
 
     fn composite(
@@ -331,7 +327,7 @@ impl Reader<'_> {
                     test.of = of;
                 }
             }
-            let params = vec![narrowed(i64::from(parameter.number), narrow)];
+            let params = parameter.params.iter().map(|param| narrowed(*param, narrow)).collect();
             either.push(Clause { params, negated: false, test });
         }
         Ok(Clause { params: Vec::new(), negated: false, test: Test::Either(either) })

@@ -84,12 +84,10 @@ pub struct Clause {
 /// Which table of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
-    /// [`Row::Exact`]
+    /// [`Row::Exact`], and [`Row::Text`] beside it
     Exact,
     /// [`Row::Range`]
     Range,
-    /// [`Row::Text`]
-    Text,
     /// [`Row::Number`]
     Number,
 }

@@ -34,6 +34,9 @@ pub struct Parameter {
     /// Stands for it in index rows: 256 × the type's number + its place among the type's codes; of
     /// what all types share, above all of these and the same for each.
     pub number: u16,
+    /// Under which numbers its rows lie: its own; or those of the parameters that together say the
+    /// same, as `code` and `component-code` say `combo-code`.
+    pub params: Vec<i64>,
     /// The name in a query.
     pub code: &'static str,
     /// What kind of value.
@@ -52,10 +55,42 @@ pub struct Parameter {
 }
 
 /// One part of a composite.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Component {
     pub(crate) kind: Kind,
     pub(crate) paths: Vec<Path>,
+}
+
+impl Parameter {
+    /// Has it rows of its own?
+    pub fn written(&self) -> bool {
+        self.indexed && self.params == [i64::from(self.number)]
+    }
+
+    /// The parameters that find just the values of this one, each fewer or the same and before it.
+    fn said_by(&self, all: &[Self]) -> Vec<i64> {
+        let own = i64::from(self.number);
+        let like = |other: &&Self| {
+            let fewer = other.paths.len() < self.paths.len();
+            other.indexed
+                && other.kind == self.kind
+                && other.components == self.components
+                && (fewer || other.paths.len() == self.paths.len() && other.number < self.number)
+                && other.paths.iter().all(|path| self.paths.contains(path))
+                && other.said_by(all) == [i64::from(other.number)]
+        };
+        let mut parts = Vec::new();
+        let mut left: Vec<&Path> = self.paths.iter().collect();
+        for other in all.iter().filter(like) {
+            // What others say already is not said by it.
+            if other.paths.iter().all(|path| left.contains(&path)) {
+                left.retain(|path| !other.paths.contains(path));
+                parts.push(i64::from(other.number));
+            }
+        }
+        let whole = self.indexed && !self.paths.is_empty() && left.is_empty();
+        if whole && usize::from(self.number) < SHARED { parts } else { vec![own] }
+    }
 }
 
 static TABLE: LazyLock<Vec<Vec<Parameter>>> = LazyLock::new(build);
@@ -104,7 +139,7 @@ pub fn compartment(owner: ResourceType, kind: ResourceType) -> Vec<i64> {
         .flat_map(|codes| codes.split(' '))
         .filter_map(|code| parameter(kind, code))
         .filter(|parameter| parameter.indexed)
-        .map(|parameter| i64::from(parameter.number))
+        .flat_map(|parameter| parameter.params.iter().copied())
         .collect()
 }
 
@@ -156,6 +191,7 @@ fn build() -> Vec<Vec<Parameter>> {
                     || (kind(type_name) == Kind::Composite) != (components.len() == 2);
                 let parameter = Parameter {
                     number: if everywhere { u16::try_from(SHARED + shared).unwrap_or(u16::MAX) } else { 0 },
+                    params: Vec::new(),
                     code,
                     kind: kind(type_name),
                     targets: targets.split(' ').filter_map(ResourceType::parse).collect(),
@@ -175,6 +211,12 @@ fn build() -> Vec<Vec<Parameter>> {
         list.sort_by_key(|parameter| parameter.code);
         for (place, parameter) in list.iter_mut().enumerate().filter(|(_, one)| one.number == 0) {
             parameter.number = u16::try_from(resource * 256 + place).unwrap_or(u16::MAX);
+        }
+        for place in 0..list.len() {
+            let params = list.get(place).map(|one| one.said_by(list));
+            if let (Some(parameter), Some(params)) = (list.get_mut(place), params) {
+                parameter.params = params;
+            }
         }
     }
     table
@@ -200,6 +242,23 @@ mod tests {
         }
         assert!(parameter(ResourceType::OBSERVATION, "combo-code").is_some_and(|p| p.paths.len() == 2));
         assert!(parameter(ResourceType::RISK_ASSESSMENT, "patient").is_some_and(|p| p.indexed));
+    }
+
+    #[test]
+    fn what_others_say_has_no_rows_of_its_own() {
+        let of = |code| parameter(ResourceType::OBSERVATION, code).unwrap();
+        let own = |code| i64::from(of(code).number);
+        assert_eq!(of("code").params, [own("code")]);
+        assert_eq!(of("combo-code").params, [own("code"), own("component-code")]);
+        assert_eq!(
+            of("combo-code-value-quantity").params,
+            [own("code-value-quantity"), own("component-code-value-quantity")]
+        );
+        assert!(of("patient").written() && of("subject").written());
+        let all = || ResourceType::all().flat_map(of_type).filter(|one| one.indexed);
+        let numbered: HashSet<i64> =
+            all().filter(|one| one.written()).map(|one| i64::from(one.number)).collect();
+        assert!(all().all(|one| one.params.iter().all(|param| numbered.contains(param))));
     }
 
     /// What is not indexed, and nothing else.

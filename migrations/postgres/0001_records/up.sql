@@ -76,12 +76,13 @@ CREATE TABLE index_number (
     PRIMARY KEY (key, param, low, high, code, label, system)
 );
 
--- Strings, normalised.
+-- What people read, normalised, each text once; `value` stands for it in index_exact and index_chart,
+-- under the complement of `param`. Rows stay when nothing points to them any more.
 CREATE TABLE index_text (
     param BIGINT NOT NULL,
     text TEXT COLLATE "C" NOT NULL,
-    key BIGINT NOT NULL,
-    PRIMARY KEY (param, text, key)
+    value BIGINT NOT NULL,
+    PRIMARY KEY (param, text)
 );
 
 -- What is still to be done, queued in the transaction of its cause.

@@ -73,12 +73,13 @@ CREATE TABLE index_number (
     PRIMARY KEY (key, param, low, high, code, label, system)
 ) WITHOUT ROWID;
 
--- Strings, normalised.
+-- What people read, normalised, each text once; `value` stands for it in index_exact and index_chart,
+-- under the complement of `param`. Rows stay when nothing points to them any more.
 CREATE TABLE index_text (
     param INTEGER NOT NULL,
     text TEXT NOT NULL,
-    key INTEGER NOT NULL,
-    PRIMARY KEY (param, text, key)
+    value INTEGER NOT NULL,
+    PRIMARY KEY (param, text)
 ) WITHOUT ROWID;
 
 -- What is still to be done, queued in the transaction of its cause.

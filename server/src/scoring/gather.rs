@@ -41,20 +41,19 @@ pub(crate) fn record(
     }
     let (whose, patient_id) = (hash(ResourceType::PATIENT, patient), patient);
     let now = Utc::now().timestamp_micros();
-    let number = |kind, code| parameter(kind, code).map(|parameter| parameter.number);
-    let observations = number(ResourceType::OBSERVATION, "combo-code").map(|parameter| Wanted {
-        parameter,
+    let params = |kind, code| parameter(kind, code).map_or(&[][..], |parameter| &parameter.params);
+    let observations = params(ResourceType::OBSERVATION, "combo-code").iter().map(|param| Wanted {
+        param: *param,
         values: &active.codes,
         each,
     });
     let others =
         [ResourceType::CONDITION, ResourceType::MEDICATION_REQUEST, ResourceType::MEDICATION_STATEMENT]
             .into_iter()
-            .filter_map(|kind| number(kind, "patient"));
+            .flat_map(|kind| params(kind, "patient"));
     let patient = [whose];
     let wanted: Vec<Wanted<'_>> = observations
-        .into_iter()
-        .chain(others.map(|parameter| Wanted { parameter, values: &patient, each: MOST }))
+        .chain(others.map(|param| Wanted { param: *param, values: &patient, each: MOST }))
         .collect();
     let mut hidden = false;
     for stored in reader.latest(whose, &wanted)? {

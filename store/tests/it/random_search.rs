@@ -241,7 +241,7 @@ async fn queries_agree_with_a_walk_over_everything(store: Store, _: String) {
             let mut points = Vec::new();
             for link in links(stored.kind) {
                 references(link, &body, &mut |kind, id| {
-                    points.push((i64::from(link.number), kind, id.to_owned()));
+                    points.extend(link.params.iter().map(|param| (*param, kind, id.to_owned())));
                 });
             }
             all.push(Known { kind: stored.kind, index: index(stored.kind, &body), id: stored.id, points });

@@ -29,6 +29,8 @@ fn both_databases_have_the_same_tables_and_columns() {
     let (sqlite, postgres) = (Place::sqlite(), Place::postgres());
     drop((sqlite.open(), postgres.open()));
     let mut connection = SqliteConnection::establish(sqlite.url.strip_prefix("sqlite:").unwrap()).unwrap();
+    // The store that was dropped may still be closing its files.
+    diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut connection).unwrap();
     let of_sqlite: Vec<Column> = diesel::sql_query(
         "SELECT m.name AS relation, c.name AS name FROM sqlite_master m, pragma_table_info(m.name) c \
          WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' ORDER BY m.name, c.cid",
