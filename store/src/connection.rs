@@ -76,7 +76,7 @@ fn pragmas(purpose: Use) -> &'static str {
         Use::Write => {
             "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
              PRAGMA wal_autocheckpoint = 50000; PRAGMA journal_size_limit = 268435456; \
-             PRAGMA cache_size = -32768; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; \
+             PRAGMA cache_size = -8192; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; \
              PRAGMA foreign_keys = ON"
         }
         Use::Read => {
