@@ -40,6 +40,8 @@ pub enum Entry<'a> {
     Update {
         /// Which.
         target: Target,
+        /// The id it has, or gets if criteria find nothing.
+        id: String,
         /// Content, references rewritten.
         resource: Json<'a>,
         /// `ifMatch` as it came.
@@ -158,9 +160,8 @@ fn checked(item: &Json, n: usize, atomic: bool) -> Result<(), Issue> {
 /// What references to an entry's fullUrl become.
 fn promised(entry: &Entry) -> Option<String> {
     match entry {
-        Entry::Create { kind, id, .. } | Entry::Update { target: Target::Id(kind, id), .. } => {
-            Some(format!("{}/{id}", kind.name()))
-        }
+        Entry::Create { kind, id, .. } => Some(format!("{}/{id}", kind.name())),
+        Entry::Update { target, id, .. } => Some(format!("{}/{id}", target.kind().name())),
         _ => None,
     }
 }
@@ -213,7 +214,11 @@ fn entry<'a>(
             Issue::error("invalid", "the resource's id is not the one in the url").at(at("resource.id"))
         );
     }
-    Ok(Entry::Update { target, resource, if_match })
+    let id = match &target {
+        Target::Id(_, id) => id.clone(),
+        Target::Criteria(..) => resource.text("id").map_or_else(new_id, str::to_owned),
+    };
+    Ok(Entry::Update { target, id, resource, if_match })
 }
 
 fn target(url: &str) -> Option<Target> {

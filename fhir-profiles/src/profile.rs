@@ -36,11 +36,13 @@ fn read(text: &str) -> Option<Profile> {
     Some(Profile { url: definition.text("url")?.to_owned(), required: required.collect() })
 }
 
-/// Findings of a resource against a profile of ours; a profile that is not ours is not checked.
-pub fn check(resource: &Json, profile: &str) -> Issues {
+/// Findings of a resource against the profiles of ours that its `meta.profile` claims.
+pub fn check(resource: &Json) -> Issues {
     let mut issues = Issues::default();
     let name = resource.text("resourceType").unwrap_or("Resource");
-    for profile in PROFILES.iter().filter(|known| known.url == profile) {
+    let claimed = resource.get("meta").map_or(&[][..], |meta| meta.list("profile"));
+    let claimed = |url: &str| claimed.iter().any(|one| one.as_str() == Some(url));
+    for profile in PROFILES.iter().filter(|known| claimed(&known.url)) {
         for (path, min) in &profile.required {
             missing(resource, path, *min, &mut name.to_owned(), &mut issues);
         }
@@ -121,8 +123,10 @@ mod tests {
     fn what_the_profile_needs_is_missed() {
         let url = "https://augury.dev/fhir/StructureDefinition/augury-risk-assessment";
         assert!(PROFILES.iter().any(|profile| profile.url == url));
-        let text = r#"{"resourceType":"RiskAssessment","status":"final","prediction":[{"outcome":{"text":"x"}},{}]}"#;
-        let issues = check(&parse(text.as_bytes(), &Limits::default()).unwrap(), url);
+        let text = format!(
+            r#"{{"resourceType":"RiskAssessment","meta":{{"profile":["{url}"]}},"status":"final","prediction":[{{"outcome":{{"text":"x"}}}},{{}}]}}"#
+        );
+        let issues = check(&parse(text.as_bytes(), &Limits::default()).unwrap());
         let at: Vec<&str> = issues.0.iter().map(|issue| issue.expression.as_str()).collect();
         assert!(at.contains(&"RiskAssessment.method"), "{at:?}");
         assert!(at.contains(&"RiskAssessment.prediction[1].outcome"), "{at:?}");

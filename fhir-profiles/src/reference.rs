@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use crate::json::Json;
+use crate::outcome::Issue;
 use crate::resource_type::ResourceType;
 
 /// What a reference text points to.
@@ -70,19 +71,34 @@ pub fn make_relative(text: &mut Cow<'_, str>, base: &str) {
 }
 
 /// The same for every reference in a resource.
-pub fn make_all_relative(node: &mut Json, base: &str) {
+///
+/// # Errors
+/// One is made by criteria: only a transaction says what these find.
+pub fn make_all_relative(node: &mut Json, base: &str) -> Result<(), Issue> {
+    let Some(below) = conditional(node, base) else { return Ok(()) };
+    let at = format!("{}{below}", node.text("resourceType").unwrap_or_default());
+    let details = "a reference by criteria is resolved in a transaction only";
+    Err(Issue::error("not-supported", details).at(at))
+}
+
+/// Where the first reference by criteria is, below the node; until then references are made relative.
+fn conditional(node: &mut Json, base: &str) -> Option<String> {
     match node {
-        Json::Array(items) => items.iter_mut().for_each(|item| make_all_relative(item, base)),
-        Json::Object(object) => {
-            for (key, value) in object.iter_mut() {
-                match value {
-                    Json::String(text) if key == "reference" => make_relative(text, base),
-                    Json::Array(_) | Json::Object(_) => make_all_relative(value, base),
-                    _ => {}
-                }
+        Json::Array(items) => items
+            .iter_mut()
+            .enumerate()
+            .find_map(|(n, item)| Some(format!("[{n}]{}", conditional(item, base)?))),
+        Json::Object(object) => object.iter_mut().find_map(|(key, value)| match value {
+            Json::String(text) if key == "reference" => {
+                make_relative(text, base);
+                let by_criteria =
+                    text.contains('?') && matches!(parse(text, base), Reference::Conditional { .. });
+                by_criteria.then(|| ".reference".to_owned())
             }
-        }
-        _ => {}
+            Json::Array(_) | Json::Object(_) => Some(format!(".{key}{}", conditional(value, base)?)),
+            _ => None,
+        }),
+        _ => None,
     }
 }
 

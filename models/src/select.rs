@@ -53,6 +53,9 @@ impl Source for Chart<'_> {
         for (sets, kind) in [(input.condition, FactKind::Condition), (input.medication, FactKind::Medication)]
         {
             if let Some(fact) = sets.and_then(|sets| self.fact(sets, kind, false)) {
+                if fact.qualified {
+                    return Found::Refused(Box::new(self.by_qualified(input, fact)));
+                }
                 return Found::Value(self.by_fact(input, fact));
             }
         }
@@ -143,6 +146,9 @@ struct Candidate<'r> {
     tied: bool,
 }
 
+/// Nobody is known to have become older than 122 (J. Calment): more is a slip in the date.
+const OLDEST: u32 = 122;
+
 impl Chart<'_> {
     fn ages(&self) -> Option<(u32, u32)> {
         self.record.person.as_ref()?.birth?.age(self.as_of.date_naive())
@@ -151,6 +157,10 @@ impl Chart<'_> {
     fn age_input(&self, input: &Input) -> Found {
         let nothing = |kind, details: &str| Found::Refused(Box::new(input.issue(kind, details.into())));
         match (self.ages(), &self.record.person) {
+            (Some((young, _)), _) if young > OLDEST => nothing(
+                IssueKind::Value,
+                &format!("the date of birth gives an age of {young}, which nobody reached"),
+            ),
             (Some((young, old)), Some(person)) if young == old => {
                 let mut picked = input.picked(f64::from(young), InputValue::Number(f64::from(young)));
                 picked.used.references.push(Arc::clone(&person.reference));
@@ -203,9 +213,10 @@ impl Chart<'_> {
         Some(Found::Value(picked))
     }
 
-    /// A fact that holds at the moment asked for; the oldest, so that the answer is stable.
+    /// A fact that holds at the moment asked for: one that is understood, and of these the oldest, so
+    /// that the answer is stable.
     fn fact(&self, sets: Sets, kind: FactKind, ever: bool) -> Option<&Fact> {
-        self.record.facts.iter().find(|fact| {
+        let holds = |fact: &&Fact| {
             let begun = fact.from.is_none_or(|from| from <= self.as_of);
             // An end on record says more than a status, which is of today.
             let over = match fact.until {
@@ -213,7 +224,17 @@ impl Chart<'_> {
                 None => !fact.active,
             };
             fact.kind == kind && fact.sets & sets != 0 && begun && (ever || !over)
-        })
+        };
+        self.record.facts.iter().filter(holds).min_by_key(|fact| fact.qualified)
+    }
+
+    fn by_qualified(&self, input: &Input, fact: &Fact) -> InputIssue {
+        let details = format!(
+            "{} can't be told: what is on record has a modifierExtension or implicitRules that are not understood",
+            input.spec.title
+        );
+        let issue = input.issue(IssueKind::Unresolved, details);
+        InputIssue { reference: self.record.cite_fact(fact).cloned(), ..issue }
     }
 
     fn by_fact(&self, input: &Input, fact: &Fact) -> Box<Picked> {

@@ -13,6 +13,20 @@ pub enum Target {
     Only(SearchQuery),
 }
 
+/// What must be so for a write to be done (`If-Match`, `If-None-Match`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnlyIf {
+    /// Whatever is there.
+    #[default]
+    Always,
+    /// This version is current.
+    Version(i64),
+    /// Something is there, in whatever version.
+    Present,
+    /// Nothing is there.
+    Absent,
+}
+
 /// One change of one resource. `id`, `meta.versionId` and `meta.lastUpdated` are the store's:
 /// what the resource says there is replaced.
 #[derive(Debug, Clone)]
@@ -32,15 +46,18 @@ pub enum Write<'a> {
         resource: Json<'a>,
         /// Of which resource.
         target: Target,
-        /// Only if this version is current.
-        if_match: Option<i64>,
+        /// The id of a new one, if neither `target` nor the content says it and it was already
+        /// promised to others.
+        id: Option<String>,
+        /// On what condition.
+        only_if: OnlyIf,
     },
     /// A version that says it is deleted.
     Delete {
         /// Which resource.
         target: Target,
-        /// Only if this version is current.
-        if_match: Option<i64>,
+        /// On what condition.
+        only_if: OnlyIf,
     },
 }
 

@@ -38,7 +38,9 @@ mod transaction;
 mod unit;
 mod version;
 
-pub use commit::{About, Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, Target, Write};
+pub use commit::{
+    About, Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, OnlyIf, Target, Write,
+};
 pub use context::{Context, Principal};
 pub use error::Error;
 pub use queue::Worked;

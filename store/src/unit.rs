@@ -10,7 +10,9 @@ use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 use uuid::Uuid;
 
-use crate::commit::{Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, Target, Write};
+use crate::commit::{
+    Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, OnlyIf, Target, Write,
+};
 use crate::connection::Link;
 use crate::draft::Draft;
 use crate::error::{Error, Fault};
@@ -33,12 +35,12 @@ enum Planned {
     Update {
         draft: Draft,
         target: Target,
-        if_match: Option<i64>,
+        only_if: OnlyIf,
         named: bool,
     },
     Delete {
         target: Target,
-        if_match: Option<i64>,
+        only_if: OnlyIf,
         at: i64,
     },
 }
@@ -161,6 +163,13 @@ impl Unit {
                     step.same_as = Some(same);
                 }
             }
+            if let Planned::Update { target: Target::Only(query), .. } = planned
+                && let Some(earlier) = brought(&steps, query)
+                && earlier != reference(step.kind, &step.id)
+            {
+                let details = format!("what is updated by criteria is written twice: {earlier}");
+                return Err(Error::from(Issue::error("duplicate", details)).into());
+            }
             if let (Planned::Create { draft, .. } | Planned::Update { draft, .. }, true) =
                 (planned, step.id != planned.id())
             {
@@ -223,16 +232,16 @@ fn plan(at: i64, write: Write<'_>) -> Result<Planned, Error> {
             let draft = Draft::new(kind(&resource)?, id.unwrap_or_else(new_id), at, resource)?;
             Planned::Create { draft, if_none_exist }
         }
-        Write::Update { resource, target, if_match } => {
+        Write::Update { resource, target, id: promised, only_if } => {
             let named = resource.text("id").map(str::to_owned);
             let (kind, id) = match &target {
                 Target::Id(kind, id) => (*kind, id.clone()),
-                Target::Only(query) => (one_kind(query)?, named.clone().unwrap_or_else(new_id)),
+                Target::Only(query) => (one_kind(query)?, named.clone().or(promised).unwrap_or_else(new_id)),
             };
             let draft = Draft::new(kind, id, at, resource)?;
-            Planned::Update { draft, target, if_match, named: named.is_some() }
+            Planned::Update { draft, target, only_if, named: named.is_some() }
         }
-        Write::Delete { target, if_match } => Planned::Delete { target, if_match, at },
+        Write::Delete { target, only_if } => Planned::Delete { target, only_if, at },
     })
 }
 
@@ -277,7 +286,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 id: draft.id.clone(),
                 at: draft.updated,
                 draft: Some(Cow::Borrowed(draft)),
-                if_match: None,
+                only_if: OnlyIf::Always,
                 settled: None,
                 fresh: true,
                 unused: false,
@@ -293,13 +302,13 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 None => step,
             }
         }
-        Planned::Update { draft, target, if_match, named } => {
+        Planned::Update { draft, target, only_if, named } => {
             let mut step = Step {
                 kind: draft.kind,
                 id: draft.id.clone(),
                 at: draft.updated,
                 draft: Some(Cow::Borrowed(draft)),
-                if_match: *if_match,
+                only_if: *only_if,
                 settled: None,
                 fresh: false,
                 unused: false,
@@ -321,7 +330,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
             }
             step
         }
-        Planned::Delete { target, if_match, at } => {
+        Planned::Delete { target, only_if, at } => {
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, Some(id.clone())),
                 Target::Only(query) => (one_kind(query)?, find::only(link, query)?.map(|found| found.id)),
@@ -333,7 +342,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 id,
                 at: *at,
                 draft: None,
-                if_match: *if_match,
+                only_if: *only_if,
                 settled,
                 fresh: false,
                 unused: false,

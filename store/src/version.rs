@@ -8,6 +8,7 @@ use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
 use fhir::search::Index;
 
+use crate::commit::OnlyIf;
 use crate::connection::Link;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
@@ -24,7 +25,7 @@ pub(crate) struct Step<'u> {
     pub(crate) at: i64,
     /// None deletes.
     pub(crate) draft: Option<Cow<'u, Draft>>,
-    pub(crate) if_match: Option<i64>,
+    pub(crate) only_if: OnlyIf,
     /// A conditional create that found this one, or a conditional delete that found none.
     pub(crate) settled: Option<Written>,
     /// The id is new: no version can be there.
@@ -170,18 +171,18 @@ fn decide(link: &mut Link, steps: &[Step<'_>]) -> Result<(Vec<Option<Written>>, 
                 return Err(Error::from(Issue::error("invalid", details)).into());
             }
         };
-        if let Some(wanted) = step.if_match {
-            match old.as_ref().filter(|old| !old.deleted) {
-                Some(old) if old.version == wanted => {}
-                Some(old) => return Err(Error::Conflict { current: old.version }.into()),
-                None => {
-                    let text =
-                        format!("there is no {}/{} of which a version could match", step.kind, step.id);
-                    return Err(Error::Precondition(text).into());
-                }
-            }
-        }
         let alive = old.as_ref().filter(|old| !old.deleted);
+        match (step.only_if, alive) {
+            (OnlyIf::Version(wanted), Some(old)) if old.version != wanted => {
+                return Err(Error::Conflict { current: old.version }.into());
+            }
+            (OnlyIf::Absent, Some(old)) => return Err(Error::Conflict { current: old.version }.into()),
+            (OnlyIf::Version(_) | OnlyIf::Present, None) => {
+                let text = format!("there is no {}/{} of which a version could match", step.kind, step.id);
+                return Err(Error::Precondition(text).into());
+            }
+            _ => {}
+        }
         if let (true, Some(old)) = (step.unused, alive) {
             return Err(Error::Conflict { current: old.version }.into());
         }

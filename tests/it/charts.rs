@@ -282,3 +282,49 @@ fn addresses_of_this_server_are_its_own() {
         assert_eq!(of_model(&server, "patient=own", "ckd-epi-2021").len(), 1);
     }
 }
+
+#[test]
+fn what_can_not_be_understood_or_told_whose_is_no_input() {
+    let server = Server::start(BOTH[0]).unwrap();
+    let fib4 = |p: &Value, extra: &[Value]| {
+        let mut entries = vec![json!({"resource": p})];
+        for (loinc, value, unit) in
+            [("1920-8", 40.0, "U/L"), ("1742-6", 35.0, "U/L"), ("777-3", 200.0, "10*9/L")]
+        {
+            let one = observation("Patient/u", loinc, value, unit, "final", 600);
+            entries.push(json!({"resource": one}));
+        }
+        entries.extend(extra.iter().map(|one| json!({"resource": one})));
+        json!({"model": "fib-4", "bundle": collection(&entries)})
+    };
+    let person = patient("u", "female", "1970-03-04");
+    let scored = server.post("/predict", &fib4(&person, &[])).unwrap().expect(200).unwrap();
+    assert_eq!(scored.json["predictions"][0]["result"], "scored");
+    for one in scored.json["predictions"][0]["basis"].as_array().unwrap() {
+        assert_ne!(one["reference"], "Observation", "{one}");
+    }
+
+    let mut newer = observation("Patient/u", "1920-8", 90.0, "U/L", "final", 60);
+    newer["implicitRules"] = json!("https://rules.example/other");
+    let ruled = server.post("/predict", &fib4(&person, &[newer])).unwrap().expect(200).unwrap();
+    assert_eq!(ruled.json["predictions"][0]["outputs"], scored.json["predictions"][0]["outputs"]);
+
+    let of_a_group = observation("Group/g", "1920-8", 900.0, "U/L", "final", 60);
+    let grouped = server.post("/predict", &fib4(&person, &[of_a_group])).unwrap().expect(200).unwrap();
+    assert_eq!(grouped.json["predictions"].as_array().unwrap().len(), 1);
+    assert_eq!(grouped.json["predictions"][0]["outputs"], scored.json["predictions"][0]["outputs"]);
+
+    let mut nobodys = observation("Patient/u", "1920-8", 900.0, "U/L", "final", 60);
+    nobodys.as_object_mut().unwrap().remove("subject");
+    let refused = server.post("/predict", &fib4(&person, &[nobodys])).unwrap().expect(400).unwrap();
+    assert!(refused.text.contains("Observation.subject"), "{}", refused.text);
+
+    let ancient = patient("u", "female", "1870-03-04");
+    let old = server.post("/predict", &fib4(&ancient, &[])).unwrap().expect(200).unwrap();
+    assert_eq!(old.json["predictions"][0]["result"], "refused");
+
+    let named = json!({"model": "fib-4", "patients": [{"id": "first", "inputs": {"age": {"value": 50, "unit": "a"}}}, {"inputs": {}}]});
+    let named = server.post("/predict", &named).unwrap().expect(200).unwrap();
+    assert_eq!(named.json["predictions"][0]["patient"], "first");
+    assert!(named.json["predictions"][1]["patient"].is_null());
+}

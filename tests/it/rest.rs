@@ -408,3 +408,71 @@ fn searches_reach_over_types_and_references() {
         assert!(named.text.contains("nonsense is not supported"), "{}", named.text);
     });
 }
+
+#[test]
+fn what_is_updated_by_criteria_keeps_its_references() {
+    each(|server| {
+        let put = |identifier: &str, url: &str| {
+            json!({"fullUrl": url, "resource": {"resourceType": "Patient", "identifier": [{"system": "urn:mrn", "value": identifier}]},
+                   "request": {"method": "PUT", "url": format!("Patient?identifier=urn:mrn|{identifier}")}})
+        };
+        let flag = json!({"resource": {"resourceType": "Basic", "code": {"text": "x"}, "subject": {"reference": "urn:uuid:5c2a9c4e-6a2f-4f5b-9d0e-0f6d3c2b1a00"}},
+            "request": {"method": "POST", "url": "Basic"}});
+        let url = "urn:uuid:5c2a9c4e-6a2f-4f5b-9d0e-0f6d3c2b1a00";
+        let bundle =
+            |entries: Value| json!({"resourceType": "Bundle", "type": "transaction", "entry": entries});
+        let mut subjects = Vec::new();
+        for _ in 0..2 {
+            let answer =
+                server.post("/fhir", &bundle(json!([put("a", url), flag]))).unwrap().expect(200).unwrap();
+            let place = answer.json["entry"][1]["response"]["location"].as_str().unwrap().to_owned();
+            let (_, path) = place.split_once("/fhir").unwrap();
+            subjects.push(server.get(&format!("/fhir{path}")).unwrap().json["subject"]["reference"].clone());
+        }
+        let found = server.get("/fhir/Patient?identifier=urn:mrn|a").unwrap().json;
+        let id = found["entry"][0]["resource"]["id"].as_str().unwrap();
+        assert_eq!(found["entry"].as_array().unwrap().len(), 1);
+        assert_eq!(subjects, [format!("Patient/{id}"), format!("Patient/{id}")]);
+
+        let twice = bundle(json!([put("b", "urn:uuid:1"), put("b", "urn:uuid:2")]));
+        server.post("/fhir", &twice).unwrap().expect(400).unwrap();
+        assert!(server.get("/fhir/Patient?identifier=urn:mrn|b").unwrap().json["entry"].is_null());
+    });
+}
+
+#[test]
+fn a_write_may_ask_that_nothing_or_something_is_there() {
+    each(|server| {
+        let mut one = patient("Star");
+        one["id"] = json!("star");
+        let put = |header: &str, body: &Value| {
+            let request = server.http().put(server.url("/fhir/Patient/star")).header(header, "*");
+            let request = request.header("content-type", "application/fhir+json");
+            request.body(body.to_string()).send().unwrap().status().as_u16()
+        };
+        assert_eq!(put("if-match", &one), 412);
+        assert_eq!(put("if-none-match", &one), 201);
+        one["active"] = json!(true);
+        assert_eq!(put("if-none-match", &one), 412);
+        assert_eq!(put("if-match", &one), 200);
+
+        let by_criteria = json!({"resourceType": "Basic", "code": {"text": "x"}, "subject": {"reference": "Patient?family=Star"}});
+        let refused = server.post("/fhir/Basic", &by_criteria).unwrap().expect(400).unwrap();
+        assert_eq!(refused.json["issue"][0]["expression"][0], "Basic.subject.reference");
+    });
+}
+
+#[test]
+fn open_access_is_for_this_machine() {
+    let server = Server::start(BOTH[0]).unwrap();
+    let asked = |path: &str, name: &str, value: &str| {
+        server.http().get(server.url(path)).header(name, value).send().unwrap().status().as_u16()
+    };
+    assert_eq!(asked("/fhir/Patient", "origin", "https://elsewhere.example"), 403);
+    assert_eq!(asked("/fhir/Patient", "origin", "null"), 403);
+    assert_eq!(asked("/fhir/Patient", "host", "rebound.example:8080"), 403);
+    assert_eq!(asked("/fhir/Patient", "origin", "http://localhost:3000"), 200);
+    assert_eq!(asked("/fhir/metadata", "accept", "application/fhir+json"), 200);
+    let text = server.http().post(server.url("/predict")).header("content-type", "text/plain").body("{}");
+    assert_eq!(text.send().unwrap().status(), 415);
+}

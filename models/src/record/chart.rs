@@ -26,6 +26,7 @@ impl RecordBuilder<'_> {
                 .or_else(|| period(resource, "onsetPeriod", "start")),
             until: moment_of(resource, &["abatementDateTime"])
                 .or_else(|| period(resource, "abatementPeriod", "end")),
+            qualified: Self::qualified(resource).is_some(),
             preliminary: matches!(verification, Some("unconfirmed" | "provisional" | "differential")),
             reference: self.cited(reference),
         };
@@ -51,6 +52,7 @@ impl RecordBuilder<'_> {
             },
             until: period(resource, "effectivePeriod", "end"),
             preliminary: false,
+            qualified: Self::qualified(resource).is_some(),
             reference: 0,
         };
         if let Some(concept) = resource.get("medicationCodeableConcept") {

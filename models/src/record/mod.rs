@@ -109,6 +109,8 @@ pub(crate) struct Fact {
     pub(crate) from: Option<DateTime<Utc>>,
     pub(crate) until: Option<DateTime<Utc>>,
     pub(crate) preliminary: bool,
+    /// Something that is not understood may turn it into its opposite.
+    pub(crate) qualified: bool,
     reference: u32,
 }
 
@@ -219,6 +221,14 @@ impl<'c> RecordBuilder<'c> {
         });
         record.facts.sort_by(|a, b| (a.from, cited(a.reference)).cmp(&(b.from, cited(b.reference))));
         record
+    }
+
+    /// Why what the resource says can't be taken as it stands.
+    fn qualified(resource: &Json) -> Option<&'static str> {
+        if resource.get("modifierExtension").is_some() {
+            return Some("qualified by a modifierExtension");
+        }
+        resource.get("implicitRules").map(|_| "made under implicitRules that are not known here")
     }
 
     fn cited(&mut self, reference: &str) -> u32 {

@@ -14,9 +14,9 @@ const UCUM: &str = "http://unitsofmeasure.org";
 impl RecordBuilder<'_> {
     pub(super) fn observation(&mut self, resource: &Json, reference: &str) {
         let vocabulary = self.vocabulary;
-        let status = match (resource.get("modifierExtension"), resource.get("focus")) {
+        let status = match (Self::qualified(resource), resource.get("focus")) {
             // What these say may turn the value into its opposite, or into somebody else's.
-            (Some(_), _) => Status::Excluded("qualified by a modifierExtension"),
+            (Some(why), _) => Status::Excluded(why),
             (_, Some(_)) => Status::Excluded("about something else (focus)"),
             _ => status(resource),
         };

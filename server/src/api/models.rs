@@ -1,6 +1,6 @@
 //! `GET /models`, `POST /models/{name}/activate`.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 use store::{Activate, Commit};
 
@@ -56,10 +56,14 @@ pub(crate) async fn list(caller: Caller) -> Result<HttpResponse, Refusal> {
 )]
 pub(crate) async fn activate(
     caller: Caller,
+    http: HttpRequest,
     name: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let body = request::body(payload).await?;
+    if !body.is_empty() {
+        request::require_json(&http)?;
+    }
     let _one_at_a_time = caller.app.activating.lock().await;
     let mut catalogue = caller.app.models().catalogue.clone();
     let (id, mut version) = match name.split_once('@') {

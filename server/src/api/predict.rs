@@ -1,6 +1,6 @@
 //! `POST /predict`: named inputs, a Bundle, or a stored patient; one or many.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
 use models::{NamedInputs, assess_named};
@@ -23,7 +23,12 @@ use crate::scoring::gather;
         example = json!({"model": "fib-4", "inputs": {"age": {"value": 50, "unit": "a"}, "ast": {"value": 40, "unit": "U/L"}, "alt": {"value": 35, "unit": "U/L"}, "platelets": {"value": 200, "unit": "10*9/L"}}})),
     responses((status = 200, description = "`predictions`, one for each patient and model: scored or refused"), (status = 400, description = "the question can't be understood"), (status = 404, description = "no such model or patient"))
 )]
-pub(crate) async fn predict(caller: Caller, payload: web::Payload) -> Result<HttpResponse, Refusal> {
+pub(crate) async fn predict(
+    caller: Caller,
+    http: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Refusal> {
+    request::require_json(&http)?;
     let body = request::body(payload).await?;
     let asked = request::parse(&body)?;
     let texts = if asked.text("resourceType") == Some("Bundle") {
@@ -42,6 +47,15 @@ pub(crate) async fn predict(caller: Caller, payload: web::Payload) -> Result<Htt
     let mut predictions = Vec::with_capacity(texts.len());
     for text in &texts {
         predictions.push(plain::prediction(&request::parse(text.as_bytes())?));
+    }
+    let patients = asked.list("patients");
+    if let Some(each) = predictions.len().checked_div(patients.len()).filter(|each| *each > 0) {
+        for (answers, patient) in predictions.chunks_mut(each).zip(patients) {
+            let Some(id) = patient.text("id") else { continue };
+            for answer in answers.iter_mut().filter_map(serde_json::Value::as_object_mut) {
+                answer.insert("patient".into(), json!(id));
+            }
+        }
     }
     Ok(HttpResponse::Ok().json(json!({ "predictions": predictions })))
 }

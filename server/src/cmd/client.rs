@@ -44,6 +44,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             Action::Add { name } => {
+                anyhow::ensure!(!name.trim().is_empty(), "a caller needs a name");
                 // Two random UUIDs: 244 bits from the system's generator.
                 let key = format!("augury_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
                 let id = Uuid::now_v7().to_string();

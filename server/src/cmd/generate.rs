@@ -19,7 +19,8 @@ pub(super) struct Arguments {
     /// The day the data ends (default: today).
     #[arg(long, value_name = "DATE")]
     until: Option<chrono::NaiveDate>,
-    /// Where to write (default: standard output).
+    /// Where to write, one transaction Bundle a line (default: standard output); other commands read
+    /// such a file if its name ends in `.ndjson`.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use crate::http::request::LIMITS;
+
 /// All `.json` and `.ndjson` files under the paths, folders walked in name order so that
 /// two runs see the same sequence.
 pub(super) fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
@@ -49,7 +51,8 @@ pub(super) fn texts(
     let mut reader = BufReader::with_capacity(1 << 20, file);
     if !is_ndjson(path) {
         let mut text = Vec::new();
-        reader.read_to_end(&mut text)?;
+        // One byte more shows that it is too long, which the parser then says.
+        reader.take(LIMITS.bytes as u64 + 1).read_to_end(&mut text)?;
         return each(0, &text);
     }
     let mut line = Vec::new();

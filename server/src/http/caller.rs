@@ -36,12 +36,36 @@ impl FromRequest for Caller {
                 .ok_or_else(|| Failure::internal("no application state"))?;
             let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
             let mut context = Context { request: id, at: app::now(), principal: Principal::Anyone };
+            if app.config.auth == Auth::Open {
+                from_here(&request, &app.config.public_url)?;
+            }
             if app.config.auth == Auth::Required {
                 context.principal = Principal::Client(client(&app, &context, &request).await?);
             }
             Ok(Self { context, app })
         })
     }
+}
+
+/// Open access is for this machine. A page of somewhere else that runs in a browser here, or that
+/// has its own name point here, is told so by its `Origin` or by the `Host` it asked for.
+fn from_here(request: &HttpRequest, public_url: &str) -> Result<(), Failure> {
+    let own = |authority: &str| {
+        let name = authority.rsplit_once(':').map_or(authority, |(name, port)| {
+            if port.bytes().all(|b| b.is_ascii_digit()) { name } else { authority }
+        });
+        matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+            || public_url.split("//").nth(1).and_then(|rest| rest.split('/').next()) == Some(authority)
+    };
+    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text(header::HOST).is_none_or(own);
+    let origin =
+        text(header::ORIGIN).is_none_or(|origin| origin.split_once("://").is_some_and(|(_, o)| own(o)));
+    if host && origin {
+        return Ok(());
+    }
+    let why = "open access is for callers of this machine; the request names another Host or Origin";
+    Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", why))
 }
 
 async fn client(app: &App, context: &Context, request: &HttpRequest) -> Result<String, Failure> {

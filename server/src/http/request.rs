@@ -1,20 +1,31 @@
 //! Reading a request: its body, its media types, its conditions and preferences.
 
+use std::time::Duration;
+
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, web};
 use fhir::json::{self, Json, Limits};
+
+use store::OnlyIf;
 
 use super::failure::Failure;
 
 /// What one request may weigh.
 pub(crate) const LIMITS: Limits = Limits { bytes: 64 << 20, depth: 64 };
 
+/// How long a body may be on its way.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// The whole body, at most [`LIMITS`]`.bytes` long.
 pub(crate) async fn body(payload: web::Payload) -> Result<web::Bytes, Failure> {
     let too_large = || {
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", format!("more than {} bytes", LIMITS.bytes))
     };
-    match payload.to_bytes_limited(LIMITS.bytes).await {
+    let Ok(read) = tokio::time::timeout(PATIENCE, payload.to_bytes_limited(LIMITS.bytes)).await else {
+        let details = format!("the body took more than {} seconds", PATIENCE.as_secs());
+        return Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", details));
+    };
+    match read {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => Err(Failure::bad_request(format!("the body could not be read: {error}"))),
         Err(_) => Err(too_large()),
@@ -105,19 +116,29 @@ pub(crate) fn parse(body: &[u8]) -> Result<Json<'_>, Failure> {
     json::parse(body, &LIMITS).map_err(Failure::invalid)
 }
 
-/// `If-Match`: a weak or strong ETag holding a version number.
-pub(crate) fn if_match(request: &HttpRequest) -> Result<Option<i64>, Failure> {
-    let Some(value) = request.headers().get(header::IF_MATCH) else { return Ok(None) };
-    value
-        .to_str()
-        .ok()
-        .and_then(etag_version)
-        .map(Some)
-        .ok_or_else(|| Failure::bad_request("If-Match must be an ETag like W/\"3\""))
+/// `If-Match` (a weak or strong `ETag` holding a version number, or `*`) and `If-None-Match: *`.
+pub(crate) fn only_if(request: &HttpRequest) -> Result<OnlyIf, Failure> {
+    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default().trim());
+    match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
+        (None, None) => Ok(OnlyIf::Always),
+        (Some(tag), None) => if_match(tag),
+        (None, Some("*")) => Ok(OnlyIf::Absent),
+        _ => Err(Failure::bad_request("of If-None-Match a write understands * alone, and without If-Match")),
+    }
+}
+
+/// What `If-Match` asks for, in a header or in a Bundle's entry.
+pub(crate) fn if_match(text: &str) -> Result<OnlyIf, Failure> {
+    match text {
+        "*" => Ok(OnlyIf::Present),
+        tag => etag_version(tag)
+            .map(OnlyIf::Version)
+            .ok_or_else(|| Failure::bad_request("If-Match must be an ETag like W/\"3\"")),
+    }
 }
 
 /// The version in an ETag.
-pub(crate) fn etag_version(text: &str) -> Option<i64> {
+fn etag_version(text: &str) -> Option<i64> {
     let text = text.trim();
     text.strip_prefix("W/")
         .unwrap_or(text)

@@ -10,13 +10,13 @@ use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
-use store::{About, Commit, Conditional, Context, Effect, NewTask, Write, Written, new_id};
+use store::{About, Commit, Conditional, Context, Effect, NewTask, OnlyIf, Write, Written, new_id};
 
 use super::{etag, location, search};
 use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::request::{self, etag_version};
+use crate::http::request;
 use crate::scoring;
 
 pub(crate) async fn bundle(
@@ -159,12 +159,7 @@ fn conditional(plan: &Plan<'_>, base: &str) -> Result<Vec<Conditional>, Failure>
 }
 
 fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> Result<Commit<'a>, Failure> {
-    let version = |text: Option<String>| match text {
-        None => Ok(None),
-        Some(text) => etag_version(&text)
-            .map(Some)
-            .ok_or_else(|| Failure::bad_request("ifMatch must be an ETag like W/\"3\"")),
-    };
+    let only_if = |text: Option<String>| text.map_or(Ok(OnlyIf::Always), |text| request::if_match(&text));
     let meant = |target: Target| {
         Ok::<_, Failure>(match target {
             Target::Id(kind, id) => store::Target::Id(kind, id),
@@ -180,13 +175,14 @@ fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> 
             let topic = scoring::concerns(app, &resource).then_some(scoring::WRITE);
             (Write::Create { resource, id: Some(id), if_none_exist }, topic)
         }
-        Entry::Update { target, resource, if_match } => {
+        Entry::Update { target, id, resource, if_match } => {
             let topic = scoring::is_read(target.kind()).then_some(scoring::CHANGE);
-            (Write::Update { resource, target: meant(target)?, if_match: version(if_match)? }, topic)
+            let (target, only_if) = (meant(target)?, only_if(if_match)?);
+            (Write::Update { resource, target, id: Some(id), only_if }, topic)
         }
         Entry::Delete { target, if_match } => {
             let topic = scoring::is_read(target.kind()).then_some(scoring::CHANGE);
-            (Write::Delete { target: meant(target)?, if_match: version(if_match)? }, topic)
+            (Write::Delete { target: meant(target)?, only_if: only_if(if_match)? }, topic)
         }
         Entry::Get { .. } => return Err(Failure::internal("a read is no write")),
     };

@@ -26,7 +26,8 @@ pub(crate) async fn create(
     };
     let body = request::body(payload).await?;
     let mut resource = request::parse(&body)?;
-    fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base());
+    fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base())
+        .map_err(|issue| Failure::invalid(issue.into()))?;
     let findings = validate(&resource, kind)?;
     let topic = scoring::concerns(&caller.app, &resource).then_some(scoring::WRITE);
     let write = Write::Create { resource, id: None, if_none_exist };

@@ -16,8 +16,8 @@ pub(crate) async fn delete(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, Failure> {
     let (kind, id) = (kind(&path.0)?, id(&path.1)?);
-    let if_match = request::if_match(&request)?;
-    let write = Write::Delete { target: Target::Id(kind, id.to_owned()), if_match };
+    let only_if = request::only_if(&request)?;
+    let write = Write::Delete { target: Target::Id(kind, id.to_owned()), only_if };
     let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), caller.context.at);
     let done = caller.app.store.commit(&caller.context, commit).await?;
     let mut response = HttpResponse::NoContent();

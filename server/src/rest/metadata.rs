@@ -1,20 +1,20 @@
 //! `GET [base]/metadata`: what is routed and indexed, and nothing else
 //! (<https://hl7.org/fhir/R4/http.html#capabilities>).
 
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Kind, Parameter, links, of_type};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
-use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::request;
 use crate::scoring::terms;
 
-pub(crate) async fn metadata(caller: Caller, request: HttpRequest) -> Result<HttpResponse, Failure> {
+/// Anybody may read it: it has no patient's data, and a client must know the server before it can ask.
+pub(crate) async fn metadata(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Failure> {
     request::require_json_accepted(&request)?;
-    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(statement(&caller.app).to_string()))
+    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(statement(&app).to_string()))
 }
 
 /// The CapabilityStatement.

@@ -24,6 +24,9 @@ pub(crate) async fn replay(caller: Caller, path: web::Path<String>) -> Result<Ht
     let (model, version) = method
         .and_then(|coding| Some((coding.text("code")?, coding.text("version")?)))
         .ok_or_else(|| unfit("no model of ours made this assessment"))?;
+    if plain::prediction(&original).get("result").and_then(Value::as_str) != Some("scored") {
+        return Err(unfit("a refusal cites only what it could use, so it can't be made again from that"));
+    }
     let active = caller.app.models();
     let model = active
         .catalogue

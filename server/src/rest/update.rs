@@ -20,17 +20,18 @@ pub(crate) async fn update(
     let (kind, id) = (kind(&path.0)?, id(&path.1)?);
     request::require_json_accepted(&request)?;
     request::require_json(&request)?;
-    let if_match = request::if_match(&request)?;
+    let only_if = request::only_if(&request)?;
     let body = request::body(payload).await?;
     let mut resource = request::parse(&body)?;
-    fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base());
+    fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base())
+        .map_err(|issue| Failure::invalid(issue.into()))?;
     let findings = validate(&resource, kind)?;
     if resource.text("id") != Some(id) {
         let issue = Issue::error("invalid", "the id in the resource must be the one in the address");
         return Err(Failure::invalid(issue.at(format!("{}.id", kind.name())).into()));
     }
     let target = Target::Id(kind, id.to_owned());
-    let write = Write::Update { resource, target, if_match };
+    let write = Write::Update { resource, target, id: None, only_if };
     // Whether the old version was read by a model is known to the store alone, so always ask.
     let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), caller.context.at);
     let done = caller.app.store.commit(&caller.context, commit).await?;

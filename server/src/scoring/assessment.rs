@@ -182,8 +182,10 @@ fn basis(used: &[UsedInput]) -> Vec<Reference<'_>> {
                     display.push_str("; ");
                     display.push_str(&text);
                 }
+                // What was sent without an id or address can't be pointed to.
                 None => cited.push(Reference {
-                    reference: Some(reference.as_ref().into()),
+                    reference: Some(reference.as_ref().into())
+                        .filter(|text: &Cow<str>| text.contains(['/', ':'])),
                     display: Some(text.into()),
                 }),
             }
@@ -325,11 +327,17 @@ fn refusal(assessment: &Assessment) -> Prediction<'_> {
     }
 }
 
+/// With a full stop behind it.
+fn sentence(text: &str) -> String {
+    let stop = if text.ends_with('.') { "" } else { "." };
+    format!("{text}{stop}")
+}
+
 fn notes(assessment: &Assessment) -> Vec<Annotation<'_>> {
     let issues = assessment.issues.iter().map(|issue| {
-        let mut text = issue.details.clone();
+        let mut text = sentence(&issue.details);
         if !issue.remedy.is_empty() {
-            let _ = write!(text, " To compute it: {}", issue.remedy);
+            let _ = write!(text, " To compute it: {}", sentence(&issue.remedy));
         }
         Annotation { text: text.into() }
     });

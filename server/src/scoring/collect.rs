@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::gather::is_ours;
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
+use fhir::reference::{self, Reference};
+use fhir::resource_type::ResourceType;
 use models::{Catalogue, PatientRecord, RecordBuilder};
 
 /// Resources sorted by the patient they are about.
@@ -159,7 +161,13 @@ impl<'c> Collection<'c> {
         }
         let patient = match (kind, subject(resource)) {
             ("Patient", _) => key_of_patient(resource.text("id"), full_url),
+            // A group's or a device's values are nobody's.
+            (_, Some(reference)) if of_no_patient(reference) => None,
             (_, Some(reference)) => Some(people.meant(reference, full_url)?),
+            (_, None) if self.catalogue.reads(resource) => {
+                let issue = Issue::error("required", "without it, it can't be told whose this is");
+                return Err(issue.at(format!("{kind}.subject")).into());
+            }
             _ => None,
         };
         let Some(patient) = patient else { return Ok(()) };
@@ -190,6 +198,13 @@ impl<'c> Collection<'c> {
             builder.build()
         };
         patients.into_values().map(with_medicines).collect()
+    }
+}
+
+fn of_no_patient(reference: &str) -> bool {
+    match reference::parse(reference, "") {
+        Reference::Local { kind, .. } => kind != ResourceType::PATIENT,
+        _ => false,
     }
 }
 

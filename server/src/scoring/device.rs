@@ -4,9 +4,10 @@ use fhir::json::Json;
 use fhir::resource_type::ResourceType;
 use models::Model;
 use serde_json::{Value, json};
-use store::{Commit, Context, Target, Write};
+use store::{Commit, Context};
 
 use super::assessment::device_id;
+use super::settle::put;
 use super::terms;
 use crate::app::{self, App};
 
@@ -34,17 +35,10 @@ pub(crate) fn device(model: &Model) -> Value {
 /// Stores the Device of every model in use; one that is there already stays as it is.
 pub(crate) async fn publish(app: &App) -> anyhow::Result<()> {
     let active = app.models();
-    let devices: Vec<Value> = active.catalogue.active().map(|model| device(model)).collect();
-    let writes = devices
-        .iter()
-        .zip(active.catalogue.active())
-        .map(|(device, model)| Write::Update {
-            resource: Json::from(device),
-            target: Target::Id(ResourceType::DEVICE, device_id(&model.identity)),
-            if_match: None,
-        })
-        .collect();
-    let commit = Commit { writes, ..Commit::default() };
+    let mut commit = Commit::default();
+    for model in active.catalogue.active() {
+        put(&mut commit, ResourceType::DEVICE, &device_id(&model.identity), Json::from(&device(model)))?;
+    }
     app.store.commit(&Context::system("models", app::now()), commit).await?;
     Ok(())
 }

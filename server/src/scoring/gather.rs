@@ -79,6 +79,7 @@ fn plain(resource: &Json, now: i64) -> bool {
     let clinical = ["effectiveDateTime", "effectiveInstant"].iter().find_map(|one| resource.text(one));
     let known = matches!(resource.text("status"), Some("final" | "amended" | "corrected"))
         && resource.get("modifierExtension").is_none()
+        && resource.get("implicitRules").is_none()
         && resource.get("focus").is_none();
     let valued = ["valueQuantity", "valueCodeableConcept", "valueInteger", "valueBoolean", "component"]
         .iter()

@@ -9,10 +9,10 @@ use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
 use models::Assessment;
 use serde_json::Value;
-use store::{Commit, Context, Error, NewAssessment, Reader, Target, Write, new_id};
+use store::{Commit, Context, Error, NewAssessment, OnlyIf, Reader, Target, Write, new_id};
 
 use super::assessment::{Framing, inputs_digest, risk_assessment};
-use super::{derived, provenance, supersede, terms};
+use super::{derived, provenance, supersede};
 use crate::app::{Active, App};
 use crate::http::failure::Failure;
 use crate::http::request::LIMITS;
@@ -118,28 +118,33 @@ fn write(
 ) -> Result<(), Error> {
     let text = serde_json::to_vec(&risk_assessment(assessment, framing)).map_err(internal)?;
     let resource = fhir::json::parse(&text, &LIMITS).map_err(internal)?.into_owned();
-    checked(&resource)?;
-    put(commit, ResourceType::RISK_ASSESSMENT, id, resource);
+    put(commit, ResourceType::RISK_ASSESSMENT, id, resource)?;
     let mut targets = vec![format!("RiskAssessment/{id}")];
     if let Some(observation) = derived::observation(assessment) {
         let resource = with_id(observation, id);
-        put(commit, ResourceType::OBSERVATION, id, resource);
+        put(commit, ResourceType::OBSERVATION, id, resource)?;
         targets.push(format!("Observation/{id}"));
     }
     let provenance = with_id(provenance::provenance(assessment, &targets), id);
-    put(commit, ResourceType::PROVENANCE, id, provenance);
-    Ok(())
+    put(commit, ResourceType::PROVENANCE, id, provenance)
 }
 
-/// What we write keeps FHIR's rules and our own profile's, or is not written.
-fn checked(resource: &Json) -> Result<(), Error> {
-    let mut issues = fhir::validate::validate(resource);
-    issues.0.extend(fhir::profile::check(resource, terms::PROFILE).0);
+/// What we write keeps FHIR's rules and those of the profiles it claims, or is not written.
+pub(super) fn put(
+    commit: &mut Commit<'static>,
+    kind: ResourceType,
+    id: &str,
+    resource: Json<'static>,
+) -> Result<(), Error> {
+    let mut issues = fhir::validate::validate(&resource);
+    issues.0.extend(fhir::profile::check(&resource).0);
     if issues.has_error() {
         let wrong: Vec<_> =
             issues.0.into_iter().filter(|i| i.severity >= fhir::outcome::Severity::Error).collect();
-        return Err(Error::Internal(format!("a RiskAssessment of ours is invalid: {}", Issues(wrong))));
+        return Err(Error::Internal(format!("a {kind} of ours is invalid: {}", Issues(wrong))));
     }
+    let target = Target::Id(kind, id.to_owned());
+    commit.writes.push(Write::Update { resource, target, id: None, only_if: OnlyIf::Always });
     Ok(())
 }
 
@@ -152,10 +157,6 @@ fn with_id(mut resource: Value, id: &str) -> Json<'static> {
         object.shift_insert(1, "id".into(), Value::String(id.to_owned()));
     }
     Json::from(&resource)
-}
-
-fn put(commit: &mut Commit<'static>, kind: ResourceType, id: &str, resource: Json<'static>) {
-    commit.writes.push(Write::Update { resource, target: Target::Id(kind, id.to_owned()), if_match: None });
 }
 
 /// Keeps an answer that was asked for; gives the RiskAssessments as stored.

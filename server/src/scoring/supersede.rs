@@ -7,9 +7,10 @@ use fhir::json::Json;
 use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 use serde_json::json;
-use store::{Commit, Error, Reader, Target, Write};
+use store::{Commit, Error, Reader};
 
 use super::gather::parse;
+use super::settle::put;
 use super::terms;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,10 +44,10 @@ pub(crate) fn mark(
     if already {
         return Ok(true);
     }
-    rewrite(commit, ResourceType::RISK_ASSESSMENT, id, resource.into_owned(), status, by);
+    rewrite(commit, ResourceType::RISK_ASSESSMENT, id, resource.into_owned(), status, by)?;
     if let Ok(observation) = reader.read(ResourceType::OBSERVATION, id) {
         let resource = parse(&observation.body)?.into_owned();
-        rewrite(commit, ResourceType::OBSERVATION, id, resource, status, None);
+        rewrite(commit, ResourceType::OBSERVATION, id, resource, status, None)?;
     }
     Ok(true)
 }
@@ -85,7 +86,7 @@ fn rewrite(
     mut resource: Json<'static>,
     status: &'static str,
     by: Option<&str>,
-) {
+) -> Result<(), Error> {
     if let Some(object) = resource.as_object_mut() {
         object.set(usize::MAX, "status", Json::String(Cow::Borrowed(status)));
         if let Some(by) = by {
@@ -96,5 +97,5 @@ fn rewrite(
             }
         }
     }
-    commit.writes.push(Write::Update { resource, target: Target::Id(kind, id.to_owned()), if_match: None });
+    put(commit, kind, id, resource)
 }

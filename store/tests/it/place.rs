@@ -8,7 +8,7 @@ use diesel::{Connection, PgConnection};
 use fhir::json::{Json, Limits};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
-use store::{Commit, Context, Error, Options, Store, Target, Write, Written};
+use store::{Commit, Context, Error, OnlyIf, Options, Store, Target, Write, Written};
 
 pub(crate) const OBSERVATION: ResourceType = ResourceType::OBSERVATION;
 pub(crate) const PATIENT: ResourceType = ResourceType::PATIENT;
@@ -117,13 +117,14 @@ pub(crate) fn update(
     kind: ResourceType,
     id: &str,
     resource: Json<'static>,
-    if_match: Option<i64>,
+    version: Option<i64>,
 ) -> Write<'static> {
-    Write::Update { resource, target: Target::Id(kind, id.to_owned()), if_match }
+    let only_if = version.map_or(OnlyIf::Always, OnlyIf::Version);
+    Write::Update { resource, target: Target::Id(kind, id.to_owned()), id: None, only_if }
 }
 
 pub(crate) fn delete(kind: ResourceType, id: &str) -> Write<'static> {
-    Write::Delete { target: Target::Id(kind, id.to_owned()), if_match: None }
+    Write::Delete { target: Target::Id(kind, id.to_owned()), only_if: OnlyIf::Always }
 }
 
 pub(crate) fn writes(writes: Vec<Write<'static>>) -> Commit<'static> {

@@ -1,6 +1,6 @@
 //! Versions: what a write makes, keeps and refuses.
 
-use store::{Commit, Conditional, Effect, Error, Store, Target, Write};
+use store::{Commit, Conditional, Effect, Error, OnlyIf, Store, Target, Write};
 
 use crate::place::*;
 
@@ -98,7 +98,7 @@ async fn a_version_that_does_not_match_is_refused(store: Store, _: String) {
     assert_eq!(stale, Err(Error::Conflict { current: 1 }));
     let right = one(&store, &now(), update(PATIENT, "p", patient("b"), Some(1))).await.unwrap();
     assert_eq!(right.stored.version, 2);
-    let wrong = Write::Delete { target: Target::Id(PATIENT, "p".into()), if_match: Some(1) };
+    let wrong = Write::Delete { target: Target::Id(PATIENT, "p".into()), only_if: OnlyIf::Version(1) };
     assert_eq!(one(&store, &now(), wrong).await, Err(Error::Conflict { current: 2 }));
 }
 
@@ -193,7 +193,8 @@ async fn conditional_updates_and_deletes(store: Store, _: String) {
             r#"{{"resourceType":"Patient","identifier":[{{"system":"urn:mrn","value":"{identifier}"}}],"name":[{{"family":"{family}"}}]}}"#
         )),
         target: only(identifier),
-        if_match: None,
+        id: None,
+        only_if: OnlyIf::Always,
     };
     let made = one(&store, &now(), put("x", "A")).await.unwrap();
     assert_eq!(made.effect, Effect::Created);
@@ -204,7 +205,8 @@ async fn conditional_updates_and_deletes(store: Store, _: String) {
     let other = |id: &str| Write::Update {
         resource: json(&format!(r#"{{"resourceType":"Patient","id":"{id}","active":true}}"#)),
         target: only("x"),
-        if_match: None,
+        id: None,
+        only_if: OnlyIf::Always,
     };
     assert!(matches!(one(&store, &now(), other("wrong")).await, Err(Error::Invalid(_))));
     assert_eq!(one(&store, &now(), other(&made.stored.id)).await.unwrap().stored.version, 3);
@@ -213,7 +215,7 @@ async fn conditional_updates_and_deletes(store: Store, _: String) {
     assert_eq!(taken, Err(Error::Conflict { current: 3 }));
     assert_eq!(one(&store, &now(), other("free")).await.unwrap().stored.id, "free");
     one(&store, &now(), update(PATIENT, &made.stored.id, patient("x"), None)).await.unwrap();
-    let drop = |identifier: &str| Write::Delete { target: only(identifier), if_match: None };
+    let drop = |identifier: &str| Write::Delete { target: only(identifier), only_if: OnlyIf::Always };
     assert_eq!(one(&store, &now(), drop("x")).await.unwrap().effect, Effect::Deleted);
     assert_eq!(one(&store, &now(), drop("x")).await.unwrap().effect, Effect::Absent);
 }
