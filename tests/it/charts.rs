@@ -236,6 +236,17 @@ fn a_medicine_by_reference_counts_or_the_model_refuses() {
                 .map(|rest| rest.split('}').next().unwrap_or_default().to_owned())
         };
         assert_eq!(fraction(&found[0]["prediction"].to_string()), fraction(&inline));
+
+        // What it is changes: everybody who takes it is scored again.
+        settled(&server);
+        let before = of_model(&server, "patient=m", "prevent-base").len();
+        let another =
+            json!({"resourceType": "Medication", "id": "atorvastatin", "code": {"text": "something else"}});
+        server.put("/fhir/Medication/atorvastatin", &another).unwrap().expect(200).unwrap();
+        settled(&server);
+        let after = of_model(&server, "patient=m", "prevent-base");
+        assert_eq!((before, after.len()), (1, 2));
+        assert_ne!(fraction(&after[0]["prediction"].to_string()), fraction(&inline));
     }
 }
 

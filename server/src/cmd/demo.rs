@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::{DateTime, Days, TimeDelta, Utc};
 use models::Assessment;
-use models::assessment::InputIssue;
+use models::assessment::IssueKind;
 use models::manifest::OutputKind;
 use store::Context;
 
@@ -68,15 +68,8 @@ async fn show(app: &Arc<App>) -> anyhow::Result<()> {
     }
     wait_for_scoring(app).await?;
     let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "{:<18} {:<13} {:<34} {:<22} inputs used / what is missing",
-        "patient", "model", "risk", "band"
-    );
     for (name, _) in PATIENTS {
-        for line in lines(app, name).await? {
-            out.push_str(&line);
-        }
+        out.push_str(&told(app, name).await?);
     }
     let url = &app.config.public_url;
     let _ = write!(
@@ -97,53 +90,60 @@ async fn wait_for_scoring(app: &App) -> anyhow::Result<()> {
     anyhow::bail!("scoring has not ended after 30 s")
 }
 
-/// A row for each model on one patient.
-async fn lines(app: &Arc<App>, patient: &str) -> anyhow::Result<Vec<String>> {
+/// What each model says of a patient: the numbers first, then the refusals.
+async fn told(app: &Arc<App>, patient: &str) -> anyhow::Result<String> {
     let context = Context::system("demo", app::now());
     let assessments = gather::assess_stored(app, &context, patient, &Question::default())
         .await
         .map_err(|failure| anyhow::anyhow!("{patient}: {failure}"))?;
-    Ok(assessments.iter().map(|assessment| line(patient, assessment)).collect())
+    let (scored, refused): (Vec<_>, Vec<_>) = assessments.iter().partition(|one| one.scored().is_some());
+    let mut out = format!("{patient}\n");
+    for assessment in scored {
+        out.push_str(&numbers(assessment));
+    }
+    for assessment in refused {
+        let _ = writeln!(out, "  {:<13} refused: {}", assessment.model.id, reasons(assessment));
+    }
+    Ok(out)
 }
 
-fn line(patient: &str, assessment: &Assessment) -> String {
-    let mut risks = Vec::new();
-    let mut bands = Vec::new();
-    for output in assessment.scored().map_or(&[][..], |scored| &scored.outputs) {
-        if !output.spec.reported {
-            continue;
-        }
-        match output.spec.kind {
-            OutputKind::Probability => {
-                risks.push(format!("{} {:.1} %", output.spec.key, percent(output.value)));
-            }
+/// A line for each number.
+fn numbers(assessment: &Assessment) -> String {
+    let mut out = String::new();
+    let reported = assessment.scored().into_iter().flat_map(|scored| &scored.outputs);
+    for output in reported.filter(|output| output.spec.reported) {
+        let number = match output.spec.kind {
+            OutputKind::Probability => format!("{:.1} %", percent(output.value)),
             OutputKind::Score => {
                 let digits = usize::from(output.spec.decimals);
-                risks.push(format!(
-                    "{:.digits$} {}",
-                    output.value,
-                    output.spec.unit.as_deref().unwrap_or_default()
-                ));
+                format!("{:.digits$} {}", output.value, output.spec.unit.as_deref().unwrap_or_default())
             }
-            OutputKind::Component | OutputKind::Flag => {}
-        }
-        if let Some(band) = &output.band {
-            bands.push(band.label.clone());
-        }
+            OutputKind::Component | OutputKind::Flag => continue,
+        };
+        let model = if out.is_empty() { assessment.model.id.as_str() } else { "" };
+        let band = output.band.as_ref().map_or("", |band| band.label.as_str());
+        let line = format!("  {model:<13} {:<19} {number:<21} {band}", output.spec.key);
+        out.push_str(line.trim_end());
+        out.push('\n');
     }
-    let inputs = if assessment.scored().is_some() {
-        let used: Vec<&str> = assessment.used.iter().map(|input| input.name.as_ref()).collect();
-        used.join(" ")
-    } else {
-        let why: Vec<String> = assessment.refusals().map(reason).collect();
-        why.join("; ")
-    };
-    let risk = if risks.is_empty() { "— refused".to_owned() } else { risks.join(", ") };
-    format!("{patient:<18} {:<13} {risk:<34} {:<22} {inputs}\n", assessment.model.id, bands.join(", "))
+    out
 }
 
-fn reason(issue: &InputIssue) -> String {
-    format!("{} {}", issue.input, issue.kind.code())
+/// `missing ast, alt; stale platelets`
+fn reasons(assessment: &Assessment) -> String {
+    let mut kinds: Vec<(&str, Vec<&str>)> = Vec::new();
+    for issue in assessment.refusals() {
+        let (kind, what) = match issue.kind {
+            IssueKind::Population => ("", issue.details.as_str()),
+            kind => (kind.code(), issue.input.as_ref()),
+        };
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, all)) => all.push(what),
+            None => kinds.push((kind, vec![what])),
+        }
+    }
+    let told = kinds.iter().map(|(kind, what)| format!("{kind} {}", what.join(", ")).trim().to_owned());
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// `{{now-3d}}` becomes a dateTime, `{{date-52y}}` a date; the units are m, h, d, y.

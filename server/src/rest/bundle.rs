@@ -97,9 +97,10 @@ async fn run(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(boo
         let mut whole = Commit { references, ..Commit::default() };
         for (n, commit) in commits.into_iter().enumerate() {
             whole.writes.extend(commit.writes);
-            whole
-                .tasks
-                .extend(commit.tasks.into_iter().map(|task| NewTask { about: About::Write(n), ..task }));
+            whole.tasks.extend(commit.tasks.into_iter().map(|task| match task.about {
+                About::Write(_) => NewTask { about: About::Write(n), ..task },
+                About::Patient(_) => task,
+            }));
         }
         let written = app.store.commit(context, whole).await?;
         for (place, written) in places.into_iter().zip(written) {

@@ -16,11 +16,12 @@ use chrono::DateTime;
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
 use fhir::resource_type::ResourceType;
-use store::{About, Commit, NewTask, Stored, Write, Written};
+use store::{About, Commit, NewTask, Stored, Target, Write, Written};
 
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::request::{Prefer, Return};
+use crate::scoring;
 
 /// The resource type a path names.
 fn kind(name: &str) -> Result<ResourceType, Failure> {
@@ -53,8 +54,19 @@ fn validate(resource: &Json, kind: ResourceType) -> Result<Issues, Failure> {
 
 /// A commit of one write, with the scoring it may call for.
 fn commit_of(write: Write<'_>, topic: Option<i64>, at: i64) -> Commit<'_> {
-    let tasks = topic.map(|topic| NewTask { topic, due: at, about: About::Write(0) });
-    Commit { writes: vec![write], tasks: tasks.into_iter().collect(), ..Commit::default() }
+    let own = topic.map(|topic| NewTask { topic, due: at, about: About::Write(0) });
+    // A new Medication has no one who names it yet, but one at a known address may.
+    let medicine = match &write {
+        Write::Update { target: Target::Id(ResourceType::MEDICATION, id), .. }
+        | Write::Delete { target: Target::Id(ResourceType::MEDICATION, id), .. } => Some(id),
+        _ => None,
+    };
+    let takers = medicine.map(|id| NewTask {
+        topic: scoring::MEDICINE,
+        due: at,
+        about: About::Patient(format!("Medication/{id}")),
+    });
+    Commit { writes: vec![write], tasks: own.into_iter().chain(takers).collect(), ..Commit::default() }
 }
 
 fn etag(version: i64) -> String {

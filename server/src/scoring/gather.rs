@@ -1,13 +1,14 @@
 //! A patient's record out of the store: the newest Observations of each code that a model in use
 //! reads, and the conditions and medicines.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fhir::json::Json;
 use fhir::reference::{Reference, hash};
 use fhir::resource_type::ResourceType;
-use fhir::search::parameter;
+use fhir::search::{Handling, SearchQuery, parameter};
 use models::{Assessment, PatientRecord, RecordBuilder};
 use store::{Context, Error, Reader, Stored, Wanted};
 
@@ -88,6 +89,33 @@ fn plain(resource: &Json, now: i64) -> bool {
         && valued
         && clinical.and_then(fhir::time::parse).is_some_and(|span| span.low <= now)
         && !is_ours(resource)
+}
+
+/// The ids of the patients of whom a request or statement names the Medication (`Medication/id`).
+pub(crate) fn takers(reader: &mut Reader<'_>, medication: &str) -> Result<BTreeSet<String>, Error> {
+    let mut found = BTreeSet::new();
+    for kind in [ResourceType::MEDICATION_REQUEST, ResourceType::MEDICATION_STATEMENT] {
+        let pairs =
+            [("medication".to_owned(), medication.to_owned()), ("_count".to_owned(), "500".to_owned())];
+        let (mut query, _) = SearchQuery::parse(&[kind], &pairs, "", 0, Handling::Strict)?;
+        loop {
+            let page = reader.search(&query)?;
+            for stored in &page.entries {
+                let resource = parse(&stored.body)?;
+                let subject = resource.at(&["subject", "reference"]).and_then(Json::as_str);
+                if let Some(Reference::Local { kind: ResourceType::PATIENT, id, .. }) =
+                    subject.map(|text| fhir::reference::parse(text, ""))
+                {
+                    found.insert(id.to_owned());
+                }
+            }
+            if page.next.is_none() {
+                break;
+            }
+            query.after = page.next;
+        }
+    }
+    Ok(found)
 }
 
 /// The Medication that a request or statement names.

@@ -28,6 +28,9 @@ pub(crate) const WRITE: i64 = 1;
 /// The same after a change of what was there: older assessments are looked at too.
 pub(crate) const CHANGE: i64 = 2;
 
+/// "Score everybody who takes this medicine": the task's patient is `Medication/id`.
+pub(crate) const MEDICINE: i64 = 3;
+
 /// Could writing this change an assessment?
 pub(crate) fn concerns(app: &App, resource: &Json) -> bool {
     app.models().catalogue.reads(resource)

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use models::{Model, assess_batch};
-use store::{Commit, Context, Error, Reader, Task};
+use store::{About, Commit, Context, Error, NewTask, Reader, Task};
 use tokio::task::JoinHandle;
 
 use super::settle::{Cause, settle};
-use super::{CHANGE, ask, gather};
+use super::{CHANGE, MEDICINE, ask, gather};
 use crate::app::{self, App};
 
 /// Patients taken at once.
@@ -86,7 +86,14 @@ pub(crate) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
 fn score(app: &App, reader: &mut Reader<'_>, tasks: &[Task], at: i64) -> Result<Commit<'static>, Error> {
     let active = app.models();
     let mut patients: BTreeMap<&str, Cause> = BTreeMap::new();
+    let mut commit = Commit::default();
     for task in tasks {
+        if task.topic == MEDICINE {
+            for patient in gather::takers(reader, &task.patient)? {
+                commit.tasks.push(NewTask { topic: CHANGE, due: at, about: About::Patient(patient) });
+            }
+            continue;
+        }
         let cause = patients.entry(&task.patient).or_insert(Cause::Write);
         if task.topic == CHANGE {
             *cause = Cause::Change;
@@ -100,7 +107,6 @@ fn score(app: &App, reader: &mut Reader<'_>, tasks: &[Task], at: i64) -> Result<
     let models: Vec<&Model> = active.catalogue.active().map(AsRef::as_ref).collect();
     let asked: Vec<_> = records.iter().map(|record| (record, as_of)).collect();
     let scored = assess_batch(&active.catalogue, &asked, &models, &app.settings);
-    let mut commit = Commit::default();
     for ((patient, cause), assessments) in patients.iter().zip(&scored) {
         assessments.iter().for_each(ask::count);
         settle(reader, &active, patient, assessments, *cause, &mut commit)?;
