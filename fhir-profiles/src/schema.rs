@@ -75,6 +75,11 @@ impl Schema {
         self.types.get(*self.by_name.get(name)?).filter(|of| of.kind == TypeKind::Resource)
     }
 
+    /// `Element`: the id and extensions that a primitive can have.
+    pub(crate) fn element(&self) -> Option<&Type> {
+        self.types.get(*self.by_name.get("Element")?)
+    }
+
     pub(crate) fn allows(&self, codes: usize, code: &str) -> bool {
         self.codes.get(codes).is_none_or(|all| all.contains(code))
     }

@@ -42,7 +42,7 @@ impl<'p> At<'p> {
         Self { index: Some(index), ..*self }
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let mut out = match self.above {
             Some(above) => above.path() + ".",
             None => String::new(),

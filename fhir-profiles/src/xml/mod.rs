@@ -1,0 +1,89 @@
+//! FHIR's XML (<https://hl7.org/fhir/R4/xml.html>), to and from the JSON tree that everything else
+//! works on. Both ways follow the element table, so what XML can't say (is it an array, a number?)
+//! comes from HL7's definitions and not from the document.
+
+mod div;
+mod read;
+mod source;
+mod write;
+
+pub use read::read;
+pub use write::{Layout, write};
+
+use crate::schema::{Type, TypeKind};
+
+const FHIR: &str = "http://hl7.org/fhir";
+const XHTML: &str = "http://www.w3.org/1999/xhtml";
+const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
+
+/// The definitions mark three things as attributes: the id of whatever is not a resource,
+/// `Extension.url`, and the value of a primitive, which is no element in JSON.
+fn is_attribute(of: &Type, key: &str) -> bool {
+    match key {
+        "id" => of.kind != TypeKind::Resource,
+        "url" => of.name == "Extension",
+        _ => false,
+    }
+}
+
+/// What a primitive type's value is in JSON (<https://hl7.org/fhir/R4/json.html#primitive>).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Boolean,
+    Number,
+    Text,
+}
+
+impl Shape {
+    fn of(primitive: &Type) -> Self {
+        match primitive.name {
+            "boolean" => Self::Boolean,
+            "integer" | "decimal" | "positiveInt" | "unsignedInt" => Self::Number,
+            _ => Self::Text,
+        }
+    }
+
+    fn wanted(self) -> &'static str {
+        match self {
+            Self::Boolean => "a boolean is needed",
+            Self::Number => "a number is needed",
+            Self::Text => "a string is needed",
+        }
+    }
+}
+
+/// JSON's grammar of numbers, which is also FHIR's for decimals: not all that XML Schema allows.
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, None), |(m, e)| (m, Some(e)));
+    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(w, f)| (w, Some(f)));
+    let whole = whole.strip_prefix('-').unwrap_or(whole);
+    digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && fraction.is_none_or(digits)
+        && exponent.is_none_or(|e| digits(e.strip_prefix(['+', '-']).unwrap_or(e)))
+}
+
+/// XML 1.0, production 2: what can't stand in a document, not even by number.
+fn is_forbidden(c: char) -> bool {
+    matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+}
+
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_number;
+
+    #[test]
+    fn numbers_are_those_of_json() {
+        for good in ["0", "-0", "1", "1.10", "-1.0e0", "1E-22", "1.5e+3", "100"] {
+            assert!(is_number(good), "{good}");
+        }
+        for bad in ["", "-", "+1", "01", ".5", "5.", "1e", "1e+", "0x1", "NaN", "1 ", "--1", "1.2.3", "1e5e5", "1_0"] {
+            assert!(!is_number(bad), "{bad}");
+        }
+    }
+}
