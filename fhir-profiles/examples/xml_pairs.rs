@@ -18,12 +18,9 @@ use quick_xml::name::ResolveResult;
 use quick_xml::{NsReader, XmlVersion};
 
 /// Pairs whose two files do not say the same, and why.
-const KNOWN: [(&str, &str); 5] = [
-    ("composition-example", ""),
-    ("composition-example-mixed", ""),
-    ("document-example-dischargesummary", ""),
-    ("examplescenario-example", ""),
-    ("observation-decimal", ""),
+const KNOWN: [(&str, &str); 2] = [
+    ("observation-decimal", "four decimals are the same numbers in other digits, such as 1.0 and 1.0e0"),
+    ("plandefinition-example-kdn5-simplified", "one white space in the narrative has two blanks more"),
 ];
 
 fn main() -> ExitCode {
@@ -80,6 +77,7 @@ fn pairs(folder: &Path) -> Result<String, String> {
         to_xml += usize::from(forth.is_ok());
         to_json += usize::from(back.is_ok());
         let known = KNOWN.iter().find(|(known, _)| *known == name);
+        let alike = forth.is_ok() && back.is_ok();
         for (way, result) in [("JSON to XML", forth), ("XML to JSON", back)] {
             if let Err(why) = result {
                 wrong += usize::from(known.is_none());
@@ -87,7 +85,8 @@ fn pairs(folder: &Path) -> Result<String, String> {
             }
         }
         if let Some((_, why)) = known {
-            lines.push(format!("{name}: known: {why}"));
+            lines.push(format!("{name} is known to differ: {why}"));
+            wrong += usize::from(alike);
         }
     }
     lines.push(format!(
@@ -162,7 +161,9 @@ fn differ(wanted: &Json<'_>, found: &Json<'_>, at: &str, out: &mut Vec<String>) 
                     None => out.push(format!("{at}.{key} is missing")),
                 }
             }
-            out.extend(b.iter().filter(|(key, _)| a.get(key).is_none()).map(|(key, _)| format!("{at}.{key} is new")));
+            out.extend(
+                b.iter().filter(|(key, _)| a.get(key).is_none()).map(|(key, _)| format!("{at}.{key} is new")),
+            );
         }
         (Json::Array(a), Json::Array(b)) if a.len() == b.len() => {
             for (n, (a, b)) in a.iter().zip(b).enumerate() {

@@ -59,6 +59,11 @@ impl Type {
         let at = self.elements.binary_search_by(|element| element.key.as_str().cmp(key)).ok()?;
         self.elements.get(at)
     }
+
+    #[cfg(test)]
+    pub(crate) fn elements(&self) -> &[Element] {
+        &self.elements
+    }
 }
 
 impl Schema {

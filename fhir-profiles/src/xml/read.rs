@@ -27,9 +27,8 @@ pub fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Json<'a>, Issues> {
     let text = std::str::from_utf8(bytes)
         .map_err(|e| Issue::error("structure", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Source::new(text).map_err(|fault| {
-        Issue::error(fault.code, format!("{} at byte {}", fault.details, fault.at))
-    })?;
+    let source = Source::new(text)
+        .map_err(|fault| Issue::error(fault.code, format!("{} at byte {}", fault.details, fault.at)))?;
     let mut reader = Reader { source, schema: Schema::r4(), depth: limits.depth, issues: Vec::new() };
     let resource = reader.document()?;
     if reader.issues.is_empty() { Ok(resource) } else { Err(Issues(reader.issues)) }
@@ -63,7 +62,12 @@ impl<'a> Reader<'a> {
                 }
                 Token::Comment | Token::Instruction | Token::Text { blank: true } => {}
                 Token::End => break,
-                _ => return Err(self.fatal(&self.source.fault("there is more than one element"), &nowhere)),
+                Token::Open(_) => {
+                    return Err(self.fatal(&self.source.fault("there is more than one element"), &nowhere));
+                }
+                Token::Text { .. } | Token::Close => {
+                    return Err(self.fatal(&self.source.fault(TEXT), &nowhere));
+                }
             }
         }
         resource.ok_or_else(|| self.fatal(&self.source.fault("there is no element"), &nowhere))
@@ -91,16 +95,22 @@ impl<'a> Reader<'a> {
         at: &At<'_>,
         depth: usize,
     ) -> Result<Json<'a>, Issues> {
+        let found = self.issues.len();
         let mut members = Vec::with_capacity(4);
         if of.kind == TypeKind::Resource {
             members.push((Cow::Borrowed("resourceType"), Json::String(Cow::Borrowed(of.name))));
         }
-        self.attributes(tag, at, |key| {
-            is_attribute(of, key).then(|| of.element(key)).flatten().map(|element| element.key.as_str())
-        }, &mut members)?;
+        self.attributes(
+            tag,
+            at,
+            |key| {
+                is_attribute(of, key).then(|| of.element(key)).flatten().map(|element| element.key.as_str())
+            },
+            &mut members,
+        )?;
         self.children(of, at, depth, &mut members)?;
-        if members.is_empty() {
-            self.report(tag.from, at, "structure", "an element has a value, or children");
+        if members.is_empty() && self.issues.len() == found {
+            self.report(tag.from, at, "structure", EMPTY);
         }
         Ok(Json::Object(members.into_iter().collect()))
     }
@@ -149,7 +159,7 @@ impl<'a> Reader<'a> {
                 Token::Open(tag) => tag,
                 Token::Text { blank: false } if !has_text => {
                     has_text = true;
-                    self.report(self.source.from(), at, "structure", "text is not allowed here");
+                    self.report(self.source.from(), at, "structure", TEXT);
                     continue;
                 }
                 Token::Text { .. } | Token::Comment | Token::Instruction => continue,
@@ -163,6 +173,7 @@ impl<'a> Reader<'a> {
             self.order(&tag, element, before, &here);
             before = Some(before.map_or(element, |b| if b.name > element.name { b } else { element }));
             if !element.many {
+                finish(run.take(), members);
                 let (value, sibling) = self.value(&tag, kind, &here, depth + 1)?;
                 push(members, element, value, sibling);
                 continue;
@@ -201,7 +212,13 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn order(&mut self, tag: &Tag<'a>, element: &'static Element, before: Option<&'static Element>, at: &At<'_>) {
+    fn order(
+        &mut self,
+        tag: &Tag<'a>,
+        element: &'static Element,
+        before: Option<&'static Element>,
+        at: &At<'_>,
+    ) {
         let Some(before) = before else { return };
         let details = if element.name < before.name {
             "the element stands too late: XML keeps the order of the definition"
@@ -241,6 +258,7 @@ impl<'a> Reader<'a> {
         at: &At<'_>,
         depth: usize,
     ) -> Result<(Json<'a>, Json<'a>), Issues> {
+        let found = self.issues.len();
         let mut members = Vec::new();
         let known = |key: &str| match key {
             "id" => Some("id"),
@@ -263,13 +281,12 @@ impl<'a> Reader<'a> {
             },
             Some(other) => other,
         };
-        let without = members.is_empty() && value == Json::Null && tag.attributes.iter().all(|a| a.0 != "value");
         if let Some(element) = self.schema.element() {
             self.children(element, at, depth, &mut members)?;
         }
         if members.is_empty() {
-            if without {
-                self.report(tag.from, at, "structure", "an element has a value, or children");
+            if matches!(value, Json::Null) && self.issues.len() == found {
+                self.report(tag.from, at, "structure", EMPTY);
             }
             return Ok((value, Json::Null));
         }
@@ -290,7 +307,7 @@ impl<'a> Reader<'a> {
                     self.skip(at)?;
                 }
                 Token::Text { blank: false } => {
-                    self.report(self.source.from(), at, "structure", "text is not allowed here");
+                    self.report(self.source.from(), at, "structure", TEXT);
                 }
                 Token::Text { .. } | Token::Comment | Token::Instruction => {}
                 Token::Close | Token::End => break,
@@ -330,6 +347,8 @@ impl<'a> Reader<'a> {
     }
 }
 
+const TEXT: &str = "text is not allowed here";
+const EMPTY: &str = "an element has a value, or children";
 const NOT_FHIR: &str = "the element is not in the namespace http://hl7.org/fhir";
 const NOT_XHTML: &str = "the element is not in the namespace http://www.w3.org/1999/xhtml";
 

@@ -235,9 +235,9 @@ impl<'a> Source<'a> {
         use quick_xml::errors::IllFormedError;
         let details = match error {
             Error::Syntax(_) => "a tag, comment or the like has no end",
-            Error::IllFormed(IllFormedError::MismatchedEndTag { .. } | IllFormedError::UnmatchedEndTag(_)) => {
-                "the end tag matches no start tag"
-            }
+            Error::IllFormed(
+                IllFormedError::MismatchedEndTag { .. } | IllFormedError::UnmatchedEndTag(_),
+            ) => "the end tag matches no start tag",
             Error::IllFormed(IllFormedError::DoubleHyphenInComment) => "-- in a comment",
             Error::IllFormed(IllFormedError::UnclosedReference) => "an & that begins no reference",
             Error::IllFormed(IllFormedError::MissingDoctypeName) => {

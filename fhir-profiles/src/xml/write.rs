@@ -101,7 +101,8 @@ impl Writer {
             }
             let sibling = key.strip_prefix('_');
             let here = at.element(key);
-            let element = of.element(sibling.unwrap_or(key)).ok_or_else(|| wrong(&here, "unknown element"))?;
+            let element =
+                of.element(sibling.unwrap_or(key)).ok_or_else(|| wrong(&here, "unknown element"))?;
             if !is_attribute(of, &element.key) {
                 members.push((element, sibling.is_some(), value));
             } else if sibling.is_some() {
@@ -226,7 +227,9 @@ impl Writer {
         match (value, Shape::of(of)) {
             (Some(Json::Bool(true)), Shape::Boolean) => self.attribute("value", "true", at)?,
             (Some(Json::Bool(false)), Shape::Boolean) => self.attribute("value", "false", at)?,
-            (Some(Json::Number(text)), Shape::Number) if is_number(text) => self.attribute("value", text, at)?,
+            (Some(Json::Number(text)), Shape::Number) if is_number(text) => {
+                self.attribute("value", text, at)?
+            }
             (Some(Json::String(text)), Shape::Text) => self.attribute("value", text, at)?,
             (None, _) if sibling.is_some() => {}
             (None, _) => return Err(wrong(at, "null is not allowed here")),
