@@ -170,11 +170,11 @@ fn differ(wanted: &Json<'_>, found: &Json<'_>, at: &str, out: &mut Vec<String>) 
                 differ(a, b, &format!("{at}[{n}]"), out);
             }
         }
-        (Json::String(a), Json::String(b)) if at.ends_with(".div") => {
+        (Json::String(a), Json::String(b)) if at.rsplit('.').next() == Some("div") => {
             match (tree(a), tree(b)) {
                 (Ok(a), Ok(b)) => out.extend(a.differs(&b).map(|why| format!("{at}: {why}"))),
                 (Err(why), _) | (_, Err(why)) => out.push(format!("{at}: {why}")),
-            };
+            }
         }
         _ if wanted == found => {}
         _ => out.push(format!("{at}: {} became {}", short(&wanted.to_text()), short(&found.to_text()))),

@@ -114,10 +114,7 @@ fn a_narrative_stands_on_its_own_in_json() {
         Ok(div("<p xml:lang=\"en\" class='\"'>a &amp; b</p><br/>"))
     );
     assert_eq!(text(&format!("<div xmlns=\"{DIV}\"><h:b>x</h:b></div>")), Ok(div("<b>x</b>")));
-    assert_eq!(
-        text(&format!("<n:div xmlns:n=\"{DIV}\"><n:p></n:p>a</n:div>")),
-        Ok(div("<p></p>a").replace("<p></p>", "<p></p>"))
-    );
+    assert_eq!(text(&format!("<n:div xmlns:n=\"{DIV}\"><n:p></n:p>a</n:div>")), Ok(div("<p></p>a")));
     for bad in [
         div("<p>a</b>"),
         div("&nbsp;"),
@@ -333,7 +330,7 @@ fn documents_are_one_resource_in_utf_8() {
         ),
         (
             "<Basic xmlns=\"http://hl7.org/fhir\">\u{1}</Basic>",
-            "structure : a character that XML forbids at byte 35",
+            "structure : a character that XML forbids at line 1 column 36",
         ),
     ] {
         assert_eq!(outcome(xml), wanted, "{xml}");
@@ -344,6 +341,10 @@ fn documents_are_one_resource_in_utf_8() {
         basic
     );
     assert_eq!(outcome("<b:Basic xmlns:b=\"http://hl7.org/fhir\"></b:Basic >"), basic);
+    assert_eq!(
+        outcome("\u{feff}\u{feff}<Basic xmlns='http://hl7.org/fhir'/>"),
+        "structure : a second byte order mark at line 1 column 1"
+    );
     let wide: Vec<u8> = "<Basic/>".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(read(&wide, &Limits::default()).is_err());
     assert!(read(b"\xff\xfe<\0", &Limits::default()).is_err());
@@ -365,9 +366,9 @@ fn size_depth_and_number_have_limits() {
     let deep = "<a>".repeat(100_000);
     assert!(outcome(&deep).contains("nested too deep"));
     assert!(outcome(&patient(&deep)).contains("nested too deep"));
-    let wide: String = (0..100_000).map(|n| format!(" a{n}=\"\"")).collect();
+    let wide = (0..100_000).map(|n| format!(" a{n}=\"\"")).collect::<Vec<_>>().concat();
     assert!(outcome(&patient(&format!("<active{wide}/>"))).contains("too many attributes"));
-    let spaces: String = (0..100_000).map(|n| format!(" xmlns:a{n}=\"b\"")).collect();
+    let spaces = (0..100_000).map(|n| format!(" xmlns:a{n}=\"b\"")).collect::<Vec<_>>().concat();
     assert!(outcome(&patient(&format!("<active{spaces}/>"))).contains("namespace"));
 }
 

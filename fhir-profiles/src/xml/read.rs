@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::source::{Fault, Source, Space, Tag, Token, value};
+use super::source::{Fault, Source, Space, Tag, Token, place, value};
 use super::{Shape, div, is_attribute, is_number};
 use crate::json::{Json, Limits};
 use crate::outcome::{Issue, Issues};
@@ -27,8 +27,7 @@ pub fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Json<'a>, Issues> {
     let text = std::str::from_utf8(bytes)
         .map_err(|e| Issue::error("structure", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Source::new(text)
-        .map_err(|fault| Issue::error(fault.code, format!("{} at byte {}", fault.details, fault.at)))?;
+    let source = Source::new(text).map_err(|fault| located(&fault, place(text, fault.at)))?;
     let mut reader = Reader { source, schema: Schema::r4(), depth: limits.depth, issues: Vec::new() };
     let resource = reader.document()?;
     if reader.issues.is_empty() { Ok(resource) } else { Err(Issues(reader.issues)) }
@@ -342,9 +341,12 @@ impl<'a> Reader<'a> {
     }
 
     fn issue(&self, fault: &Fault, at: &At<'_>) -> Issue {
-        let (line, column) = self.source.place(fault.at);
-        Issue::error(fault.code, format!("{} at line {line} column {column}", fault.details)).at(at.path())
+        located(fault, self.source.place(fault.at)).at(at.path())
     }
+}
+
+fn located(fault: &Fault, (line, column): (usize, usize)) -> Issue {
+    Issue::error(fault.code, format!("{} at line {line} column {column}", fault.details))
 }
 
 const TEXT: &str = "text is not allowed here";

@@ -74,6 +74,10 @@ impl<'a> Source<'a> {
         if let Some(at) = text.find(is_forbidden) {
             return Err(Fault { code: "structure", details: "a character that XML forbids", at });
         }
+        // quick-xml would leave it out, and count from behind it.
+        if text.starts_with('\u{feff}') {
+            return Err(Fault { code: "structure", details: "a second byte order mark", at: 0 });
+        }
         let mut reader = NsReader::from_str(text);
         let config = reader.config_mut();
         config.expand_empty_elements = true;
@@ -97,12 +101,9 @@ impl<'a> Source<'a> {
         self.text.get(from..self.position()).unwrap_or_default()
     }
 
-    /// Line and column of a byte, both from 1, the column in characters.
+    /// Line and column of a byte.
     pub(super) fn place(&self, at: usize) -> (usize, usize) {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        (line, column)
+        place(self.text, at)
     }
 
     pub(super) fn fault(&self, details: &'static str) -> Fault {
@@ -248,6 +249,14 @@ impl<'a> Source<'a> {
         };
         self.fault(details)
     }
+}
+
+/// Line and column of a byte, both from 1, the column in characters.
+pub(super) fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    (line, column)
 }
 
 /// `key = "value"` at the beginning, and what comes after.

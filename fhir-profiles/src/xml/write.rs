@@ -228,7 +228,7 @@ impl Writer {
             (Some(Json::Bool(true)), Shape::Boolean) => self.attribute("value", "true", at)?,
             (Some(Json::Bool(false)), Shape::Boolean) => self.attribute("value", "false", at)?,
             (Some(Json::Number(text)), Shape::Number) if is_number(text) => {
-                self.attribute("value", text, at)?
+                self.attribute("value", text, at)?;
             }
             (Some(Json::String(text)), Shape::Text) => self.attribute("value", text, at)?,
             (None, _) if sibling.is_some() => {}
