@@ -60,6 +60,16 @@ impl Type {
         self.elements.get(at)
     }
 
+    /// Is it an attribute in XML, and so without id and extensions of its own? The definitions mark
+    /// the id of whatever is not a resource, and `Extension.url`.
+    pub(crate) fn is_attribute(&self, key: &str) -> bool {
+        match key {
+            "id" => self.kind != TypeKind::Resource,
+            "url" => self.name == "Extension",
+            _ => false,
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn elements(&self) -> &[Element] {
         &self.elements

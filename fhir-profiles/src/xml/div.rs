@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use super::XHTML;
 use super::source::{Fault, Source, Space, Tag, Token, lines, value};
 
+const NOT_ONE_DIV: &str = "the narrative is not one <div>";
+
 /// The `div` whose opening tag was read last, to its end.
 pub(super) fn take<'a>(source: &mut Source<'a>, root: &Tag<'a>) -> Result<Cow<'a, str>, Fault> {
     let outside = source.depth().saturating_sub(1);
@@ -27,17 +29,19 @@ pub(super) fn take<'a>(source: &mut Source<'a>, root: &Tag<'a>) -> Result<Cow<'a
     if plain { Ok(lines(written)) } else { anew(written).map(Cow::Owned) }
 }
 
-/// The narrative of a JSON document as the XML that it is.
+/// The narrative of a JSON document as the XML that it is, without what stands around the `div`.
 pub(super) fn embed(text: &str) -> Result<Cow<'_, str>, &'static str> {
-    let mut source = Source::new(text.trim_matches(super::is_space)).map_err(|fault| fault.details)?;
-    let Ok(Token::Open(root)) = source.next() else { return Err("the narrative is not one <div>") };
-    if root.local != "div" || root.from > 0 {
-        return Err("the narrative is not one <div>");
-    }
-    let div = take(&mut source, &root).map_err(|fault| fault.details)?;
-    match source.next() {
-        Ok(Token::End) => Ok(div),
-        _ => Err("the narrative is not one <div>"),
+    let mut source = Source::new(text).map_err(|fault| fault.details)?;
+    let mut div = None;
+    loop {
+        match source.next().map_err(|fault| fault.details)? {
+            Token::Open(root) if div.is_none() && root.local == "div" => {
+                div = Some(take(&mut source, &root).map_err(|fault| fault.details)?);
+            }
+            Token::Comment | Token::Text { blank: true } => {}
+            Token::End => return div.ok_or(NOT_ONE_DIV),
+            _ => return Err(NOT_ONE_DIV),
+        }
     }
 }
 

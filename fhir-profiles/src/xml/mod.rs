@@ -4,7 +4,7 @@
 
 mod div;
 mod read;
-mod source;
+pub(crate) mod source;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -12,21 +12,11 @@ mod write;
 pub use read::read;
 pub use write::{Layout, write};
 
-use crate::schema::{Type, TypeKind};
+use crate::schema::Type;
 
 const FHIR: &str = "http://hl7.org/fhir";
 const XHTML: &str = "http://www.w3.org/1999/xhtml";
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
-
-/// The definitions mark three things as attributes: the id of whatever is not a resource,
-/// `Extension.url`, and the value of a primitive, which is no element in JSON.
-fn is_attribute(of: &Type, key: &str) -> bool {
-    match key {
-        "id" => of.kind != TypeKind::Resource,
-        "url" => of.name == "Extension",
-        _ => false,
-    }
-}
 
 /// What a primitive type's value is in JSON (<https://hl7.org/fhir/R4/json.html#primitive>).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,10 +57,10 @@ fn is_number(text: &str) -> bool {
 }
 
 /// XML 1.0, production 2: what can't stand in a document, not even by number.
-fn is_forbidden(c: char) -> bool {
+pub(crate) fn is_forbidden(c: char) -> bool {
     matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
 }
 
-fn is_space(c: char) -> bool {
+pub(crate) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
 }

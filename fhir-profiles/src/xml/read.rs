@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::source::{Fault, Source, Space, Tag, Token, place, value};
-use super::{Shape, div, is_attribute, is_number};
+use super::{Shape, div, is_number};
 use crate::json::{Json, Limits};
 use crate::outcome::{Issue, Issues};
 use crate::schema::{Element, Schema, Type, TypeKind};
@@ -102,9 +102,7 @@ impl<'a> Reader<'a> {
         self.attributes(
             tag,
             at,
-            |key| {
-                is_attribute(of, key).then(|| of.element(key)).flatten().map(|element| element.key.as_str())
-            },
+            |key| of.is_attribute(key).then(|| of.element(key)).flatten().map(|element| element.key.as_str()),
             &mut members,
         )?;
         self.children(of, at, depth, &mut members)?;
@@ -196,7 +194,7 @@ impl<'a> Reader<'a> {
         of: &'static Type,
         at: &At<'_>,
     ) -> Option<(&'static Element, &'static Type)> {
-        let element = of.element(tag.local).filter(|_| !is_attribute(of, tag.local));
+        let element = of.element(tag.local).filter(|_| !of.is_attribute(tag.local));
         let kind = element.and_then(|element| self.schema.get(element.of));
         let space = if kind.is_some_and(is_xhtml) { Space::Xhtml } else { Space::Fhir };
         if tag.space == space {

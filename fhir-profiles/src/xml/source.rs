@@ -21,35 +21,35 @@ const BINDINGS: usize = 64;
 
 /// Why the text is no FHIR XML, and at which byte.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) code: &'static str,
-    pub(super) details: &'static str,
-    pub(super) at: usize,
+pub(crate) struct Fault {
+    pub(crate) code: &'static str,
+    pub(crate) details: &'static str,
+    pub(crate) at: usize,
 }
 
 /// The namespaces that mean something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Space {
+pub(crate) enum Space {
     Fhir,
     Xhtml,
     Other,
 }
 
 #[derive(Debug)]
-pub(super) struct Tag<'a> {
+pub(crate) struct Tag<'a> {
     /// With its prefix.
-    pub(super) name: &'a str,
+    pub(crate) name: &'a str,
     /// Without.
-    pub(super) local: &'a str,
-    pub(super) space: Space,
+    pub(crate) local: &'a str,
+    pub(crate) space: Space,
     /// As written, in order.
-    pub(super) attributes: Vec<(&'a str, &'a str)>,
+    pub(crate) attributes: Vec<(&'a str, &'a str)>,
     /// The byte of its `<`.
-    pub(super) from: usize,
+    pub(crate) from: usize,
 }
 
 #[derive(Debug)]
-pub(super) enum Token<'a> {
+pub(crate) enum Token<'a> {
     Open(Tag<'a>),
     Close,
     /// Characters, references, CDATA.
@@ -57,12 +57,13 @@ pub(super) enum Token<'a> {
         blank: bool,
     },
     Comment,
+    /// The XML declaration too.
     Instruction,
     /// The text is over, and every element closed.
     End,
 }
 
-pub(super) struct Source<'a> {
+pub(crate) struct Source<'a> {
     text: &'a str,
     reader: NsReader<&'a [u8]>,
     depth: usize,
@@ -70,7 +71,7 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(text: &'a str) -> Result<Self, Fault> {
+    pub(crate) fn new(text: &'a str) -> Result<Self, Fault> {
         if let Some(at) = text.find(is_forbidden) {
             return Err(Fault { code: "structure", details: "a character that XML forbids", at });
         }
@@ -87,26 +88,26 @@ impl<'a> Source<'a> {
     }
 
     /// Where the last token began.
-    pub(super) fn from(&self) -> usize {
+    pub(crate) fn from(&self) -> usize {
         self.from
     }
 
     /// How many elements are open.
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.depth
     }
 
     /// What was read since `from`, as written.
-    pub(super) fn since(&self, from: usize) -> &'a str {
+    pub(crate) fn since(&self, from: usize) -> &'a str {
         self.text.get(from..self.position()).unwrap_or_default()
     }
 
     /// Line and column of a byte.
-    pub(super) fn place(&self, at: usize) -> (usize, usize) {
+    pub(crate) fn place(&self, at: usize) -> (usize, usize) {
         place(self.text, at)
     }
 
-    pub(super) fn fault(&self, details: &'static str) -> Fault {
+    pub(crate) fn fault(&self, details: &'static str) -> Fault {
         Fault { code: "structure", details, at: self.from }
     }
 
@@ -114,61 +115,59 @@ impl<'a> Source<'a> {
         usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX)
     }
 
-    pub(super) fn next(&mut self) -> Result<Token<'a>, Fault> {
-        loop {
-            self.from = self.position();
-            let event = match self.reader.read_event() {
-                Ok(event) => event,
-                Err(error) => return Err(self.ill_formed(&error)),
-            };
-            return Ok(match event {
-                Event::Decl(declaration) => {
-                    self.declaration(&declaration)?;
-                    continue;
+    pub(crate) fn next(&mut self) -> Result<Token<'a>, Fault> {
+        self.from = self.position();
+        let event = match self.reader.read_event() {
+            Ok(event) => event,
+            Err(error) => return Err(self.ill_formed(&error)),
+        };
+        Ok(match event {
+            Event::Decl(declaration) => {
+                self.declaration(&declaration)?;
+                Token::Instruction
+            }
+            Event::Start(tag) => {
+                self.depth += 1;
+                if self.depth > DEPTH {
+                    return Err(Fault { code: "too-costly", ..self.fault("nested too deep") });
                 }
-                Event::Start(tag) => {
-                    self.depth += 1;
-                    if self.depth > DEPTH {
-                        return Err(Fault { code: "too-costly", ..self.fault("nested too deep") });
-                    }
-                    let space = match self.reader.resolver().resolve_element(tag.name()).0 {
-                        ResolveResult::Bound(space) if space.as_ref() == FHIR => Space::Fhir,
-                        ResolveResult::Bound(space) if space.as_ref() == XHTML => Space::Xhtml,
-                        _ => Space::Other,
-                    };
-                    Token::Open(self.tag(space)?)
+                let space = match self.reader.resolver().resolve_element(tag.name()).0 {
+                    ResolveResult::Bound(space) if space.as_ref() == FHIR => Space::Fhir,
+                    ResolveResult::Bound(space) if space.as_ref() == XHTML => Space::Xhtml,
+                    _ => Space::Other,
+                };
+                Token::Open(self.tag(space)?)
+            }
+            Event::End(_) | Event::Empty(_) => {
+                self.depth = self.depth.saturating_sub(1);
+                Token::Close
+            }
+            Event::Text(words) => {
+                if words.contains("]]>") || words.contains('<') {
+                    return Err(self.fault("]]> or < in a text"));
                 }
-                Event::End(_) | Event::Empty(_) => {
-                    self.depth = self.depth.saturating_sub(1);
-                    Token::Close
+                Token::Text { blank: words.chars().all(is_space) }
+            }
+            Event::GeneralRef(_) => {
+                value(self.since(self.from)).map_err(|details| self.fault(details))?;
+                Token::Text { blank: false }
+            }
+            Event::CData(_) => Token::Text { blank: false },
+            Event::Comment(words) => {
+                if words.ends_with('-') {
+                    return Err(self.fault("-- in a comment"));
                 }
-                Event::Text(words) => {
-                    if words.contains("]]>") || words.contains('<') {
-                        return Err(self.fault("]]> or < in a text"));
-                    }
-                    Token::Text { blank: words.chars().all(is_space) }
-                }
-                Event::GeneralRef(_) => {
-                    value(self.since(self.from)).map_err(|details| self.fault(details))?;
-                    Token::Text { blank: false }
-                }
-                Event::CData(_) => Token::Text { blank: false },
-                Event::Comment(words) => {
-                    if words.ends_with('-') {
-                        return Err(self.fault("-- in a comment"));
-                    }
-                    Token::Comment
-                }
-                Event::PI(_) => Token::Instruction,
-                Event::DocType(_) => return Err(self.fault("a document type declaration is not allowed")),
-                Event::Eof if self.depth > 0 => return Err(self.fault("the text ends within an element")),
-                Event::Eof => Token::End,
-            });
-        }
+                Token::Comment
+            }
+            Event::PI(_) => Token::Instruction,
+            Event::DocType(_) => return Err(self.fault("a document type declaration is not allowed")),
+            Event::Eof if self.depth > 0 => return Err(self.fault("the text ends within an element")),
+            Event::Eof => Token::End,
+        })
     }
 
     /// Reads to the end of the element whose opening tag was read last.
-    pub(super) fn skip(&mut self) -> Result<(), Fault> {
+    pub(crate) fn skip(&mut self) -> Result<(), Fault> {
         let outside = self.depth.saturating_sub(1);
         while self.depth > outside {
             self.next()?;
@@ -177,7 +176,7 @@ impl<'a> Source<'a> {
     }
 
     /// Do its prefix and name say that XML Schema put the attribute there? Such hints are let pass.
-    pub(super) fn is_schema_hint(&self, key: &str) -> bool {
+    pub(crate) fn is_schema_hint(&self, key: &str) -> bool {
         matches!(key.split_once(':'), Some((_, "schemaLocation" | "noNamespaceSchemaLocation")))
             && matches!(
                 self.reader.resolver().resolve_attribute(QName(key)).0,
@@ -252,7 +251,7 @@ impl<'a> Source<'a> {
 }
 
 /// Line and column of a byte, both from 1, the column in characters.
-pub(super) fn place(text: &str, at: usize) -> (usize, usize) {
+pub(crate) fn place(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
@@ -284,7 +283,7 @@ fn local(name: &str) -> Option<&str> {
 
 /// What the written value of an attribute means: references resolved, white space as XML normalises
 /// it (<https://www.w3.org/TR/xml/#AVNormalize>).
-pub(super) fn value(written: &str) -> Result<Cow<'_, str>, &'static str> {
+pub(crate) fn value(written: &str) -> Result<Cow<'_, str>, &'static str> {
     if !written.contains(['&', '\t', '\n', '\r']) {
         return Ok(Cow::Borrowed(written));
     }
@@ -299,7 +298,7 @@ pub(super) fn value(written: &str) -> Result<Cow<'_, str>, &'static str> {
 }
 
 /// Line ends as XML reads them (<https://www.w3.org/TR/xml/#sec-line-ends>).
-pub(super) fn lines(text: &str) -> Cow<'_, str> {
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     if text.contains('\r') {
         Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
     } else {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 
-use super::{Layout, Shape, is_attribute, is_number, read, write};
+use super::{Layout, Shape, is_number, read, write};
 use crate::json::{Json, Limits, Object, parse};
 use crate::resource_type::ResourceType;
 use crate::schema::{Element, Schema, Type, TypeKind};
@@ -61,7 +61,7 @@ impl Choices<'_> {
     fn complex(&mut self, of: &'static Type, depth: usize) -> Json<'static> {
         let mut members = Vec::new();
         for key in ["id", "url"] {
-            if of.element(key).is_some() && is_attribute(of, key) && self.some() {
+            if of.element(key).is_some() && of.is_attribute(key) && self.some() {
                 members.push((Cow::Borrowed(key), self.text()));
             }
         }
@@ -86,7 +86,7 @@ impl Choices<'_> {
             let of_place: Vec<&'static Element> = of
                 .elements()
                 .iter()
-                .filter(|e| usize::from(e.name) == place && !is_attribute(of, &e.key))
+                .filter(|e| usize::from(e.name) == place && !of.is_attribute(&e.key))
                 .collect();
             if of_place.is_empty() || !self.some() {
                 continue;

@@ -1,6 +1,6 @@
 //! The JSON tree to XML, by the element table.
 
-use super::{FHIR, Shape, div, is_attribute, is_forbidden, is_number};
+use super::{FHIR, Shape, div, is_forbidden, is_number};
 use crate::json::{Json, Limits, Object};
 use crate::outcome::{Issue, Issues};
 use crate::schema::{Element, Schema, Type, TypeKind};
@@ -103,7 +103,7 @@ impl Writer {
             let here = at.element(key);
             let element =
                 of.element(sibling.unwrap_or(key)).ok_or_else(|| wrong(&here, "unknown element"))?;
-            if !is_attribute(of, &element.key) {
+            if !of.is_attribute(&element.key) {
                 members.push((element, sibling.is_some(), value));
             } else if sibling.is_some() {
                 return Err(wrong(&here, "an XML attribute has no id and no extensions"));
