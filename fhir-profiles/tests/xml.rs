@@ -343,7 +343,7 @@ fn documents_are_one_resource_in_utf_8() {
     assert_eq!(outcome("<b:Basic xmlns:b=\"http://hl7.org/fhir\"></b:Basic >"), basic);
     assert_eq!(
         outcome("\u{feff}\u{feff}<Basic xmlns='http://hl7.org/fhir'/>"),
-        "structure : a second byte order mark at line 1 column 1"
+        "structure : a byte order mark within the text at line 1 column 1"
     );
     let wide: Vec<u8> = "<Basic/>".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(read(&wide, &Limits::default()).is_err());

@@ -77,7 +77,7 @@ impl<'a> Source<'a> {
         }
         // quick-xml would leave it out, and count from behind it.
         if text.starts_with('\u{feff}') {
-            return Err(Fault { code: "structure", details: "a second byte order mark", at: 0 });
+            return Err(Fault { code: "structure", details: "a byte order mark within the text", at: 0 });
         }
         let mut reader = NsReader::from_str(text);
         let config = reader.config_mut();
