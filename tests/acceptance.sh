@@ -44,9 +44,12 @@ echo "== one question, one answer"
 python3 tests/acceptance/same.py "$augury" "$shared/data/synthea/open"
 
 echo "== corpus"
-cargo build --release --quiet -p fhir --example corpus
+cargo build --release --quiet -p fhir --example corpus --example xml_pairs
 corpus=${CARGO_TARGET_DIR:-target}/release/examples/corpus
 "$corpus" examples "$shared/data/r4-examples/json" "$shared/data/r4-examples/json-only"
 "$corpus" bad "$shared/data/bad" tests/acceptance/bad-accepted.tsv
 "$corpus" specification "$shared/data/bad/spec-4.0.1-validation-examples"
+pairs=${CARGO_TARGET_DIR:-target}/release/examples/xml_pairs
+"$pairs" pairs "$shared/data/r4-examples"
+"$pairs" read "$shared/data/bad" "$shared/data/fhirpath" | tail -n 1
 echo "acceptance passed"

@@ -64,7 +64,10 @@ def main():
     for definition in sorted(definitions, key=lambda one: one.get("name", "")):
         if definition["resourceType"] != "StructureDefinition" or definition.get("derivation") == "constraint":
             continue
-        if definition["kind"] not in ("primitive-type", "complex-type", "resource") or definition["abstract"]:
+        if definition["kind"] not in ("primitive-type", "complex-type", "resource"):
+            continue
+        # Abstract, and yet what a primitive's id and extensions belong to.
+        if definition["abstract"] and definition["name"] != "Element":
             continue
         lines += structure(definition, expansions, used)
     for key, number in sorted(used.items(), key=lambda item: item[1]):

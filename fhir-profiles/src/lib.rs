@@ -15,3 +15,4 @@ pub mod search;
 pub mod time;
 pub mod validate;
 pub mod view;
+pub mod xml;

@@ -1,9 +1,7 @@
 //! Narrative: well-formed XHTML of the few elements and attributes FHIR allows, and nothing that
 //! acts (<https://hl7.org/fhir/R4/narrative.html>, txt-1).
 
-use quick_xml::Reader;
-use quick_xml::escape::unescape;
-use quick_xml::events::{BytesStart, Event};
+use crate::xml::source::{self, Source, Space, Tag, Token};
 
 const XHTML: &str = "http://www.w3.org/1999/xhtml";
 
@@ -22,83 +20,38 @@ const ATTRIBUTES: &str = " abbr accesskey align alt axis bgcolor border cellpadd
 const DEPTH: usize = 200;
 
 const NOT_ONE_DIV: &str = "the narrative is not one <div>";
-const NOT_WELL_FORMED: &str = "the narrative is not well-formed XHTML";
 const ACTIVE: &str = "the narrative has active content (txt-1)";
 
-/// Checks the text of `Narrative.div`.
+/// Checks the text of `Narrative.div`. What passes can stand in XML as it is.
 pub(crate) fn check(text: &str) -> Result<(), &'static str> {
-    let text = text.trim();
-    let mut reader = Reader::from_str(text);
-    let (mut depth, mut ended) = (0_usize, false);
+    let mut source = Source::new(text).map_err(|fault| fault.details)?;
+    let mut ended = false;
     loop {
-        let event = reader.read_event().map_err(|_| NOT_WELL_FORMED)?;
-        match event {
-            Event::Start(tag) | Event::Empty(tag) if ended || (depth == 0 && !is_root(&tag)) => {
-                return Err(if ended || tag.local_name().as_ref() != "div" {
-                    NOT_ONE_DIV
-                } else {
-                    "the narrative's <div> is not in the namespace of XHTML"
-                });
+        match source.next().map_err(|fault| fault.details)? {
+            Token::Open(tag) if ended || (source.depth() == 1 && tag.local != "div") => {
+                return Err(NOT_ONE_DIV);
             }
-            Event::Start(tag) => {
-                element(&tag)?;
-                depth += 1;
-                if depth > DEPTH {
-                    return Err("the narrative is nested too deep");
-                }
-            }
-            Event::Empty(tag) => {
-                element(&tag)?;
-                ended = depth == 0;
-            }
-            Event::End(_) => {
-                depth = depth.saturating_sub(1);
-                ended = depth == 0;
-            }
-            Event::GeneralRef(name) if !is_known(&name) => {
-                return Err("the narrative uses an entity that XML does not know");
-            }
-            Event::Text(_) | Event::GeneralRef(_) | Event::CData(_) if depth == 0 => return Err(NOT_ONE_DIV),
-            Event::Text(words) if words.contains('<') => return Err(NOT_WELL_FORMED),
-            Event::Comment(_) | Event::Text(_) | Event::GeneralRef(_) | Event::CData(_) => {}
-            Event::Eof => break,
-            _ => return Err("the narrative has a declaration or an instruction"),
+            Token::Open(_) if source.depth() > DEPTH => return Err("the narrative is nested too deep"),
+            Token::Open(tag) => element(&tag)?,
+            Token::Close => ended = source.depth() == 0,
+            Token::Text { blank: false } if source.depth() == 0 => return Err(NOT_ONE_DIV),
+            Token::Comment | Token::Text { .. } => {}
+            Token::Instruction => return Err("the narrative has a declaration or an instruction"),
+            Token::End => return if ended { Ok(()) } else { Err(NOT_ONE_DIV) },
         }
     }
-    if ended { Ok(()) } else { Err(if depth > 0 { NOT_WELL_FORMED } else { NOT_ONE_DIV }) }
 }
 
-/// A `div` whose own prefix, if it has one, stands for XHTML.
-fn is_root(tag: &BytesStart<'_>) -> bool {
-    if tag.local_name().as_ref() != "div" {
-        return false;
+fn element(tag: &Tag<'_>) -> Result<(), &'static str> {
+    if tag.space != Space::Xhtml {
+        return Err("the narrative has an element outside the namespace of XHTML");
     }
-    let name = tag.name();
-    let name: &str = name.as_ref();
-    let declaration = match name.split_once(':') {
-        Some((prefix, _)) => format!("xmlns:{prefix}"),
-        None => "xmlns".to_owned(),
-    };
-    tag.attributes().flatten().any(|one| {
-        let (key, value): (&str, &str) = (one.key.as_ref(), one.value.as_ref());
-        key == declaration && value == XHTML
-    })
-}
-
-fn element(tag: &BytesStart<'_>) -> Result<(), &'static str> {
-    let name = tag.local_name();
-    if !is_in(ELEMENTS, name.as_ref()) {
+    if !is_in(ELEMENTS, tag.local) {
         return Err("the narrative has an element that FHIR does not allow (txt-1)");
     }
-    for attribute in tag.attributes() {
-        let attribute = attribute.map_err(|_| NOT_WELL_FORMED)?;
-        let key: &str = attribute.key.as_ref();
-        let written: &str = attribute.value.as_ref();
-        if written.contains('<') {
-            return Err(NOT_WELL_FORMED);
-        }
-        let value = unescape(written).map_err(|_| NOT_WELL_FORMED)?;
-        if key == "xmlns" || key.starts_with("xmlns:") {
+    for (key, written) in &tag.attributes {
+        let value = source::value(written)?;
+        if *key == "xmlns" || key.starts_with("xmlns:") {
             if value != XHTML {
                 return Err("the narrative has another namespace than XHTML");
             }
@@ -128,18 +81,6 @@ fn is_active(key: &str, value: &str) -> bool {
                 || (value.starts_with("data:") && !value.starts_with("data:image/"))
         }
     }
-}
-
-/// XML's own five entities, and characters by number.
-fn is_known(name: &str) -> bool {
-    matches!(name, "amp" | "lt" | "gt" | "quot" | "apos")
-        || name.strip_prefix('#').is_some_and(|number| {
-            let code = match number.strip_prefix('x') {
-                Some(hex) => u32::from_str_radix(hex, 16),
-                None => number.parse(),
-            };
-            code.is_ok_and(|code| char::from_u32(code).is_some())
-        })
 }
 
 /// Is the word one of a list between spaces?
@@ -193,9 +134,22 @@ mod tests {
 
     #[test]
     fn broken_markup_is_refused() {
-        for inner in
-            ["<p>", "</p>", "<p>a</b>", "<p a>b</p>", "<!DOCTYPE x>a", "<?x y?>", "a &nbsp; b", "&x;", "&"]
-        {
+        for inner in [
+            "<p>",
+            "</p>",
+            "<p>a</b>",
+            "<p a>b</p>",
+            "<x:p/>",
+            "<p id='a'title='b'/>",
+            "]]>",
+            "<!-- -- -->",
+            "\u{1}",
+            "<!DOCTYPE x>a",
+            "<?x y?>",
+            "a &nbsp; b",
+            "&x;",
+            "&",
+        ] {
             assert!(div(inner).is_err(), "{inner}");
         }
         for text in [

@@ -59,6 +59,21 @@ impl Type {
         let at = self.elements.binary_search_by(|element| element.key.as_str().cmp(key)).ok()?;
         self.elements.get(at)
     }
+
+    /// Is it an attribute in XML, and so without id and extensions of its own? The definitions mark
+    /// the id of whatever is not a resource, and `Extension.url`.
+    pub(crate) fn is_attribute(&self, key: &str) -> bool {
+        match key {
+            "id" => self.kind != TypeKind::Resource,
+            "url" => self.name == "Extension",
+            _ => false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn elements(&self) -> &[Element] {
+        &self.elements
+    }
 }
 
 impl Schema {
@@ -73,6 +88,11 @@ impl Schema {
 
     pub(crate) fn resource(&self, name: &str) -> Option<&Type> {
         self.types.get(*self.by_name.get(name)?).filter(|of| of.kind == TypeKind::Resource)
+    }
+
+    /// `Element`: the id and extensions that a primitive can have.
+    pub(crate) fn element(&self) -> Option<&Type> {
+        self.types.get(*self.by_name.get("Element")?)
     }
 
     pub(crate) fn allows(&self, codes: usize, code: &str) -> bool {

@@ -42,7 +42,7 @@ impl<'p> At<'p> {
         Self { index: Some(index), ..*self }
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let mut out = match self.above {
             Some(above) => above.path() + ".",
             None => String::new(),
@@ -136,7 +136,9 @@ impl Walk {
             let place = usize::from(element.name);
             let name = of.names.get(place).copied().unwrap_or_default();
             let here = at.element(name);
-            if sibling.is_some() && of_element.is_none_or(|of| of.kind != TypeKind::Primitive) {
+            // Neither what is an attribute in XML nor narrative has a place for them.
+            let is_bare = of_element.is_none_or(|of| of.kind != TypeKind::Primitive || of.name == "xhtml");
+            if sibling.is_some() && (is_bare || of.is_attribute(&element.key)) {
                 self.error(&at.element(key), "structure", "only a primitive element has a _ sibling");
                 continue;
             }
@@ -257,7 +259,7 @@ impl Walk {
         for (key, value) in object.iter() {
             let here = at.element(key);
             match (key, value) {
-                ("id", Json::String(id)) if !id.is_empty() => {}
+                ("id", id) if primitive::check("string", id).is_ok() => {}
                 ("extension", Json::Array(items)) if !items.is_empty() => {
                     for (n, item) in items.iter().enumerate() {
                         self.value(item, extension, false, &here.item(n), depth);
