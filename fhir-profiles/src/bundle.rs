@@ -16,7 +16,7 @@ pub struct Plan<'a> {
     pub atomic: bool,
     /// In the Bundle's order, which is the order of the answers.
     pub entries: Vec<Result<Entry<'a>, Issue>>,
-    /// Places in `entries` in the order of doing: DELETE, POST, PUT, GET.
+    /// Places in `entries` in the order of doing: DELETE, POST, PUT and PATCH, GET.
     pub order: Vec<usize>,
     /// References by criteria (`Practitioner?identifier=…`) that occur, each once.
     pub conditional: Vec<String>,
@@ -44,6 +44,15 @@ pub enum Entry<'a> {
         id: String,
         /// Content, references rewritten.
         resource: Json<'a>,
+        /// `ifMatch` as it came.
+        if_match: Option<String>,
+    },
+    /// A change of what is there.
+    Patch {
+        /// Which.
+        target: Target,
+        /// What is to be done to it: a Binary with a JSON Patch, or Parameters.
+        patch: Json<'a>,
         /// `ifMatch` as it came.
         if_match: Option<String>,
     },
@@ -127,7 +136,7 @@ pub fn plan<'a>(
     order.sort_by_key(|n| match plan.entries.get(*n) {
         Some(Ok(Entry::Delete { .. })) => 0,
         Some(Ok(Entry::Create { .. })) => 1,
-        Some(Ok(Entry::Update { .. })) => 2,
+        Some(Ok(Entry::Update { .. } | Entry::Patch { .. })) => 2,
         _ => 3,
     });
     plan.order = order;
@@ -188,7 +197,7 @@ fn entry<'a>(
     if method == "GET" {
         return Ok(Entry::Get { url: url.to_owned() });
     }
-    if !matches!(method, "POST" | "PUT" | "DELETE") {
+    if !matches!(method, "POST" | "PUT" | "PATCH" | "DELETE") {
         return Err(
             Issue::error("not-supported", "the method is not supported here").at(at("request.method"))
         );
@@ -206,6 +215,9 @@ fn entry<'a>(
         return Ok(Entry::Delete { target, if_match });
     }
     let resource = resource.ok_or_else(needed)?;
+    if method == "PATCH" {
+        return Ok(Entry::Patch { target, patch: resource, if_match });
+    }
     of_kind(&resource, target.kind()).map_err(|issue| issue.at(at("resource")))?;
     if let Target::Id(_, id) = &target
         && resource.text("id") != Some(id)
@@ -272,7 +284,9 @@ impl Plan<'_> {
         let mut seen = HashSet::new();
         let mut wrong = Vec::new();
         for (n, entry) in self.entries.iter().enumerate() {
-            if let Ok(Entry::Update { target, .. } | Entry::Delete { target, .. }) = entry
+            if let Ok(
+                Entry::Update { target, .. } | Entry::Patch { target, .. } | Entry::Delete { target, .. },
+            ) = entry
                 && let Target::Id(kind, id) = target
                 && !seen.insert((*kind, id))
             {
@@ -423,7 +437,7 @@ mod tests {
     fn in_a_batch_each_stands_for_itself() {
         let plan = planned(
             r#"{"resourceType":"Bundle","type":"batch","entry":[
-            {"request":{"method":"PATCH","url":"Patient/1"}},{"request":{"method":"GET","url":"/Patient/1"}}]}"#,
+            {"request":{"method":"HEAD","url":"Patient/1"}},{"request":{"method":"GET","url":"/Patient/1"}}]}"#,
         )
         .unwrap();
         assert!(plan.entries[0].is_err());

@@ -5,6 +5,7 @@ mod contained;
 pub mod json;
 mod narrative;
 pub mod outcome;
+pub mod patch;
 mod primitive;
 pub mod profile;
 pub mod reference;

@@ -34,6 +34,9 @@ pub fn configure(service: &mut ServiceConfig) {
                 .route(get().to(rest::read::vread))
                 .route(web::head().to(rest::read::vread)),
         )
+        .service(resource("/fhir/_history").route(get().to(rest::history::system)))
+        .service(resource("/fhir/{type}/_history").route(get().to(rest::history::of_type)))
+        .service(resource("/fhir/{type}/{id}/_history").route(get().to(rest::history::instance)))
         .service(
             resource("/fhir/{type}/{id}/{of}")
                 .route(get().to(rest::search::compartment_by_get))
@@ -44,13 +47,17 @@ pub fn configure(service: &mut ServiceConfig) {
                 .route(get().to(rest::read::read))
                 .route(web::head().to(rest::read::read))
                 .route(web::put().to(rest::update::update))
+                .route(web::patch().to(rest::patch::patch))
                 .route(web::delete().to(rest::delete::delete)),
         )
         .service(
             resource("/fhir/{type}")
                 .route(get().to(rest::search::by_get))
                 .route(web::head().to(rest::search::by_get))
-                .route(post().to(rest::create::create)),
+                .route(post().to(rest::create::create))
+                .route(web::put().to(rest::update::update))
+                .route(web::patch().to(rest::patch::patch))
+                .route(web::delete().to(rest::delete::delete)),
         )
         .service(resource("/predict").route(post().to(api::predict::predict)))
         .service(resource("/predictions").route(get().to(api::predictions::list)))

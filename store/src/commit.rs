@@ -1,6 +1,9 @@
 //! What goes in: everything a request changes, as one unit that happens or does not.
 
+use std::sync::Arc;
+
 use fhir::json::Json;
+use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 
@@ -11,6 +14,26 @@ pub enum Target {
     Id(ResourceType, String),
     /// The only one that matches (conditional update and delete).
     Only(SearchQuery),
+}
+
+/// Makes the next version's content of the current one. It runs inside the transaction, and again
+/// if that is repeated; what it refuses is refused to the caller.
+#[derive(Clone)]
+pub struct Patch(pub(crate) Arc<Changing>);
+
+type Changing = dyn Fn(&Json<'_>) -> Result<Json<'static>, Issues> + Send + Sync;
+
+impl Patch {
+    /// `change` gets the current version and gives the next one's content.
+    pub fn new(change: impl Fn(&Json<'_>) -> Result<Json<'static>, Issues> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(change))
+    }
+}
+
+impl std::fmt::Debug for Patch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Patch")
+    }
 }
 
 /// What must be so for a write to be done (`If-Match`, `If-None-Match`).
@@ -51,6 +74,15 @@ pub enum Write<'a> {
         id: Option<String>,
         /// On what condition.
         only_if: OnlyIf,
+    },
+    /// A new version made of the current one.
+    Patch {
+        /// Which resource.
+        target: Target,
+        /// On what condition.
+        only_if: OnlyIf,
+        /// How the new one is made.
+        patch: Patch,
     },
     /// A version that says it is deleted.
     Delete {

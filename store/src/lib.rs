@@ -19,6 +19,7 @@ mod desk;
 mod draft;
 mod error;
 mod find;
+mod history;
 mod include;
 mod index;
 mod keys;
@@ -39,10 +40,11 @@ mod unit;
 mod version;
 
 pub use commit::{
-    About, Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, OnlyIf, Target, Write,
+    About, Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
 };
 pub use context::{Context, Principal};
 pub use error::Error;
+pub use history::HistoryQuery;
 pub use queue::Worked;
 pub use reader::{Reader, Wanted};
 pub use record::{Activation, Assessment, Backlog, Client, Effect, Page, Stored, Task, Written};

@@ -6,9 +6,10 @@ use fhir::search::SearchQuery;
 
 use crate::connection::Link;
 use crate::error::{Error, Fault};
+use crate::history::HistoryQuery;
 use crate::record::{Activation, Assessment, Page, Stored};
 use crate::sql::{Dialect, Sql, chunks};
-use crate::{desk, find, row};
+use crate::{desk, find, history, row};
 
 /// Index ranges read by one statement.
 const MOST_RANGES: usize = 32;
@@ -52,21 +53,9 @@ impl<'c> Reader<'c> {
         }
     }
 
-    /// Versions below `before` (`i64::MAX` for all), newest first, at most so many, tombstones included.
-    pub fn history(
-        &mut self,
-        kind: ResourceType,
-        id: &str,
-        before: i64,
-        most: usize,
-    ) -> Result<Vec<Stored>, Error> {
-        let current = row::current(self.link, kind, id)?.ok_or(Error::NotFound)?;
-        let mut versions = row::past(self.link, kind, id, before, most)?;
-        if current.version < before {
-            versions.insert(0, current);
-            versions.truncate(most);
-        }
-        Ok(versions)
+    /// One page of versions; `query.after` is [`Page::next`] of the page before.
+    pub fn history(&mut self, query: &HistoryQuery) -> Result<Page, Error> {
+        Ok(history::page(self.link, query)?)
     }
 
     /// One page of matches; `query.after` is [`Page::next`] of the page before.

@@ -50,21 +50,6 @@ pub(crate) fn earlier(
     Ok(load(link, &sql)?.pop())
 }
 
-/// Earlier versions below `before`, newest first.
-pub(crate) fn past(
-    link: &mut Link,
-    kind: ResourceType,
-    id: &str,
-    before: i64,
-    most: usize,
-) -> Result<Vec<Stored>, Fault> {
-    let mut sql = Sql::new(link.dialect, "SELECT ");
-    sql.push(COLUMNS).push(" FROM history r WHERE r.kind = ").int(i64::from(kind.index()));
-    sql.push(" AND r.id = ").text(id).push(" AND r.version < ").int(before);
-    sql.push(" ORDER BY r.version DESC").limit(most);
-    load(link, &sql)
-}
-
 /// Current versions to be replaced, held against others until the transaction ends, always in
 /// the same order so that two bundles can't wait for each other.
 pub(crate) fn held(link: &mut Link, targets: &[(ResourceType, &str)]) -> Result<Vec<Stored>, Fault> {

@@ -10,6 +10,7 @@ use crate::commit::Commit;
 use crate::connection::{Link, Place, Use};
 use crate::context::Context;
 use crate::error::{Error, Fault};
+use crate::history::HistoryQuery;
 use crate::keys::Keys;
 use crate::lane::Lane;
 use crate::pool::Pool;
@@ -125,6 +126,20 @@ impl Store {
         self.pool
             .run(move |link| {
                 let mut page = reader::snapshot(link, |reader| reader.search(&query))?;
+                page.next = page.next.map(|end| seal.close(&query.used, &end));
+                Ok(page)
+            })
+            .await
+    }
+
+    /// One page of versions; `query.after` is [`Page::next`] of the page before.
+    pub async fn history(&self, _: &Context, query: &HistoryQuery) -> Result<Page, Error> {
+        let mut query = query.clone();
+        query.after = query.after.map(|page| self.seal.open(&query.used, &page)).transpose()?;
+        let seal = Arc::clone(&self.seal);
+        self.pool
+            .run(move |link| {
+                let mut page = reader::snapshot(link, |reader| reader.history(&query))?;
                 page.next = page.next.map(|end| seal.close(&query.used, &end));
                 Ok(page)
             })

@@ -11,15 +11,15 @@ use fhir::search::SearchQuery;
 use uuid::Uuid;
 
 use crate::commit::{
-    Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, OnlyIf, Target, Write,
+    Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
 };
 use crate::connection::Link;
-use crate::draft::Draft;
+use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::keys::Keys;
 use crate::record::{Effect, Written};
 use crate::version::{Step, absent, apply};
-use crate::{desk, find};
+use crate::{desk, find, row};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
 pub fn new_id() -> String {
@@ -37,6 +37,12 @@ enum Planned {
         target: Target,
         only_if: OnlyIf,
         named: bool,
+    },
+    Patch {
+        target: Target,
+        only_if: OnlyIf,
+        patch: Patch,
+        at: i64,
     },
     Delete {
         target: Target,
@@ -207,7 +213,9 @@ impl Unit {
             .iter()
             .filter_map(|planned| match planned {
                 Planned::Create { if_none_exist, .. } => if_none_exist.as_ref(),
-                Planned::Update { target, .. } | Planned::Delete { target, .. } => match target {
+                Planned::Update { target, .. }
+                | Planned::Patch { target, .. }
+                | Planned::Delete { target, .. } => match target {
                     Target::Only(query) => Some(query),
                     Target::Id(..) => None,
                 },
@@ -220,8 +228,9 @@ impl Planned {
     fn id(&self) -> &str {
         match self {
             Self::Create { draft, .. } | Self::Update { draft, .. } => &draft.id,
-            Self::Delete { target: Target::Id(_, id), .. } => id,
-            Self::Delete { target: Target::Only(_), .. } => "",
+            Self::Delete { target: Target::Id(_, id), .. }
+            | Self::Patch { target: Target::Id(_, id), .. } => id,
+            Self::Delete { .. } | Self::Patch { .. } => "",
         }
     }
 }
@@ -241,6 +250,7 @@ fn plan(at: i64, write: Write<'_>) -> Result<Planned, Error> {
             let draft = Draft::new(kind, id, at, resource)?;
             Planned::Update { draft, target, only_if, named: named.is_some() }
         }
+        Write::Patch { target, only_if, patch } => Planned::Patch { target, only_if, patch, at },
         Write::Delete { target, only_if } => Planned::Delete { target, only_if, at },
     })
 }
@@ -329,6 +339,41 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 }
             }
             step
+        }
+        Planned::Patch { target, only_if, patch, at } => {
+            let (kind, id) = match target {
+                Target::Id(kind, id) => (*kind, id.clone()),
+                Target::Only(query) => {
+                    (one_kind(query)?, find::only(link, query)?.ok_or(Error::NotFound)?.id)
+                }
+            };
+            let old = row::held(link, &[(kind, id.as_str())])?.pop().ok_or(Error::NotFound)?;
+            if old.deleted {
+                return Err(Error::Gone { version: old.version }.into());
+            }
+            if let OnlyIf::Version(wanted) = only_if
+                && *wanted != old.version
+            {
+                return Err(Error::Conflict { current: old.version }.into());
+            }
+            let resource = (patch.0)(&draft::parse(&old.body)?).map_err(Error::from)?;
+            if resource.text("id") != Some(&id) {
+                return Err(Error::from(
+                    Issue::error("business-rule", "a patch can't change the id").at("id"),
+                )
+                .into());
+            }
+            Step {
+                kind,
+                draft: Some(Cow::Owned(Draft::new(kind, id.clone(), *at, resource)?)),
+                id,
+                at: *at,
+                only_if: *only_if,
+                settled: None,
+                fresh: false,
+                unused: false,
+                same_as: None,
+            }
         }
         Planned::Delete { target, only_if, at } => {
             let (kind, id) = match target {

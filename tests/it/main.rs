@@ -7,3 +7,4 @@ mod conformance;
 mod crash;
 mod rest;
 mod scoring;
+mod versions;

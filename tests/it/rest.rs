@@ -323,9 +323,10 @@ fn no_address_breaks_the_server() {
 #[test]
 fn a_method_that_is_not_there_is_refused_in_words() {
     let server = Server::start(BOTH[0]).unwrap();
-    let patch = server.http().patch(server.url("/fhir/Patient")).send().unwrap();
-    assert_eq!(patch.status().as_u16(), 405);
-    assert!(patch.text().unwrap().contains("OperationOutcome"));
+    let refused = server.http().patch(server.url("/fhir/metadata")).send().unwrap();
+    assert_eq!(refused.status().as_u16(), 405);
+    assert!(refused.text().unwrap().contains("OperationOutcome"));
+    assert_eq!(server.delete("/fhir/Patient").unwrap().expect(400).unwrap().issue().0, "invalid");
     let head = server.http().head(server.url("/fhir/metadata")).send().unwrap();
     assert_eq!(head.status().as_u16(), 200);
 }

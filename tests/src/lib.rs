@@ -263,7 +263,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn of(response: Response) -> anyhow::Result<Self> {
+    /// Reads it whole.
+    pub fn of(response: Response) -> anyhow::Result<Self> {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let text = response.text()?;

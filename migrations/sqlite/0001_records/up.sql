@@ -24,6 +24,7 @@ CREATE TABLE history (
     body TEXT NOT NULL
 );
 CREATE UNIQUE INDEX history_identity ON history (kind, id, version);
+CREATE INDEX history_updated ON history (kind, updated);
 
 -- Tokens, references and uris by hash, chart by chart: all rows of a resource lie together, and one
 -- patient's values of one code lie in the order of their dates. Patient 0 is nobody's chart.

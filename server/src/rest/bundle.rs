@@ -12,7 +12,7 @@ use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use store::{About, Commit, Conditional, Context, Effect, NewTask, OnlyIf, Write, Written, new_id};
 
-use super::{etag, location, search};
+use super::{etag, history, location, patch, search};
 use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
@@ -102,7 +102,7 @@ async fn run(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(boo
                 About::Patient(_) => task,
             }));
         }
-        let written = app.store.commit(context, whole).await?;
+        let written = app.store.commit(context, whole).await.map_err(patch::refused)?;
         for (place, written) in places.into_iter().zip(written) {
             set(&mut answers, place, Answer::Written(written));
         }
@@ -115,7 +115,7 @@ async fn run(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(boo
             let answer = match written.map(|written| written.into_iter().next()) {
                 Ok(Some(written)) => Answer::Written(written),
                 Ok(None) => Answer::Failed(Failure::internal("a write without an answer")),
-                Err(error) => Answer::Failed(error.into()),
+                Err(error) => Answer::Failed(patch::refused(error)),
             };
             set(&mut answers, place, answer);
         }
@@ -181,6 +181,12 @@ fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> 
             let (target, only_if) = (meant(target)?, only_if(if_match)?);
             (Write::Update { resource, target, id: Some(id), only_if }, topic)
         }
+        Entry::Patch { target, patch, if_match } => {
+            let kind = target.kind();
+            let topic = scoring::is_read(kind).then_some(scoring::CHANGE);
+            let (target, only_if) = (meant(target)?, only_if(if_match)?);
+            (Write::Patch { target, only_if, patch: patch::of_resource(kind, &patch)? }, topic)
+        }
         Entry::Delete { target, if_match } => {
             let topic = scoring::is_read(target.kind()).then_some(scoring::CHANGE);
             (Write::Delete { target: meant(target)?, only_if: only_if(if_match)? }, topic)
@@ -195,6 +201,21 @@ async fn get(app: &Arc<App>, context: &Context, url: &str) -> Result<String, Fai
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
+        ["_history"] => {
+            let kinds = ResourceType::all().collect();
+            history::find(app, context, kinds, None, &request::pairs(query)).await
+        }
+        [kind, "_history"] => {
+            history::find(app, context, vec![super::kind(kind)?], None, &request::pairs(query)).await
+        }
+        [kind, id, "_history"] => {
+            let (kind, id) = (super::kind(kind)?, super::id(id)?);
+            history::find(app, context, vec![kind], Some(id), &request::pairs(query)).await
+        }
+        [""] | [] => {
+            let pairs = request::pairs(query);
+            search::find(app, context, &search::Scope::system(&pairs)?, &pairs, Handling::Lenient).await
+        }
         ["metadata"] => Ok(super::metadata::statement(app).to_string()),
         [kind] => {
             let kind = super::kind(kind)?;

@@ -2,10 +2,9 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use fhir::search::SearchQuery;
 use store::{Effect, Write};
 
-use super::{commit_of, kind, validate, written};
+use super::{commit_of, criteria, kind, validate, written};
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::request;
@@ -36,26 +35,4 @@ pub(crate) async fn create(
     let done = done.into_iter().next().ok_or_else(|| Failure::internal("a write without an answer"))?;
     let status = if done.effect == Effect::Created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(written(&caller, done, status, request::prefer(&request), &findings))
-}
-
-/// Search criteria that must be understood whole: a part ignored would match the wrong resource.
-pub(crate) fn criteria(
-    kind: fhir::resource_type::ResourceType,
-    text: &str,
-    caller: &Caller,
-) -> Result<SearchQuery, Failure> {
-    let text = text.trim_start_matches('?');
-    let pairs = request::pairs(text);
-    if pairs.is_empty() {
-        return Err(Failure::new(StatusCode::PRECONDITION_FAILED, "invalid", "the criteria are empty"));
-    }
-    let (query, _) = SearchQuery::parse(
-        &[kind],
-        &pairs,
-        &caller.app.config.fhir_base(),
-        caller.context.at,
-        fhir::search::Handling::Strict,
-    )
-    .map_err(Failure::invalid)?;
-    Ok(query)
 }

@@ -29,11 +29,12 @@ pub(crate) fn statement(app: &App) -> Value {
         "implementation": {"description": "Augury", "url": app.config.fhir_base()},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
+        "patchFormat": ["application/json-patch+json"],
         "rest": [{
             "mode": "server",
             "documentation": "RiskAssessment.prediction.probabilityDecimal is a percentage (0-100); its extension risk-fraction is the same as a fraction in full precision.",
             "resource": resources,
-            "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}],
+            "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}, {"code": "history-system"}],
             "searchParam": shared_parameters(),
             "compartment": compartments(),
             "operation": [{"name": "assess-risk", "definition": "https://augury.dev/fhir/OperationDefinition/assess-risk"}]
@@ -79,7 +80,17 @@ fn resource(kind: ResourceType) -> Value {
     let own = of_type(kind).iter().filter(|one| one.indexed && !one.code.starts_with('_'));
     params.extend(own.map(parameter));
     let includes: Vec<String> = links(kind).map(|one| format!("{}:{}", kind.name(), one.code)).collect();
-    let interactions = ["create", "read", "vread", "update", "delete", "search-type"];
+    let interactions = [
+        "create",
+        "read",
+        "vread",
+        "update",
+        "patch",
+        "delete",
+        "history-instance",
+        "history-type",
+        "search-type",
+    ];
     let operation = match kind {
         ResourceType::PATIENT => Some("assess-risk"),
         ResourceType::RISK_ASSESSMENT => Some("replay"),
@@ -95,7 +106,9 @@ fn resource(kind: ResourceType) -> Value {
     resource.insert("readHistory".into(), json!(true));
     resource.insert("updateCreate".into(), json!(true));
     resource.insert("conditionalCreate".into(), json!(true));
-    resource.insert("conditionalRead".into(), json!("not-match"));
+    resource.insert("conditionalRead".into(), json!("full-support"));
+    resource.insert("conditionalUpdate".into(), json!(true));
+    resource.insert("conditionalDelete".into(), json!("single"));
     resource.insert("searchInclude".into(), json!(includes));
     resource.insert("searchRevInclude".into(), json!(["*"]));
     resource.insert("searchParam".into(), Value::Array(params));

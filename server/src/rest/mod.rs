@@ -1,10 +1,13 @@
 //! FHIR's RESTful API (<https://hl7.org/fhir/R4/http.html>): one interaction, one file.
 
+mod address;
 pub(crate) mod assess_risk;
 pub(crate) mod bundle;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod history;
 pub(crate) mod metadata;
+pub(crate) mod patch;
 pub(crate) mod read;
 pub(crate) mod replay;
 pub(crate) mod search;
@@ -16,11 +19,12 @@ use chrono::DateTime;
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
 use fhir::resource_type::ResourceType;
+use fhir::search::{Handling, SearchQuery};
 use store::{About, Commit, NewTask, Stored, Target, Write, Written};
 
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::request::{Prefer, Return};
+use crate::http::request::{self, Prefer, Return};
 use crate::scoring;
 
 /// The resource type a path names.
@@ -33,6 +37,35 @@ fn id(text: &str) -> Result<&str, Failure> {
     let fits = (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
     if fits { Ok(text) } else { Err(Failure::not_found("no resource can have such an id")) }
+}
+
+/// What a write is about: `Type/id`, or the one that matches the criteria behind `Type?`.
+fn aimed(caller: &Caller, request: &HttpRequest) -> Result<(ResourceType, Target), Failure> {
+    let kind = kind(request.match_info().query("type"))?;
+    let target = match request.match_info().get("id") {
+        Some(text) => Target::Id(kind, id(text)?.to_owned()),
+        None => Target::Only(criteria(kind, request.query_string(), caller)?),
+    };
+    Ok((kind, target))
+}
+
+/// Search criteria that must be understood whole: a part ignored would match the wrong resource.
+fn criteria(kind: ResourceType, text: &str, caller: &Caller) -> Result<SearchQuery, Failure> {
+    let text = text.trim_start_matches('?');
+    let mut pairs = request::pairs(text);
+    pairs.retain(|(name, _)| !matches!(name.as_str(), "_format" | "_pretty"));
+    if pairs.is_empty() {
+        return Err(Failure::bad_request("the criteria are empty"));
+    }
+    let (query, _) = SearchQuery::parse(
+        &[kind],
+        &pairs,
+        &caller.app.config.fhir_base(),
+        caller.context.at,
+        Handling::Strict,
+    )
+    .map_err(Failure::invalid)?;
+    Ok(query)
 }
 
 /// Checks a resource sent to `/{kind}`: its type and its structure.
@@ -80,6 +113,11 @@ fn last_modified(updated: i64) -> String {
         .to_string()
 }
 
+/// Seconds since 1970 of an HTTP date.
+fn httpdate(text: &str) -> Option<i64> {
+    DateTime::parse_from_rfc2822(text).ok().map(|at| at.timestamp())
+}
+
 /// The versioned address of what is stored.
 fn location(base: &str, stored: &Stored) -> String {
     format!("{base}/{}/{}/_history/{}", stored.kind.name(), stored.id, stored.version)
@@ -109,11 +147,13 @@ fn written(
 /// The answer to a read of one version.
 fn shown(request: &HttpRequest, stored: Stored) -> HttpResponse {
     let tag = etag(stored.version);
-    let unchanged = request
-        .headers()
-        .get(header::IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.split(',').any(|one| one.trim() == tag));
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let unchanged = match (text(header::IF_NONE_MATCH), text(header::IF_MODIFIED_SINCE)) {
+        (Some(tags), _) => tags.split(',').any(|one| one.trim() == tag || one.trim() == "*"),
+        // The header counts whole seconds.
+        (None, Some(since)) => httpdate(since).is_some_and(|since| stored.updated / 1_000_000 <= since),
+        (None, None) => false,
+    };
     let mut response = HttpResponse::build(if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
     response
         .insert_header((header::ETAG, tag))

@@ -6,9 +6,9 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, ExactTest, Handling, SearchQuery, Test};
-use serde_json::Value;
 use store::Context;
 
+use super::address::{address, quoted};
 use super::kind;
 use crate::app::App;
 use crate::http::caller::Caller;
@@ -31,7 +31,7 @@ impl Scope {
     }
 
     /// All types, or those that `_type` names.
-    fn system(pairs: &[(String, String)]) -> Result<Self, Failure> {
+    pub(crate) fn system(pairs: &[(String, String)]) -> Result<Self, Failure> {
         let mut kinds = Vec::new();
         for name in pairs.iter().filter(|(name, _)| name == "_type").flat_map(|(_, value)| value.split(',')) {
             kinds.push(
@@ -167,21 +167,11 @@ pub(crate) async fn find(
     if let Some(total) = page.total {
         text.push_str(&format!(r#","total":{total}"#));
     }
+    let used = query.used.iter().filter(|(name, _)| name != "_page");
+    let pairs: Vec<(&str, &str)> = used.map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let address = |page: Option<&str>| {
-        let mut address = base.clone();
-        if !scope.path.is_empty() {
-            address.push('/');
-            address.push_str(&scope.path);
-        }
-        let used = query.used.iter().filter(|(name, _)| name != "_page");
-        let pairs = used.map(|(name, value)| (name.as_str(), value.as_str()));
-        for (n, (name, value)) in pairs.chain(page.map(|page| ("_page", page))).enumerate() {
-            address.push(if n > 0 { '&' } else { '?' });
-            address.push_str(&encoded(name));
-            address.push('=');
-            address.push_str(&encoded(value));
-        }
-        quoted(&address)
+        let page = page.map(|page| ("_page", page));
+        quoted(&address(&base, &scope.path, pairs.iter().copied().chain(page)))
     };
     let current = query.after.as_deref();
     text.push_str(&format!(r#","link":[{{"relation":"self","url":{}}}"#, address(current)));
@@ -210,20 +200,4 @@ pub(crate) async fn find(
     }
     text.push_str(if entries > 0 { "]}" } else { "}" });
     Ok(text)
-}
-
-fn quoted(text: &str) -> String {
-    Value::String(text.to_owned()).to_string()
-}
-
-/// Percent-encoding of a query part; what FHIR values often have stays readable.
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~:/|,@$".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
 }

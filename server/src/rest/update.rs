@@ -1,11 +1,11 @@
-//! `PUT [base]/[type]/[id]` (<https://hl7.org/fhir/R4/http.html#update>).
+//! `PUT [base]/[type]/[id]` and `PUT [base]/[type]?…` (<https://hl7.org/fhir/R4/http.html#update>).
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::outcome::Issue;
 use store::{Effect, Target, Write};
 
-use super::{commit_of, id, kind, validate, written};
+use super::{aimed, commit_of, validate, written};
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::request;
@@ -14,10 +14,9 @@ use crate::scoring;
 pub(crate) async fn update(
     caller: Caller,
     request: HttpRequest,
-    path: web::Path<(String, String)>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    let (kind, id) = (kind(&path.0)?, id(&path.1)?);
+    let (kind, target) = aimed(&caller, &request)?;
     request::require_json_accepted(&request)?;
     request::require_json(&request)?;
     let only_if = request::only_if(&request)?;
@@ -26,11 +25,12 @@ pub(crate) async fn update(
     fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base())
         .map_err(|issue| Failure::invalid(issue.into()))?;
     let findings = validate(&resource, kind)?;
-    if resource.text("id") != Some(id) {
+    if let Target::Id(_, id) = &target
+        && resource.text("id") != Some(id)
+    {
         let issue = Issue::error("invalid", "the id in the resource must be the one in the address");
         return Err(Failure::invalid(issue.at(format!("{}.id", kind.name())).into()));
     }
-    let target = Target::Id(kind, id.to_owned());
     let write = Write::Update { resource, target, id: None, only_if };
     // Whether the old version was read by a model is known to the store alone, so always ask.
     let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), caller.context.at);

@@ -8,7 +8,7 @@ use diesel::{Connection, PgConnection};
 use fhir::json::{Json, Limits};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
-use store::{Commit, Context, Error, OnlyIf, Options, Store, Target, Write, Written};
+use store::{Commit, Context, Error, HistoryQuery, OnlyIf, Options, Store, Stored, Target, Write, Written};
 
 pub(crate) const OBSERVATION: ResourceType = ResourceType::OBSERVATION;
 pub(crate) const PATIENT: ResourceType = ResourceType::PATIENT;
@@ -138,4 +138,26 @@ pub(crate) async fn one(store: &Store, context: &Context, write: Write<'static>)
 pub(crate) async fn ids(store: &Store, text: &str) -> Vec<String> {
     let page = store.search(&now(), &query(text)).await.unwrap();
     page.entries.into_iter().map(|stored| stored.id).collect()
+}
+
+/// All versions of a Patient, so many a page.
+pub(crate) async fn versions_of(store: &Store, id: &str, count: u32) -> Vec<Stored> {
+    let mut query = HistoryQuery {
+        kinds: vec![ResourceType::PATIENT],
+        id: Some(id.to_owned()),
+        since: None,
+        at: None,
+        count,
+        after: None,
+        used: Vec::new(),
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = store.history(&now(), &query).await.unwrap();
+        found.extend(page.entries);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return found,
+        }
+    }
 }

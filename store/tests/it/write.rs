@@ -50,10 +50,8 @@ async fn an_update_keeps_the_old_version(store: Store, _: String) {
     assert!(second.stored.key > first.stored.key);
     assert_eq!(store.read(&now(), PATIENT, "p").await.unwrap(), second.stored);
     assert_eq!(store.vread(&now(), PATIENT, "p", 1).await.unwrap(), first.stored);
-    let history = store.reading(&now(), |reader| reader.history(PATIENT, "p", i64::MAX, 10)).await.unwrap();
-    assert_eq!(history, [second.stored.clone(), first.stored.clone()]);
-    let older = store.reading(&now(), |reader| reader.history(PATIENT, "p", 2, 10)).await.unwrap();
-    assert_eq!(older, [first.stored]);
+    assert_eq!(versions_of(&store, "p", 10).await, [second.stored.clone(), first.stored.clone()]);
+    assert_eq!(versions_of(&store, "p", 1).await, [second.stored.clone(), first.stored]);
     assert!(ids(&store, "Patient?identifier=urn:mrn|a").await.is_empty());
     assert_eq!(ids(&store, "Patient?identifier=urn:mrn|b").await, ["p"]);
 }
@@ -85,7 +83,7 @@ async fn a_delete_is_a_version_and_can_be_undone(store: Store, _: String) {
     let back = one(&store, &at(3), update(PATIENT, "p", patient("a"), None)).await.unwrap();
     assert_eq!((back.effect, back.stored.version), (Effect::Created, 3));
     assert_eq!(ids(&store, "Patient?identifier=a").await, ["p"]);
-    let history = store.reading(&now(), |reader| reader.history(PATIENT, "p", i64::MAX, 10)).await.unwrap();
+    let history = versions_of(&store, "p", 10).await;
     let versions: Vec<(i64, bool)> = history.iter().map(|one| (one.version, one.deleted)).collect();
     assert_eq!(versions, [(3, false), (2, true), (1, false)]);
 }

@@ -1,0 +1,125 @@
+//! The versions of a resource, of a type, or of all that is here, newest first.
+
+use diesel::sql_types::BigInt;
+use fhir::resource_type::ResourceType;
+use fhir::time::Span;
+
+use crate::connection::Link;
+use crate::cursor::Cursor;
+use crate::error::Fault;
+use crate::record::{Page, Stored};
+use crate::row;
+use crate::sql::{Sql, chunks};
+
+/// Which versions are asked for (<https://hl7.org/fhir/R4/http.html#history>).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Of resources of these types.
+    pub kinds: Vec<ResourceType>,
+    /// Of this one alone.
+    pub id: Option<String>,
+    /// Made at this moment or later, microseconds since 1970 UTC.
+    pub since: Option<i64>,
+    /// Current at some time in this span.
+    pub at: Option<Span>,
+    /// Versions a page, at most.
+    pub count: u32,
+    /// Where the page begins: what the page before gave.
+    pub after: Option<String>,
+    /// What the pages are of, as they came: a page's end holds for this alone.
+    pub used: Vec<(String, String)>,
+}
+
+impl HistoryQuery {
+    /// What orders versions: of one resource their numbers; else when they were made, and those of
+    /// one moment as they were written.
+    fn order(&self) -> [&'static str; 2] {
+        if self.id.is_some() { ["version", "key"] } else { ["updated", "key"] }
+    }
+
+    /// ` AND …`
+    fn narrow<'q>(&'q self, sql: &mut Sql<'q>, after: Option<[i64; 2]>) {
+        if let Some(id) = &self.id {
+            sql.push(" AND r.id = ").text(id.as_str());
+        }
+        if let Some(since) = self.since {
+            sql.push(" AND r.updated >= ").int(since);
+        }
+        if let Some(at) = self.at {
+            sql.push(" AND r.updated <= ").int(at.high);
+            for table in ["resource", "history"] {
+                sql.push(" AND NOT EXISTS (SELECT 1 FROM ").push(table).push(" n WHERE n.kind = r.kind");
+                sql.push(" AND n.id = r.id AND n.version = r.version + 1 AND n.updated <= ").int(at.low);
+                sql.push(")");
+            }
+        }
+        if let Some([first, key]) = after {
+            let column = self.order()[0];
+            sql.push(" AND r.").push(column).push(" <= ").int(first);
+            sql.push(" AND (r.").push(column).push(", r.key) < (").int(first).push(", ").int(key).push(")");
+        }
+    }
+}
+
+/// One page of versions, tombstones included; the total of a resource's versions, where all are asked for.
+pub(crate) fn page(link: &mut Link, query: &HistoryQuery) -> Result<Page, Fault> {
+    let after = match query.after.as_deref().map(Cursor::parse).transpose()? {
+        None => None,
+        Some(Cursor::At { order, .. }) => {
+            Some(<[i64; 2]>::try_from(order).map_err(|_| Fault::from(Cursor::wrong()))?)
+        }
+        Some(Cursor::Of { .. }) => return Err(Cursor::wrong().into()),
+    };
+    let most = usize::try_from(query.count).unwrap_or(usize::MAX).max(1);
+    let column = query.order()[0];
+    let mut places: Vec<(i64, i64)> = Vec::new();
+    for kinds in query.kinds.chunks(100) {
+        let mut sql = Sql::new(link.dialect, "");
+        let tables = ["resource", "history"];
+        for (n, (kind, table)) in kinds.iter().flat_map(|kind| tables.map(|t| (*kind, t))).enumerate() {
+            sql.push(if n > 0 { " UNION ALL " } else { "" });
+            sql.push("SELECT * FROM (SELECT r.").push(column).push(" AS place, r.key AS key FROM ");
+            sql.push(table).push(" r WHERE r.kind = ").int(i64::from(kind.index()));
+            query.narrow(&mut sql, after);
+            sql.push(" ORDER BY r.").push(column).push(" DESC, r.key DESC");
+            sql.limit(most.saturating_add(1)).push(") p").push(&n.to_string());
+        }
+        places.extend(sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?);
+    }
+    places.sort_unstable_by(|one, other| other.cmp(one));
+    let more = places.len() > most;
+    places.truncate(most);
+    let keys: Vec<i64> = places.iter().map(|(_, key)| *key).collect();
+    let mut entries: Vec<Stored> = Vec::with_capacity(keys.len());
+    for keys in chunks(&keys) {
+        for table in ["resource", "history"] {
+            let mut sql = Sql::new(link.dialect, "SELECT ");
+            sql.push(row::COLUMNS).push(" FROM ").push(table).push(" r WHERE r.key IN ");
+            sql.ints(keys.iter().copied());
+            entries.extend(row::load(link, &sql)?);
+        }
+    }
+    let place = |stored: &Stored| keys.iter().position(|key| *key == stored.key);
+    entries.sort_by_cached_key(place);
+    let end = |(first, key): &(i64, i64)| Cursor::At { order: vec![*first, *key], id: "0".to_owned() };
+    let next = places.last().filter(|_| more).map(|place| end(place).to_string());
+    let total = match &query.id {
+        Some(_) if query.since.is_none() && query.at.is_none() => Some(count(link, query)?),
+        _ => None,
+    };
+    Ok(Page { entries, included: Vec::new(), total, next })
+}
+
+fn count(link: &mut Link, query: &HistoryQuery) -> Result<u64, Fault> {
+    let mut total = 0;
+    for kind in &query.kinds {
+        for table in ["resource", "history"] {
+            let mut sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM ");
+            sql.push(table).push(" r WHERE r.kind = ").int(i64::from(kind.index()));
+            query.narrow(&mut sql, None);
+            let found = sql.rows::<BigInt, i64>(&mut link.connection)?;
+            total += found.first().and_then(|count| u64::try_from(*count).ok()).unwrap_or(0);
+        }
+    }
+    Ok(total)
+}

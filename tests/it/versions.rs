@@ -1,0 +1,190 @@
+//! Histories, conditional interactions and patches, on both databases.
+
+use harness::{Answer, BOTH, Server};
+use serde_json::{Value, json};
+
+fn each(test: impl Fn(&Server)) {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        test(&server);
+    }
+}
+
+fn patient(id: &str, identifier: &str) -> Value {
+    json!({"resourceType": "Patient", "id": id, "identifier": [{"system": "urn:mrn", "value": identifier}]})
+}
+
+fn patched(server: &Server, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    let mut request =
+        server.http().patch(server.url(path)).header("content-type", "application/json-patch+json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    Answer::of(request.body(body.to_string()).send().unwrap()).unwrap()
+}
+
+/// `(method, version)` of every entry of all pages.
+fn versions(server: &Server, path: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut page = server.get(path).unwrap().expect(200).unwrap().json;
+    loop {
+        for entry in page["entry"].as_array().into_iter().flatten() {
+            assert_eq!(entry["resource"].is_null(), entry["request"]["method"] == "DELETE");
+            found.push((
+                entry["request"]["method"].as_str().unwrap().to_owned(),
+                entry["response"]["etag"].as_str().unwrap().to_owned(),
+            ));
+        }
+        let links = page["link"].as_array().unwrap();
+        let Some(next) = links.iter().find(|link| link["relation"] == "next") else { return found };
+        let (_, path) = next["url"].as_str().unwrap().split_once("/fhir").unwrap();
+        page = server.get(&format!("/fhir{path}")).unwrap().expect(200).unwrap().json;
+    }
+}
+
+#[test]
+fn what_was_is_told_page_by_page() {
+    each(|server| {
+        for n in 0..5 {
+            let mut one = patient("h", "a");
+            one["multipleBirthInteger"] = json!(n);
+            server.put("/fhir/Patient/h", &one).unwrap();
+        }
+        server.delete("/fhir/Patient/h").unwrap();
+        server.put("/fhir/Patient/other", &patient("other", "b")).unwrap();
+        let of = |method: &str, version: u32| (method.to_owned(), format!("W/\"{version}\""));
+        let all = [of("DELETE", 6), of("PUT", 5), of("PUT", 4), of("PUT", 3), of("PUT", 2), of("POST", 1)];
+        assert_eq!(versions(server, "/fhir/Patient/h/_history"), all);
+        assert_eq!(versions(server, "/fhir/Patient/h/_history?_count=2"), all);
+        assert_eq!(server.get("/fhir/Patient/h/_history").unwrap().json["total"], 6);
+        let of_type: Vec<_> = [of("POST", 1)].into_iter().chain(all.clone()).collect();
+        assert_eq!(versions(server, "/fhir/Patient/_history?_count=3"), of_type);
+        // The models' Devices are there as well.
+        let whole = versions(server, "/fhir/_history?_count=4");
+        assert_eq!(whole[..7], of_type);
+
+        let third = server.get("/fhir/Patient/h/_history/3").unwrap().json["meta"]["lastUpdated"].clone();
+        let third = third.as_str().unwrap().to_owned();
+        assert_eq!(versions(server, &format!("/fhir/Patient/h/_history?_since={third}")), all[..4]);
+        let at = versions(server, &format!("/fhir/Patient/h/_history?_at={third}"));
+        assert!(at.contains(&of("PUT", 3)) && !at.contains(&of("PUT", 5)), "{at:?}");
+        assert!(versions(server, "/fhir/Patient/h/_history?_since=2999-01-01T00:00:00Z").is_empty());
+        assert_eq!(server.get("/fhir/Patient/nobody/_history").unwrap().status, 404);
+        assert_eq!(server.get("/fhir/Patient/h/_history?_sort=x").unwrap().status, 400);
+        assert_eq!(server.get("/fhir/Patient/h/_history?_page=AAAA").unwrap().status, 400);
+    });
+}
+
+#[test]
+fn what_is_not_newer_is_not_sent_again() {
+    let server = Server::start(BOTH[0]).unwrap();
+    let put = server.put("/fhir/Patient/c", &patient("c", "x")).unwrap();
+    let asked = |name: &str, value: &str| {
+        server.http().get(server.url("/fhir/Patient/c")).header(name, value).send().unwrap().status().as_u16()
+    };
+    assert_eq!(asked("if-modified-since", put.header("last-modified")), 304);
+    assert_eq!(asked("if-modified-since", "Sat, 01 Jan 2000 00:00:00 GMT"), 200);
+    assert_eq!(asked("if-none-match", "W/\"1\""), 304);
+    assert_eq!(asked("if-none-match", "W/\"2\""), 200);
+}
+
+#[test]
+fn what_matches_is_updated_patched_and_deleted() {
+    each(|server| {
+        let mut one = patient("", "m");
+        one.as_object_mut().unwrap().remove("id");
+        let path = "/fhir/Patient?identifier=urn:mrn%7Cm";
+        let created = server.put(path, &one).unwrap().expect(201).unwrap();
+        one["active"] = json!(true);
+        let updated = server.put(path, &one).unwrap().expect(200).unwrap();
+        assert_eq!(updated.json["id"], created.json["id"]);
+        assert_eq!(updated.json["meta"]["versionId"], "2");
+        assert_eq!(server.put("/fhir/Patient?nonsense=1", &one).unwrap().status, 400);
+
+        let off = json!([{"op": "replace", "path": "/active", "value": false}]);
+        let third = patched(server, path, &[], &off).expect(200).unwrap();
+        assert_eq!((&third.json["active"], &third.json["meta"]["versionId"]), (&json!(false), &json!("3")));
+        assert_eq!(patched(server, "/fhir/Patient?identifier=urn:mrn%7Cnone", &[], &off).status, 404);
+
+        server.put("/fhir/Patient/twin", &patient("twin", "m")).unwrap().expect(201).unwrap();
+        assert_eq!(server.put(path, &one).unwrap().expect(412).unwrap().issue().0, "multiple-matches");
+        assert_eq!(patched(server, path, &[], &off).status, 412);
+        assert_eq!(server.delete(path).unwrap().status, 412);
+        server.delete("/fhir/Patient/twin").unwrap();
+        server.delete(path).unwrap().expect(204).unwrap();
+        server.delete(path).unwrap().expect(204).unwrap();
+        assert_eq!(
+            server.get(&format!("/fhir/Patient/{}", third.json["id"].as_str().unwrap())).unwrap().status,
+            410
+        );
+    });
+}
+
+#[test]
+fn a_patch_is_whole_and_its_result_valid() {
+    each(|server| {
+        let mut one = patient("p", "x");
+        one["name"] = json!([{"family": "A", "given": ["B"]}]);
+        server.put("/fhir/Patient/p", &one).unwrap();
+        let patch = |body: &Value| patched(server, "/fhir/Patient/p", &[], body);
+        let test = json!([{"op": "test", "path": "/name/0/family", "value": "Z"}, {"op": "remove", "path": "/name"}]);
+        assert_eq!(patch(&test).status, 422);
+        assert_eq!(patch(&json!([{"op": "remove", "path": "/nowhere"}])).status, 422);
+        assert_eq!(patch(&json!([{"op": "add", "path": "/birthDate", "value": "never"}])).status, 400);
+        assert_eq!(patch(&json!([{"op": "add", "path": "/colour", "value": "red"}])).status, 400);
+        assert_eq!(patch(&json!([{"op": "replace", "path": "/id", "value": "q"}])).status, 422);
+        assert_eq!(patch(&json!({"op": "add"})).status, 400);
+        assert_eq!(patch(&json!([{"op": "jump", "path": "/id"}])).status, 400);
+        assert_eq!(patched(server, "/fhir/Patient/nobody", &[], &json!([])).status, 404);
+        let gender = json!([{"op": "add", "path": "/gender", "value": "female"}]);
+        assert_eq!(patched(server, "/fhir/Patient/p", &[("if-match", "W/\"7\"")], &gender).status, 412);
+        assert_eq!(server.get("/fhir/Patient/p").unwrap().json["meta"]["versionId"], "1");
+
+        let given = patch(&json!([{"op": "remove", "path": "/name/0/given/0"}])).expect(200).unwrap();
+        assert_eq!(given.json["name"], json!([{"family": "A"}]), "nothing is left empty");
+        let wrong =
+            server.http().patch(server.url("/fhir/Patient/p")).header("content-type", "application/json");
+        assert_eq!(wrong.body("[]").send().unwrap().status(), 415);
+
+        // Racing patches all count.
+        server
+            .put(
+                "/fhir/Patient/p",
+                &json!({"resourceType": "Patient", "id": "p", "name": [{"given": ["0"]}]}),
+            )
+            .unwrap();
+        let append = json!([{"op": "add", "path": "/name/0/given/-", "value": "more"}]);
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(|| patch(&append).expect(200).unwrap());
+            }
+        });
+        let all = server.get("/fhir/Patient/p").unwrap().json;
+        assert_eq!(all["name"][0]["given"].as_array().unwrap().len(), 9);
+    });
+}
+
+#[test]
+fn a_transaction_patches_and_reads() {
+    each(|server| {
+        server.put("/fhir/Patient/t", &patient("t", "x")).unwrap();
+        // [{"op":"add","path":"/active","value":true}]
+        let data = "W3sib3AiOiJhZGQiLCJwYXRoIjoiL2FjdGl2ZSIsInZhbHVlIjp0cnVlfV0=";
+        let binary =
+            json!({"resourceType": "Binary", "contentType": "application/json-patch+json", "data": data});
+        let bundle = |url: &str| {
+            json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+                {"request": {"method": "GET", "url": "Patient/t"}},
+                {"request": {"method": "GET", "url": "Patient/t/_history"}},
+                {"resource": binary, "request": {"method": "PATCH", "url": url}}]})
+        };
+        let done = server.post("/fhir", &bundle("Patient/t")).unwrap().expect(200).unwrap();
+        assert_eq!(done.json["entry"][0]["resource"]["active"], true);
+        assert_eq!(done.json["entry"][1]["resource"]["total"], 2);
+        assert_eq!(done.json["entry"][2]["response"]["status"], "200 OK");
+        let again =
+            server.post("/fhir", &bundle("Patient?identifier=urn:mrn|x")).unwrap().expect(200).unwrap();
+        assert_eq!(again.json["entry"][2]["response"]["etag"], "W/\"2\"", "nothing changed");
+        assert_eq!(server.post("/fhir", &bundle("Patient/nobody")).unwrap().status, 404);
+    });
+}
