@@ -5,6 +5,7 @@
 mod charts;
 mod conformance;
 mod crash;
+mod formats;
 mod rest;
 mod scoring;
 mod versions;

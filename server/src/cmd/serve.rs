@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
 use crate::app::App;
 use crate::config::{Auth, Config};
+use crate::http::format::negotiate;
 use crate::http::telemetry::measure;
 use crate::{router, scoring};
 
@@ -60,6 +61,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
         Actix::new()
             .app_data(web::Data::from(Arc::clone(&shared)))
             .configure(router::configure)
+            .wrap(from_fn(negotiate))
             .wrap(Condition::new(true, Compress::default()))
             .wrap(
                 DefaultHeaders::new()

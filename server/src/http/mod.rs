@@ -2,5 +2,6 @@
 
 pub(crate) mod caller;
 pub(crate) mod failure;
+pub(crate) mod format;
 pub(crate) mod request;
 pub(crate) mod telemetry;

@@ -9,6 +9,7 @@ use fhir::json::{self, Json, Limits};
 use store::OnlyIf;
 
 use super::failure::Failure;
+use super::format::{self, Format};
 
 /// What one request may weigh.
 pub(crate) const LIMITS: Limits = Limits { bytes: 64 << 20, depth: 64 };
@@ -34,67 +35,11 @@ pub(crate) async fn body(payload: web::Payload) -> Result<web::Bytes, Failure> {
 
 /// Refuses a body that is not said to be JSON.
 pub(crate) fn require_json(request: &HttpRequest) -> Result<(), Failure> {
-    let unsupported = |found: &str| {
-        Failure::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "not-supported",
-            format!("Content-Type {found} is not supported; send application/fhir+json"),
-        )
-    };
-    let Some(value) = request.headers().get(header::CONTENT_TYPE) else {
-        return Err(unsupported("(none)"));
-    };
-    let text = value.to_str().unwrap_or_default();
-    let mut parts = text.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
-    if !matches!(essence.as_str(), "application/fhir+json" | "application/json" | "text/json") {
-        return Err(unsupported(
-            &essence.chars().filter(char::is_ascii_graphic).take(80).collect::<String>(),
-        ));
-    }
-    let charset = parts.find_map(|part| part.strip_prefix("charset="));
-    match charset {
-        Some(name) if !name.trim_matches('"').eq_ignore_ascii_case("utf-8") => {
-            Err(unsupported("of another charset than utf-8"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a request that accepts no JSON.
-pub(crate) fn require_json_accepted(request: &HttpRequest) -> Result<(), Failure> {
-    let format = query(request, "_format");
-    let wanted = match &format {
-        Some(format) => format.as_str(),
-        None => request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*"),
-    };
-    let fits = wanted.split(',').any(|one| {
-        let essence = one.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        matches!(
-            essence.as_str(),
-            "" | "*/*"
-                | "application/*"
-                | "text/*"
-                | "json"
-                | "application/json"
-                | "text/json"
-                | "application/fhir+json"
-                | "application/fhir json"
-        )
-    });
-    if fits {
+    if format::sent(request)? == Format::Json {
         return Ok(());
     }
-    Err(Failure::new(
-        StatusCode::NOT_ACCEPTABLE,
-        "not-supported",
-        "only application/fhir+json can be answered",
-    ))
-}
-
-/// The first query parameter of that name, decoded.
-pub(crate) fn query(request: &HttpRequest, name: &str) -> Option<String> {
-    pairs(request.query_string()).into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    let details = "this takes application/json alone";
+    Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-supported", details))
 }
 
 /// The decoded pairs of a query string or form body, in order.

@@ -9,6 +9,7 @@ use fhir::resource_type::ResourceType;
 use super::{bundle, id};
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::format;
 use crate::http::request;
 use crate::scoring::ask::{self, Question};
 use crate::scoring::collect::Collection;
@@ -20,10 +21,9 @@ pub(crate) async fn stateless(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    request::require_json_accepted(&request)?;
-    request::require_json(&request)?;
+    let sent = format::sent(&request)?;
     let body = request::body(payload).await?;
-    let resource = request::parse(&body)?;
+    let resource = format::read(&body, sent)?;
     let findings = fhir::validate::validate(&resource);
     if findings.has_error() {
         return Err(Failure::invalid(findings));
@@ -76,7 +76,6 @@ pub(crate) async fn stored(
     path: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    request::require_json_accepted(&request)?;
     let patient = id(&path)?;
     let mut question = Question::default();
     for (name, value) in request::pairs(request.query_string()) {
@@ -84,8 +83,8 @@ pub(crate) async fn stored(
     }
     let body = request::body(payload).await?;
     if !body.is_empty() {
-        request::require_json(&request)?;
-        let asked = request::parse(&body)?;
+        let sent = format::sent(&request)?;
+        let asked = format::read(&body, sent)?;
         if asked.text("resourceType") != Some("Parameters") {
             return Err(Failure::bad_request("the body is Parameters, or nothing"));
         }

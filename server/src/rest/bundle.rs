@@ -16,6 +16,7 @@ use super::{etag, history, location, patch, search};
 use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::format;
 use crate::http::request;
 use crate::scoring;
 
@@ -24,10 +25,9 @@ pub(crate) async fn bundle(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    request::require_json_accepted(&request)?;
-    request::require_json(&request)?;
+    let sent = format::sent(&request)?;
     let body = request::body(payload).await?;
-    let bundle = request::parse(&body)?;
+    let bundle = format::read(&body, sent)?;
     if bundle.text("type") == Some("batch") {
         super::validate(&without_content(&bundle), ResourceType::BUNDLE)?;
     } else {

@@ -7,6 +7,7 @@ use store::{Effect, Write};
 use super::{commit_of, criteria, kind, validate, written};
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
+use crate::http::format;
 use crate::http::request;
 use crate::scoring;
 
@@ -17,14 +18,13 @@ pub(crate) async fn create(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let kind = kind(&path)?;
-    request::require_json_accepted(&request)?;
-    request::require_json(&request)?;
+    let sent = format::sent(&request)?;
     let if_none_exist = match request.headers().get("if-none-exist") {
         Some(value) => Some(criteria(kind, value.to_str().unwrap_or_default(), &caller)?),
         None => None,
     };
     let body = request::body(payload).await?;
-    let mut resource = request::parse(&body)?;
+    let mut resource = format::read(&body, sent)?;
     fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base())
         .map_err(|issue| Failure::invalid(issue.into()))?;
     let findings = validate(&resource, kind)?;

@@ -45,7 +45,6 @@ async fn answer(
     kinds: Vec<ResourceType>,
     id: Option<&str>,
 ) -> Result<HttpResponse, Failure> {
-    request::require_json_accepted(request)?;
     let pairs = request::pairs(request.query_string());
     let text = find(&caller.app, &caller.context, kinds, id, &pairs).await?;
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))

@@ -1,20 +1,18 @@
 //! `GET [base]/metadata`: what is routed and indexed, and nothing else
 //! (<https://hl7.org/fhir/R4/http.html#capabilities>).
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Kind, Parameter, links, of_type};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
-use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::request;
+use crate::http::failure::FHIR_JSON;
 use crate::scoring::terms;
 
 /// Anybody may read it: it has no patient's data, and a client must know the server before it can ask.
-pub(crate) async fn metadata(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Failure> {
-    request::require_json_accepted(&request)?;
-    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(statement(&app).to_string()))
+pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
+    HttpResponse::Ok().content_type(FHIR_JSON).body(statement(&app).to_string())
 }
 
 /// The CapabilityStatement.
@@ -28,7 +26,7 @@ pub(crate) fn statement(app: &App) -> Value {
         "software": {"name": "Augury", "version": env!("CARGO_PKG_VERSION")},
         "implementation": {"description": "Augury", "url": app.config.fhir_base()},
         "fhirVersion": "4.0.1",
-        "format": ["application/fhir+json", "json"],
+        "format": ["application/fhir+json", "json", "application/fhir+xml", "xml"],
         "patchFormat": ["application/json-patch+json"],
         "rest": [{
             "mode": "server",
@@ -109,7 +107,9 @@ fn resource(kind: ResourceType) -> Value {
     resource.insert("conditionalRead".into(), json!("full-support"));
     resource.insert("conditionalUpdate".into(), json!(true));
     resource.insert("conditionalDelete".into(), json!("single"));
-    resource.insert("searchInclude".into(), json!(includes));
+    if !includes.is_empty() {
+        resource.insert("searchInclude".into(), json!(includes));
+    }
     resource.insert("searchRevInclude".into(), json!(["*"]));
     resource.insert("searchParam".into(), Value::Array(params));
     if let Some(name) = operation {

@@ -24,7 +24,6 @@ pub(crate) async fn patch(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let (kind, target) = aimed(&caller, &request)?;
-    request::require_json_accepted(&request)?;
     let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = media.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let only_if = request::only_if(&request)?;

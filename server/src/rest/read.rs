@@ -5,7 +5,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::{id, kind, shown};
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
-use crate::http::request;
 
 pub(crate) async fn read(
     caller: Caller,
@@ -13,7 +12,6 @@ pub(crate) async fn read(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, Failure> {
     let (kind, id) = (kind(&path.0)?, id(&path.1)?);
-    request::require_json_accepted(&request)?;
     let stored = caller.app.store.read(&caller.context, kind, id).await?;
     Ok(shown(&request, stored))
 }
@@ -24,7 +22,6 @@ pub(crate) async fn vread(
     path: web::Path<(String, String, String)>,
 ) -> Result<HttpResponse, Failure> {
     let (kind, id) = (kind(&path.0)?, id(&path.1)?);
-    request::require_json_accepted(&request)?;
     let version = path.2.parse().map_err(|_| Failure::not_found("there is no such version"))?;
     let stored = caller.app.store.vread(&caller.context, kind, id, version).await?;
     Ok(shown(&request, stored))

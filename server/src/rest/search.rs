@@ -139,7 +139,6 @@ async fn answer(
     scope: &Scope,
     pairs: Vec<(String, String)>,
 ) -> Result<HttpResponse, Failure> {
-    request::require_json_accepted(request)?;
     let Prefer { strict, .. } = request::prefer(request);
     let handling = if strict { Handling::Strict } else { Handling::Lenient };
     let text = find(&caller.app, &caller.context, scope, &pairs, handling).await?;

@@ -8,6 +8,7 @@ use store::{Effect, Target, Write};
 use super::{aimed, commit_of, validate, written};
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
+use crate::http::format;
 use crate::http::request;
 use crate::scoring;
 
@@ -17,11 +18,10 @@ pub(crate) async fn update(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let (kind, target) = aimed(&caller, &request)?;
-    request::require_json_accepted(&request)?;
-    request::require_json(&request)?;
+    let sent = format::sent(&request)?;
     let only_if = request::only_if(&request)?;
     let body = request::body(payload).await?;
-    let mut resource = request::parse(&body)?;
+    let mut resource = format::read(&body, sent)?;
     fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base())
         .map_err(|issue| Failure::invalid(issue.into()))?;
     let findings = validate(&resource, kind)?;

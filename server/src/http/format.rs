@@ -1,0 +1,213 @@
+//! JSON or XML, as it comes and as it is wanted (<https://hl7.org/fhir/R4/http.html#mime-type>).
+//!
+//! Inside there is JSON alone: [`read`] makes it of what comes, [`negotiate`] makes of an answer
+//! what the caller accepts.
+
+use actix_web::body::{BoxBody, MessageBody, to_bytes};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::{StatusCode, header};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpRequest, ResponseError};
+use fhir::json::Json;
+use fhir::xml::{self, Layout};
+
+use super::failure::{FHIR_JSON, Failure};
+use super::request::{self, LIMITS};
+
+const FHIR_XML: &str = "application/fhir+xml; charset=utf-8";
+
+/// How a resource is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// `application/fhir+json`
+    Json,
+    /// `application/fhir+xml`
+    Xml,
+}
+
+impl Format {
+    /// By a media type without its parameters, or FHIR's short name.
+    fn of(essence: &str) -> Option<Self> {
+        match essence {
+            "application/fhir+json" | "application/fhir json" | "application/json" | "text/json" | "json" => {
+                Some(Self::Json)
+            }
+            "application/fhir+xml" | "application/fhir xml" | "application/xml" | "text/xml" | "xml" => {
+                Some(Self::Xml)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What the body of a request is said to be.
+pub(crate) fn sent(request: &HttpRequest) -> Result<Format, Failure> {
+    let unsupported = |found: &str| {
+        Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not-supported",
+            format!(
+                "Content-Type {found} is not supported; send application/fhir+json or application/fhir+xml"
+            ),
+        )
+    };
+    let Some(value) = request.headers().get(header::CONTENT_TYPE) else {
+        return Err(unsupported("(none)"));
+    };
+    let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let Some(format) = Format::of(essence).filter(|_| essence.contains('/')) else {
+        return Err(unsupported(
+            &essence.chars().filter(char::is_ascii_graphic).take(80).collect::<String>(),
+        ));
+    };
+    for part in parts {
+        match part.split_once('=').map(|(name, value)| (name.trim(), value.trim().trim_matches('"'))) {
+            Some(("charset", name)) if name != "utf-8" => {
+                return Err(unsupported("of another charset than utf-8"));
+            }
+            Some(("fhirversion", version)) if !is_r4(version) => {
+                return Err(unsupported("of another FHIR version than 4.0"));
+            }
+            _ => {}
+        }
+    }
+    Ok(format)
+}
+
+/// The body of a request, through the lossless door.
+pub(crate) fn read(body: &[u8], format: Format) -> Result<Json<'_>, Failure> {
+    match format {
+        Format::Json => request::parse(body),
+        Format::Xml if body.is_empty() => Err(Failure::bad_request("the body is empty")),
+        Format::Xml => xml::read(body, &LIMITS).map_err(Failure::invalid),
+    }
+}
+
+fn is_r4(version: &str) -> bool {
+    matches!(version, "4.0" | "4.0.1" | "4")
+}
+
+/// How the caller wants the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    format: Format,
+    pretty: bool,
+}
+
+impl Wanted {
+    /// `_format` before `Accept`; none if nothing of ours is accepted.
+    fn of(request: &ServiceRequest) -> Option<Self> {
+        let query = request.query_string();
+        let mut wanted = Self { format: Format::Json, pretty: false };
+        let mut format = None;
+        if query.contains("_format") || query.contains("_pretty") {
+            for (name, value) in request::pairs(query) {
+                match name.as_str() {
+                    "_format" => format = Some(value),
+                    "_pretty" => wanted.pretty = value == "true",
+                    _ => {}
+                }
+            }
+        }
+        let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let charset = text(header::ACCEPT_CHARSET).is_none_or(|all| {
+            all.split(',').any(|one| matches!(essence(one).as_str(), "utf-8" | "*") && quality(one) > 0)
+        });
+        wanted.format = match (format, text(header::ACCEPT)) {
+            (Some(format), _) => Format::of(&essence(&format))?,
+            (None, Some(accept)) => accepted(accept)?,
+            (None, None) => Format::Json,
+        };
+        charset.then_some(wanted)
+    }
+}
+
+/// The best of the two; JSON where both are as good.
+fn accepted(accept: &str) -> Option<Format> {
+    let (mut json, mut xml) = ((0, 0), (0, 0));
+    for one in accept.split(',') {
+        let mut parts = one.split(';').map(str::trim);
+        let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let foreign = parts.any(|part| {
+            let version = part.to_ascii_lowercase();
+            version.strip_prefix("fhirversion=").is_some_and(|version| !is_r4(version.trim_matches('"')))
+        });
+        if foreign {
+            continue;
+        }
+        // What is said of a type itself counts before what is said of all.
+        match (essence.as_str(), Format::of(&essence)) {
+            (_, Some(Format::Json)) => json = json.max((2, quality(one))),
+            (_, Some(Format::Xml)) => xml = xml.max((2, quality(one))),
+            ("" | "*/*" | "application/*" | "text/*", None) => {
+                json = json.max((1, quality(one)));
+                xml = xml.max((1, quality(one)));
+            }
+            _ => {}
+        }
+    }
+    match (json.1, xml.1) {
+        (0, 0) => None,
+        (json, xml) if json >= xml => Some(Format::Json),
+        _ => Some(Format::Xml),
+    }
+}
+
+fn essence(one: &str) -> String {
+    one.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// In thousandths.
+fn quality(one: &str) -> u16 {
+    let given = one.split(';').find_map(|part| part.trim().strip_prefix("q="));
+    let value: f32 = given.map_or(1.0, |text| text.parse().unwrap_or(1.0));
+    [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 1]
+        .into_iter()
+        .find(|step| value * 1000.0 >= f32::from(*step))
+        .unwrap_or(0)
+}
+
+/// Answers in the format that is wanted, or not at all.
+pub(crate) async fn negotiate(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    if !request.path().starts_with("/fhir") {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
+    let Some(wanted) = Wanted::of(&request) else {
+        let details =
+            "only application/fhir+json and application/fhir+xml in UTF-8 can be answered, of FHIR 4.0";
+        let failure = Failure::new(StatusCode::NOT_ACCEPTABLE, "not-supported", details);
+        return Ok(request.into_response(failure.error_response()));
+    };
+    let response = next.call(request).await?.map_into_boxed_body();
+    let is_resource = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes() == FHIR_JSON.as_bytes());
+    if !is_resource || wanted == (Wanted { format: Format::Json, pretty: false }) {
+        return Ok(response);
+    }
+    let (request, response) = response.into_parts();
+    let (mut response, body) = response.into_parts();
+    let bytes = to_bytes(body).await.map_err(|_| Failure::internal("an answer without its body"))?;
+    let text = written(&bytes, wanted)?;
+    if wanted.format == Format::Xml {
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(FHIR_XML));
+    }
+    Ok(ServiceResponse::new(request, response.set_body(BoxBody::new(text))))
+}
+
+fn written(bytes: &[u8], wanted: Wanted) -> Result<String, Failure> {
+    if wanted.format == Format::Json {
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(Failure::internal)?;
+        return serde_json::to_string_pretty(&value).map_err(Failure::internal);
+    }
+    let limits = fhir::json::Limits { bytes: usize::MAX, depth: 512 };
+    let resource = fhir::json::parse(bytes, &limits).map_err(Failure::internal)?;
+    let layout = if wanted.pretty { Layout::Pretty } else { Layout::Compact };
+    xml::write(&resource, layout).map_err(Failure::internal)
+}
