@@ -79,6 +79,8 @@ fn what_is_wanted_is_answered_or_406() {
     assert_eq!(asked(&server, "/fhir/Patient/f?_format=xml", &[("accept", "text/turtle")]).status, 200);
     let pretty = asked(&server, "/fhir/Patient/f?_pretty=true", &[]);
     assert!(pretty.text.contains("\n  \"active\": true"), "{}", pretty.text);
-    let zipped = asked(&server, "/fhir/metadata", &[("accept-encoding", "gzip")]);
-    assert_eq!(zipped.header("content-encoding"), "gzip");
+    for coding in ["gzip", "zstd", "br"] {
+        let packed = asked(&server, "/fhir/metadata", &[("accept-encoding", coding)]);
+        assert_eq!(packed.header("content-encoding"), coding);
+    }
 }

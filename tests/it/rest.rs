@@ -472,6 +472,14 @@ fn open_access_is_for_this_machine() {
     assert_eq!(asked("/fhir/Patient", "host", "rebound.example:8080"), 403);
     assert_eq!(asked("/fhir/Patient", "origin", "http://localhost:3000"), 200);
     assert_eq!(asked("/fhir/metadata", "accept", "application/fhir+json"), 200);
+    let preflight = |origin: &str| {
+        let request = server.http().request(reqwest::Method::OPTIONS, server.url("/fhir/Patient/1"));
+        let request = request.header("origin", origin).header("access-control-request-method", "PUT");
+        let answer = request.header("access-control-request-headers", "authorization").send().unwrap();
+        answer.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(preflight("http://localhost:3000").as_deref(), Some("http://localhost:3000"));
+    assert_eq!(preflight("https://elsewhere.example"), None);
     let text = server.http().post(server.url("/predict")).header("content-type", "text/plain").body("{}");
     assert_eq!(text.send().unwrap().status(), 415);
 }

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_cors::Cors;
+use actix_web::http::header;
 use actix_web::middleware::{Compress, Condition, DefaultHeaders, from_fn};
 use actix_web::{App as Actix, HttpServer, web};
 use anyhow::Context as _;
@@ -11,6 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
 use crate::app::App;
 use crate::config::{Auth, Config};
+use crate::http::caller::is_here;
 use crate::http::format::negotiate;
 use crate::http::telemetry::measure;
 use crate::{router, scoring};
@@ -43,6 +46,21 @@ impl Running {
     }
 }
 
+/// Pages of any origin may ask where every request needs a key, which a browser never adds by itself;
+/// where none is needed, only pages of this machine.
+fn cors(config: &Config) -> Cors {
+    let (open, public_url) = (config.auth == Auth::Open, config.public_url.clone());
+    Cors::default()
+        .allowed_origin_fn(move |origin, _| {
+            !open || origin.to_str().is_ok_and(|origin| is_here(origin, &public_url))
+        })
+        .allow_any_method()
+        .allow_any_header()
+        .expose_headers([header::ETAG, header::LOCATION, header::LAST_MODIFIED])
+        .expose_headers(["x-request-id"])
+        .max_age(3600)
+}
+
 /// Opens the store, loads the models, binds the address.
 pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     if config.auth == Auth::Open {
@@ -69,6 +87,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
                     .add(("Cache-Control", "no-store"))
                     .add(("Referrer-Policy", "no-referrer")),
             )
+            .wrap(cors(&shared.config))
             .wrap(from_fn(measure))
     })
     .workers(std::thread::available_parallelism().map_or(2, usize::from))

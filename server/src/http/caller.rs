@@ -50,22 +50,27 @@ impl FromRequest for Caller {
 /// Open access is for this machine. A page of somewhere else that runs in a browser here, or that
 /// has its own name point here, is told so by its `Origin` or by the `Host` it asked for.
 fn from_here(request: &HttpRequest, public_url: &str) -> Result<(), Failure> {
-    let own = |authority: &str| {
-        let name = authority.rsplit_once(':').map_or(authority, |(name, port)| {
-            if port.bytes().all(|b| b.is_ascii_digit()) { name } else { authority }
-        });
-        matches!(name, "localhost" | "127.0.0.1" | "[::1]")
-            || public_url.split("//").nth(1).and_then(|rest| rest.split('/').next()) == Some(authority)
-    };
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = text(header::HOST).is_none_or(own);
-    let origin =
-        text(header::ORIGIN).is_none_or(|origin| origin.split_once("://").is_some_and(|(_, o)| own(o)));
+    let host = text(header::HOST).is_none_or(|host| is_own(host, public_url));
+    let origin = text(header::ORIGIN).is_none_or(|origin| is_here(origin, public_url));
     if host && origin {
         return Ok(());
     }
     let why = "open access is for callers of this machine; the request names another Host or Origin";
     Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", why))
+}
+
+/// Is it an origin of this machine?
+pub(crate) fn is_here(origin: &str, public_url: &str) -> bool {
+    origin.split_once("://").is_some_and(|(_, authority)| is_own(authority, public_url))
+}
+
+fn is_own(authority: &str, public_url: &str) -> bool {
+    let name = authority.rsplit_once(':').map_or(authority, |(name, port)| {
+        if port.bytes().all(|b| b.is_ascii_digit()) { name } else { authority }
+    });
+    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+        || public_url.split("//").nth(1).and_then(|rest| rest.split('/').next()) == Some(authority)
 }
 
 async fn client(app: &App, context: &Context, request: &HttpRequest) -> Result<String, Failure> {
