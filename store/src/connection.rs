@@ -1,14 +1,19 @@
 //! A connection to either database, and the settings each is opened with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::ManageConnection;
 use diesel::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::charts::{ChartRow, Charts};
+use crate::deadline::Deadline;
 use crate::error::{Error, Fault};
 use crate::sql::Dialect;
+
+/// How long a question may take, where nothing else is said.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One connection, whichever database the URL named.
 #[derive(diesel::MultiConnection)]
@@ -48,12 +53,13 @@ impl Place {
         }
     }
 
-    pub(crate) fn open(&self, purpose: Use) -> Result<Database, Error> {
+    pub(crate) fn open(&self, purpose: Use) -> Result<(Database, Option<Deadline>), Error> {
         match self {
             Self::Sqlite(path) => {
                 let mut connection = SqliteConnection::establish(path).map_err(Error::internal)?;
                 connection.batch_execute(pragmas(purpose)).map_err(Error::internal)?;
-                Ok(Database::Sqlite(connection))
+                let deadline = Deadline::of(&mut connection).map_err(Error::internal)?;
+                Ok((Database::Sqlite(connection), Some(deadline)))
             }
             Self::Postgres(url) => {
                 let mut connection = PgConnection::establish(url).map_err(Error::internal)?;
@@ -63,7 +69,7 @@ impl Place {
                         "SET synchronous_commit = on; SET lock_timeout = '10s'; SET TIME ZONE 'UTC'",
                     )
                     .map_err(Error::internal)?;
-                Ok(Database::Postgres(connection))
+                Ok((Database::Postgres(connection), None))
             }
         }
     }
@@ -92,6 +98,9 @@ pub(crate) struct Link {
     pub(crate) connection: Database,
     pub(crate) dialect: Dialect,
     pub(crate) broken: bool,
+    /// How long a question may take.
+    pub(crate) patience: Duration,
+    deadline: Option<Deadline>,
     /// The unit that runs has changed something.
     pub(crate) touched: bool,
     /// Charts whose rows need no writing.
@@ -106,14 +115,30 @@ impl Link {
             Place::Sqlite(_) => Dialect::Sqlite,
             Place::Postgres(_) => Dialect::Postgres,
         };
+        let (connection, deadline) = place.open(purpose)?;
         Ok(Self {
-            connection: place.open(purpose)?,
+            connection,
+            patience: PATIENCE,
+            deadline,
             dialect,
             broken: false,
             touched: false,
             charts: Arc::default(),
             brought: Vec::new(),
         })
+    }
+
+    /// Asks what may take long, for no longer than [`Self::patience`]. On PostgreSQL the transaction
+    /// has that limit.
+    pub(crate) fn ask<T>(&mut self, question: impl FnOnce(&mut Self) -> T) -> T {
+        if let Some(deadline) = &self.deadline {
+            deadline.start(self.patience);
+        }
+        let answer = question(self);
+        if let Some(deadline) = &self.deadline {
+            deadline.stop();
+        }
+        answer
     }
 
     /// Statements without values.
@@ -128,6 +153,7 @@ pub(crate) struct Manager {
     pub(crate) place: Place,
     pub(crate) purpose: Use,
     pub(crate) charts: Arc<Charts>,
+    pub(crate) patience: Duration,
 }
 
 impl ManageConnection for Manager {
@@ -136,7 +162,7 @@ impl ManageConnection for Manager {
 
     fn connect(&self) -> Result<Link, Error> {
         let link = Link::open(&self.place, self.purpose)?;
-        Ok(Link { charts: Arc::clone(&self.charts), ..link })
+        Ok(Link { charts: Arc::clone(&self.charts), patience: self.patience, ..link })
     }
 
     fn is_valid(&self, link: &mut Link) -> Result<(), Error> {

@@ -3,6 +3,8 @@
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use fhir::outcome::{Issue, Issues};
 
+use crate::deadline::OVER;
+
 /// Why a call failed. `Internal` is for the log; it is not to be shown to a caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -99,7 +101,10 @@ impl From<Diesel> for Fault {
             // SQLite names a lock, and PostgreSQL a deadlock, in words alone.
             Diesel::DatabaseError(_, information) => {
                 let message = information.message();
-                if message.contains("lock timeout") || message.contains("statement timeout") {
+                if message.contains("lock timeout")
+                    || message.contains("statement timeout")
+                    || message.contains(OVER)
+                {
                     Self::Refused(Error::Busy)
                 } else if message.contains("deadlock detected") || message.contains("database is locked") {
                     Self::Transient(text)

@@ -134,7 +134,8 @@ pub(crate) fn only(link: &mut Link, query: &SearchQuery) -> Result<Option<Stored
     }
     let plan = Plan::of(query);
     let mut found = Vec::new();
-    for (_, _, stored) in run(link, &plan.page(link.dialect, None, 8)?)? {
+    let sql = plan.page(link.dialect, None, 8)?;
+    for (_, _, stored) in link.ask(|link| run(link, &sql))? {
         let index = fhir::search::index(stored.kind, &draft::parse(&stored.body)?);
         if query.clauses.iter().all(|clause| clause.matches(&index, &stored.id, stored.updated)) {
             found.push(stored);

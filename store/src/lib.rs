@@ -15,6 +15,7 @@ mod compare;
 mod connection;
 mod context;
 mod cursor;
+mod deadline;
 mod desk;
 mod draft;
 mod error;

@@ -93,7 +93,7 @@ impl<'q> Plan<'q> {
                 Some("e")
             }
             Lead::Resource => {
-                sql.push(" FROM resource r WHERE r.deleted = ").bool(false);
+                sql.push(" FROM resource r WHERE r.deleted = ").bool(false).in_time();
                 self.of_kinds(sql);
                 None
             }
@@ -191,12 +191,14 @@ fn led<'q>(sql: &mut Sql<'q>, clause: &'q Clause, patient: Option<i64>, c: &str,
         sql.push(" WHERE ").push(e).push(".patient = ").int(patient);
         params(sql, e, clause);
         wanted(sql, e, e, clause, 1);
+        sql.in_time();
     } else {
         sql.push(" FROM index_chart ").push(c).push(", index_exact ").push(e);
         sql.push(", resource ").push(&r).push(" WHERE ");
         beside(sql, c, e);
         params(sql, c, clause);
         wanted(sql, c, e, clause, 1);
+        sql.in_time();
     }
 }
 
@@ -279,7 +281,7 @@ fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
                 beside(sql, &c, &x);
                 params(sql, &c, clause);
                 wanted(sql, &c, &x, clause, depth + 1);
-                sql.push(")");
+                sql.in_time().push(")");
             }
         }
         Test::Present(table) => {
@@ -296,7 +298,7 @@ fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
             let narrow = any.iter().all(|test| test.prefix == fhir::search::Prefix::Eq);
             if at.chart.is_none() && narrow && !clause.negated {
                 sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_range ");
-                sql.push(&x).push(" WHERE 1 = 1");
+                sql.push(&x).push(" WHERE 1 = 1").in_time();
                 params(sql, &x, clause);
             } else {
                 of_key(sql, "index_range");

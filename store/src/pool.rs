@@ -23,13 +23,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn open(place: &Place, purpose: Use, size: u32) -> Result<Self, Error> {
+    pub(crate) fn open(place: &Place, purpose: Use, size: u32, patience: Duration) -> Result<Self, Error> {
         let links = r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(1))
             .test_on_check_out(false)
             .connection_timeout(Duration::from_secs(5))
-            .build(Manager { place: place.clone(), purpose, charts: Arc::default() })
+            .build(Manager { place: place.clone(), purpose, charts: Arc::default(), patience })
             .map_err(Error::internal)?;
         Ok(Self { links, gate: Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1))) })
     }

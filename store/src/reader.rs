@@ -169,14 +169,16 @@ pub(crate) fn snapshot<T>(
     link: &mut Link,
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, Error>,
 ) -> Result<T, Fault> {
-    link.execute(match link.dialect {
-        Dialect::Sqlite => "BEGIN",
-        // No question holds a connection for longer.
+    match link.dialect {
+        Dialect::Sqlite => link.execute("BEGIN")?,
         Dialect::Postgres => {
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s'"
+            let patience = link.patience.as_millis().max(1);
+            link.execute(&format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {patience}"
+            ))?;
         }
-    })?;
-    let result = read(&mut Reader::new(link));
+    }
+    let result = link.ask(|link| read(&mut Reader::new(link)));
     let ended = link.execute("ROLLBACK");
     link.broken |= ended.is_err();
     Ok(result?)

@@ -49,6 +49,14 @@ impl<'a> Sql<'a> {
         self
     }
 
+    /// Writes ` AND …` that ends a search whose time is over.
+    pub(crate) fn in_time(&mut self) -> &mut Self {
+        match self.dialect {
+            Dialect::Sqlite => self.push(" AND in_time()"),
+            Dialect::Postgres => self,
+        }
+    }
+
     pub(crate) fn int(&mut self, value: i64) -> &mut Self {
         self.place(Value::Int(value))
     }

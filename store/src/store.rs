@@ -1,13 +1,14 @@
 //! The store itself: a handle that is cheap to clone, and its calls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 use tokio::sync::Notify;
 
 use crate::commit::Commit;
-use crate::connection::{Link, Place, Use};
+use crate::connection::{Link, PATIENCE, Place, Use};
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::history::HistoryQuery;
@@ -30,11 +31,13 @@ pub struct Options {
     pub readers: u32,
     /// Connections to PostgreSQL.
     pub connections: u32,
+    /// How long a search may take; then it is refused as busy.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { migrate: true, readers: 4, connections: 16 }
+        Self { migrate: true, readers: 4, connections: 16, patience: PATIENCE }
     }
 }
 
@@ -75,11 +78,14 @@ impl Store {
         let (pool, writer) = match &place {
             Place::Sqlite(_) => {
                 let lane = Lane::open(&place)?;
-                (Pool::open(&place, Use::Read, options.readers)?, Writer::Lane(lane))
+                (Pool::open(&place, Use::Read, options.readers, options.patience)?, Writer::Lane(lane))
             }
             Place::Postgres(_) => {
                 let keys = Arc::default();
-                (Pool::open(&place, Use::Write, options.connections)?, Writer::Pool { keys })
+                (
+                    Pool::open(&place, Use::Write, options.connections, options.patience)?,
+                    Writer::Pool { keys },
+                )
             }
         };
         Ok(Self { pool, writer, queue: Arc::default(), changed: Arc::default(), seal })

@@ -15,6 +15,7 @@ both!(
     sorting,
     sql_and_memory_agree,
     the_newest_of_each_code,
+    a_search_that_takes_too_long_is_ended,
 );
 
 async fn chart(store: &Store) {
@@ -262,4 +263,32 @@ async fn newest(store: &Store, code: &str, values: Vec<i64>, each: usize) -> Vec
         .await
         .unwrap();
     found.into_iter().map(|stored| stored.id).collect()
+}
+
+async fn a_search_that_takes_too_long_is_ended(store: Store, url: String) {
+    for part in 0..4 {
+        let many = (0..1000)
+            .map(|n| {
+                update(
+                    OBSERVATION,
+                    &format!("o{part}-{n}"),
+                    observation("a", "29463-7", "2020-01-01", "1"),
+                    None,
+                )
+            })
+            .collect();
+        store.commit(&now(), writes(many)).await.unwrap();
+    }
+    let patience = std::time::Duration::from_millis(1);
+    let hasty = Store::open(&url, &store::Options { patience, ..store::Options::default() }).unwrap();
+    for text in
+        ["value-quantity=gt5", "code=29463-7&value-quantity=gt5&_total=accurate", "_sort=value-quantity"]
+    {
+        let slow = query(&format!("Observation?{text}"));
+        let ended = hasty.search(&now(), &slow).await;
+        assert!(matches!(ended, Err(Error::Busy)), "{text}");
+        store.search(&now(), &slow).await.unwrap();
+    }
+    // The connection goes on being of use.
+    assert_eq!(hasty.read(&now(), OBSERVATION, "o0-1").await.unwrap().version, 1);
 }
