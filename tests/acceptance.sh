@@ -52,4 +52,8 @@ corpus=${CARGO_TARGET_DIR:-target}/release/examples/corpus
 pairs=${CARGO_TARGET_DIR:-target}/release/examples/xml_pairs
 "$pairs" pairs "$shared/data/r4-examples"
 "$pairs" read "$shared/data/bad" "$shared/data/fhirpath" | tail -n 1
+
+echo "== fhirpath"
+cargo build --release --quiet -p fhir --example fhirpath_suite
+"${CARGO_TARGET_DIR:-target}/release/examples/fhirpath_suite" "$shared/data/fhirpath"
 echo "acceptance passed"

@@ -10,6 +10,7 @@ elements.txt   `T name kind` a type (primitive, complex, resource, backbone), th
                type is a backbone element, targets are the types a Reference may point to
                `B key code …` the codes of a required binding
 search-parameters.tsv   id, code, type, base, target, expression
+constraints.tsv   path, key, severity, expression, and what people read if it is short
 summary.txt    a resource type and its elements that belong to its summary, by FHIRPath name
 search-components.tsv   id of a composite, then type and expression of each of its components
 compartments.tsv        compartment, type, the codes of the parameters that put a resource into it
@@ -22,6 +23,7 @@ import sys
 
 HERE = pathlib.Path(__file__).parent
 MOST_CODES = 3000
+LONGEST_TEXT = 120
 PACKAGED = {
     "profiles-types.json": "Bundle-types.json",
     "profiles-resources.json": "Bundle-resources.json",
@@ -74,6 +76,11 @@ def main():
         lines.append(" ".join([f"B {number}", *expansions[key]]))
     (HERE / "elements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
+    rows = [row for definition in definitions for row in constraints(definition)]
+    head = "# path\tkey\tseverity\texpression\ttext\n"
+    body = "".join("\t".join(row) + "\n" for row in sorted(set(rows)))
+    (HERE / "constraints.tsv").write_text(head + body, encoding="utf-8")
+
     summaries = []
     for definition in sorted(definitions, key=lambda one: one.get("name", "")):
         if definition["resourceType"] != "StructureDefinition" or definition["kind"] != "resource":
@@ -112,6 +119,22 @@ def main():
                 members.append("\t".join([definition["code"], one["code"], " ".join(one["param"])]) + "\n")
     head = "# compartment\ttype\tparameters\n"
     (HERE / "compartments.tsv").write_text(head + "".join(sorted(members)), encoding="utf-8")
+
+
+def constraints(definition):
+    if definition["resourceType"] != "StructureDefinition" or definition.get("derivation") == "constraint":
+        return
+    if definition["kind"] not in ("primitive-type", "complex-type", "resource"):
+        return
+    for element in definition["snapshot"]["element"]:
+        for one in element.get("constraint", []):
+            # Every element repeats what its type and the abstract types say.
+            home = {"ele": "Element", "ext": "Extension", "dom": "DomainResource"}.get(one["key"].split("-")[0])
+            if home and home != element["path"] or "expression" not in one:
+                continue
+            expression, text = (re.sub(r"\s+", " ", one[key]).strip() for key in ("expression", "human"))
+            text = text if len(text) <= LONGEST_TEXT else ""
+            yield element["path"], one["key"], one["severity"], expression, text
 
 
 def structure(definition, expansions, used):

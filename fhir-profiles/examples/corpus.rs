@@ -113,7 +113,14 @@ fn expected(outcome: &Path) -> Vec<String> {
 fn plain(path: &str) -> String {
     let mut out = String::new();
     let mut skip = 0_u32;
-    for c in path.chars() {
+    let mut bare = String::new();
+    let mut rest = path;
+    while let Some((before, comment)) = rest.split_once("/*") {
+        bare.push_str(before);
+        rest = comment.split_once("*/").map_or("", |(_, after)| after);
+    }
+    bare.push_str(rest);
+    for c in bare.chars() {
         match c {
             '[' | '(' => skip += 1,
             ']' | ')' => skip = skip.saturating_sub(1),
@@ -186,6 +193,13 @@ fn bad(folder: &Path, list: &Path, write: bool) -> Result<String, String> {
         accepted.insert(file.to_owned(), reason);
     }
     if write {
+        // A reason somebody wrote is better than one made up here.
+        let before = std::fs::read_to_string(list).unwrap_or_default();
+        for (file, reason) in before.lines().filter_map(|line| line.split_once('\t')) {
+            if let Some(made) = accepted.get_mut(file) {
+                reason.clone_into(made);
+            }
+        }
         let lines: Vec<String> = accepted.iter().map(|(file, reason)| format!("{file}\t{reason}")).collect();
         std::fs::write(list, lines.join("\n") + "\n").map_err(|e| e.to_string())?;
     }

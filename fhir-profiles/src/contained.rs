@@ -7,7 +7,7 @@ use crate::json::Json;
 use crate::validate::{At, Walk};
 
 /// Checks the contained resources of `resource`, and its references to them.
-pub(crate) fn check(walk: &mut Walk, resource: &Json, at: &At<'_>, depth: usize) {
+pub(crate) fn check(walk: &mut Walk<'_>, resource: &Json, at: &At<'_>, depth: usize) {
     let contained = resource.list("contained");
     // Within a contained resource `#x` means one beside it; that one was checked with the whole.
     let is_contained = depth > 0 && resource.text("resourceType") != Some("Bundle") && at.is_contained();
@@ -62,7 +62,7 @@ pub(crate) fn check(walk: &mut Walk, resource: &Json, at: &At<'_>, depth: usize)
 }
 
 /// A finding at each reference to what is missing; only walked when there is one.
-fn dangling(walk: &mut Walk, node: &Json, top: bool, missing: &HashSet<&str>, at: &At<'_>) {
+fn dangling(walk: &mut Walk<'_>, node: &Json, top: bool, missing: &HashSet<&str>, at: &At<'_>) {
     let Json::Object(object) = node else { return };
     for (key, value) in object.iter() {
         match (key, value) {

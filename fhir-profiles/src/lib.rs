@@ -2,6 +2,9 @@
 
 pub mod bundle;
 mod contained;
+mod entries;
+pub mod fhirpath;
+mod invariant;
 pub mod json;
 mod narrative;
 pub mod outcome;

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
+use crate::invariant::{self, Invariant};
 use crate::resource_type::ResourceType;
 
 /// What a type is.
@@ -28,6 +29,10 @@ pub(crate) struct Type {
     pub(crate) required: Vec<u16>,
     /// FHIRPath names of the elements; the alternatives of a choice share one.
     pub(crate) names: Vec<&'static str>,
+    /// What the elements of the type have to keep.
+    pub(crate) invariants: &'static [Invariant],
+    /// What an element of it has to keep beyond its own type: place in `names`.
+    pub(crate) of_elements: Vec<(u16, &'static [Invariant])>,
 }
 
 /// An element as it stands in JSON.
@@ -74,6 +79,13 @@ impl Type {
     pub(crate) fn elements(&self) -> &[Element] {
         &self.elements
     }
+
+    /// The elements of that FHIRPath name: of a choice, one for each type.
+    pub(crate) fn named<'t>(&'t self, name: &'t str) -> impl Iterator<Item = &'t Element> {
+        let from = self.elements.partition_point(|element| element.key.as_str() < name);
+        let near = self.elements.iter().skip(from).take_while(move |element| element.key.starts_with(name));
+        near.filter(move |element| self.names.get(usize::from(element.name)) == Some(&name))
+    }
 }
 
 impl Schema {
@@ -95,19 +107,27 @@ impl Schema {
         self.types.get(*self.by_name.get("Element")?)
     }
 
+    /// The type of that name, also a primitive or backbone.
+    pub(crate) fn named(&self, name: &str) -> Option<&Type> {
+        self.types.get(*self.by_name.get(name)?)
+    }
+
     pub(crate) fn allows(&self, codes: usize, code: &str) -> bool {
         self.codes.get(codes).is_none_or(|all| all.contains(code))
     }
 }
 
 fn load(text: &'static str) -> Schema {
-    let mut types = vec![Type {
-        name: "Resource",
-        kind: TypeKind::Any,
+    let empty = |name: &'static str, kind: TypeKind| Type {
+        name,
+        kind,
         elements: Vec::new(),
         required: Vec::new(),
         names: Vec::new(),
-    }];
+        invariants: invariant::of(name),
+        of_elements: Vec::new(),
+    };
+    let mut types = vec![empty("Resource", TypeKind::Any)];
     let mut by_name = HashMap::from([("Resource", 0)]);
     let mut codes = Vec::new();
     // Types are named before they are defined, so names come first.
@@ -120,7 +140,7 @@ fn load(text: &'static str) -> Schema {
             _ => TypeKind::Backbone,
         };
         by_name.insert(name, types.len());
-        types.push(Type { name, kind, elements: Vec::new(), required: Vec::new(), names: Vec::new() });
+        types.push(empty(name, kind));
     }
     let mut current = 0;
     for line in text.lines() {
@@ -138,6 +158,15 @@ fn load(text: &'static str) -> Schema {
     }
     for of in &mut types {
         of.elements.sort_by(|a, b| a.key.cmp(&b.key));
+        for (place, name) in (0_u16..).zip(&of.names) {
+            let path = format!("{}.{name}", of.name);
+            // A backbone element is a type of its own.
+            let own = if by_name.contains_key(path.as_str()) { &[] } else { invariant::of(&path) };
+            let choice = invariant::of(&format!("{path}[x]"));
+            for found in [own, choice].into_iter().filter(|found| !found.is_empty()) {
+                of.of_elements.push((place, found));
+            }
+        }
     }
     Schema { types, by_name, codes }
 }

@@ -1,20 +1,27 @@
 //! The structural validator: one walk over raw JSON against the element table
 //! (<https://hl7.org/fhir/R4/validation.html>: structure, cardinality, value domains, required
-//! bindings). It runs before anything else sees a resource, and is bounded by its size.
+//! bindings, invariants). It runs before anything else sees a resource, and is bounded by its size.
 
 use std::fmt::Write;
 
-use crate::json::{Json, Object};
-use crate::outcome::{Issue, Issues};
+use crate::fhirpath::Node;
+use crate::invariant::{Invariant, Verdict};
+use crate::json::Json;
+use crate::outcome::{Issue, Issues, Severity};
 use crate::primitive::{self, Fault};
 use crate::reference::{self, Reference};
 use crate::resource_type::ResourceType;
 use crate::schema::{Element, Schema, Type, TypeKind};
-use crate::{contained, narrative, rules};
+use crate::{contained, entries, narrative, rules};
 
 /// Errors are cut off after so many, and warnings too: a hostile resource must not make a huge
 /// answer. Each has its own measure, so that warnings can't hide an error.
 const MOST: usize = 100;
+
+/// What all invariants of a resource may cost in steps: so many, and so many more for each object.
+/// Records take 5 for each, definitions 110.
+const STEPS: u64 = 1_000_000;
+const STEPS_EACH: u64 = 150;
 
 /// Where the walk is; becomes a FHIRPath only when there is a finding.
 #[derive(Clone, Copy)]
@@ -56,13 +63,18 @@ impl<'p> At<'p> {
 }
 
 /// The findings of one walk.
-pub(crate) struct Walk {
+pub(crate) struct Walk<'w> {
     schema: &'static Schema,
     issues: Vec<Issue>,
     warnings: Vec<Issue>,
+    /// The resource it is in, and what contains that.
+    resource: Node<'w>,
+    root: Node<'w>,
+    /// What invariants may still cost; none when they cost too much.
+    steps: Option<u64>,
 }
 
-impl Walk {
+impl Walk<'_> {
     pub(crate) fn error(
         &mut self,
         at: &At<'_>,
@@ -88,16 +100,23 @@ impl Walk {
 
 /// All findings about a resource, errors first: a list without an error means that it is accepted.
 pub fn validate(resource: &Json) -> Issues {
-    let mut walk = Walk { schema: Schema::r4(), issues: Vec::new(), warnings: Vec::new() };
+    let mut walk = Walk {
+        schema: Schema::r4(),
+        issues: Vec::new(),
+        warnings: Vec::new(),
+        resource: Node::resource(resource),
+        root: Node::resource(resource),
+        steps: Some(STEPS),
+    };
     let name = resource.text("resourceType").unwrap_or("Resource");
     walk.resource(resource, &At::root(name), 0);
     walk.issues.append(&mut walk.warnings);
     Issues(walk.issues)
 }
 
-impl Walk {
+impl<'w> Walk<'w> {
     /// `depth` counts resources within resources.
-    fn resource(&mut self, value: &Json, at: &At<'_>, depth: usize) {
+    fn resource(&mut self, value: &'w Json<'w>, at: &At<'_>, depth: usize) {
         let Some(object) = value.as_object() else {
             return self.error(at, "structure", "a resource is a JSON object");
         };
@@ -115,12 +134,24 @@ impl Walk {
                 "not a resource type of FHIR R4",
             );
         };
-        self.object(object, of, at, depth);
+        let before = (self.resource, self.root);
+        self.resource = Node { value: Some(value), sibling: None, of: Some(of) };
+        if !at.is_contained() {
+            self.root = self.resource;
+        }
+        self.object(value, of, at, depth);
+        (self.resource, self.root) = before;
         contained::check(self, value, at, depth);
-        rules::of_resource(self, of.name, value, at);
+        if of.name == "Bundle" {
+            entries::check(self, value, at);
+        }
+        if of.element("url").is_some() && value.text("url").is_some_and(|url| !url.contains(':')) {
+            self.error(&at.element("url"), "value", "the url of a definition is an absolute address");
+        }
     }
 
-    fn object(&mut self, object: &Object<'_>, of: &'static Type, at: &At<'_>, depth: usize) {
+    fn object(&mut self, json: &'w Json<'w>, of: &'static Type, at: &At<'_>, depth: usize) {
+        let Some(object) = json.as_object() else { return };
         let mut seen = [false; 128];
         let mut keys: [Option<&str>; 128] = [None; 128];
         for (key, value) in object.iter() {
@@ -149,6 +180,9 @@ impl Walk {
                     self.error(&here, "structure", "only one type of a choice may be given");
                 }
                 *before = Some(bare);
+            }
+            if sibling.is_some() && element.codes.is_some() {
+                self.without_code(value, object.get(bare), &here);
             }
             match (element.many, value) {
                 (true, Json::Array(items)) => {
@@ -180,6 +214,68 @@ impl Walk {
             self.error(at, "structure", "an object may not be empty");
         }
         rules::of_type(self, of.name, object, at);
+        self.steps = self.steps.map(|steps| steps.saturating_add(STEPS_EACH));
+        let node = Node { value: Some(json), sibling: None, of: Some(of) };
+        for invariant in of.invariants {
+            self.invariant(invariant, node, Some((of, &seen)), at);
+        }
+        for (place, invariants) in &of.of_elements {
+            let Some(name) =
+                of.names.get(usize::from(*place)).filter(|_| seen.get(usize::from(*place)) == Some(&true))
+            else {
+                continue;
+            };
+            let mut elements = Vec::new();
+            node.member(name, &mut |element| elements.push(element));
+            let many = elements.len() > 1;
+            for (n, element) in elements.into_iter().enumerate() {
+                let here = at.element(name);
+                let here = if many { here.item(n) } else { here };
+                for invariant in *invariants {
+                    self.invariant(invariant, element, None, &here);
+                }
+            }
+        }
+    }
+
+    /// `has`: the type of the focus, and which elements of it are there.
+    fn invariant(
+        &mut self,
+        invariant: &Invariant,
+        focus: Node<'w>,
+        has: Option<(&Type, &[bool])>,
+        at: &At<'_>,
+    ) {
+        let Some(steps) = &mut self.steps else { return };
+        match invariant.check(focus, has, self.resource, self.root, steps) {
+            Verdict::Kept => {}
+            Verdict::Broken if invariant.severity == Severity::Error => {
+                self.error(at, "invariant", invariant.details());
+            }
+            Verdict::Broken => self.warning(at, "invariant", invariant.details()),
+            Verdict::TooCostly => {
+                self.steps = None;
+                self.warning(at, "too-costly", "not all invariants could be checked");
+            }
+        }
+    }
+
+    /// An extension stands for no code of a required binding.
+    fn without_code(&mut self, siblings: &Json, values: Option<&Json>, at: &At<'_>) {
+        let there = |value: Option<&Json>| value.is_some_and(|value| !matches!(value, Json::Null));
+        let details = "a code of the required value set is needed";
+        let Json::Array(siblings) = siblings else {
+            if !there(values) {
+                self.error(at, "code-invalid", details);
+            }
+            return;
+        };
+        let values = values.map_or(&[][..], Json::items);
+        for (n, sibling) in siblings.iter().enumerate() {
+            if there(Some(sibling)) && !there(values.get(n)) {
+                self.error(&at.item(n), "code-invalid", details);
+            }
+        }
     }
 
     /// `null` stands only where the array beside it has something. Both should be equally long;
@@ -197,7 +293,14 @@ impl Walk {
         }
     }
 
-    fn value(&mut self, value: &Json, element: &'static Element, sibling: bool, at: &At<'_>, depth: usize) {
+    fn value(
+        &mut self,
+        value: &'w Json<'w>,
+        element: &'static Element,
+        sibling: bool,
+        at: &At<'_>,
+        depth: usize,
+    ) {
         let Some(of) = self.schema.get(element.of) else { return };
         if sibling {
             return self.primitive_extension(value, at, depth);
@@ -206,10 +309,10 @@ impl Walk {
             TypeKind::Any => self.resource(value, at, depth + 1),
             TypeKind::Primitive => self.primitive(value, of.name, element, at),
             _ => {
-                let Some(object) = value.as_object() else {
+                if value.as_object().is_none() {
                     return self.error(at, "structure", format!("a {} is a JSON object", of.name));
-                };
-                self.object(object, of, at, depth);
+                }
+                self.object(value, of, at, depth);
                 match of.name {
                     "Reference" => self.reference(value, element, at),
                     "Coding" | "CodeableConcept" => self.bound(value, element, at),
@@ -236,6 +339,13 @@ impl Walk {
             Err(Fault::Shape(wanted)) => return self.error(at, "structure", format!("{wanted} is needed")),
             Err(Fault::Content(wanted)) => return self.error(at, "value", format!("needed is {wanted}")),
         }
+        if kind == "canonical"
+            && let Some(kind) = value.as_str().and_then(defined)
+            && !element.targets.is_empty()
+            && !element.targets.contains(&kind)
+        {
+            self.error(at, "value", format!("a {} is not allowed here", kind.name()));
+        }
         if let (Some(codes), Some(code)) = (element.codes, value.as_str())
             && !self.schema.allows(codes, code)
         {
@@ -244,7 +354,7 @@ impl Walk {
     }
 
     /// The object under `_name`: id and extensions only.
-    fn primitive_extension(&mut self, value: &Json, at: &At<'_>, depth: usize) {
+    fn primitive_extension(&mut self, value: &'w Json<'w>, at: &At<'_>, depth: usize) {
         let Some(object) = value.as_object() else {
             return self.error(at, "structure", "a _ sibling is a JSON object");
         };
@@ -274,7 +384,12 @@ impl Walk {
         let Some(text) = value.text("reference") else { return };
         let here = at.element("reference");
         match reference::parse(text, "") {
-            Reference::Local { kind, .. } | Reference::Conditional { kind, .. } => {
+            Reference::Local { kind, .. } => self.target(kind, element, &here),
+            Reference::Conditional { kind, criteria } => {
+                let named = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+                if !criteria.split('&').all(|part| named(part) && part.contains('=')) {
+                    self.error(&here, "value", "a conditional reference has criteria like name=value");
+                }
                 self.target(kind, element, &here);
             }
             Reference::Contained(_) => {}
@@ -320,7 +435,13 @@ impl Walk {
     }
 }
 
+/// What kind of definition a canonical of the base specification names.
+fn defined(canonical: &str) -> Option<ResourceType> {
+    let (kind, id) = canonical.strip_prefix("http://hl7.org/fhir/")?.split_once('/')?;
+    ResourceType::parse(kind).filter(|_| !id.contains('/'))
+}
+
 /// The `_key` beside `key`.
-fn partner<'o, 'j>(object: &'o Object<'j>, key: &str) -> Option<&'o Json<'j>> {
+fn partner<'o, 'j>(object: &'o crate::json::Object<'j>, key: &str) -> Option<&'o Json<'j>> {
     object.iter().find(|(other, _)| other.strip_prefix('_') == Some(key)).map(|(_, value)| value)
 }

@@ -142,7 +142,8 @@ fn bundles_keep_their_rules() {
         bundle("collection", &format!("{patient},{patient}")),
         ["invariant at Bundle.entry[1].fullUrl"]
     );
-    assert_eq!(bundle("document", patient), ["invariant at Bundle.entry[0]"]);
+    // bdl-9, bdl-10, bdl-11
+    assert_eq!(bundle("document", patient), ["invariant at Bundle"; 3]);
     assert_eq!(bundle("transaction", patient), ["invariant at Bundle.entry[0].request"]);
     let relative = r#"{"fullUrl":"Patient/1","resource":{"resourceType":"Patient"}}"#;
     assert_eq!(bundle("collection", relative), ["invariant at Bundle.entry[0]"]);
@@ -166,4 +167,61 @@ fn the_same_input_has_the_same_findings_in_the_same_order() {
     let first = findings(&text);
     assert!(first.has_error());
     assert_eq!(first, findings(&text));
+}
+
+#[test]
+fn invariants_are_kept() {
+    for (text, wanted) in [
+        (
+            r#"{"resourceType":"AllergyIntolerance","patient":{"reference":"Patient/1"}}"#,
+            "AllergyIntolerance",
+        ),
+        (
+            r#"{"resourceType":"Organization","name":"x","telecom":[{"system":"phone","value":"1"},{"system":"phone","value":"2","use":"home"}]}"#,
+            "Organization.telecom[1]",
+        ),
+        (
+            r#"{"resourceType":"Questionnaire","status":"draft","item":[{"linkId":"1","type":"string"},{"linkId":"1","type":"string"}]}"#,
+            "Questionnaire",
+        ),
+        (r#"{"resourceType":"Patient","contact":[{"gender":"female"}]}"#, "Patient.contact[0]"),
+        (
+            r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"code":"a"}]},"valueInteger":1,"component":[{"code":{"coding":[{"code":"a"}]},"valueInteger":1}]}"#,
+            "Observation",
+        ),
+        (
+            r#"{"resourceType":"RiskAssessment","status":"final","subject":{"reference":"Patient/1"},"prediction":[{"probabilityDecimal":101}]}"#,
+            "RiskAssessment.prediction[0]",
+        ),
+        (
+            r#"{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueRange":{"low":{"value":2,"system":"http://unitsofmeasure.org","code":"g"},"high":{"value":1500,"system":"http://unitsofmeasure.org","code":"mg"}}}"#,
+            "Observation.value",
+        ),
+    ] {
+        assert_eq!(errors(text), [format!("invariant at {wanted}")], "{text}");
+    }
+    let kept = r#"{"resourceType":"MedicationDispense","status":"completed","medicationCodeableConcept":{"text":"x"},"whenPrepared":"2024-01-01T10:00:00Z","whenHandedOver":"2024-01-01"}"#;
+    assert_eq!(errors(kept), [""; 0]);
+}
+
+#[test]
+fn a_document_holds_what_it_refers_to() {
+    let document = |subject: &str| {
+        let entries = format!(
+            r#"{{"fullUrl":"http://x/Composition/c","resource":{{"resourceType":"Composition","id":"c","status":"final","type":{{"text":"x"}},"date":"2024","author":[{{"display":"x"}}],"title":"x","subject":{{"reference":"{subject}"}}}}}},{{"fullUrl":"http://x/Patient/1","resource":{{"resourceType":"Patient","id":"1"}}}}"#
+        );
+        errors(&format!(
+            r#"{{"resourceType":"Bundle","type":"document","identifier":{{"system":"http://x","value":"1"}},"timestamp":"2024-01-01T00:00:00Z","entry":[{entries}]}}"#
+        ))
+    };
+    assert_eq!(document("Patient/1"), [""; 0]);
+    assert_eq!(document("Patient/2"), ["not-found at Bundle.entry[0].resource.subject"]);
+}
+
+#[test]
+fn an_extension_stands_for_no_required_code() {
+    let absent = r#"{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"unknown"}]}"#;
+    assert_eq!(errors(&observation(&format!(r#""_issued":{absent}"#))), [""; 0]);
+    let patient = format!(r#"{{"resourceType":"Patient","_gender":{absent}}}"#);
+    assert_eq!(errors(&patient), ["code-invalid at Patient.gender"]);
 }

@@ -2,7 +2,7 @@
 //! they index, and what a query asks. Pure: the store only keeps and compares the rows.
 
 mod index;
-mod number;
+pub(crate) mod number;
 mod parse;
 mod path;
 mod query;
@@ -15,4 +15,5 @@ pub use query::{
     Clause, DateTest, ExactTest, Handling, Include, NumberTest, Place, Prefix, SearchQuery, Sort, SortKey,
     Table, Test, TextTest, View,
 };
+pub(crate) use registry::kind;
 pub use registry::{Kind, Parameter, compartment, is_compartment, of_type, parameter};

@@ -84,15 +84,17 @@ pub struct Quantity {
 
 /// A unit in terms of base units.
 #[derive(Debug, Clone, Copy)]
-struct Canonical {
-    unit: i64,
-    factor: f64,
-    offset: f64,
+pub(crate) struct Canonical {
+    /// Hash of the base units.
+    pub(crate) unit: i64,
+    pub(crate) factor: f64,
+    pub(crate) offset: f64,
 }
 
 static KNOWN: LazyLock<RwLock<HashMap<String, Option<Canonical>>>> = LazyLock::new(RwLock::default);
 
-fn canonical(code: &str) -> Option<Canonical> {
+/// A UCUM unit in base units, remembered.
+pub(crate) fn canonical(code: &str) -> Option<Canonical> {
     if code.len() > LONGEST {
         return None;
     }

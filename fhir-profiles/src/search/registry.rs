@@ -112,7 +112,8 @@ pub fn parameter(kind: ResourceType, code: &str) -> Option<&'static Parameter> {
     all.get(all.binary_search_by(|one| one.code.cmp(code)).ok()?)
 }
 
-fn kind(text: &str) -> Kind {
+/// The kind of that code.
+pub(crate) fn kind(text: &str) -> Kind {
     match text {
         "token" => Kind::Token,
         "reference" => Kind::Reference,
