@@ -127,6 +127,8 @@ pub struct UsedInput {
     pub effective: Option<DateTime<Utc>>,
     /// The model whose output it is.
     pub derived_by: Option<Arc<ModelIdentity>>,
+    /// The operator's setting it comes from: it stands on no resource.
+    pub setting: Option<Arc<str>>,
     /// The source resource is preliminary.
     pub preliminary: bool,
 }

@@ -104,6 +104,11 @@ impl Input {
 
     /// Bounds that belong to the equation.
     pub(crate) fn in_range(&self, number: f64) -> Result<(), Box<InputIssue>> {
+        if !self.spec.points.is_empty() && !self.spec.points.contains(&number) {
+            let allowed: Vec<String> = self.spec.points.iter().map(f64::to_string).collect();
+            let details = format!("{} is one of {}", self.spec.title, allowed.join(", "));
+            return Err(Box::new(self.issue(IssueKind::OutOfRange, details)));
+        }
         let Some(range) = self.spec.range.filter(|range| !range.holds(number)) else { return Ok(()) };
         let unit = self.spec.unit.as_deref().unwrap_or_default();
         let mut issue = self.issue(
@@ -126,6 +131,21 @@ impl Input {
         if self.spec.kind == InputKind::Sex { index(&sexes()) } else { index(&self.spec.values) }
     }
 
+    /// What the operator decided for all patients.
+    pub(crate) fn by_setting(&self, setting: &str, value: &str) -> Found {
+        match self.code_index(value) {
+            Some((number, code)) => {
+                let mut picked = self.picked(number, InputValue::Code(code));
+                picked.used.setting = Some(Arc::from(setting));
+                Found::Value(picked)
+            }
+            None => Found::Refused(Box::new(self.issue(
+                IssueKind::Setting,
+                format!("the setting {setting} is {value}, which the model does not know"),
+            ))),
+        }
+    }
+
     /// A value without a pedigree yet.
     pub(crate) fn picked(&self, number: f64, value: InputValue) -> Box<Picked> {
         Box::new(Picked {
@@ -138,6 +158,7 @@ impl Input {
                 references: Vec::new(),
                 effective: None,
                 derived_by: None,
+                setting: None,
                 preliminary: false,
             },
         })
@@ -270,6 +291,11 @@ pub(crate) fn gather(model: &Model, source: &impl Source) -> Gathered {
     for (at, found) in findings.into_iter().enumerate() {
         let (Some(found), Some(input)) = (found, model.inputs.get(at)) else { continue };
         match found {
+            Found::Value(_) if source.strict() && replaced(input, &it.columns) => {
+                let other = input.spec.unless.as_deref().unwrap_or_default();
+                let details = format!("{} is given, and {other} as well: one of them", input.spec.name);
+                it.issues.push(input.issue(IssueKind::Conflict, details));
+            }
             Found::Value(picked) => {
                 it.preliminary |= picked.used.preliminary;
                 it.used.push(picked.used);
@@ -289,10 +315,8 @@ pub(crate) fn gather(model: &Model, source: &impl Source) -> Gathered {
 
 impl Gathered {
     fn absent(&mut self, at: usize, input: &Input, issue: InputIssue) {
-        let replaced =
-            input.unless.and_then(|other| self.columns.get(other)).is_some_and(|other| !other.is_nan());
         match input.spec.absent {
-            _ if replaced => {}
+            _ if replaced(input, &self.columns) => {}
             Absence::Refuse => self.issues.push(issue),
             // Silence is the rule for most of these; what was stale or withheld is worth a word.
             Absence::Missing if issue.kind == IssueKind::Missing => {}
@@ -317,6 +341,11 @@ impl Gathered {
             }
         }
     }
+}
+
+/// Is another input given that makes this one needless?
+fn replaced(input: &Input, columns: &[f64]) -> bool {
+    input.unless.and_then(|other| columns.get(other)).is_some_and(|other| !other.is_nan())
 }
 
 /// An input by its formula over other inputs.

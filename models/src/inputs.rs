@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::formula::{Formula, Names};
-use crate::manifest::{InputKind, InputSpec, Manifest, ObservationSource};
+use crate::manifest::{InputKind, InputSpec, Manifest, ObservationSource, Range};
 use crate::moment::Lookback;
 use crate::units::Units;
 use crate::valueset::Sets;
@@ -30,7 +30,17 @@ pub(crate) struct Observed {
     pub(crate) lookback: Lookback,
     /// Sets that mean yes and no.
     pub(crate) coded: Option<(Sets, Sets)>,
-    pub(crate) measured: Vec<(CodeId, Units, Formula)>,
+    pub(crate) measured: Vec<Measured>,
+}
+
+/// A yes or no read off a number.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) code: CodeId,
+    pub(crate) unit: Arc<str>,
+    pub(crate) units: Units,
+    pub(crate) range: Range,
+    pub(crate) formula: Formula,
 }
 
 /// The names formulas of a model may use: inputs, then variables.
@@ -171,7 +181,13 @@ fn observed(
     let mut measured = Vec::new();
     for (code, flag) in &source.measured {
         let units = Units::new(&flag.unit, &source.aliases, &[])?;
-        measured.push((vocabulary.intern(code)?, units, Formula::parse(&flag.when, &OnlyValue)?));
+        measured.push(Measured {
+            code: vocabulary.intern(code)?,
+            unit: Arc::clone(&flag.unit),
+            units,
+            range: flag.range,
+            formula: Formula::parse(&flag.when, &OnlyValue)?,
+        });
     }
     if kind == InputKind::Boolean && answers.is_none() && measured.is_empty() {
         return Err("a boolean needs `coded` or `measured` to be read from Observations".into());

@@ -142,6 +142,9 @@ pub struct InputSpec {
     pub country: Option<CountryRule>,
     /// Where the equation is valid; outside is refused.
     pub range: Option<Range>,
+    /// The only numbers it can be, e.g. the points of a score; empty for any.
+    #[serde(default)]
+    pub points: Vec<f64>,
     /// Declared rounding before use, in decimals, halves away from zero.
     pub decimals: Option<u8>,
     /// Nothing recorded: what then.
@@ -149,7 +152,7 @@ pub struct InputSpec {
     pub absent: Absence,
     /// Words for what is taken for granted when `absent` is `assume-false`.
     pub assumption: Option<Arc<str>>,
-    /// Not needed when this other input is given.
+    /// Not needed when this other input is given; both at once are refused.
     pub unless: Option<Arc<str>>,
 }
 
@@ -193,6 +196,8 @@ pub struct CodedFlag {
 pub struct MeasuredFlag {
     /// UCUM unit `value` is in.
     pub unit: Arc<str>,
+    /// What can be measured at all; outside is refused.
+    pub range: Range,
     /// Formula over `value`.
     pub when: String,
 }

@@ -93,6 +93,9 @@ fn number(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|x| x.is_finite())
 }
 
+/// Nobody is known to have become older than 122 (J. Calment).
+const OLDEST: f64 = 122.0;
+
 /// One caller's named inputs.
 struct Sheet<'a> {
     inputs: &'a NamedInputs,
@@ -121,13 +124,7 @@ impl Source for Sheet<'_> {
         if let Some((name, value)) =
             input.spec.setting.as_ref().and_then(|s| Some((s, self.settings.0.get(s)?)))
         {
-            return match input.code_index(value) {
-                Some((number, code)) => Found::Value(input.picked(number, InputValue::Code(code))),
-                None => nothing(
-                    IssueKind::Setting,
-                    format!("the setting {name} is {value}, which the model does not know"),
-                ),
-            };
+            return input.by_setting(name, value);
         }
         nothing(IssueKind::Missing, format!("{} is not given", input.spec.name))
     }
@@ -185,6 +182,9 @@ impl Sheet<'_> {
                         );
                     }
                 };
+                if input.spec.kind == InputKind::Age && !(0.0..=OLDEST).contains(&value) {
+                    return no(format!("{name} of {text} is no age of a person in years"));
+                }
                 let mut picked = input.number(value, self.strict)?;
                 let unit = unit.as_deref().unwrap_or_default();
                 if picked.number.to_bits() != number.to_bits() || unit != canonical.as_ref() {

@@ -9,9 +9,9 @@ use crate::assess::Settings;
 use crate::assessment::{Assessment, InputIssue, InputValue, IssueKind};
 use crate::bundle::Model;
 use crate::gather::{Found, Picked, Source, excerpt, shown};
-use crate::inputs::{Input, Observed};
+use crate::inputs::{Input, Measured, Observed};
 use crate::manifest::{CountryRule, InputKind};
-use crate::record::{Died, Fact, FactKind, PatientRecord, Reading, Status, Unit, Value};
+use crate::record::{Died, Doubt, Fact, FactKind, PatientRecord, Reading, Status, Unit, Value};
 use crate::valueset::Sets;
 use crate::vocabulary::CodeId;
 
@@ -53,8 +53,8 @@ impl Source for Chart<'_> {
         for (sets, kind) in [(input.condition, FactKind::Condition), (input.medication, FactKind::Medication)]
         {
             if let Some(fact) = sets.and_then(|sets| self.fact(sets, kind, false)) {
-                if fact.qualified {
-                    return Found::Refused(Box::new(self.by_qualified(input, fact)));
+                if let Some(doubt) = fact.doubt {
+                    return Found::Refused(Box::new(self.by_doubt(input, fact, doubt)));
                 }
                 return Found::Value(self.by_fact(input, fact));
             }
@@ -63,18 +63,27 @@ impl Source for Chart<'_> {
             && let Some(cited) = self.record.unknown_medicine()
         {
             let details = format!(
-                "{} can't be told: an active medicine is named by a reference to a Medication that is not there",
+                "{} can't be told: of an active medicine it is not known what it is",
                 input.spec.title
             );
             let issue = input.issue(IssueKind::Unresolved, details);
-            let remedy = "send the Medication, or its code in medicationCodeableConcept".to_owned();
+            let remedy =
+                "send the Medication, or its ATC code or name in medicationCodeableConcept".to_owned();
             return Found::Nothing(Box::new(InputIssue {
                 reference: Some(Arc::clone(cited)),
                 remedy,
                 ..issue
             }));
         }
-        if let Some(found) = self.by_setting(input) {
+        if let (Some(_), Some(cited)) = (input.condition, self.record.uncoded_condition()) {
+            let details = format!(
+                "a condition on record has no code of SNOMED CT or ICD-10; it was not looked at for {}",
+                input.spec.title
+            );
+            let remark = input.remark(IssueKind::Quality, details);
+            remarks.push(InputIssue { reference: Some(Arc::clone(cited)), ..remark });
+        }
+        if let Some(found) = self.by_country(input).or_else(|| self.by_setting(input)) {
             return found;
         }
         if let Some(issue) = nothing {
@@ -106,6 +115,14 @@ impl Source for Chart<'_> {
             issues.push(issue(format!("the data are of more than one patient, also of {stranger}"), None));
         }
         if let Some(person) = &self.record.person {
+            if let Some(why) = &person.unusable {
+                issues.push(issue(why.clone(), Some(&person.reference)));
+            }
+            if person.inactive {
+                let details = "the Patient is marked as not active: there may be another of the same person";
+                let remark = issue(details.into(), Some(&person.reference));
+                issues.push(InputIssue { refuses: false, ..remark });
+            }
             let day = self.as_of.date_naive().and_time(NaiveTime::MIN).and_utc();
             match person.died {
                 Some(Died::At(when)) if when < day => issues.push(issue(
@@ -120,10 +137,15 @@ impl Source for Chart<'_> {
         }
         for (exclusion, sets) in model.manifest.population.exclude.iter().zip(&model.exclusions) {
             if let Some(fact) = self.fact(*sets, FactKind::Condition, exclusion.ever) {
-                issues.push(issue(
-                    format!("{}: the model is not for such patients", exclusion.title),
-                    self.record.cite_fact(fact),
-                ));
+                let details = match fact.doubt {
+                    None => format!("{}: the model is not for such patients", exclusion.title),
+                    Some(doubt) => format!(
+                        "it can't be told whether this patient is excluded ({}): {}",
+                        exclusion.title,
+                        doubt.words()
+                    ),
+                };
+                issues.push(issue(details, self.record.cite_fact(fact)));
             }
         }
         issues
@@ -195,15 +217,12 @@ impl Chart<'_> {
 
     fn by_setting(&self, input: &Input) -> Option<Found> {
         let setting = input.spec.setting.as_ref()?;
-        if let Some(value) = self.settings.0.get(setting) {
-            return Some(match input.code_index(value) {
-                Some((number, code)) => Found::Value(input.picked(number, InputValue::Code(code))),
-                None => Found::Refused(Box::new(input.issue(
-                    IssueKind::Setting,
-                    format!("the setting {setting} is {value}, which the model does not know"),
-                ))),
-            });
-        }
+        let value = self.settings.0.get(setting)?;
+        Some(input.by_setting(setting, value))
+    }
+
+    /// The patient's own country says more than what the operator decided for all.
+    fn by_country(&self, input: &Input) -> Option<Found> {
         let (person, rule) = (self.record.person.as_ref()?, input.spec.country.as_ref()?);
         let country = person.country.as_ref()?;
         let (number, code) = input.code_index(region(rule, country)?)?;
@@ -225,14 +244,11 @@ impl Chart<'_> {
             };
             fact.kind == kind && fact.sets & sets != 0 && begun && (ever || !over)
         };
-        self.record.facts.iter().filter(holds).min_by_key(|fact| fact.qualified)
+        self.record.facts.iter().filter(holds).min_by_key(|fact| fact.doubt.is_some())
     }
 
-    fn by_qualified(&self, input: &Input, fact: &Fact) -> InputIssue {
-        let details = format!(
-            "{} can't be told: what is on record has a modifierExtension or implicitRules that are not understood",
-            input.spec.title
-        );
+    fn by_doubt(&self, input: &Input, fact: &Fact, doubt: Doubt) -> InputIssue {
+        let details = format!("{} can't be told: {}", input.spec.title, doubt.words());
         let issue = input.issue(IssueKind::Unresolved, details);
         InputIssue { reference: self.record.cite_fact(fact).cloned(), ..issue }
     }
@@ -245,7 +261,7 @@ impl Chart<'_> {
     }
 
     fn observation(&self, input: &Input, observed: &Observed, remarks: &mut Vec<InputIssue>) -> Found {
-        let (best, passed) = self.latest(observed);
+        let (best, rivals, passed) = self.latest(observed);
         let cite = |issue: InputIssue, reading: &Reading| InputIssue {
             reference: self.record.cite(reading).cloned(),
             ..issue
@@ -283,7 +299,7 @@ impl Chart<'_> {
         }
         if best.tied {
             let details = format!(
-                "{title} is recorded twice for {} with different values; the last issued was used",
+                "{title} is recorded more than once for {} with different values; one was used by its time of issue",
                 on(when)
             );
             remarks.push(cite(input.remark(IssueKind::Conflict, details), reading));
@@ -293,6 +309,18 @@ impl Chart<'_> {
         }
         match self.read(input, observed, reading) {
             Ok(mut picked) => {
+                for rival in rivals {
+                    let differs = self
+                        .read(input, observed, rival)
+                        .is_ok_and(|r| r.number.to_bits() != picked.number.to_bits());
+                    if differs {
+                        let details = format!(
+                            "{title} is also recorded under another code for {}, with another value",
+                            on(when)
+                        );
+                        remarks.push(cite(input.remark(IssueKind::Conflict, details), rival));
+                    }
+                }
                 picked.used.references.extend(self.record.cite(reading).cloned());
                 picked.used.effective = Some(when);
                 picked.used.preliminary = reading.status == Status::Preliminary;
@@ -304,9 +332,13 @@ impl Chart<'_> {
 
     /// The latest reading that counts, over all codes: by clinical time, then by the place of the
     /// code, then by issue, then by update, then by name, so that the choice never depends on order.
-    fn latest<'r>(&'r self, observed: &Observed) -> (Option<Candidate<'r>>, PassedOver<'r>) {
+    /// With it, what other codes have of the same moment.
+    fn latest<'r>(
+        &'r self,
+        observed: &Observed,
+    ) -> (Option<Candidate<'r>>, Vec<&'r Reading>, PassedOver<'r>) {
         let mut passed = PassedOver::default();
-        let mut best: Option<Candidate<'r>> = None;
+        let mut all: Vec<Candidate<'r>> = Vec::new();
         let rank = |c: &Candidate<'r>| {
             (
                 c.reading.effective,
@@ -344,13 +376,15 @@ impl Chart<'_> {
                     _ => chosen = Some(Candidate { reading, priority, tied: false }),
                 }
             }
-            if let Some(chosen) = chosen
-                && best.as_ref().is_none_or(|best| rank(best) < rank(&chosen))
-            {
-                best = Some(chosen);
-            }
+            all.extend(chosen);
         }
-        (best, passed)
+        let Some(best) = (0..all.len()).max_by(|a, b| all.get(*a).map(rank).cmp(&all.get(*b).map(rank)))
+        else {
+            return (None, Vec::new(), passed);
+        };
+        let best = all.swap_remove(best);
+        all.retain(|one| one.reading.effective == best.reading.effective);
+        (Some(best), all.into_iter().map(|one| one.reading).collect(), passed)
     }
 
     /// Nothing usable: the most telling reason.
@@ -396,6 +430,13 @@ impl Chart<'_> {
             }
             Value::Flag(yes) if input.spec.kind == InputKind::Boolean => Ok(input.flag(*yes)),
             Value::Coded { sets, text } => match observed.coded {
+                Some((yes, none)) if sets & yes != 0 && sets & none != 0 => no(
+                    IssueKind::Conflict,
+                    format!(
+                        "{title} is recorded with codes that contradict each other (`{}`)",
+                        excerpt(text)
+                    ),
+                ),
                 Some((yes, _)) if sets & yes != 0 => Ok(input.flag(true)),
                 Some((_, none)) if sets & none != 0 => Ok(input.flag(false)),
                 _ => no(
@@ -419,8 +460,8 @@ impl Chart<'_> {
         text: &str,
         unit: &Unit,
     ) -> Result<Box<Picked>, Box<InputIssue>> {
-        let flag = observed.measured.iter().find(|(measured, ..)| *measured == code);
-        let Some(units) = flag.map(|(_, units, _)| units).or(input.units.as_ref()) else {
+        let flag = observed.measured.iter().find(|measured| measured.code == code);
+        let Some(units) = flag.map(|measured| &measured.units).or(input.units.as_ref()) else {
             let details = format!("{} is recorded as a number", input.spec.title);
             return Err(Box::new(input.issue(IssueKind::Value, details)));
         };
@@ -429,12 +470,29 @@ impl Chart<'_> {
         };
         let canonical = units.canonical();
         let value = match unit {
-            Unit::Ucum(code) => units.convert(number, code).map_err(|t| {
-                trouble(
-                    format!("{} of {}: {}", input.spec.title, shown(number, excerpt(code)), t.details),
-                    t.remedy,
-                )
-            })?,
+            Unit::Ucum(code, said) => {
+                let value = units.convert(number, code).map_err(|t| {
+                    trouble(
+                        format!("{} of {}: {}", input.spec.title, shown(number, excerpt(code)), t.details),
+                        t.remedy,
+                    )
+                })?;
+                let read = said.as_ref().and_then(|said| Some((said, units.convert(number, said).ok()?)));
+                if let Some((said, other)) = read
+                    && (other - value).abs() > 1e-6 * value.abs()
+                {
+                    return Err(trouble(
+                        format!(
+                            "{} of {text}: the unit for people ({}) contradicts the code ({})",
+                            input.spec.title,
+                            excerpt(said),
+                            excerpt(code)
+                        ),
+                        "record one unit, as code and as text".to_owned(),
+                    ));
+                }
+                value
+            }
             // A count or score may come without a unit; a measurement may not.
             Unit::Without if canonical.starts_with('{') || canonical.as_ref() == "1" => number,
             Unit::Without => {
@@ -454,7 +512,15 @@ impl Chart<'_> {
                 ));
             }
         };
-        if let Some((_, _, formula)) = flag {
+        if let Some(Measured { formula, range, unit: measured, .. }) = flag {
+            if !range.holds(value) {
+                let details = format!(
+                    "{} by a value of {} is outside {range} {measured}",
+                    input.spec.title,
+                    shown(value, measured)
+                );
+                return Err(Box::new(input.issue(IssueKind::OutOfRange, details)));
+            }
             let mut picked = input.flag(formula.holds(&[value]));
             picked.used.original = Some((text.to_owned(), unit.text().to_owned()));
             return Ok(picked);
@@ -467,10 +533,21 @@ impl Chart<'_> {
     }
 }
 
+impl Doubt {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Qualified => {
+                "what is on record has a modifierExtension or implicitRules that are not understood"
+            }
+            Self::Uncoded => "a condition on record sounds like it and has no code of SNOMED CT or ICD-10",
+        }
+    }
+}
+
 impl Unit {
     fn text(&self) -> &str {
         match self {
-            Self::Ucum(text) | Self::Bare(text) => text,
+            Self::Ucum(text, _) | Self::Bare(text) => text,
             Self::Without => "",
         }
     }
@@ -488,8 +565,8 @@ fn on(when: DateTime<Utc>) -> String {
     when.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// The code for a country; one that is no ISO 3166 code and not listed has none.
+/// The code for a country; what is neither listed nor a country of ISO 3166 has none.
 fn region<'r>(rule: &'r CountryRule, country: &str) -> Option<&'r str> {
-    let iso = (2..=3).contains(&country.len()) && country.bytes().all(|b| b.is_ascii_uppercase());
+    let iso = rust_iso3166::from_alpha2(country).or_else(|| rust_iso3166::from_alpha3(country)).is_some();
     rule.values.get(country).or(rule.other.as_ref().filter(|_| iso)).map(String::as_str)
 }

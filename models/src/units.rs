@@ -104,6 +104,10 @@ impl Units {
             return Err(self.trouble("the unit is too long to be one", recorded));
         }
         let unit = self.aliases.get(recorded).map_or(recorded, String::as_str);
+        // To UCUM what stands in braces is no unit: {mg/g} is 1, and would pass for any ratio.
+        if unit != self.canonical.as_ref() && only_annotation(unit) {
+            return Err(self.trouble(&format!("the unit `{recorded}` is only an annotation of 1"), recorded));
+        }
         if let Err(error) = octofhir_ucum::validate(unit) {
             let mut trouble = self.trouble(&format!("the unit `{recorded}` is not a UCUM code"), recorded);
             if let Some(suggestion) = error.suggestions.first() {
@@ -178,6 +182,21 @@ fn linear(from: &str, to: &str) -> Option<Map> {
     (factor.is_finite() && factor != 0.0).then_some(Map::Linear(multiply, divide, offset))
 }
 
+/// `{ratio}`, `1{mg/g}`, `10*3/{mL}`: words in braces, and outside of them no unit.
+fn only_annotation(unit: &str) -> bool {
+    let mut depth = 0_u32;
+    let mut bare = true;
+    for c in unit.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && (c.is_alphabetic() || matches!(c, '%' | '[' | '\'' | '"')) => bare = false,
+            _ => {}
+        }
+    }
+    bare && unit.contains('{')
+}
+
 fn amount(unit: &str) -> bool {
     unit.contains("mol") || unit.contains("eq")
 }
@@ -236,7 +255,13 @@ mod tests {
         assert!(units("%", &[], &[]).convert(53.0, "mmol/mol").is_err());
         assert!(units("10*9/L", &[], &[]).convert(53.0, "mmol/L").is_err());
         assert_eq!(units("{INR}", &[], &[]).convert(1.1, "1").unwrap(), 1.1);
-        assert_eq!(units("{INR}", &[], &[]).convert(1.1, "{ratio}").unwrap(), 1.1);
+        let inr = units("{INR}", &[("{ratio}", "{INR}")], &[]);
+        assert_eq!(inr.convert(1.1, "{ratio}").unwrap(), 1.1);
+        for unit in ["{sec}", "{mg/g}", "1{sec}"] {
+            assert!(inr.convert(1.1, unit).is_err(), "{unit}");
+            assert!(units("mg/g", &[], &[]).convert(30.0, unit).is_err(), "{unit}");
+        }
+        assert!(units("/min", &[], &[]).convert(30.0, "{breaths}/min").is_ok());
     }
 
     #[test]

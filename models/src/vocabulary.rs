@@ -48,10 +48,16 @@ impl Vocabulary {
                 self.codes(resource.get("code")).next().is_some()
                     || resource.list("component").iter().any(|c| self.codes(c.get("code")).next().is_some())
             }
-            Some("Condition") => resource.get("code").is_some_and(|c| self.sets.of_concept(c) != 0),
+            Some("Condition") => resource.get("code").is_some_and(|c| {
+                let said = self.sets.of_condition(c);
+                said.yes | said.perhaps != 0
+            }),
             // Its medicine may stand in another resource.
             Some("MedicationRequest" | "MedicationStatement") => {
-                resource.get("medicationCodeableConcept").is_none_or(|c| self.sets.of_medication(c) != 0)
+                resource.get("medicationCodeableConcept").is_none_or(|c| {
+                    let said = self.sets.of_medication(c);
+                    said.yes != 0 || !said.understood
+                })
             }
             _ => false,
         }

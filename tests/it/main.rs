@@ -6,6 +6,7 @@ mod charts;
 mod conformance;
 mod crash;
 mod formats;
+mod offline;
 mod rest;
 mod scoring;
 mod versions;

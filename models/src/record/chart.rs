@@ -4,16 +4,26 @@ use chrono::{DateTime, Utc};
 use fhir::json::Json;
 
 use crate::moment;
-use crate::record::{Fact, FactKind, RecordBuilder};
-use crate::valueset::Sets;
+use crate::record::{Doubt, Fact, FactKind, RecordBuilder, Waiting};
+use crate::valueset::Said;
 
 impl RecordBuilder<'_> {
     pub(super) fn condition(&mut self, resource: &Json, reference: &str) {
-        let sets = resource.get("code").map_or(0, |c| self.vocabulary.sets.of_concept(c));
+        let said = resource.get("code").map(|c| self.vocabulary.sets.of_condition(c)).unwrap_or_default();
         let verification = code(resource, "verificationStatus");
-        if sets == 0 || matches!(verification, Some("refuted" | "entered-in-error")) {
+        if matches!(verification, Some("refuted" | "entered-in-error")) {
             return;
         }
+        let (sets, uncoded) = match said {
+            Said { yes: 0, perhaps: 0, understood } => {
+                if !understood && self.record.uncoded_condition.is_none() {
+                    self.record.uncoded_condition = Some(self.cited(reference));
+                }
+                return;
+            }
+            Said { yes: 0, perhaps, .. } => (perhaps, Some(Doubt::Uncoded)),
+            Said { yes, .. } => (yes, None),
+        };
         let active = match code(resource, "clinicalStatus") {
             Some("inactive" | "remission" | "resolved") => false,
             Some(_) | None => true,
@@ -26,7 +36,7 @@ impl RecordBuilder<'_> {
                 .or_else(|| period(resource, "onsetPeriod", "start")),
             until: moment_of(resource, &["abatementDateTime"])
                 .or_else(|| period(resource, "abatementPeriod", "end")),
-            qualified: Self::qualified(resource).is_some(),
+            doubt: Self::qualified(resource).map(|_| Doubt::Qualified).or(uncoded),
             preliminary: matches!(verification, Some("unconfirmed" | "provisional" | "differential")),
             reference: self.cited(reference),
         };
@@ -40,7 +50,7 @@ impl RecordBuilder<'_> {
         if planned || forbidden || resource.text("status") != Some("active") {
             return;
         }
-        let mut fact = Fact {
+        let fact = Fact {
             sets: 0,
             kind: FactKind::Medication,
             active: true,
@@ -52,46 +62,66 @@ impl RecordBuilder<'_> {
             },
             until: period(resource, "effectivePeriod", "end"),
             preliminary: false,
-            qualified: Self::qualified(resource).is_some(),
-            reference: 0,
+            doubt: Self::qualified(resource).map(|_| Doubt::Qualified),
+            reference: self.cited(reference),
         };
         if let Some(concept) = resource.get("medicationCodeableConcept") {
-            fact.sets = self.vocabulary.sets.of_medication(concept);
-            if fact.sets != 0 {
-                fact.reference = self.cited(reference);
-                self.record.facts.push(fact);
-            }
+            let said = self.vocabulary.sets.of_medication(concept);
+            self.takes(said, fact);
             return;
         }
-        let Some(target) = resource.at(&["medicationReference", "reference"]).and_then(Json::as_str) else {
+        let medicine = resource.get("medicationReference");
+        let named = medicine.and_then(|m| m.text("display"));
+        let named = named.map(|name| self.vocabulary.sets.of_medicine_named(name)).unwrap_or_default();
+        let Some(target) = medicine.and_then(|m| m.text("reference")) else {
+            self.takes(named, fact);
             return;
         };
         if let Some(id) = target.strip_prefix('#') {
             let contained = resource.list("contained").iter().find(|c| c.text("id") == Some(id));
-            fact.sets = contained.map_or(0, |c| self.sets_of_medicine(c));
-            if fact.sets != 0 {
-                fact.reference = self.cited(reference);
-                self.record.facts.push(fact);
-            }
+            let said = contained.map(|c| self.of_medicine(c)).unwrap_or_default();
+            self.takes(either(said, named), fact);
             return;
         }
-        fact.reference = self.cited(reference);
-        self.waiting.push((unversioned(target).to_owned(), fact));
+        self.waiting.push(Waiting { medicine: unversioned(target).to_owned(), named, fact });
+    }
+
+    /// An active medicine, and what is known of it.
+    pub(super) fn takes(&mut self, said: Said, mut fact: Fact) {
+        fact.sets = said.yes;
+        if said.yes != 0 {
+            self.record.facts.push(fact);
+        } else if !said.understood && self.record.unknown_medicine.is_none() {
+            self.record.unknown_medicine = Some(fact.reference);
+        }
     }
 
     pub(super) fn medicine(&mut self, resource: &Json, reference: &str) {
-        let sets = self.sets_of_medicine(resource);
-        if let Some(id) = resource.text("id") {
-            self.medicines.insert(format!("Medication/{id}"), sets);
+        let said = self.of_medicine(resource);
+        let by_id = resource.text("id").map(|id| format!("Medication/{id}"));
+        for name in by_id.into_iter().chain([unversioned(reference).to_owned()]) {
+            // Two of one name that differ: nobody can say which is meant.
+            let known = self.medicines.entry(name).or_insert(said);
+            if *known != said {
+                *known = Said::default();
+            }
         }
-        self.medicines.insert(unversioned(reference).to_owned(), sets);
     }
 
-    fn sets_of_medicine(&self, medicine: &Json) -> Sets {
-        let ingredients = medicine.list("ingredient").iter().filter_map(|i| i.get("itemCodeableConcept"));
-        ingredients
-            .chain(medicine.get("code"))
-            .fold(0, |all, concept| all | self.vocabulary.sets.of_medication(concept))
+    fn of_medicine(&self, medicine: &Json) -> Said {
+        let ingredients = medicine.list("ingredient").iter();
+        let ingredients = ingredients.filter_map(|i| i.get("itemCodeableConcept"));
+        let concepts = ingredients.chain(medicine.get("code"));
+        concepts.fold(Said::default(), |all, one| either(all, self.vocabulary.sets.of_medication(one)))
+    }
+}
+
+/// What either of two descriptions of one medicine says.
+pub(super) fn either(one: Said, other: Said) -> Said {
+    Said {
+        yes: one.yes | other.yes,
+        perhaps: one.perhaps | other.perhaps,
+        understood: one.understood || other.understood,
     }
 }
 

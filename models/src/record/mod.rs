@@ -11,7 +11,7 @@ use fhir::json::Json;
 
 use crate::catalogue::Catalogue;
 use crate::moment::{self, Birth};
-use crate::valueset::Sets;
+use crate::valueset::{Said, Sets};
 use crate::vocabulary::{CodeId, Vocabulary};
 
 /// What the models can read of one patient: compact, owned, independent of the resources.
@@ -26,6 +26,8 @@ pub struct PatientRecord {
     references: Vec<Arc<str>>,
     /// An active medicine of which nobody says what it is.
     unknown_medicine: Option<u32>,
+    /// A condition without any code that is known here.
+    uncoded_condition: Option<u32>,
     /// A second patient's resources were offered.
     pub(crate) stranger: Option<Arc<str>>,
 }
@@ -38,6 +40,10 @@ pub(crate) struct Person {
     pub(crate) sex: Option<Arc<str>>,
     pub(crate) died: Option<Died>,
     pub(crate) country: Option<Arc<str>>,
+    /// Why nothing may be concluded from it, and what to do.
+    pub(crate) unusable: Option<String>,
+    /// `active` is false.
+    pub(crate) inactive: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +97,8 @@ pub(crate) enum Value {
 /// The unit of a quantity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// A UCUM code.
-    Ucum(Arc<str>),
+    /// A UCUM code, and the words for people where they are others.
+    Ucum(Arc<str>, Option<Arc<str>>),
     /// Text without a UCUM code.
     Bare(Arc<str>),
     /// A plain number (`valueInteger`) or no unit at all.
@@ -109,9 +115,17 @@ pub(crate) struct Fact {
     pub(crate) from: Option<DateTime<Utc>>,
     pub(crate) until: Option<DateTime<Utc>>,
     pub(crate) preliminary: bool,
-    /// Something that is not understood may turn it into its opposite.
-    pub(crate) qualified: bool,
+    pub(crate) doubt: Option<Doubt>,
     reference: u32,
+}
+
+/// Why a fact can be taken neither as a yes nor as a no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Something that is not understood may turn it into its opposite.
+    Qualified,
+    /// Its words sound like it, and it has no code that would tell.
+    Uncoded,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +161,11 @@ impl PatientRecord {
         self.references.get(usize::try_from(self.unknown_medicine?).ok()?)
     }
 
+    /// A condition that could not be looked at.
+    pub(crate) fn uncoded_condition(&self) -> Option<&Arc<str>> {
+        self.references.get(usize::try_from(self.uncoded_condition?).ok()?)
+    }
+
     pub(crate) fn cite_fact(&self, fact: &Fact) -> Option<&Arc<str>> {
         self.references.get(usize::try_from(fact.reference).ok()?)
     }
@@ -159,10 +178,19 @@ pub struct RecordBuilder<'c> {
     record: PatientRecord,
     units: Vec<Arc<str>>,
     /// Medicines by reference, and the requests that wait for them.
-    medicines: HashMap<String, Sets>,
-    waiting: Vec<(String, Fact)>,
+    medicines: HashMap<String, Said>,
+    waiting: Vec<Waiting>,
     /// The Patient that was read.
     subject: Option<String>,
+}
+
+/// The use of a medicine that another resource describes.
+#[derive(Debug)]
+struct Waiting {
+    medicine: String,
+    /// What the name beside the reference says.
+    named: Said,
+    fact: Fact,
 }
 
 impl<'c> RecordBuilder<'c> {
@@ -196,19 +224,43 @@ impl<'c> RecordBuilder<'c> {
         }
     }
 
-    /// The record.
-    pub fn build(self) -> PatientRecord {
-        let Self { mut record, medicines, waiting, .. } = self;
-        for (reference, mut fact) in waiting {
-            match medicines.get(&reference) {
-                Some(0) => {}
-                Some(sets) => {
-                    fact.sets = *sets;
-                    record.facts.push(fact);
-                }
-                None => record.unknown_medicine = record.unknown_medicine.or(Some(fact.reference)),
+    /// Of the medicines added so far, those that are waited for are what is meant: what is added
+    /// later may have their names and be others.
+    pub fn settle_medicines(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            match self.medicines.get(&waiting.medicine) {
+                Some(said) => self.takes(chart::either(*said, waiting.named), waiting.fact),
+                None => self.waiting.push(waiting),
             }
         }
+        self.medicines.clear();
+    }
+
+    /// Takes back what was read from a resource that is cited so; a newer version follows.
+    pub fn forget(&mut self, reference: &str) {
+        let record = &mut self.record;
+        let gone: Vec<u32> = (0..)
+            .zip(&record.references)
+            .filter(|(_, r)| r.as_ref() == reference)
+            .map(|(at, _)| at)
+            .collect();
+        record.readings.retain(|reading| !gone.contains(&reading.reference));
+        record.facts.retain(|fact| !gone.contains(&fact.reference));
+        self.waiting.retain(|waiting| !gone.contains(&waiting.fact.reference));
+        record.unknown_medicine = record.unknown_medicine.filter(|at| !gone.contains(at));
+        record.uncoded_condition = record.uncoded_condition.filter(|at| !gone.contains(at));
+        if record.person.as_ref().is_some_and(|person| person.reference.as_ref() == reference) {
+            record.person = None;
+        }
+    }
+
+    /// The record.
+    pub fn build(mut self) -> PatientRecord {
+        self.settle_medicines();
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.takes(waiting.named, waiting.fact);
+        }
+        let mut record = self.record;
         let cited = |at: u32| usize::try_from(at).ok().and_then(|at| record.references.get(at));
         record.readings.sort_by(|a, b| {
             (a.code, a.effective, a.issued, a.updated, cited(a.reference)).cmp(&(
@@ -271,6 +323,18 @@ impl Person {
         let addresses = resource.list("address");
         let current = |a: &&Json| a.text("use") != Some("old") && a.at(&["period", "end"]).is_none();
         let address = addresses.iter().find(current).or(addresses.first());
+        let replaced = resource.list("link").iter().find(|link| link.text("type") == Some("replaced-by"));
+        let unusable = match (RecordBuilder::qualified(resource), replaced) {
+            (Some(why), _) => Some(format!("the Patient is {why}")),
+            (None, Some(link)) => {
+                let other = link.get("other").and_then(|other| other.text("reference"));
+                Some(format!(
+                    "the Patient was replaced by {}: ask about that one",
+                    other.unwrap_or("another")
+                ))
+            }
+            _ => None,
+        };
         Self {
             reference: Arc::from(reference),
             birth: resource.text("birthDate").and_then(Birth::parse),
@@ -278,8 +342,10 @@ impl Person {
             died,
             country: address
                 .and_then(|a| a.text("country"))
-                .map(|c| Arc::from(c.trim().to_uppercase()))
+                .map(|c| Arc::from(c.trim().replace('.', "").to_uppercase()))
                 .filter(|c: &Arc<str>| !c.is_empty()),
+            unusable,
+            inactive: resource.get("active").and_then(Json::as_bool) == Some(false),
         }
     }
 }
@@ -288,17 +354,20 @@ const SEX_PARAMETER: &str = "http://hl7.org/fhir/StructureDefinition/patient-sex
 
 /// The sex parameter for clinical use where one is given, else the administrative gender.
 fn sex<'a>(patient: &'a Json) -> Option<&'a str> {
-    let parameter = patient
+    let part = |e: &'a Json<'a>, url: &str| e.list("extension").iter().find(|e| e.text("url") == Some(url));
+    let mut parameters = patient
         .list("extension")
         .iter()
         .filter(|e| e.text("url") == Some(SEX_PARAMETER))
-        .flat_map(|e| e.list("extension"))
-        .filter(|e| e.text("url") == Some("value"))
-        .find_map(|e| e.at(&["valueCodeableConcept", "coding", "code"])?.as_str());
-    match parameter {
+        // What has an end is of another time.
+        .filter(|e| part(e, "period").is_none_or(|p| p.at(&["valuePeriod", "end"]).is_none()))
+        .filter_map(|e| part(e, "value")?.at(&["valueCodeableConcept", "coding", "code"])?.as_str());
+    let sex = match parameters.next() {
         Some("female-typical") => Some("female"),
         Some("male-typical") => Some("male"),
         Some(other) => Some(other),
-        None => patient.text("gender"),
-    }
+        None => return patient.text("gender"),
+    };
+    let typical = |other: &str| other.strip_suffix("-typical").unwrap_or(other) == sex.unwrap_or_default();
+    if parameters.all(typical) { sex } else { Some("contradictory (sex parameters for clinical use)") }
 }

@@ -120,7 +120,10 @@ impl RecordBuilder<'_> {
             return Value::Bound(format!("{comparator}{text} {unit}").trim_end().into());
         }
         let unit = match (quantity.text("system"), quantity.text("code"), quantity.text("unit")) {
-            (Some(UCUM), Some(code), _) => Unit::Ucum(self.unit(code)),
+            (Some(UCUM), Some(code), said) => {
+                let said = said.filter(|said| *said != code).map(|said| self.unit(said));
+                Unit::Ucum(self.unit(code), said)
+            }
             (_, _, Some(unit)) => Unit::Bare(self.unit(unit)),
             (_, Some(code), None) => Unit::Bare(self.unit(code)),
             (_, None, None) => Unit::Without,

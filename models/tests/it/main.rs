@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod bundles;
+mod doubts;
 mod explain;
 mod named;
 mod patient;

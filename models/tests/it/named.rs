@@ -30,6 +30,29 @@ fn the_same_number_as_from_a_record() {
 }
 
 #[test]
+fn points_are_points_and_stand_alone() {
+    let ask = |text: &str| {
+        let vitals = r#""respiratory_rate": {"value": 18, "unit": "/min"}, "spo2": {"value": 97, "unit": "%"},
+            "supplemental_o2": false, "systolic_bp": {"value": 130, "unit": "mm[Hg]"},
+            "pulse": {"value": 80, "unit": "/min"}, "alert": true"#;
+        ask("news2", &format!(r#"{{"age": 50, {vitals}, {text}}}"#))
+    };
+    let temperature = r#""temperature": {"value": 37, "unit": "Cel"}"#;
+    assert!(ask(temperature).scored().is_some());
+    assert!(ask(r#""subscores": {"temp": 1}"#).scored().is_some());
+    for points in ["0.5", "4", "-1"] {
+        let answer = ask(&format!(r#""subscores": {{"temp": {points}}}"#));
+        assert!(answer.refusals().any(|i| i.kind == IssueKind::OutOfRange), "{points}");
+    }
+    let both = ask(&format!(r#"{temperature}, "subscores": {{"temp": 1}}"#));
+    assert_eq!(both.refusals().next().unwrap().kind, IssueKind::Conflict);
+    for age in ["-1", "123", "1e9"] {
+        let answer = crate::named::ask("fib-4", &format!(r#"{{"age": {age}}}"#));
+        assert!(answer.refusals().any(|i| i.input.as_ref() == "age" && i.kind == IssueKind::Value), "{age}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let creatinine = |what: &str| format!(r#"{{"age": 50, "sex": "male", "creatinine": {what}}}"#);
     for (what, kind) in [

@@ -217,7 +217,7 @@ fn the_sex_parameter_for_clinical_use_comes_first() {
 }
 
 #[test]
-fn the_region_comes_from_the_setting_then_from_the_country() {
+fn the_region_comes_from_the_country_then_from_the_setting() {
     let risk = |country: Option<&str>, setting: Option<&str>| {
         let patient = Patient::complete().change("patient", |r| match country {
             Some(country) => r["address"][0]["country"] = json!(country),
@@ -236,10 +236,15 @@ fn the_region_comes_from_the_setting_then_from_the_country() {
     assert!(inside > outside && outside.is_some());
     assert_eq!(risk(Some("canada"), None), inside);
     assert_eq!(risk(None, Some("NA")), inside);
-    assert_eq!(risk(Some("US"), Some("nonNA")), outside);
+    assert_eq!(risk(Some("U.S."), Some("nonNA")), inside);
+    assert_eq!(risk(Some("PR"), None), inside);
+    assert_eq!(risk(Some("UNK"), Some("nonNA")), outside);
+    for nowhere in ["UNK", "TX", "XX", "Europe"] {
+        assert_eq!(risk(Some(nowhere), None), None, "{nowhere}");
+    }
     assert_eq!(risk(None, None), None);
     assert_eq!(risk(Some("somewhere"), None), None);
-    assert_eq!(risk(Some("US"), Some("Mars")), None);
+    assert_eq!(risk(None, Some("Mars")), None);
     assert_eq!(model("kfre-4").unset(&Settings::default()).collect::<Vec<_>>(), ["kfre-region"]);
 }
 

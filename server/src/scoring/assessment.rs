@@ -25,11 +25,14 @@ pub(crate) struct Framing<'a> {
     pub(crate) supersedes: Option<&'a str>,
     /// The reference patient of the contributions, in words.
     pub(crate) reference_patient: &'a str,
+    /// A moment in the past was asked for.
+    pub(crate) of_past: bool,
 }
 
-/// SHA-256 (hex) over model, version, patient and the sorted input versions: equal for equal
-/// questions, so that scoring twice changes nothing.
-pub(crate) fn inputs_digest(assessment: &Assessment) -> String {
+/// SHA-256 (hex) over model, version, patient, the sorted input versions, and what was read from them
+/// or taken for granted: equal for equal questions, so that scoring twice changes nothing. `moment` is
+/// part of it where one in the past was asked for.
+pub(crate) fn inputs_digest(assessment: &Assessment, moment: Option<DateTime<Utc>>) -> String {
     let mut cited: Vec<&str> =
         assessment.used.iter().flat_map(|input| input.references.iter().map(AsRef::as_ref)).collect();
     cited.extend(assessment.refusals().filter_map(|issue| issue.reference.as_deref()));
@@ -46,6 +49,18 @@ pub(crate) fn inputs_digest(assessment: &Assessment) -> String {
     for reference in cited {
         hash.update(reference.as_bytes());
         hash.update([0]);
+    }
+    // The versions don't tell everything: age goes with the day, a setting with the operator.
+    for input in &assessment.used {
+        hash.update(format!("{}={}", input.name, shown(&input.value, input.unit.as_deref())).as_bytes());
+        hash.update([0]);
+    }
+    for assumed in &assessment.assumed {
+        hash.update(format!("{}~{}", assumed.input, shown(&assumed.value, None)).as_bytes());
+        hash.update([0]);
+    }
+    if let Some(moment) = moment {
+        hash.update(moment.to_rfc3339().as_bytes());
     }
     // A refusal is another answer than a number from the same versions.
     hash.update([u8::from(assessment.scored().is_some())]);
@@ -86,7 +101,7 @@ pub(crate) fn risk_assessment<'a>(assessment: &'a Assessment, framing: Framing<'
         extension: extensions(assessment, framing),
         identifier: [Identifier {
             system: terms::ASSESSMENT_SYSTEM.into(),
-            value: inputs_digest(assessment).into(),
+            value: inputs_digest(assessment, framing.of_past.then_some(assessment.as_of)).into(),
         }],
         status,
         method: Concept {
@@ -99,6 +114,11 @@ pub(crate) fn risk_assessment<'a>(assessment: &'a Assessment, framing: Framing<'
             text: None,
         },
         subject: match assessment.patient.as_deref() {
+            // Whoever is contained in one resource can't be pointed to from another.
+            Some(patient) if patient.contains('#') => Reference {
+                reference: None,
+                display: Some(format!("the person described in {patient}").into()),
+            },
             Some(patient) => Reference::to(patient),
             None => Reference { reference: None, display: Some("the person the inputs are about".into()) },
         },
@@ -131,8 +151,23 @@ fn extensions<'a>(assessment: &'a Assessment, framing: Framing<'a>) -> Vec<Exten
             ]),
         });
     }
+    for (input, setting) in settings(assessment) {
+        all.push(Extension {
+            url: terms::ASSUMED_INPUT,
+            value: Value::Nested(vec![
+                part("input", input.name.as_ref()),
+                part("value", shown(&input.value, None)),
+                part("reason", format!("the operator's setting {setting}")),
+            ]),
+        });
+    }
     all.extend(assessment.issues.iter().map(input_issue));
     all
+}
+
+/// What stands on a setting of the operator alone.
+fn settings(assessment: &Assessment) -> impl Iterator<Item = (&UsedInput, &str)> {
+    assessment.used.iter().filter_map(|input| Some((input, input.setting.as_deref()?)))
 }
 
 fn part<'a>(url: &'static str, text: impl Into<Cow<'a, str>>) -> Extension<'a> {
@@ -345,5 +380,13 @@ fn notes(assessment: &Assessment) -> Vec<Annotation<'_>> {
         text: format!("Taken for granted: {} = {} ({}).", one.input, shown(&one.value, None), one.reason)
             .into(),
     });
-    issues.chain(assumed).collect()
+    let settings = settings(assessment).map(|(input, setting)| Annotation {
+        text: format!(
+            "Taken for granted: {} = {} (the operator's setting {setting}).",
+            input.name,
+            shown(&input.value, None)
+        )
+        .into(),
+    });
+    issues.chain(assumed).chain(settings).collect()
 }

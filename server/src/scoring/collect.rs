@@ -1,11 +1,11 @@
 //! Records out of loose resources: a Bundle of a request, or files on disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::gather::is_ours;
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
-use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 use models::{Catalogue, PatientRecord, RecordBuilder};
 
@@ -14,9 +14,21 @@ use models::{Catalogue, PatientRecord, RecordBuilder};
 pub(crate) struct Collection<'c> {
     catalogue: &'c Catalogue,
     patients: BTreeMap<String, RecordBuilder<'c>>,
-    /// Medicines that others name: of no patient. With how they are cited.
-    medicines: Vec<(Json<'static>, String)>,
+    /// Medicines that others name, of no patient, by how they are cited.
+    medicines: BTreeMap<String, Vec<Json<'static>>>,
+    /// The version of each resource of a patient that was read, and how it is cited.
+    versions: HashMap<(String, String), Version>,
 }
+
+/// Which version of a resource was read.
+#[derive(Debug)]
+struct Version {
+    age: (u64, String),
+    cited: String,
+}
+
+/// What of a patient is read at all.
+const READ: [&str; 5] = ["Patient", "Observation", "Condition", "MedicationRequest", "MedicationStatement"];
 
 /// The Patients of a Bundle by what may stand for them.
 #[derive(Debug, Default)]
@@ -63,10 +75,15 @@ impl<'a> People<'a> {
             let known = self.by_id.get(id).is_some_and(|keys| keys.len() == 1 && keys.contains(&own));
             return Ok(if known { own } else { reference.to_owned() });
         }
-        // A relative reference is on the server that its entry comes from.
-        let beside = full_url.and_then(|url| Some(url.rsplit_once('/')?.0.rsplit_once('/')?.0));
-        if let Some(key) = beside.and_then(|root| self.by_url.get(format!("{root}/{reference}").as_str())) {
-            return Ok(key.clone());
+        // A relative reference is on the server that its entry comes from, or to an entry without address.
+        let beside = full_url.filter(|url| url.contains("://"));
+        if let Some(root) = beside.and_then(|url| Some(url.rsplit_once('/')?.0.rsplit_once('/')?.0)) {
+            let address = format!("{root}/{reference}");
+            if let Some(key) = self.by_url.get(address.as_str()) {
+                return Ok(key.clone());
+            }
+            let own = self.by_id.get(id).is_some_and(|keys| keys.len() == 1 && keys.contains(reference));
+            return Ok(if own || self.by_id.is_empty() { reference.to_owned() } else { address });
         }
         match self.by_id.get(id).map(|keys| (keys.len(), keys.first())) {
             Some((1, Some(key))) => Ok(key.clone()),
@@ -112,15 +129,15 @@ fn newest<'a>(entries: &'a [Json<'_>]) -> Vec<&'a Json<'a>> {
 }
 
 /// Orders versions of one resource.
-fn age<'a>(resource: &'a Json) -> (u64, &'a str) {
+fn age(resource: &Json) -> (u64, String) {
     let meta = |member| resource.at(&["meta", member]).and_then(Json::as_str);
     let version = meta("versionId").and_then(|version| version.parse().ok()).unwrap_or(0);
-    (version, meta("lastUpdated").unwrap_or_default())
+    (version, meta("lastUpdated").unwrap_or_default().to_owned())
 }
 
 impl<'c> Collection<'c> {
     pub(crate) fn new(catalogue: &'c Catalogue) -> Self {
-        Self { catalogue, patients: BTreeMap::new(), medicines: Vec::new() }
+        Self { catalogue, patients: BTreeMap::new(), medicines: BTreeMap::new(), versions: HashMap::new() }
     }
 
     /// Takes in a resource, or all resources of a Bundle.
@@ -132,37 +149,76 @@ impl<'c> Collection<'c> {
             Some("Bundle") => {
                 let entries = resource.list("entry");
                 let people = People::of(entries);
-                for entry in newest(entries) {
+                let entries = newest(entries);
+                let mut touched = BTreeSet::new();
+                for entry in &entries {
                     if let Some(inner) = entry.get("resource") {
-                        self.add_one(inner, entry.text("fullUrl"), &people)?;
+                        touched.extend(self.add_one(inner, entry.text("fullUrl"), &people)?);
                     }
                 }
+                self.settle_medicines(&entries, &touched);
                 Ok(())
             }
-            Some(_) => self.add_one(resource, None, &People::default()),
+            Some(_) => self.add_one(resource, None, &People::default()).map(drop),
             None => Err(Issue::error("structure", "not a FHIR resource: resourceType is missing").into()),
         }
     }
 
+    /// A Bundle's own medicines are what its patients take: another Bundle may use the same ids.
+    fn settle_medicines(&mut self, entries: &[&Json], touched: &BTreeSet<String>) {
+        let medicine = |entry: &&Json| {
+            entry.get("resource").is_some_and(|one| one.text("resourceType") == Some("Medication"))
+        };
+        for patient in touched {
+            let Some(builder) = self.patients.get_mut(patient) else { continue };
+            for entry in entries.iter().copied().filter(medicine) {
+                let Some(resource) = entry.get("resource") else { continue };
+                let url = entry.text("fullUrl");
+                builder.add(resource, &cite("Medication", resource, url));
+                if let Some(url) = url {
+                    builder.add(resource, url);
+                }
+            }
+            builder.settle_medicines();
+        }
+    }
+
+    /// Keeps a medicine for whoever names it: of several versions the newest.
+    fn keep_medicine(&mut self, resource: &Json, cited: &str) {
+        let name = cited.split("/_history/").next().unwrap_or(cited);
+        let known = self.medicines.entry(name.to_owned()).or_default();
+        known.retain(|one| age(one) >= age(resource));
+        if known.iter().all(|one| age(one) == age(resource)) {
+            known.push(resource.clone().into_owned());
+        }
+    }
+
+    /// Gives the patient of the resource, if it has one.
     fn add_one(
         &mut self,
         resource: &Json,
         full_url: Option<&str>,
         people: &People<'_>,
-    ) -> Result<(), Issues> {
-        let Some(kind) = resource.text("resourceType").filter(|_| !is_ours(resource)) else { return Ok(()) };
+    ) -> Result<Option<String>, Issues> {
+        let Some(kind) = resource.text("resourceType").filter(|_| !is_ours(resource)) else {
+            return Ok(None);
+        };
         let cited = cite(kind, resource, full_url);
         if kind == "Medication" {
-            self.medicines.push((resource.clone().into_owned(), cited.clone()));
+            self.keep_medicine(resource, &cited);
             if let Some(url) = full_url.filter(|url| *url != cited) {
-                self.medicines.push((resource.clone().into_owned(), url.to_owned()));
+                self.keep_medicine(resource, url);
             }
-            return Ok(());
+            return Ok(None);
         }
         let patient = match (kind, subject(resource)) {
             ("Patient", _) => key_of_patient(resource.text("id"), full_url),
             // A group's or a device's values are nobody's.
-            (_, Some(reference)) if of_no_patient(reference) => None,
+            (_, Some(reference)) if of_no_patient(reference, resource) => None,
+            // Whoever is described inside of one resource is known from no other.
+            (_, Some(reference)) if reference.starts_with('#') => {
+                Some(format!("{}{reference}", full_url.unwrap_or(&cited)))
+            }
             (_, Some(reference)) => Some(people.meant(reference, full_url)?),
             (_, None) if self.catalogue.reads(resource) => {
                 let issue = Issue::error("required", "without it, it can't be told whose this is");
@@ -170,10 +226,25 @@ impl<'c> Collection<'c> {
             }
             _ => None,
         };
-        let Some(patient) = patient else { return Ok(()) };
+        let Some(patient) = patient else { return Ok(None) };
+        if let Some(id) = resource.text("id").filter(|_| READ.contains(&kind)) {
+            let this = Version { age: age(resource), cited: cited.clone() };
+            match self.versions.entry((patient.clone(), format!("{kind}/{id}"))) {
+                Entry::Occupied(known) if known.get().age > this.age => return Ok(Some(patient)),
+                Entry::Occupied(mut known) => {
+                    let before = known.insert(this);
+                    if let Some(builder) = self.patients.get_mut(&patient) {
+                        builder.forget(&before.cited);
+                    }
+                }
+                Entry::Vacant(free) => {
+                    free.insert(this);
+                }
+            }
+        }
         if let Some(builder) = self.patients.get_mut(&patient) {
             builder.add(resource, &cited);
-            return Ok(());
+            return Ok(Some(patient));
         }
         let mut builder = RecordBuilder::new(self.catalogue);
         // Two servers' patients may have one id: then only the address tells them apart.
@@ -183,17 +254,22 @@ impl<'c> Collection<'c> {
             Some(id) => format!("Patient/{id}"),
             None => patient.clone(),
         });
+        if let Some(inside) = subject(resource).and_then(|reference| contained(resource, reference)) {
+            builder.add(inside, &patient);
+        }
         builder.add(resource, &cited);
-        self.patients.insert(patient, builder);
-        Ok(())
+        self.patients.insert(patient.clone(), builder);
+        Ok(Some(patient))
     }
 
     /// One record a patient, in the order of their ids.
     pub(crate) fn records(self) -> Vec<PatientRecord> {
         let Self { patients, medicines, .. } = self;
         let with_medicines = |mut builder: RecordBuilder<'c>| {
-            for (medicine, cited) in &medicines {
-                builder.add(medicine, cited);
+            for (cited, known) in &medicines {
+                for medicine in known {
+                    builder.add(medicine, cited);
+                }
             }
             builder.build()
         };
@@ -201,11 +277,20 @@ impl<'c> Collection<'c> {
     }
 }
 
-fn of_no_patient(reference: &str) -> bool {
-    match reference::parse(reference, "") {
-        Reference::Local { kind, .. } => kind != ResourceType::PATIENT,
-        _ => false,
+/// Is it about something that is no patient: a group, a device, a place?
+fn of_no_patient(reference: &str, resource: &Json) -> bool {
+    if reference.starts_with('#') {
+        return contained(resource, reference).and_then(|one| one.text("resourceType")) != Some("Patient");
     }
+    let plain = reference.split("/_history/").next().unwrap_or(reference);
+    let mut parts = plain.rsplit('/');
+    let kind = parts.nth(1).and_then(ResourceType::parse);
+    kind.is_some_and(|kind| kind != ResourceType::PATIENT)
+}
+
+fn contained<'a>(resource: &'a Json<'a>, reference: &str) -> Option<&'a Json<'a>> {
+    let id = reference.strip_prefix('#')?;
+    resource.list("contained").iter().find(|one| one.text("id") == Some(id))
 }
 
 fn subject<'a>(resource: &'a Json) -> Option<&'a str> {

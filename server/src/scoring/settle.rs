@@ -50,7 +50,8 @@ pub(crate) fn settle(
         let model = &assessment.model;
         let earlier =
             current.iter().filter(|_| cause != Cause::AskedOfPast).find(|one| one.model == model.id);
-        let digest = inputs_digest(assessment);
+        let of_past = cause == Cause::AskedOfPast;
+        let digest = inputs_digest(assessment, of_past.then_some(assessment.as_of));
         let (inputs, same) = if assessment.scored().is_some() {
             let same = reader.assessment(patient, &model.id, &model.version, &digest)?;
             (digest, same)
@@ -85,7 +86,7 @@ pub(crate) fn settle(
         let id = new_id();
         let reference = active.catalogue.version(&model.id, &model.version);
         let reference_patient = reference.map_or("", |model| model.manifest.reference.description.as_str());
-        let mut framing = Framing { id: Some(&id), supersedes: None, reference_patient };
+        let mut framing = Framing { id: Some(&id), supersedes: None, reference_patient, of_past };
         let old = earlier.map(|one| format!("RiskAssessment/{}", one.resource_id));
         if let Some(earlier) = earlier {
             replaced.insert(earlier.resource_id.clone());
