@@ -36,6 +36,27 @@ fn read(text: &str) -> Option<Profile> {
     Some(Profile { url: definition.text("url")?.to_owned(), required: required.collect() })
 }
 
+/// The code system of models: what carries one of its codes says that a model made it.
+pub const MODEL_SYSTEM: &str = "https://augury.dev/fhir/CodeSystem/model";
+
+/// Does it say of itself that a model made it (an assessment, a score, their Provenance), or that it
+/// is one (a Device)?
+pub fn is_of_a_model(resource: &Json) -> bool {
+    let of_model = |concept: &Json| {
+        concept.list("coding").iter().any(|coding| coding.text("system") == Some(MODEL_SYSTEM))
+    };
+    match resource.text("resourceType") {
+        Some("RiskAssessment" | "Observation") => resource.get("method").is_some_and(of_model),
+        Some("Device") => {
+            resource.list("identifier").iter().any(|one| one.text("system") == Some(MODEL_SYSTEM))
+        }
+        Some("Provenance") => {
+            resource.list("agent").iter().any(|agent| agent.list("role").iter().any(of_model))
+        }
+        _ => false,
+    }
+}
+
 /// Findings of a resource against the profiles of ours that its `meta.profile` claims.
 pub fn check(resource: &Json) -> Issues {
     let mut issues = Issues::default();

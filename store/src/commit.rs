@@ -184,4 +184,6 @@ pub struct Commit<'a> {
     pub activate: Vec<Activate>,
     /// Clients to add or revoke.
     pub clients: Vec<ClientChange>,
+    /// A model's own work: only such a commit may write what says that a model made it.
+    pub of_model: bool,
 }

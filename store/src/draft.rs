@@ -102,6 +102,17 @@ impl Draft {
     }
 }
 
+/// Nobody but a model may say that a model made it.
+pub(crate) fn unclaimed(resource: &Json<'_>) -> Result<(), Error> {
+    if !fhir::profile::is_of_a_model(resource) {
+        return Ok(());
+    }
+    let kind = resource.text("resourceType").unwrap_or("Resource");
+    Err(Issue::error("forbidden", "what a model of this server made is written by this server alone")
+        .at(kind)
+        .into())
+}
+
 /// Parses a stored body; it was accepted once, so it was within the limits of the door.
 pub(crate) fn parse(body: &str) -> Result<Json<'_>, Error> {
     fhir::json::parse(body.as_bytes(), &Limits { bytes: usize::MAX, depth: 512 })

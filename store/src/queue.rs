@@ -195,7 +195,7 @@ where
 }
 
 fn unit(at: i64, commit: Commit<'static>, finish: Vec<i64>) -> Result<Unit, Error> {
-    Unit::new(at, Commit { finish, ..commit })
+    Unit::new(at, Commit { finish, of_model: true, ..commit })
 }
 
 /// SQLite: claims in this process, reads on one snapshot, and leaves the writing to the lane.

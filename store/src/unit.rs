@@ -63,14 +63,17 @@ pub(crate) struct Unit {
     clients: Vec<ClientChange>,
     postpone: Vec<i64>,
     until: i64,
+    of_model: bool,
 }
 
 impl Unit {
     pub(crate) fn new(at: i64, commit: Commit<'_>) -> Result<Self, Error> {
-        let writes =
-            commit.writes.into_iter().map(|write| plan(at, write)).collect::<Result<Vec<_>, Error>>()?;
+        let of_model = commit.of_model;
+        let writes = commit.writes.into_iter().map(|write| plan(at, write, of_model));
+        let writes = writes.collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
             at,
+            of_model,
             writes,
             references: commit.references,
             tasks: commit.tasks,
@@ -96,6 +99,7 @@ impl Unit {
             clients: Vec::new(),
             postpone: tasks,
             until,
+            of_model: false,
         }
     }
 
@@ -105,7 +109,7 @@ impl Unit {
         link.touched = !self.finish.is_empty();
         desk::finish(link, &self.finish)?;
         let steps = self.resolve(link)?;
-        let (written, moves) = apply(link, keys, &steps)?;
+        let (written, moves) = apply(link, keys, &steps, self.of_model)?;
         link.touched |= !self.assessments.is_empty() || !self.clients.is_empty();
         desk::queue(link, &[(&self.tasks, &moves)])?;
         desk::assess(link, self.at, &self.assessments)?;
@@ -138,7 +142,7 @@ impl Unit {
         for planned in units.iter().flat_map(|unit| &unit.writes) {
             steps.push(settle(link, planned)?);
         }
-        let (written, moves) = apply(link, keys, &steps)?;
+        let (written, moves) = apply(link, keys, &steps, true)?;
         let mut left = moves.as_slice();
         let mut tasks = Vec::with_capacity(units.len());
         for unit in units {
@@ -235,7 +239,10 @@ impl Planned {
     }
 }
 
-fn plan(at: i64, write: Write<'_>) -> Result<Planned, Error> {
+fn plan(at: i64, write: Write<'_>, of_model: bool) -> Result<Planned, Error> {
+    if let (Write::Create { resource, .. } | Write::Update { resource, .. }, false) = (&write, of_model) {
+        draft::unclaimed(resource)?;
+    }
     Ok(match write {
         Write::Create { resource, id, if_none_exist } => {
             let draft = Draft::new(kind(&resource)?, id.unwrap_or_else(new_id), at, resource)?;
@@ -357,6 +364,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 return Err(Error::Conflict { current: old.version }.into());
             }
             let resource = (patch.0)(&draft::parse(&old.body)?).map_err(Error::from)?;
+            draft::unclaimed(&resource)?;
             if resource.text("id") != Some(&id) {
                 return Err(Error::from(
                     Issue::error("business-rule", "a patch can't change the id").at("id"),

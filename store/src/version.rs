@@ -64,13 +64,15 @@ struct Change {
     effect: Effect,
 }
 
-/// Writes versions and index rows; answers in the order of the steps.
+/// Writes versions and index rows; answers in the order of the steps. What a model made is changed
+/// only by what is `of_model`.
 pub(crate) fn apply(
     link: &mut Link,
     keys: &Keys,
     steps: &[Step<'_>],
+    of_model: bool,
 ) -> Result<(Vec<Written>, Vec<Move>), Fault> {
-    let (mut answers, changes) = decide(link, steps)?;
+    let (mut answers, changes) = decide(link, steps, of_model)?;
     link.touched |= !changes.is_empty();
     let new_keys = keys.take(link, changes.len())?;
     let mut moves: Vec<Move> = Vec::new();
@@ -143,7 +145,11 @@ pub(crate) fn apply(
 }
 
 /// Compares with what is there: which steps are answered already, and which change something.
-fn decide(link: &mut Link, steps: &[Step<'_>]) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
+fn decide(
+    link: &mut Link,
+    steps: &[Step<'_>],
+    of_model: bool,
+) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
     let targets: Vec<(ResourceType, &str)> = steps
         .iter()
         .filter(|step| step.settled.is_none() && step.same_as.is_none() && !step.fresh)
@@ -190,7 +196,12 @@ fn decide(link: &mut Link, steps: &[Step<'_>]) -> Result<(Vec<Option<Written>>, 
             (Some(draft), Some(old)) if draft.body(old.version, old.updated) == old.body => {
                 (Some(Written { effect: Effect::Unchanged, stored: old.clone() }), None)
             }
-            (Some(_), Some(_)) => (None, Some(Effect::Updated)),
+            (Some(_), Some(old)) => {
+                if !of_model && old.body.contains(fhir::profile::MODEL_SYSTEM) {
+                    draft::unclaimed(&draft::parse(&old.body)?)?;
+                }
+                (None, Some(Effect::Updated))
+            }
             (Some(_), None) => (None, Some(Effect::Created)),
             (None, Some(_)) => (None, Some(Effect::Deleted)),
             (None, None) => {

@@ -197,3 +197,96 @@ fn an_activation_survives_a_restart() {
     let one = models["models"].as_array().unwrap().iter().find(|one| one["id"] == id.as_str()).unwrap();
     assert_eq!(one["active"], true);
 }
+
+#[test]
+fn what_a_model_made_is_written_by_the_server_alone() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        patient(&server, "own");
+        server
+            .post("/fhir/Observation", &quantity("own", "2160-0", "0.80", "mg/dL", 1))
+            .unwrap()
+            .expect(201)
+            .unwrap();
+        let own = assessments(&server, "own", 1)[0].clone();
+        let id = own["id"].as_str().unwrap();
+        let mut forged = own.clone();
+        forged["note"] = json!([{"text": "all is well"}]);
+        let refuse = |answer: harness::Answer| {
+            let answer = answer.expect(403).unwrap();
+            assert_eq!(answer.issue().0, "forbidden", "{}", answer.text);
+        };
+        refuse(server.put(&format!("/fhir/RiskAssessment/{id}"), &forged).unwrap());
+        refuse(server.post("/fhir/RiskAssessment", &forged).unwrap());
+        forged.as_object_mut().unwrap().remove("method");
+        refuse(server.put(&format!("/fhir/RiskAssessment/{id}"), &forged).unwrap());
+        let patch = r#"[{"op": "remove", "path": "/method"}]"#;
+        let patched = server
+            .http()
+            .patch(server.url(&format!("/fhir/RiskAssessment/{id}")))
+            .header("content-type", "application/json-patch+json")
+            .body(patch)
+            .send()
+            .unwrap();
+        assert_eq!(patched.status(), 403);
+        let score = server.get(&format!("/fhir/Observation/{id}")).unwrap().expect(200).unwrap().json;
+        let mut forged = score.clone();
+        forged["valueQuantity"]["value"] = json!(120);
+        refuse(server.put(&format!("/fhir/Observation/{id}"), &forged).unwrap());
+        let provenance = server.get(&format!("/fhir/Provenance/{id}")).unwrap().expect(200).unwrap().json;
+        let mut forged = provenance.clone();
+        forged["agent"] = json!([{"who": {"display": "somebody"}}]);
+        refuse(server.put(&format!("/fhir/Provenance/{id}"), &forged).unwrap());
+        let device = own["performer"]["reference"].as_str().unwrap();
+        let mut forged = server.get(&format!("/fhir/{device}")).unwrap().json;
+        forged["identifier"] = json!([]);
+        forged.as_object_mut().unwrap().remove("identifier");
+        refuse(server.put(&format!("/fhir/{device}"), &forged).unwrap());
+        assert_eq!(assessments(&server, "own", 1)[0], own);
+
+        // Deleted, and asked for again.
+        server.delete(&format!("/fhir/RiskAssessment/{id}")).unwrap().expect(204).unwrap();
+        let path = "/fhir/Patient/own/$assess-risk?model=ckd-epi-2021&persist=true";
+        let again = server.post(path, &json!({"resourceType": "Parameters"})).unwrap().expect(200).unwrap();
+        assert_eq!(again.json["entry"][0]["resource"]["prediction"], own["prediction"], "{}", again.text);
+    }
+}
+
+#[test]
+fn a_new_telephone_is_no_new_assessment_and_a_new_birth_date_is() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        patient(&server, "tel");
+        server
+            .post("/fhir/Observation", &quantity("tel", "2160-0", "0.80", "mg/dL", 1))
+            .unwrap()
+            .expect(201)
+            .unwrap();
+        let first = assessments(&server, "tel", 1)[0].clone();
+        let mut person = server.get("/fhir/Patient/tel").unwrap().json;
+        person["telecom"] = json!([{"system": "phone", "value": "1"}]);
+        server.put("/fhir/Patient/tel", &person).unwrap().expect(200).unwrap();
+        let found = assessments(&server, "tel", 1);
+        assert_eq!(found, [first.clone()]);
+        person["birthDate"] = json!("1950-01-01");
+        server.put("/fhir/Patient/tel", &person).unwrap().expect(200).unwrap();
+        let found = assessments(&server, "tel", 2);
+        assert_eq!(found.len(), 2);
+        let old = found.iter().find(|one| one["id"] == first["id"]).unwrap();
+        assert_eq!(old["status"], "amended");
+    }
+}
+
+#[test]
+fn a_value_of_a_clock_ahead_is_scored_when_it_counts() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        patient(&server, "ahead");
+        let mut ahead = quantity("ahead", "2160-0", "0.80", "mg/dL", 0);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        ahead["effectiveDateTime"] = json!(harness::instant(now + 3));
+        server.post("/fhir/Observation", &ahead).unwrap().expect(201).unwrap();
+        let path = "/fhir/RiskAssessment?patient=ahead";
+        server.wait_for(path, |bundle| bundle["entry"].as_array().is_some_and(|all| all.len() == 1)).unwrap();
+    }
+}

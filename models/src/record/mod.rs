@@ -145,6 +145,13 @@ impl PatientRecord {
         self.latest
     }
 
+    /// When the next value that lies in the future of `moment` comes to count.
+    pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let counts = |reading: &&Reading| !matches!(reading.status, Status::Excluded(_));
+        let times = self.readings.iter().filter(counts).filter_map(|reading| reading.effective);
+        times.filter(|time| *time > moment).min()
+    }
+
     /// The readings of one code, oldest first.
     pub(crate) fn of(&self, code: CodeId) -> &[Reading] {
         let from = self.readings.partition_point(|r| r.code < code);

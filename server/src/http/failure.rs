@@ -36,6 +36,7 @@ impl Failure {
     pub(crate) fn invalid(issues: Issues) -> Self {
         let status = match issues.0.first().map(|issue| issue.code) {
             Some("too-long") => StatusCode::PAYLOAD_TOO_LARGE,
+            Some("forbidden") => StatusCode::FORBIDDEN,
             _ => StatusCode::BAD_REQUEST,
         };
         Self { status, issues }

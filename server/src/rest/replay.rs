@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use fhir::json::Json;
 use fhir::reference::{self, Reference};
-use models::{RecordBuilder, assess};
+use models::{RecordBuilder, Settings, assess};
 use serde_json::{Value, json};
 
 use super::id;
@@ -14,6 +14,7 @@ use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::request;
 use crate::scoring::ask::parse_moment;
 use crate::scoring::assessment::{Framing, risk_assessment};
+use crate::scoring::terms;
 use fhir::resource_type::ResourceType;
 
 pub(crate) async fn replay(caller: Caller, path: web::Path<String>) -> Result<HttpResponse, Failure> {
@@ -47,7 +48,8 @@ pub(crate) async fn replay(caller: Caller, path: web::Path<String>) -> Result<Ht
         builder.add(&request::parse(input.body.as_bytes())?, text);
     }
     let record = builder.build();
-    let assessments = assess(&active.catalogue, &record, &[model.as_ref()], as_of, &caller.app.settings);
+    let settings = settings(&original);
+    let assessments = assess(&active.catalogue, &record, &[model.as_ref()], as_of, &settings);
     let assessment = assessments.first().ok_or_else(|| Failure::internal("no assessment"))?;
     let framing = Framing { reference_patient: &model.manifest.reference.description, ..Framing::default() };
     let text = serde_json::to_string(&risk_assessment(assessment, framing)).map_err(Failure::internal)?;
@@ -58,6 +60,17 @@ pub(crate) async fn replay(caller: Caller, path: web::Path<String>) -> Result<Ht
         {"name": "assessment", "resource": serde_json::from_str::<Value>(&text).map_err(Failure::internal)?},
     ]});
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(answer.to_string()))
+}
+
+/// The operator's settings as they were then.
+fn settings(original: &Json) -> Settings {
+    let assumed =
+        original.list("extension").iter().filter(|one| one.text("url") == Some(terms::ASSUMED_INPUT));
+    let part = |one: &Json, name: &str| {
+        let part = one.list("extension").iter().find(|part| part.text("url") == Some(name))?;
+        part.text("valueString").map(str::to_owned)
+    };
+    Settings(assumed.filter_map(|one| Some((part(one, "setting")?, part(one, "value")?))).collect())
 }
 
 /// All that was computed: the outputs with their contributions.

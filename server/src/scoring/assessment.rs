@@ -36,6 +36,10 @@ pub(crate) fn inputs_digest(assessment: &Assessment, moment: Option<DateTime<Utc
     let mut cited: Vec<&str> =
         assessment.used.iter().flat_map(|input| input.references.iter().map(AsRef::as_ref)).collect();
     cited.extend(assessment.refusals().filter_map(|issue| issue.reference.as_deref()));
+    // A new address or telephone makes no other answer: what was read of the person is hashed below.
+    for reference in cited.iter_mut().filter(|reference| reference.starts_with("Patient/")) {
+        *reference = reference.split("/_history/").next().unwrap_or(reference);
+    }
     cited.sort_unstable();
     cited.dedup();
     let mut hash = Sha256::new();
@@ -158,6 +162,7 @@ fn extensions<'a>(assessment: &'a Assessment, framing: Framing<'a>) -> Vec<Exten
                 part("input", input.name.as_ref()),
                 part("value", shown(&input.value, None)),
                 part("reason", format!("the operator's setting {setting}")),
+                part("setting", setting),
             ]),
         });
     }

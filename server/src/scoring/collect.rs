@@ -3,9 +3,9 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::gather::is_ours;
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
+use fhir::profile::is_of_a_model;
 use fhir::resource_type::ResourceType;
 use models::{Catalogue, PatientRecord, RecordBuilder};
 
@@ -200,7 +200,7 @@ impl<'c> Collection<'c> {
         full_url: Option<&str>,
         people: &People<'_>,
     ) -> Result<Option<String>, Issues> {
-        let Some(kind) = resource.text("resourceType").filter(|_| !is_ours(resource)) else {
+        let Some(kind) = resource.text("resourceType").filter(|_| !is_of_a_model(resource)) else {
             return Ok(None);
         };
         let cited = cite(kind, resource, full_url);

@@ -35,7 +35,7 @@ pub(crate) fn device(model: &Model) -> Value {
 /// Stores the Device of every model in use; one that is there already stays as it is.
 pub(crate) async fn publish(app: &App) -> anyhow::Result<()> {
     let active = app.models();
-    let mut commit = Commit::default();
+    let mut commit = Commit { of_model: true, ..Commit::default() };
     for model in active.catalogue.active() {
         put(&mut commit, ResourceType::DEVICE, &device_id(&model.identity), Json::from(&device(model)))?;
     }

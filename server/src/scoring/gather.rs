@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fhir::json::Json;
+use fhir::profile::is_of_a_model;
 use fhir::reference::{Reference, hash};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery, parameter};
@@ -14,7 +15,6 @@ use store::{Context, Error, Reader, Stored, Wanted};
 
 use super::ask::{self, Question};
 use super::settle::Cause;
-use super::terms;
 use crate::app::{Active, App};
 use crate::http::failure::Failure;
 use crate::http::request::LIMITS;
@@ -88,7 +88,7 @@ fn plain(resource: &Json, now: i64) -> bool {
     known
         && valued
         && clinical.and_then(fhir::time::parse).is_some_and(|span| span.low <= now)
-        && !is_ours(resource)
+        && !is_of_a_model(resource)
 }
 
 /// The ids of the patients of whom a request or statement names the Medication (`Medication/id`).
@@ -133,14 +133,10 @@ fn is_past(moment: DateTime<Utc>) -> bool {
 }
 
 fn add(builder: &mut RecordBuilder, resource: &Json, stored: &Stored) {
-    if !is_ours(resource) {
+    // What a model wrote must not feed a model: a withdrawn input would live on in it.
+    if !is_of_a_model(resource) {
         builder.add(resource, &cite(stored));
     }
-}
-
-/// What a model wrote must not feed a model: a withdrawn input would live on in it.
-pub(crate) fn is_ours(resource: &Json) -> bool {
-    resource.at(&["method", "coding", "system"]).and_then(Json::as_str) == Some(terms::MODEL_SYSTEM)
 }
 
 /// Parses what is stored; it was accepted once.

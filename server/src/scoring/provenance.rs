@@ -4,6 +4,7 @@ use models::Assessment;
 use serde_json::{Value, json};
 
 use super::assessment::{device_id, moment};
+use super::terms;
 
 /// Says that the model's Device assembled `targets` (versioned references) from its inputs.
 pub(crate) fn provenance(assessment: &Assessment, targets: &[String]) -> Value {
@@ -18,6 +19,9 @@ pub(crate) fn provenance(assessment: &Assessment, targets: &[String]) -> Value {
         "activity": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-DataOperation", "code": "CREATE"}]},
         "agent": [{
             "type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type", "code": "assembler"}]},
+            "role": [{"coding": [{
+                "system": terms::MODEL_SYSTEM, "version": assessment.model.version, "code": assessment.model.id,
+            }]}],
             "who": {"reference": format!("Device/{}", device_id(&assessment.model))}
         }]
     });

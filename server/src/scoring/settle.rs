@@ -43,6 +43,7 @@ pub(crate) fn settle(
     cause: Cause,
     commit: &mut Commit<'static>,
 ) -> Result<Vec<Option<String>>, Error> {
+    commit.of_model = true;
     let current = reader.current_assessments(patient)?;
     let mut replaced = BTreeSet::new();
     let mut ids = Vec::with_capacity(assessments.len());
@@ -78,15 +79,21 @@ pub(crate) fn settle(
         };
         if let Some(same) = same {
             ids.push(Some(same.resource_id.clone()));
+            if of_past || cause == Cause::Asked {
+                // Somebody deleted it, and somebody asks for it again.
+                if let Err(Error::Gone { .. }) = reader.read(ResourceType::RISK_ASSESSMENT, &same.resource_id)
+                {
+                    let framing = framing_of(active, assessment, &same.resource_id, of_past);
+                    write(assessment, framing, &same.resource_id, commit)?;
+                }
+            }
             if !same.current && cause != Cause::AskedOfPast {
                 commit.assessments.push(record(same.resource_id.clone()));
             }
             continue;
         }
         let id = new_id();
-        let reference = active.catalogue.version(&model.id, &model.version);
-        let reference_patient = reference.map_or("", |model| model.manifest.reference.description.as_str());
-        let mut framing = Framing { id: Some(&id), supersedes: None, reference_patient, of_past };
+        let mut framing = framing_of(active, assessment, &id, of_past);
         let old = earlier.map(|one| format!("RiskAssessment/{}", one.resource_id));
         if let Some(earlier) = earlier {
             replaced.insert(earlier.resource_id.clone());
@@ -108,6 +115,12 @@ pub(crate) fn settle(
         }
     }
     Ok(ids)
+}
+
+fn framing_of<'a>(active: &'a Active, assessment: &Assessment, id: &'a str, of_past: bool) -> Framing<'a> {
+    let model = active.catalogue.version(&assessment.model.id, &assessment.model.version);
+    let reference_patient = model.map_or("", |model| model.manifest.reference.description.as_str());
+    Framing { id: Some(id), supersedes: None, reference_patient, of_past }
 }
 
 /// RiskAssessment, the Observation of a score, and their Provenance.

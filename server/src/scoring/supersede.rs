@@ -7,7 +7,7 @@ use fhir::json::Json;
 use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 use serde_json::json;
-use store::{Commit, Error, Reader};
+use store::{Commit, Error, Reader, Stored};
 
 use super::gather::parse;
 use super::settle::put;
@@ -28,34 +28,32 @@ pub(crate) fn mark(
     by: Option<&str>,
     commit: &mut Commit<'static>,
 ) -> Result<bool, Error> {
-    let stored = match reader.read(ResourceType::RISK_ASSESSMENT, id) {
-        Ok(stored) => stored,
-        Err(Error::NotFound | Error::Gone { .. }) => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let resource = parse(&stored.body)?;
-    let verdict = judge(reader, &resource)?;
-    let status = match verdict {
-        Verdict::Holds => return Ok(false),
-        Verdict::Changed => "amended",
-        Verdict::Withdrawn => "entered-in-error",
-    };
-    let already = matches!(resource.text("status"), Some(now) if now == status || now == "entered-in-error");
-    if already {
-        return Ok(true);
+    let mut holds = true;
+    // Each by itself: one of the two may have been deleted.
+    for (kind, by) in [(ResourceType::RISK_ASSESSMENT, by), (ResourceType::OBSERVATION, None)] {
+        let stored = match reader.read(kind, id) {
+            Ok(stored) => stored,
+            Err(Error::NotFound | Error::Gone { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        let resource = parse(&stored.body)?;
+        let status = match judge(reader, &resource)? {
+            Verdict::Holds => continue,
+            Verdict::Changed => "amended",
+            Verdict::Withdrawn => "entered-in-error",
+        };
+        holds = false;
+        if !matches!(resource.text("status"), Some(now) if now == status || now == "entered-in-error") {
+            rewrite(commit, kind, id, resource.into_owned(), status, by)?;
+        }
     }
-    rewrite(commit, ResourceType::RISK_ASSESSMENT, id, resource.into_owned(), status, by)?;
-    if let Ok(observation) = reader.read(ResourceType::OBSERVATION, id) {
-        let resource = parse(&observation.body)?.into_owned();
-        rewrite(commit, ResourceType::OBSERVATION, id, resource, status, None)?;
-    }
-    Ok(true)
+    Ok(!holds)
 }
 
 /// The worst that happened to any cited version.
 fn judge(reader: &mut Reader<'_>, resource: &Json) -> Result<Verdict, Error> {
     let mut worst = Verdict::Holds;
-    for cited in resource.list("basis") {
+    for cited in resource.list("basis").iter().chain(resource.list("derivedFrom")) {
         let Some(text) = cited.text("reference") else { continue };
         let Reference::Local { kind, id, version: Some(version) } = reference::parse(text, "") else {
             continue;
@@ -63,6 +61,9 @@ fn judge(reader: &mut Reader<'_>, resource: &Json) -> Result<Verdict, Error> {
         let verdict = match reader.read(kind, id) {
             Ok(current) if withdrawn(&parse(&current.body)?) => Verdict::Withdrawn,
             Ok(current) if current.version.to_string() == version => Verdict::Holds,
+            Ok(current) if kind == ResourceType::PATIENT && same_person(reader, &current, version)? => {
+                Verdict::Holds
+            }
             Ok(_) => Verdict::Changed,
             Err(Error::NotFound | Error::Gone { .. }) => Verdict::Withdrawn,
             Err(error) => return Err(error),
@@ -70,6 +71,33 @@ fn judge(reader: &mut Reader<'_>, resource: &Json) -> Result<Verdict, Error> {
         worst = worst.max(verdict);
     }
     Ok(worst)
+}
+
+/// Does the cited version of a Patient say the same of what models read? A new telephone changes
+/// no number.
+fn same_person(reader: &mut Reader<'_>, current: &Stored, version: &str) -> Result<bool, Error> {
+    let Ok(version) = version.parse() else { return Ok(false) };
+    let cited = match reader.vread(ResourceType::PATIENT, &current.id, version) {
+        Ok(cited) => cited,
+        Err(Error::NotFound | Error::Gone { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let (old, new) = (parse(&cited.body)?, parse(&current.body)?);
+    let read = [
+        "birthDate",
+        "gender",
+        "deceasedBoolean",
+        "deceasedDateTime",
+        "active",
+        "link",
+        "extension",
+        "modifierExtension",
+        "implicitRules",
+    ];
+    let countries = |one: &Json| -> Vec<Option<String>> {
+        one.list("address").iter().map(|address| address.text("country").map(str::to_owned)).collect()
+    };
+    Ok(read.iter().all(|member| old.get(member) == new.get(member)) && countries(&old) == countries(&new))
 }
 
 /// Observations and medicines say so in `status`, conditions in `verificationStatus`.

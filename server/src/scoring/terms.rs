@@ -5,7 +5,7 @@ pub(crate) const PROFILE: &str = "https://augury.dev/fhir/StructureDefinition/au
 /// Profile of the Device that stands for a model's version.
 pub(crate) const DEVICE_PROFILE: &str = "https://augury.dev/fhir/StructureDefinition/augury-device";
 /// Systems.
-pub(crate) const MODEL_SYSTEM: &str = "https://augury.dev/fhir/CodeSystem/model";
+pub(crate) use fhir::profile::MODEL_SYSTEM;
 pub(crate) const OUTPUT_SYSTEM: &str = "https://augury.dev/fhir/CodeSystem/output";
 pub(crate) const ASSESSMENT_SYSTEM: &str = "https://augury.dev/fhir/assessment";
 /// The probability as a fraction (0–1), in full precision.

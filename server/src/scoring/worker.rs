@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use models::{Model, assess_batch};
 use store::{About, Commit, Context, Error, NewTask, Reader, Task};
 use tokio::task::JoinHandle;
 
 use super::settle::{Cause, settle};
-use super::{CHANGE, MEDICINE, ask, gather};
+use super::{CHANGE, MEDICINE, WRITE, ask, gather};
 use crate::app::{self, App};
 
 /// Patients taken at once.
@@ -104,6 +105,13 @@ fn score(app: &App, reader: &mut Reader<'_>, tasks: &[Task], at: i64) -> Result<
         .keys()
         .map(|patient| gather::present(reader, &active, patient))
         .collect::<Result<Vec<_>, _>>()?;
+    // A clock ahead of ours, or a date that has begun only elsewhere: looked at again when it counts.
+    for (patient, record) in patients.keys().zip(&records) {
+        if let Some(next) = record.next_after(as_of).filter(|next| *next - as_of < TimeDelta::days(2)) {
+            let about = About::Patient((*patient).to_owned());
+            commit.tasks.push(NewTask { topic: WRITE, due: next.timestamp_micros(), about });
+        }
+    }
     let models: Vec<&Model> = active.catalogue.active().map(AsRef::as_ref).collect();
     let asked: Vec<_> = records.iter().map(|record| (record, as_of)).collect();
     let scored = assess_batch(&active.catalogue, &asked, &models, &app.settings);
