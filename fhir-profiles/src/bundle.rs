@@ -18,8 +18,19 @@ pub struct Plan<'a> {
     pub entries: Vec<Result<Entry<'a>, Issue>>,
     /// Places in `entries` in the order of doing: DELETE, POST, PUT and PATCH, GET.
     pub order: Vec<usize>,
-    /// References by criteria (`Practitioner?identifier=…`) that occur, each once.
-    pub conditional: Vec<String>,
+    /// References by criteria (`Practitioner?identifier=…`) that occur, each once an entry.
+    pub conditional: Vec<Conditional>,
+}
+
+/// A reference by criteria.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conditional {
+    /// Place of its entry.
+    pub entry: usize,
+    /// Its FHIRPath.
+    pub at: String,
+    /// As it is written.
+    pub text: String,
 }
 
 /// One thing to do.
@@ -265,18 +276,17 @@ impl Plan<'_> {
             atomic: self.atomic,
             dangling: Vec::new(),
             conditional: Vec::new(),
+            entry: 0,
         };
         for (n, entry) in self.entries.iter_mut().enumerate() {
             if let Ok(Entry::Create { resource, .. } | Entry::Update { resource, .. }) = entry {
+                found.entry = n;
                 found.root = roots.get(n).and_then(Option::as_deref);
                 found.walk(resource, Role::Other, &mut format!("Bundle.entry[{n}].resource"));
             }
         }
-        let References { dangling, mut conditional, .. } = found;
-        conditional.sort_unstable();
-        conditional.dedup();
-        self.conditional = conditional;
-        dangling
+        self.conditional = found.conditional;
+        found.dangling
     }
 
     /// The same resource may be changed once only.
@@ -305,7 +315,8 @@ struct References<'m> {
     base: &'m str,
     atomic: bool,
     dangling: Vec<Issue>,
-    conditional: Vec<String>,
+    conditional: Vec<Conditional>,
+    entry: usize,
 }
 
 /// What a text may be that points to an entry.
@@ -359,7 +370,11 @@ impl References<'_> {
                     let issue = Issue::error("not-found", "no entry of the transaction has this fullUrl");
                     self.dangling.push(issue.at(at.clone()));
                 } else if matches!(reference::parse(text, self.base), Reference::Conditional { .. }) {
-                    self.conditional.push(text.clone().into_owned());
+                    let known = |one: &Conditional| one.entry == self.entry && one.text == *text;
+                    if !self.conditional.iter().any(known) {
+                        let (entry, text) = (self.entry, text.clone().into_owned());
+                        self.conditional.push(Conditional { entry, at: at.clone(), text });
+                    }
                 } else {
                     reference::make_relative(text, self.base);
                 }
@@ -410,7 +425,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!(plan.order, [2, 0, 1]);
-        assert_eq!(plan.conditional, ["Practitioner?identifier=x|1"]);
+        let conditional = Conditional {
+            entry: 0,
+            at: "Bundle.entry[0].resource.performer[0].reference".into(),
+            text: "Practitioner?identifier=x|1".into(),
+        };
+        assert_eq!(plan.conditional, [conditional]);
         let Ok(Entry::Create { resource, .. }) = &plan.entries[0] else { panic!("{plan:?}") };
         assert_eq!(resource.at(&["subject", "reference"]).and_then(Json::as_str), Some("Patient/new2"));
     }

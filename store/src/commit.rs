@@ -100,6 +100,8 @@ pub struct Conditional {
     pub text: String,
     /// What it means.
     pub query: SearchQuery,
+    /// FHIRPath of where it stands.
+    pub at: String,
 }
 
 /// Queues work in the transaction of its cause.
@@ -184,6 +186,8 @@ pub struct Commit<'a> {
     pub activate: Vec<Activate>,
     /// Clients to add or revoke.
     pub clients: Vec<ClientChange>,
+    /// Digest of a file's item that is taken in by this; one that was is refused.
+    pub taken: Option<String>,
     /// A model's own work: only such a commit may write what says that a model made it.
     pub of_model: bool,
 }

@@ -183,6 +183,24 @@ fn read(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Assessment>, Fault> {
     Ok(rows.into_iter().map(assessment).collect())
 }
 
+/// Records that an item was taken in.
+pub(crate) fn take(link: &mut Link, taken: Option<&str>) -> Result<(), Fault> {
+    let Some(taken) = taken else { return Ok(()) };
+    if is_taken(link, taken)? {
+        return Err(Error::Conflict { current: 0 }.into());
+    }
+    let mut sql = Sql::new(link.dialect, "INSERT INTO taken (digest) VALUES (");
+    sql.text(taken).push(")");
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
+pub(crate) fn is_taken(link: &mut Link, digest: &str) -> Result<bool, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT digest FROM taken WHERE digest = ");
+    sql.text(digest.to_owned());
+    Ok(!sql.rows::<Text, String>(&mut link.connection)?.is_empty())
+}
+
 pub(crate) fn activate(link: &mut Link, at: i64, activate: &[Activate]) -> Result<(), Fault> {
     for Activate { model, version } in activate {
         let mut sql = Sql::new(link.dialect, "INSERT INTO model_activation (model, version, since) VALUES (");

@@ -12,6 +12,9 @@ use fhir::time;
 
 use crate::error::Error;
 
+/// Of one resource; all others wait while it is written.
+const MOST_ROWS: usize = 20_000;
+
 /// Text before the version, text after the time, and how the resource is found.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
@@ -65,6 +68,10 @@ impl Draft {
         out.push(b'}');
         let text = String::from_utf8(out).map_err(Error::internal)?;
         let index = search::index(kind, &resource);
+        if index.rows.len() > MOST_ROWS {
+            let details = format!("more than {MOST_ROWS} values to search by in one resource");
+            return Err(Issue::error("too-long", details).at(kind.name()).into());
+        }
         let patient = patient(kind, &id, &resource);
         Ok(Self { kind, id, updated, index, patient, text, hole })
     }

@@ -81,7 +81,7 @@ impl Claim {
 /// What came of the closure.
 enum Turn {
     Nothing,
-    Ready(Unit, Vec<Task>),
+    Ready(Box<Unit>, Vec<Task>),
     Failed(Error, Vec<Task>),
 }
 
@@ -111,7 +111,7 @@ impl Store {
                     self.pool.run(move |link| prepare(link, &queue, at, most, &mut work)).await?;
                 let answer = match turn {
                     Turn::Nothing => return Ok(Worked::default()),
-                    Turn::Ready(unit, tasks) => (self.write(unit).await, tasks),
+                    Turn::Ready(unit, tasks) => (self.write(*unit).await, tasks),
                     Turn::Failed(error, tasks) => (Err(error), tasks),
                 };
                 drop(claim);
@@ -220,7 +220,7 @@ where
         .map_err(Error::from)
         .and_then(|commit| unit(at, commit, finish));
     let turn = match ready {
-        Ok(unit) => Turn::Ready(unit, tasks),
+        Ok(unit) => Turn::Ready(Box::new(unit), tasks),
         Err(error) => Turn::Failed(error, tasks),
     };
     Ok((turn, Some(claim)))

@@ -107,6 +107,11 @@ impl<'c> Reader<'c> {
         Ok(desk::assessments(self.link, patient, most)?)
     }
 
+    /// Was an item of this digest taken in by an import?
+    pub fn is_taken(&mut self, digest: &str) -> Result<bool, Error> {
+        Ok(desk::is_taken(self.link, digest)?)
+    }
+
     /// Which versions of which models are in use.
     pub fn activations(&mut self) -> Result<Vec<Activation>, Error> {
         Ok(desk::activations(self.link)?)

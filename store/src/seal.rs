@@ -35,8 +35,10 @@ impl Seal {
         Hmac::new_from_slice(key.as_bytes()).map(Self).map_err(Error::internal)
     }
 
-    fn code(&self, query: &[(String, String)], end: &str) -> Hmac<Sha256> {
+    fn code(&self, of: &str, query: &[(String, String)], end: &str) -> Hmac<Sha256> {
         let mut mac = self.0.clone();
+        mac.update(&(of.len() as u64).to_be_bytes());
+        mac.update(of.as_bytes());
         for (name, value) in query.iter().filter(|(name, _)| name != "_page") {
             for part in [name, value] {
                 mac.update(&(part.len() as u64).to_be_bytes());
@@ -47,18 +49,19 @@ impl Seal {
         mac
     }
 
-    pub(crate) fn close(&self, query: &[(String, String)], end: &str) -> String {
-        let mut bytes = self.code(query, end).finalize().into_bytes().to_vec();
+    /// `of` is what is searched beside the query: the path.
+    pub(crate) fn close(&self, of: &str, query: &[(String, String)], end: &str) -> String {
+        let mut bytes = self.code(of, query, end).finalize().into_bytes().to_vec();
         bytes.truncate(KEPT);
         bytes.extend(end.as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    pub(crate) fn open(&self, query: &[(String, String)], page: &str) -> Result<String, Error> {
+    pub(crate) fn open(&self, of: &str, query: &[(String, String)], page: &str) -> Result<String, Error> {
         let bytes = URL_SAFE_NO_PAD.decode(page).map_err(|_| Cursor::wrong())?;
         let (code, end) = bytes.split_at_checked(KEPT).ok_or_else(Cursor::wrong)?;
         let end = std::str::from_utf8(end).map_err(|_| Cursor::wrong())?;
-        self.code(query, end).verify_truncated_left(code).map_err(|_| Cursor::wrong())?;
+        self.code(of, query, end).verify_truncated_left(code).map_err(|_| Cursor::wrong())?;
         Ok(end.to_owned())
     }
 }

@@ -127,12 +127,12 @@ impl Store {
     /// One page of matches; `query.after` is [`Page::next`] of the page before.
     pub async fn search(&self, _: &Context, query: &SearchQuery) -> Result<Page, Error> {
         let mut query = query.clone();
-        query.after = query.after.map(|page| self.seal.open(&query.used, &page)).transpose()?;
+        query.after = query.after.map(|page| self.seal.open(&query.scope, &query.used, &page)).transpose()?;
         let seal = Arc::clone(&self.seal);
         self.pool
             .run(move |link| {
                 let mut page = reader::snapshot(link, |reader| reader.search(&query))?;
-                page.next = page.next.map(|end| seal.close(&query.used, &end));
+                page.next = page.next.map(|end| seal.close(&query.scope, &query.used, &end));
                 Ok(page)
             })
             .await
@@ -141,12 +141,13 @@ impl Store {
     /// One page of versions; `query.after` is [`Page::next`] of the page before.
     pub async fn history(&self, _: &Context, query: &HistoryQuery) -> Result<Page, Error> {
         let mut query = query.clone();
-        query.after = query.after.map(|page| self.seal.open(&query.used, &page)).transpose()?;
+        let of = format!("{:?} {:?}", query.kinds, query.id);
+        query.after = query.after.map(|page| self.seal.open(&of, &query.used, &page)).transpose()?;
         let seal = Arc::clone(&self.seal);
         self.pool
             .run(move |link| {
                 let mut page = reader::snapshot(link, |reader| reader.history(&query))?;
-                page.next = page.next.map(|end| seal.close(&query.used, &end));
+                page.next = page.next.map(|end| seal.close(&of, &query.used, &end));
                 Ok(page)
             })
             .await

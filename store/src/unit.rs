@@ -64,6 +64,7 @@ pub(crate) struct Unit {
     postpone: Vec<i64>,
     until: i64,
     of_model: bool,
+    taken: Option<String>,
 }
 
 impl Unit {
@@ -74,6 +75,7 @@ impl Unit {
         Ok(Self {
             at,
             of_model,
+            taken: commit.taken,
             writes,
             references: commit.references,
             tasks: commit.tasks,
@@ -100,6 +102,7 @@ impl Unit {
             postpone: tasks,
             until,
             of_model: false,
+            taken: None,
         }
     }
 
@@ -110,11 +113,12 @@ impl Unit {
         desk::finish(link, &self.finish)?;
         let steps = self.resolve(link)?;
         let (written, moves) = apply(link, keys, &steps, self.of_model)?;
-        link.touched |= !self.assessments.is_empty() || !self.clients.is_empty();
+        link.touched |= !self.assessments.is_empty() || !self.clients.is_empty() || self.taken.is_some();
         desk::queue(link, &[(&self.tasks, &moves)])?;
         desk::assess(link, self.at, &self.assessments)?;
         desk::activate(link, self.at, &self.activate)?;
         desk::clients(link, self.at, &self.clients)?;
+        desk::take(link, self.taken.as_deref())?;
         desk::postpone(link, &self.postpone, self.until)?;
         Ok(written)
     }
@@ -128,6 +132,7 @@ impl Unit {
             && self.finish.is_empty()
             && self.activate.is_empty()
             && self.clients.is_empty()
+            && self.taken.is_none()
             && self.postpone.is_empty()
     }
 
@@ -187,14 +192,17 @@ impl Unit {
             }
             steps.push(step);
         }
-        for Conditional { text, query } in &self.references {
+        for Conditional { text, query, at } in &self.references {
+            if moved.contains_key(text) {
+                continue;
+            }
             let found = match find::only(link, query)? {
                 Some(found) => reference(found.kind, &found.id),
                 None => brought(&steps, query).ok_or_else(|| {
                     // The criteria may name a person: they stay with the caller.
                     let kind = text.split('?').next().unwrap_or_default();
                     let details = format!("no resource matches the criteria of a reference to {kind}");
-                    Error::from(Issue::error("not-found", details))
+                    Error::from(Issue::error("not-found", details).at(at.clone()))
                 })?,
             };
             moved.insert(text.clone(), found);

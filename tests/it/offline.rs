@@ -167,3 +167,31 @@ fn medicines_of_one_id_in_several_files_are_not_mixed_up() {
     let all = score(&files, "prevent-base");
     assert!(!scored(of(&all, "Patient/a")) && !scored(of(&all, "Patient/b")));
 }
+
+#[test]
+fn what_is_imported_twice_is_there_once() {
+    for backend in harness::BOTH {
+        let server = harness::Server::start(backend).unwrap();
+        let folder = Folder::new().unwrap();
+        let mut loose = creatinine("x", "Patient/p", 0.9);
+        loose.as_object_mut().unwrap().remove("id");
+        std::fs::write(folder.path().join("a.ndjson"), lines(&[patient("p"), loose])).unwrap();
+        for taken in ["2 resources", "0 resources"] {
+            let elsewhere = Folder::new().unwrap();
+            let ran = command(&["import", folder.path().to_str().unwrap()])
+                .unwrap()
+                .env("AUGURY_DATABASE_URL", server.database_url())
+                .env("AUGURY_DATA_DIR", elsewhere.path())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+            assert!(
+                ran.status.success() && said.starts_with(taken),
+                "{said} {}",
+                String::from_utf8_lossy(&ran.stderr)
+            );
+        }
+        let found = server.get("/fhir/Observation?patient=p&code=2160-0&_total=accurate").unwrap().json;
+        assert_eq!(found["total"], 1);
+    }
+}

@@ -483,3 +483,73 @@ fn open_access_is_for_this_machine() {
     let text = server.http().post(server.url("/predict")).header("content-type", "text/plain").body("{}");
     assert_eq!(text.send().unwrap().status(), 415);
 }
+
+#[test]
+fn in_a_batch_each_entry_stands_for_itself() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let citing = |criteria: &str| {
+            json!({"resource": {"resourceType": "Observation", "status": "final", "code": {"text": "x"},
+                "subject": {"reference": criteria}}, "request": {"method": "POST", "url": "Observation"}})
+        };
+        let entries = json!([
+            {"resource": {"resourceType": "Patient"}, "request": {"method": "POST", "url": "Patient"}},
+            citing("Patient?identifier=urn:nobody|1"),
+            citing("Patient?no-such-parameter=1"),
+            {"resource": {"resourceType": "Patient"}},
+            {"resource": {"resourceType": "Patient", "gender": "x"}, "request": {"method": "POST", "url": "Patient"}},
+        ]);
+        let batch = json!({"resourceType": "Bundle", "type": "batch", "entry": entries});
+        let answer = server.post("/fhir", &batch).unwrap().expect(200).unwrap().json;
+        let status = |n: usize| {
+            answer["entry"][n]["response"]["status"].as_str().unwrap().split(' ').next().unwrap().to_owned()
+        };
+        assert_eq!((0..5).map(status).collect::<Vec<_>>(), ["201", "400", "400", "400", "400"], "{answer}");
+        let place = |n: usize| answer["entry"][n]["response"]["outcome"]["issue"][0]["expression"][0].clone();
+        assert_eq!(place(1), "Bundle.entry[1].resource.subject.reference");
+        assert_eq!(place(2), "Bundle.entry[2].resource.subject.reference");
+        assert_eq!(place(3), "Bundle.entry[3].request");
+        assert_eq!(place(4), "Bundle.entry[4].resource.gender");
+    }
+}
+
+#[test]
+fn a_page_belongs_to_the_search_it_is_of() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        for _ in 0..3 {
+            server.post("/fhir/Patient", &json!({"resourceType": "Patient"})).unwrap().expect(201).unwrap();
+        }
+        let first = server.get("/fhir/Patient?_count=1").unwrap().expect(200).unwrap().json;
+        let next = first["link"][1]["url"].as_str().unwrap().to_owned();
+        let page = next.split("_page=").nth(1).unwrap();
+        server.get(&format!("/fhir/Patient?_count=1&_page={page}")).unwrap().expect(200).unwrap();
+        for other in ["/fhir/Observation?_count=1", "/fhir?_count=1", "/fhir/Patient?_count=2"] {
+            server.get(&format!("{other}&_page={page}")).unwrap().expect(400).unwrap();
+        }
+    }
+}
+
+#[test]
+fn one_resource_does_not_hold_up_all_others() {
+    let server = Server::start(BOTH[0]).unwrap();
+    let names: Vec<Value> = (0..30_000).map(|n| json!({"family": format!("n{n}")})).collect();
+    let answer = server.post("/fhir/Patient", &json!({"resourceType": "Patient", "name": names})).unwrap();
+    assert_eq!(answer.expect(413).unwrap().issue().0, "too-long");
+}
+
+#[test]
+fn predict_says_where_a_question_is_wrong() {
+    let server = Server::start(BOTH[0]).unwrap();
+    for (question, place) in [
+        (json!({"patient": 5}), "patient"),
+        (json!({"patients": 5}), "patients"),
+        (json!({"patients": [5]}), "patients[0]"),
+        (json!({"patients": [{"inputs": {}}, {"inputs": {}, "input": {}}]}), "patients[1].input"),
+        (json!({"patients": [{"inputs": {}}, {"inputs": {"age": []}}]}), "patients[1].inputs.age"),
+        (json!({"inputs": {"age": []}}), "inputs.age"),
+    ] {
+        let answer = server.post("/predict", &question).unwrap().expect(400).unwrap();
+        assert!(answer.text.contains(&format!("\"{place}\"")), "{question}: {}", answer.text);
+    }
+}

@@ -220,12 +220,12 @@ fn what_a_model_made_is_written_by_the_server_alone() {
         refuse(server.post("/fhir/RiskAssessment", &forged).unwrap());
         forged.as_object_mut().unwrap().remove("method");
         refuse(server.put(&format!("/fhir/RiskAssessment/{id}"), &forged).unwrap());
-        let patch = r#"[{"op": "remove", "path": "/method"}]"#;
+        let removal = r#"[{"op": "remove", "path": "/method"}]"#;
         let patched = server
             .http()
             .patch(server.url(&format!("/fhir/RiskAssessment/{id}")))
             .header("content-type", "application/json-patch+json")
-            .body(patch)
+            .body(removal)
             .send()
             .unwrap();
         assert_eq!(patched.status(), 403);
@@ -267,7 +267,7 @@ fn a_new_telephone_is_no_new_assessment_and_a_new_birth_date_is() {
         person["telecom"] = json!([{"system": "phone", "value": "1"}]);
         server.put("/fhir/Patient/tel", &person).unwrap().expect(200).unwrap();
         let found = assessments(&server, "tel", 1);
-        assert_eq!(found, [first.clone()]);
+        assert_eq!(found, std::slice::from_ref(&first));
         person["birthDate"] = json!("1950-01-01");
         server.put("/fhir/Patient/tel", &person).unwrap().expect(200).unwrap();
         let found = assessments(&server, "tel", 2);

@@ -71,6 +71,7 @@ impl SearchQuery {
             after: None,
             includes: Vec::new(),
             view: View::Whole,
+            scope: String::new(),
             used: Vec::new(),
         };
         let (mut wrong, mut ignored) = (Vec::new(), Vec::new());

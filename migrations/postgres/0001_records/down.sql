@@ -1,3 +1,4 @@
+DROP TABLE taken;
 DROP TABLE secret;
 DROP TABLE client;
 DROP TABLE model_activation;

@@ -132,3 +132,8 @@ CREATE TABLE secret (
     name TEXT PRIMARY KEY NOT NULL,
     value TEXT NOT NULL
 );
+
+-- What `augury import` has taken in: SHA-256 (hex) of each item, recorded in its own transaction.
+CREATE TABLE taken (
+    digest TEXT PRIMARY KEY NOT NULL
+);

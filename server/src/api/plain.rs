@@ -94,6 +94,8 @@ fn output(prediction: &Json) -> Value {
     put_text(&mut out, "until", prediction.at(&["whenPeriod", "end"]).and_then(Json::as_str));
     let contributions: Vec<Value> = extensions(prediction, terms::CONTRIBUTION).map(nested).collect();
     if !contributions.is_empty() {
+        let predictor = extensions(prediction, terms::LINEAR_PREDICTOR).next();
+        out.insert("linearPredictor".into(), number(predictor.and_then(|e| e.get("valueDecimal"))));
         let baseline = extensions(prediction, terms::BASELINE).next();
         out.insert("baseline".into(), number(baseline.and_then(|e| e.get("valueDecimal"))));
         out.insert("contributions".into(), Value::Array(contributions));

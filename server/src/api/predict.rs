@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
+use fhir::reference::is_id;
 use models::{NamedInputs, assess_named};
 use serde_json::json;
 
@@ -38,7 +39,10 @@ pub(crate) async fn predict(
         let question = question(&asked)?;
         if let Some(bundle) = asked.get("bundle") {
             of_bundle(&caller, bundle, &question)?
-        } else if let Some(patient) = asked.text("patient") {
+        } else if let Some(patient) = asked.get("patient") {
+            let patient = patient.as_str().filter(|id| is_id(id)).ok_or_else(|| {
+                Issues::from(Issue::error("value", "the id of a stored patient, a string").at("patient"))
+            })?;
             gather::answer_stored(&caller.app, &caller.context, patient, &question).await?
         } else {
             of_named(&caller, &asked, &question)?
@@ -126,19 +130,44 @@ fn of_bundle(caller: &Caller, bundle: &Json, question: &Question) -> Result<Vec<
     Ok(ask::texts(&models, &scored)?)
 }
 
+/// The inputs at that place of the question.
+fn named(inputs: &Json, at: &str) -> Result<NamedInputs, Issues> {
+    NamedInputs::from_json(inputs).map_err(|mut issues| {
+        for issue in &mut issues.0 {
+            let dot = if issue.expression.is_empty() { "" } else { "." };
+            issue.expression = format!("{at}{dot}{}", issue.expression);
+        }
+        issues
+    })
+}
+
 fn of_named(caller: &Caller, asked: &Json, question: &Question) -> Result<Vec<String>, Refusal> {
     let active = caller.app.models();
     let mut patients = Vec::new();
     if let Some(inputs) = asked.get("inputs") {
-        patients.push(NamedInputs::from_json(inputs)?);
+        patients.push(named(inputs, "inputs")?);
+    }
+    if asked.get("patients").is_some_and(|patients| !matches!(patients, Json::Array(_))) {
+        return Err(Issues::from(Issue::error("structure", "a list of patients").at("patients")).into());
     }
     for (n, patient) in asked.list("patients").iter().enumerate() {
-        let inputs = patient.get("inputs").ok_or_else(|| {
-            Issues::from(
-                Issue::error("required", "each patient has `inputs`").at(format!("patients[{n}].inputs")),
-            )
+        let at = format!("patients[{n}]");
+        let Some(object) = patient.as_object() else {
+            return Err(Issues::from(Issue::error("structure", "a patient is a JSON object").at(at)).into());
+        };
+        if let Some((name, _)) = object.iter().find(|(name, _)| !matches!(*name, "id" | "inputs")) {
+            let issue = Issue::error("structure", "no such member; there are id, inputs");
+            let name: String = name.chars().take(64).collect();
+            return Err(Issues::from(issue.at(format!("{at}.{name}"))).into());
+        }
+        if object.get("id").is_some_and(|id| id.as_str().is_none()) {
+            return Err(Issues::from(Issue::error("structure", "a string").at(format!("{at}.id"))).into());
+        }
+        let at = format!("{at}.inputs");
+        let inputs = object.get("inputs").ok_or_else(|| {
+            Issues::from(Issue::error("required", "each patient has `inputs`").at(at.as_str()))
         })?;
-        patients.push(NamedInputs::from_json(inputs)?);
+        patients.push(named(inputs, &at)?);
     }
     let mut models = question.models(&active)?;
     if question.models.is_empty() {

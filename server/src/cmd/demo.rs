@@ -62,7 +62,7 @@ async fn show(app: &Arc<App>) -> anyhow::Result<()> {
         let text = fill(template, now);
         let resource = fhir::json::parse(text.as_bytes(), &LIMITS).context(*name)?;
         let context = Context::system("demo", app::now());
-        bundle::import(app, &context, resource)
+        bundle::import(app, &context, resource, None)
             .await
             .map_err(|failure| anyhow::anyhow!("{name}: {failure}"))?;
     }

@@ -1,9 +1,8 @@
 //! `augury import`: FHIR files into the store. A file's items already taken in are skipped by a
 //! second run, so an interrupted import goes on where it ended.
 
-use std::collections::HashSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use store::Context;
 use super::input;
 use crate::app::{self, App};
 use crate::config::Config;
+use crate::http::failure::Failure;
 use crate::http::request::LIMITS;
 use crate::rest::bundle;
 
@@ -30,20 +30,12 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit
     let runtime = super::runtime()?;
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
     let app = Arc::new(runtime.block_on(App::open(config.clone(), metrics))?);
-    let mut journal = Journal::open(&config.data_dir)?;
     let bar = input::progress(files.len());
     let (mut taken, mut failed) = (0_usize, 0_usize);
     for path in &files {
         let result = input::texts(path, |line, text| {
-            let digest = format!("{:x}", Digest256(Sha256::digest(text).into()));
-            if journal.done.contains(&digest) {
-                return Ok(());
-            }
             match runtime.block_on(take(&app, text)) {
-                Ok(count) => {
-                    taken += count;
-                    journal.add(digest)?;
-                }
+                Ok(count) => taken += count,
                 Err(issues) => {
                     failed += 1;
                     let place = if line == 0 { String::new() } else { format!(" line {line}") };
@@ -63,43 +55,25 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Stores one resource or Bundle; says how many resources that were.
+/// Stores one resource or Bundle, unless that was done before; says how many resources that were.
 async fn take(app: &Arc<App>, text: &[u8]) -> Result<usize, Issues> {
+    let context = Context::system("import", app::now());
+    let failed = |failure: Failure| match failure.issues {
+        issues if issues.0.is_empty() => Issue::error("exception", "not stored").into(),
+        issues => issues,
+    };
+    let digest = format!("{:x}", Digest256(Sha256::digest(text).into()));
+    let asked = digest.clone();
+    let known = app.store.reading(&context, move |reader| reader.is_taken(&asked)).await;
+    if known.map_err(|error| failed(error.into()))? {
+        return Ok(0);
+    }
     let resource = fhir::json::parse(text, &LIMITS)?;
     let findings = fhir::validate::validate(&resource);
     if findings.has_error() {
         return Err(findings);
     }
-    let context = Context::system("import", app::now());
-    bundle::import(app, &context, resource).await.map(|written| written.len()).map_err(|failure| {
-        if failure.issues.0.is_empty() {
-            Issue::error("exception", "not stored").into()
-        } else {
-            failure.issues
-        }
-    })
-}
-
-/// Digests of the items taken in, one a line.
-struct Journal {
-    done: HashSet<String>,
-    file: std::fs::File,
-}
-
-impl Journal {
-    fn open(folder: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let path = folder.join("import.journal");
-        let done = std::fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect();
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { done, file })
-    }
-
-    fn add(&mut self, digest: String) -> anyhow::Result<()> {
-        writeln!(self.file, "{digest}")?;
-        self.done.insert(digest);
-        Ok(())
-    }
+    bundle::import(app, &context, resource, Some(digest)).await.map(|written| written.len()).map_err(failed)
 }
 
 struct Digest256([u8; 32]);

@@ -85,7 +85,9 @@ async fn client(app: &App, context: &Context, request: &HttpRequest) -> Result<S
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, key)| key.trim_start_matches(' '))
         .ok_or_else(refused)?;
     match app.store.client(context, &key_hash(key)).await {
         Ok(client) => Ok(client.id),

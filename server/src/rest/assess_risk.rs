@@ -57,7 +57,7 @@ pub(crate) async fn stateless(
 
 /// The Bundle's resources are stored first, then each of its patients is asked about.
 async fn persisted(caller: &Caller, given: Json<'_>, question: &Question) -> Result<HttpResponse, Failure> {
-    let written = bundle::import(&caller.app, &caller.context, given).await?;
+    let written = bundle::import(&caller.app, &caller.context, given, None).await?;
     let mut patients: Vec<String> =
         written.into_iter().filter(|(kind, _)| *kind == ResourceType::PATIENT).map(|(_, id)| id).collect();
     patients.sort_unstable();

@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::bundle::{Entry, Plan, Target, plan};
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
+use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use store::{About, Commit, Conditional, Context, Effect, NewTask, OnlyIf, Write, Written, new_id};
@@ -33,7 +34,7 @@ pub(crate) async fn bundle(
     } else {
         super::validate(&bundle, ResourceType::BUNDLE)?;
     }
-    let (atomic, answers) = run(&caller.app, &caller.context, bundle).await?;
+    let (atomic, answers) = run(&caller.app, &caller.context, bundle, None).await?;
     let whole = request
         .headers()
         .get_all("prefer")
@@ -51,6 +52,15 @@ fn without_content<'a>(bundle: &Json<'a>) -> Json<'a> {
             if kind {
                 entry.remove("resource");
             }
+            // Planning answers for an entry that says nothing of what to do.
+            if entry.get("request").is_none() {
+                let get = [("method", "GET"), ("url", "metadata")];
+                let mut request = fhir::json::Object::default();
+                for (name, value) in get {
+                    request.set(usize::MAX, name, Json::String(value.into()));
+                }
+                entry.set(usize::MAX, "request", Json::Object(request));
+            }
         }
     }
     bundle
@@ -64,11 +74,18 @@ enum Answer {
 }
 
 /// Does what a Bundle says; a transaction wholly or not at all.
-async fn run(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(bool, Vec<Answer>), Failure> {
+///
+/// `taken` is recorded as taken in, in the same transaction.
+async fn run(
+    app: &Arc<App>,
+    context: &Context,
+    bundle: Json<'_>,
+    taken: Option<String>,
+) -> Result<(bool, Vec<Answer>), Failure> {
     let base = app.config.fhir_base();
     let plan = plan(bundle, &base, &mut new_id).map_err(Failure::invalid)?;
     let atomic = plan.atomic;
-    let references = conditional(&plan, &base)?;
+    let mut references = conditional(&plan, &base);
     let mut answers: Vec<Option<Answer>> = plan.entries.iter().map(|_| None).collect();
     let mut gets = Vec::new();
     let mut places = Vec::new();
@@ -84,7 +101,8 @@ async fn run(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(boo
             Ok(entry) => commit_of(app, context, entry, &base),
             Err(issue) => Err(Failure::invalid(issue.into())),
         };
-        match commit {
+        let cited = references.remove(&place).unwrap_or(Ok(Vec::new()));
+        match commit.and_then(|commit| Ok(Commit { references: cited?, ..commit })) {
             Ok(commit) => {
                 places.push(place);
                 commits.push(commit);
@@ -94,8 +112,9 @@ async fn run(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(boo
         }
     }
     if atomic {
-        let mut whole = Commit { references, ..Commit::default() };
+        let mut whole = Commit { taken, ..Commit::default() };
         for (n, commit) in commits.into_iter().enumerate() {
+            whole.references.extend(commit.references);
             whole.writes.extend(commit.writes);
             whole.tasks.extend(commit.tasks.into_iter().map(|task| match task.about {
                 About::Write(_) => NewTask { about: About::Write(n), ..task },
@@ -107,9 +126,6 @@ async fn run(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(boo
             set(&mut answers, place, Answer::Written(written));
         }
     } else {
-        for commit in &mut commits {
-            commit.references.clone_from(&references);
-        }
         let all = app.store.commit_each(context, commits).await;
         for (place, written) in places.into_iter().zip(all) {
             let answer = match written.map(|written| written.into_iter().next()) {
@@ -118,6 +134,10 @@ async fn run(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(boo
                 Err(error) => Answer::Failed(patch::refused(error)),
             };
             set(&mut answers, place, answer);
+        }
+        let failed = answers.iter().any(|answer| matches!(answer, Some(Answer::Failed(_))));
+        if let Some(taken) = taken.filter(|_| !failed) {
+            app.store.commit(context, Commit { taken: Some(taken), ..Commit::default() }).await?;
         }
     }
     for (place, url) in gets {
@@ -147,16 +167,30 @@ fn criteria(kind: ResourceType, text: &str, base: &str) -> Result<SearchQuery, F
         .0)
 }
 
-fn conditional(plan: &Plan<'_>, base: &str) -> Result<Vec<Conditional>, Failure> {
-    let one = |text: &String| {
-        let fhir::reference::Reference::Conditional { kind, criteria: asked } =
-            fhir::reference::parse(text, base)
-        else {
+/// The references by criteria of each entry, or what is wrong with one.
+fn conditional(plan: &Plan<'_>, base: &str) -> HashMap<usize, Result<Vec<Conditional>, Failure>> {
+    let one = |cited: &fhir::bundle::Conditional| {
+        let Reference::Conditional { kind, criteria: asked } = reference::parse(&cited.text, base) else {
             return Err(Failure::bad_request("not a conditional reference"));
         };
-        Ok(Conditional { text: text.clone(), query: criteria(kind, asked, base)? })
+        let query = criteria(kind, asked, base).map_err(|mut failure| {
+            for issue in &mut failure.issues.0 {
+                issue.expression.clone_from(&cited.at);
+            }
+            failure
+        })?;
+        Ok(Conditional { text: cited.text.clone(), query, at: cited.at.clone() })
     };
-    plan.conditional.iter().map(one).collect()
+    let mut all = HashMap::new();
+    for cited in &plan.conditional {
+        let known = all.entry(cited.entry).or_insert_with(|| Ok(Vec::new()));
+        match (known.as_mut(), one(cited)) {
+            (Ok(known), Ok(found)) => known.push(found),
+            (Ok(_), Err(failure)) => *known = Err(failure),
+            (Err(_), _) => {}
+        }
+    }
+    all
 }
 
 fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> Result<Commit<'a>, Failure> {
@@ -288,6 +322,7 @@ pub(crate) async fn import(
     app: &Arc<App>,
     context: &Context,
     resource: Json<'_>,
+    taken: Option<String>,
 ) -> Result<Vec<(ResourceType, String)>, Failure> {
     let kind = resource.text("resourceType").and_then(ResourceType::parse);
     if kind.is_none() {
@@ -296,7 +331,7 @@ pub(crate) async fn import(
     let said =
         kind == Some(ResourceType::BUNDLE) && matches!(resource.text("type"), Some("transaction" | "batch"));
     let bundle = if said { resource } else { as_transaction(resource) };
-    let (_, answers) = run(app, context, bundle).await?;
+    let (_, answers) = run(app, context, bundle, taken).await?;
     let mut written = Vec::with_capacity(answers.len());
     let mut failed = Vec::new();
     for answer in answers {

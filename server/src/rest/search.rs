@@ -160,6 +160,7 @@ pub(crate) async fn find(
     let (mut query, ignored) =
         SearchQuery::parse(&scope.kinds, &others, &base, context.at, handling).map_err(Failure::invalid)?;
     query.used.splice(0..0, typed);
+    query.scope.clone_from(&scope.path);
     query.clauses.extend(scope.compartment.clone());
     let page = app.store.search(context, &query).await?;
     let mut text = String::from(r#"{"resourceType":"Bundle","type":"searchset""#);

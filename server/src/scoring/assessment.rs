@@ -268,7 +268,7 @@ fn outcome(spec: &models::manifest::OutputSpec) -> Concept<'_> {
 
 fn prediction<'a>(assessment: &'a Assessment, output: &'a Output, reference: &'a str) -> Prediction<'a> {
     let spec = output.spec.as_ref();
-    let mut extension = Vec::with_capacity(output.contributions.len() + 2);
+    let mut extension = Vec::with_capacity(output.contributions.len() + 3);
     let mut probability_decimal = None;
     let mut probability_extended = None;
     let mut when_period = None;
@@ -288,6 +288,8 @@ fn prediction<'a>(assessment: &'a Assessment, output: &'a Output, reference: &'a
         });
     }
     if !output.contributions.is_empty() {
+        let predictor = Value::Decimal(output.linear_predictor);
+        extension.push(Extension { url: terms::LINEAR_PREDICTOR, value: predictor });
         extension.push(Extension { url: terms::BASELINE, value: Value::Decimal(output.baseline) });
         extension.extend(output.contributions.iter().map(|one| Extension {
             url: terms::CONTRIBUTION,

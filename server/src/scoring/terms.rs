@@ -16,6 +16,8 @@ pub(crate) const SCORE: &str = "https://augury.dev/fhir/StructureDefinition/scor
 pub(crate) const CONTRIBUTION: &str = "https://augury.dev/fhir/StructureDefinition/contribution";
 /// The linear predictor of the reference patient; with the contributions it sums to the prediction's.
 pub(crate) const BASELINE: &str = "https://augury.dev/fhir/StructureDefinition/contribution-baseline";
+/// The prediction on the scale on which baseline and contributions add up, before link and rounding.
+pub(crate) const LINEAR_PREDICTOR: &str = "https://augury.dev/fhir/StructureDefinition/linear-predictor";
 /// Why an input could not be used, and what would make it usable.
 pub(crate) const INPUT_ISSUE: &str = "https://augury.dev/fhir/StructureDefinition/input-issue";
 /// A value that was taken for granted because the record is silent.

@@ -166,6 +166,7 @@ async fn references_by_criteria_are_resolved(store: Store, _: String) {
         references: vec![Conditional {
             text: format!("Patient?identifier=urn:mrn|{identifier}"),
             query: query(&format!("Patient?identifier=urn:mrn|{identifier}")),
+            at: "Observation.subject.reference".into(),
         }],
         ..Commit::default()
     };
