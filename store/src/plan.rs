@@ -346,20 +346,26 @@ fn has<'q>(
         && at.kind == Some(ResourceType::PATIENT)
         && names_chart(kind, link)
     {
-        // The rows say whose chart they lie in; every Patient says whether it is deceased.
         let lead = format!("e{depth}");
+        let row = format!("r{lead}");
+        if let (Some(of_match), Some(first)) = (at.chart, clauses.get(leading)) {
+            // Another clause leaves few Patients: each one's own chart is looked into.
+            sql.push("EXISTS (SELECT 1 FROM index_exact ").push(&lead).push(", resource ").push(&row);
+            sql.push(" WHERE ").push(&lead).push(".patient = ").push(of_match).push(".patient");
+            params(sql, &lead, first);
+            wanted(sql, &lead, &lead, first, depth + 1);
+            in_chart(sql, clauses, leading, At { row: &row, chart: Some(&lead), kind: Some(kind) }, depth);
+            sql.push(")");
+            return;
+        }
+        // The rows say whose chart they lie in; every Patient says whether it is deceased.
         sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_exact ").push(&x);
         sql.push(" WHERE ").push(&x).push(".param = ").int(of_patient);
         sql.push(" AND ").push(&x).push(".patient IN (SELECT ").push(&lead).push(".patient");
         if let Some(first) = clauses.get(leading) {
             led(sql, first, None, &c, &lead);
         }
-        let row = format!("r{lead}");
-        sql.push(" AND ").push(&row).push(".key = ").push(&lead).push(".key");
-        let inner = At { row: &row, chart: Some(&lead), kind: Some(kind) };
-        for (_, clause) in clauses.iter().enumerate().filter(|(place, _)| *place != leading) {
-            condition(sql, clause, inner, depth + 1);
-        }
+        in_chart(sql, clauses, leading, At { row: &row, chart: Some(&lead), kind: Some(kind) }, depth);
         sql.push("))");
         return;
     }
@@ -375,6 +381,14 @@ fn has<'q>(
         condition(sql, clause, inner, depth + 1);
     }
     sql.push(")");
+}
+
+/// The resource of the leading clause's row, and what else it must have.
+fn in_chart<'q>(sql: &mut Sql<'q>, clauses: &'q [Clause], leading: usize, at: At<'_>, depth: usize) {
+    sql.push(" AND ").push(at.row).push(".key = ").push(at.chart.unwrap_or_default()).push(".key");
+    for (_, clause) in clauses.iter().enumerate().filter(|(place, _)| *place != leading) {
+        condition(sql, clause, at, depth + 1);
+    }
 }
 
 /// Is the parameter the one by which resources of the type lie in a chart?
