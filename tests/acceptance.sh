@@ -56,4 +56,8 @@ pairs=${CARGO_TARGET_DIR:-target}/release/examples/xml_pairs
 echo "== fhirpath"
 cargo build --release --quiet -p fhir --example fhirpath_suite
 "${CARGO_TARGET_DIR:-target}/release/examples/fhirpath_suite" "$shared/data/fhirpath"
+
+echo "== patch"
+cargo build --release --quiet -p fhir --example patch_suites
+"${CARGO_TARGET_DIR:-target}/release/examples/patch_suites" "$shared/data/patch"
 echo "acceptance passed"

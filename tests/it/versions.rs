@@ -188,3 +188,79 @@ fn a_transaction_patches_and_reads() {
         assert_eq!(server.post("/fhir", &bundle("Patient/nobody")).unwrap().status, 404);
     });
 }
+
+#[test]
+fn a_fhirpath_patch_says_what_is_to_be_done() {
+    let operation = |parts: Value| {
+        let parts: Vec<Value> = parts
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, value)| match name.as_str() {
+                "value" => {
+                    let mut part = value.clone();
+                    part["name"] = json!("value");
+                    part
+                }
+                "index" | "source" | "destination" => json!({"name": name, "valueInteger": value}),
+                "type" => json!({"name": name, "valueCode": value}),
+                _ => json!({"name": name, "valueString": value}),
+            })
+            .collect();
+        json!({"name": "operation", "part": parts})
+    };
+    let patch = |operations: &[Value]| {
+        let parameters: Vec<Value> = operations.iter().cloned().map(operation).collect();
+        json!({"resourceType": "Parameters", "parameter": parameters})
+    };
+    each(|server| {
+        let mut one = patient("f", "x");
+        one["name"] = json!([{"family": "A", "given": ["a", "b"], "_given": [null, {"id": "second"}]}]);
+        server.put("/fhir/Patient/f", &one).unwrap().expect(201).unwrap();
+        let send = |body: &Value| server.send("PATCH", "/fhir/Patient/f", &body.to_string()).unwrap();
+        let all = [
+            json!({"type": "add", "path": "Patient", "name": "deceased", "value": {"valueBoolean": false}}),
+            json!({"type": "insert", "path": "Patient.name", "index": 0, "value": {"valueHumanName": {"family": "B"}}}),
+            json!({"type": "move", "path": "Patient.name[1].given", "source": 1, "destination": 0}),
+            json!({"type": "replace", "path": "Patient.name.where(family = 'A').family", "value": {"valueString": "C"}}),
+            json!({"type": "delete", "path": "Patient.identifier"}),
+        ];
+        let done = send(&patch(&all)).expect(200).unwrap().json;
+        assert_eq!(
+            done["name"],
+            json!([{"family": "B"}, {"family": "C", "given": ["b", "a"], "_given": [{"id": "second"}, null]}])
+        );
+        assert_eq!((&done["deceasedBoolean"], &done["identifier"]), (&json!(false), &Value::Null));
+
+        let refused = [
+            (
+                json!({"type": "add", "path": "Patient.contact", "name": "gender", "value": {"valueCode": "male"}}),
+                422,
+            ),
+            (
+                json!({"type": "replace", "path": "Patient.name", "value": {"valueHumanName": {"text": "x"}}}),
+                422,
+            ),
+            (
+                json!({"type": "add", "path": "Patient", "name": "nothing", "value": {"valueString": "x"}}),
+                422,
+            ),
+            (json!({"type": "move", "path": "Patient.name", "source": 5, "destination": 0}), 422),
+            (json!({"type": "replace", "path": "Patient.gender", "value": {"valueCode": "x"}}), 422),
+            (json!({"type": "add", "path": "Patient", "name": "gender", "value": {"valueCode": "x"}}), 400),
+            (json!({"type": "add", "path": "Patient.(", "name": "x", "value": {"valueString": "x"}}), 400),
+            (json!({"type": "destroy", "path": "Patient"}), 400),
+        ];
+        for (one, status) in refused {
+            let answer = send(&patch(std::slice::from_ref(&one))).expect(status).unwrap();
+            if status == 422 {
+                assert_eq!(answer.json["issue"][0]["expression"][0], "Parameters.parameter[0]", "{one}");
+            }
+        }
+        let entry = json!({"resource": patch(&all[..1]), "request": {"method": "PATCH", "url": "Patient/g"}});
+        server.put("/fhir/Patient/g", &patient("g", "y")).unwrap().expect(201).unwrap();
+        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [entry]});
+        server.post("/fhir", &bundle).unwrap().expect(200).unwrap();
+        assert_eq!(server.get("/fhir/Patient/g").unwrap().json["deceasedBoolean"], false);
+    });
+}

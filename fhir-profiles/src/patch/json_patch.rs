@@ -34,6 +34,16 @@ impl JsonPatch {
     /// # Errors
     /// An operation points nowhere, or a `test` does not hold: `processing`, with its number.
     pub fn apply(&self, resource: &Json<'_>, limits: &Limits) -> Result<Json<'static>, Issues> {
+        let mut patched = self.apply_whole(resource, limits)?;
+        super::prune(&mut patched);
+        Ok(patched)
+    }
+
+    /// The same, with what is left empty: JSON Patch as such knows nothing of FHIR.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_whole(&self, resource: &Json<'_>, limits: &Limits) -> Result<Json<'static>, Issues> {
         let mut value: Value = serde_json::from_str(&resource.to_text())
             .map_err(|_| Issue::error("exception", "the resource is no JSON"))?;
         // What is copied over and over grows beyond all bounds before anybody looks at it.
@@ -59,8 +69,6 @@ impl JsonPatch {
         // What came out goes through the door again: it may be too deep.
         let text =
             serde_json::to_vec(&value).map_err(|_| Issue::error("exception", "the result is no JSON"))?;
-        let mut patched = parse(&text, limits)?.into_owned();
-        super::prune(&mut patched);
-        Ok(patched)
+        Ok(parse(&text, limits)?.into_owned())
     }
 }

@@ -1,8 +1,10 @@
 //! Changes of a resource, said as what is to be done to it
 //! (<https://hl7.org/fhir/R4/http.html#patch>).
 
+mod fhirpath_patch;
 mod json_patch;
 
+pub use fhirpath_patch::FhirPathPatch;
 pub use json_patch::JsonPatch;
 
 use crate::json::Json;

@@ -27,7 +27,7 @@ pub(crate) fn statement(app: &App) -> Value {
         "implementation": {"description": "Augury", "url": app.config.fhir_base()},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json", "application/fhir+xml", "xml"],
-        "patchFormat": ["application/json-patch+json"],
+        "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
         "rest": [{
             "mode": "server",
             "documentation": "RiskAssessment.prediction.probabilityDecimal is a percentage (0-100); its extension risk-fraction is the same as a fraction in full precision.",

@@ -6,13 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fhir::json::Json;
 use fhir::outcome::Issues;
-use fhir::patch::JsonPatch;
+use fhir::patch::{FhirPathPatch, JsonPatch};
 use fhir::resource_type::ResourceType;
 use store::{Patch, Write};
 
 use super::{aimed, commit_of, written};
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
+use crate::http::format;
 use crate::http::request::{self, LIMITS};
 use crate::scoring;
 
@@ -28,11 +29,20 @@ pub(crate) async fn patch(
     let media = media.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let only_if = request::only_if(&request)?;
     let body = request::body(payload).await?;
-    if media != JSON_PATCH {
-        let details = format!("a patch is {JSON_PATCH}");
-        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-supported", details));
-    }
-    let patch = json_patch(kind, &body)?;
+    let patch = if media == JSON_PATCH {
+        json_patch(kind, &body)?
+    } else {
+        let sent = format::sent(&request).map_err(|failure| {
+            let details = format!("a patch is {JSON_PATCH}, or Parameters in FHIR's JSON or XML");
+            Failure::new(failure.status, "not-supported", details)
+        })?;
+        let parameters = format::read(&body, sent)?;
+        if parameters.text("resourceType") != Some("Parameters") {
+            let details = format!("a patch in {media} is Parameters; a JSON Patch is {JSON_PATCH}");
+            return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-supported", details));
+        }
+        fhirpath_patch(kind, &parameters)?
+    };
     let write = Write::Patch { target, only_if, patch };
     let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), caller.context.at);
     let done = caller.app.store.commit(&caller.context, commit).await.map_err(refused)?;
@@ -46,10 +56,25 @@ pub(crate) fn json_patch(kind: ResourceType, text: &[u8]) -> Result<Patch, Failu
     Ok(Patch::new(move |resource| checked(kind, patch.apply(resource, &LIMITS)?)))
 }
 
-/// The patch of a Bundle's entry: a Binary that holds one.
+/// A FHIRPath Patch, as the store applies it.
+fn fhirpath_patch(kind: ResourceType, parameters: &Json) -> Result<Patch, Failure> {
+    let findings = fhir::validate::validate(parameters);
+    if findings.has_error() {
+        return Err(Failure::invalid(findings));
+    }
+    let patch = FhirPathPatch::parse(parameters).map_err(Failure::invalid)?;
+    Ok(Patch::new(move |resource| checked(kind, patch.apply(resource)?)))
+}
+
+/// The patch of a Bundle's entry: a Binary that holds a JSON Patch, or Parameters.
 pub(crate) fn of_resource(kind: ResourceType, resource: &Json) -> Result<Patch, Failure> {
+    if resource.text("resourceType") == Some("Parameters") {
+        return fhirpath_patch(kind, resource);
+    }
     if resource.text("resourceType") != Some("Binary") || resource.text("contentType") != Some(JSON_PATCH) {
-        return Err(Failure::bad_request(format!("the patch of an entry is a Binary of {JSON_PATCH}")));
+        return Err(Failure::bad_request(format!(
+            "the patch of an entry is a Binary of {JSON_PATCH}, or Parameters"
+        )));
     }
     let data = resource.text("data").unwrap_or_default();
     let text = STANDARD.decode(data).map_err(|_| Failure::bad_request("the Binary's data is not base64"))?;
