@@ -12,12 +12,43 @@ const SOURCES: [&str; 3] = [
     include_str!("../profiles/augury-observation-input.json"),
 ];
 
+const OPERATIONS: [&str; 7] = [
+    include_str!("../operations/Resource-validate.json"),
+    include_str!("../operations/Resource-meta.json"),
+    include_str!("../operations/Resource-meta-add.json"),
+    include_str!("../operations/Resource-meta-delete.json"),
+    include_str!("../operations/Patient-everything.json"),
+    include_str!("../operations/assess-risk.json"),
+    include_str!("../operations/replay.json"),
+];
+
+const EXTENSIONS: [&str; 10] = [
+    include_str!("../profiles/extension-assumed-input.json"),
+    include_str!("../profiles/extension-contribution-baseline.json"),
+    include_str!("../profiles/extension-contribution.json"),
+    include_str!("../profiles/extension-data-time.json"),
+    include_str!("../profiles/extension-input-issue.json"),
+    include_str!("../profiles/extension-linear-predictor.json"),
+    include_str!("../profiles/extension-risk-fraction.json"),
+    include_str!("../profiles/extension-score.json"),
+    include_str!("../profiles/extension-superseded-by.json"),
+    include_str!("../profiles/extension-supersedes.json"),
+];
+
+/// The definitions a server of these profiles and operations has to show: our profiles and
+/// extensions, and every operation, HL7's own too. JSON texts.
+pub fn definitions() -> impl Iterator<Item = &'static str> {
+    SOURCES.into_iter().chain(EXTENSIONS).chain(OPERATIONS)
+}
+
 const RISK_FRACTION: &str = "https://augury.dev/fhir/StructureDefinition/risk-fraction";
 const SCORE: &str = "https://augury.dev/fhir/StructureDefinition/score";
 const DATA_ABSENT_REASON: &str = "http://hl7.org/fhir/StructureDefinition/data-absent-reason";
 
 struct Profile {
     url: String,
+    /// The type it is a profile of.
+    of: String,
     /// Path below the resource, and how often it must be there.
     required: Vec<(Vec<String>, usize)>,
 }
@@ -33,7 +64,8 @@ fn read(text: &str) -> Option<Profile> {
         let (_, path) = element.text("path")?.split_once('.')?;
         Some((path.split('.').map(str::to_owned).collect(), min))
     });
-    Some(Profile { url: definition.text("url")?.to_owned(), required: required.collect() })
+    let (url, of) = (definition.text("url")?.to_owned(), definition.text("type")?.to_owned());
+    Some(Profile { url, of, required: required.collect() })
 }
 
 /// The code system of models: what carries one of its codes says that a model made it.
@@ -59,14 +91,23 @@ pub fn is_of_a_model(resource: &Json) -> bool {
 
 /// Findings of a resource against the profiles of ours that its `meta.profile` claims.
 pub fn check(resource: &Json) -> Issues {
+    let claimed = resource.get("meta").map_or(&[][..], |meta| meta.list("profile"));
+    let claimed = claimed.iter().filter_map(Json::as_str);
+    Issues(claimed.filter_map(|url| check_against(resource, url)).flat_map(|found| found.0).collect())
+}
+
+/// Findings against one profile; none if it is not known.
+pub fn check_against(resource: &Json, url: &str) -> Option<Issues> {
+    let profile = PROFILES.iter().find(|known| known.url == url)?;
     let mut issues = Issues::default();
     let name = resource.text("resourceType").unwrap_or("Resource");
-    let claimed = resource.get("meta").map_or(&[][..], |meta| meta.list("profile"));
-    let claimed = |url: &str| claimed.iter().any(|one| one.as_str() == Some(url));
-    for profile in PROFILES.iter().filter(|known| claimed(&known.url)) {
-        for (path, min) in &profile.required {
-            missing(resource, path, *min, &mut name.to_owned(), &mut issues);
-        }
+    if name != profile.of {
+        let issue = Issue::error("invalid", format!("the profile is for {}", profile.of));
+        issues.0.push(issue.at("resourceType"));
+        return Some(issues);
+    }
+    for (path, min) in &profile.required {
+        missing(resource, path, *min, &mut name.to_owned(), &mut issues);
     }
     if name == "RiskAssessment" {
         for (n, prediction) in resource.list("prediction").iter().enumerate() {
@@ -76,7 +117,7 @@ pub fn check(resource: &Json) -> Issues {
                 .extend(number_or_reason(prediction).map(|details| Issue::error("required", details).at(at)));
         }
     }
-    issues
+    Some(issues)
 }
 
 /// A prediction has a percentage with its fraction, or a score, or says why it has no number; and

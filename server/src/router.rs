@@ -25,6 +25,24 @@ pub fn configure(service: &mut ServiceConfig) {
                 .route(post().to(rest::assess_risk::stored)),
         )
         .service(resource("/fhir/RiskAssessment/{id}/$replay").route(post().to(rest::replay::replay)))
+        .service(
+            resource("/fhir/Patient/{id}/$everything")
+                .route(get().to(rest::everything::everything))
+                .route(post().to(rest::everything::everything)),
+        )
+        .service(resource("/fhir/{type}/$validate").route(post().to(rest::validate::of_type)))
+        .service(
+            resource("/fhir/{type}/{id}/$validate")
+                .route(get().to(rest::validate::instance))
+                .route(post().to(rest::validate::instance)),
+        )
+        .service(
+            resource("/fhir/{type}/{id}/$meta")
+                .route(get().to(rest::meta::meta))
+                .route(post().to(rest::meta::meta)),
+        )
+        .service(resource("/fhir/{type}/{id}/$meta-add").route(post().to(rest::meta::add)))
+        .service(resource("/fhir/{type}/{id}/$meta-delete").route(post().to(rest::meta::delete)))
         .service(resource("/fhir/{type}/_search").route(post().to(rest::search::by_post)))
         .service(
             resource("/fhir/{type}/{id}/{of}/_search").route(post().to(rest::search::compartment_by_post)),

@@ -7,6 +7,7 @@ mod conformance;
 mod crash;
 mod formats;
 mod offline;
+mod operations;
 mod rest;
 mod scoring;
 mod versions;

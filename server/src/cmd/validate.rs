@@ -25,7 +25,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let mut all = Issues::default();
         input::texts(&path, |line, text| {
             let issues = match fhir::json::parse(text, &LIMITS) {
-                Ok(resource) => fhir::validate::validate(&resource),
+                Ok(resource) => {
+                    let mut issues = fhir::validate::validate(&resource);
+                    issues.0.extend(fhir::profile::check(&resource).0);
+                    issues
+                }
                 Err(issues) => issues,
             };
             for mut issue in issues.0 {

@@ -10,6 +10,8 @@ use crate::app::App;
 use crate::http::failure::FHIR_JSON;
 use crate::scoring::terms;
 
+const OWN: &str = "https://augury.dev/fhir/OperationDefinition/";
+
 /// Anybody may read it: it has no patient's data, and a client must know the server before it can ask.
 pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
     HttpResponse::Ok().content_type(FHIR_JSON).body(statement(&app).to_string())
@@ -35,7 +37,7 @@ pub(crate) fn statement(app: &App) -> Value {
             "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}, {"code": "history-system"}],
             "searchParam": shared_parameters(),
             "compartment": compartments(),
-            "operation": [{"name": "assess-risk", "definition": "https://augury.dev/fhir/OperationDefinition/assess-risk"}]
+            "operation": [{"name": "assess-risk", "definition": format!("{OWN}assess-risk")}]
         }]
     })
 }
@@ -89,11 +91,20 @@ fn resource(kind: ResourceType) -> Value {
         "history-type",
         "search-type",
     ];
-    let operation = match kind {
-        ResourceType::PATIENT => Some("assess-risk"),
-        ResourceType::RISK_ASSESSMENT => Some("replay"),
-        _ => None,
+    let own = match kind {
+        ResourceType::PATIENT => {
+            vec![(OWN, "assess-risk"), ("http://hl7.org/fhir/OperationDefinition/Patient-", "everything")]
+        }
+        ResourceType::RISK_ASSESSMENT => vec![(OWN, "replay")],
+        _ => Vec::new(),
     };
+    let all = ["validate", "meta", "meta-add", "meta-delete"]
+        .map(|name| ("http://hl7.org/fhir/OperationDefinition/Resource-", name));
+    let operations: Vec<Value> = own
+        .into_iter()
+        .chain(all)
+        .map(|(at, name)| json!({"name": name, "definition": format!("{at}{name}")}))
+        .collect();
     let mut resource = Map::new();
     resource.insert("type".into(), json!(kind.name()));
     if kind == ResourceType::RISK_ASSESSMENT {
@@ -112,9 +123,6 @@ fn resource(kind: ResourceType) -> Value {
     }
     resource.insert("searchRevInclude".into(), json!(["*"]));
     resource.insert("searchParam".into(), Value::Array(params));
-    if let Some(name) = operation {
-        let definition = format!("https://augury.dev/fhir/OperationDefinition/{name}");
-        resource.insert("operation".into(), json!([{"name": name, "definition": definition}]));
-    }
+    resource.insert("operation".into(), Value::Array(operations));
     Value::Object(resource)
 }

@@ -5,13 +5,16 @@ pub(crate) mod assess_risk;
 pub(crate) mod bundle;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod everything;
 pub(crate) mod history;
+pub(crate) mod meta;
 pub(crate) mod metadata;
 pub(crate) mod patch;
 pub(crate) mod read;
 pub(crate) mod replay;
 pub(crate) mod search;
 pub(crate) mod update;
+pub(crate) mod validate;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
@@ -66,6 +69,23 @@ fn criteria(kind: ResourceType, text: &str, caller: &Caller) -> Result<SearchQue
     )
     .map_err(Failure::invalid)?;
     Ok(query)
+}
+
+/// The simple values of Parameters by name, in their order.
+fn named(parameters: &Json) -> Result<Vec<(String, String)>, Failure> {
+    if parameters.text("resourceType") != Some("Parameters") {
+        return Err(Failure::bad_request("the body is Parameters, or nothing"));
+    }
+    let value = |one: &Json| -> Option<(String, String)> {
+        let (_, value) = one.as_object()?.iter().find(|(key, _)| key.starts_with("value"))?;
+        let text = match value {
+            Json::String(text) | Json::Number(text) => text.to_string(),
+            Json::Bool(flag) => flag.to_string(),
+            _ => return None,
+        };
+        Some((one.text("name")?.to_owned(), text))
+    };
+    Ok(parameters.list("parameter").iter().filter_map(value).collect())
 }
 
 /// Checks a resource sent to `/{kind}`: its type and its structure.

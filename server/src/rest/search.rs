@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
-use fhir::search::{Clause, ExactTest, Handling, SearchQuery, Test};
-use store::Context;
+use fhir::search::{Clause, ExactTest, Handling, Include, SearchQuery, Test};
+use store::{Context, Stored};
 
 use super::address::{address, quoted};
 use super::kind;
@@ -145,6 +145,28 @@ async fn answer(
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
 }
 
+impl Scope {
+    /// What is in a patient's compartment, of all types or of some, under an address of its own.
+    pub(super) fn everything(id: &str, pairs: &[(String, String)]) -> Result<Self, Failure> {
+        let scope = Self::compartment("Patient", id, "*", pairs)?;
+        Ok(Self { path: format!("Patient/{id}/$everything"), ..scope })
+    }
+
+    pub(super) fn kinds(&self) -> &[ResourceType] {
+        &self.kinds
+    }
+}
+
+/// A search with what it adds to what the address says.
+pub(super) struct Wider<'p> {
+    /// Parameters that are not of a search; the links carry them on.
+    pub(super) own: Vec<(String, String)>,
+    pub(super) clauses: Vec<Clause>,
+    pub(super) includes: Vec<Include>,
+    /// What comes before the first page's matches.
+    pub(super) first: Option<&'p Stored>,
+}
+
 /// The searchset Bundle.
 pub(crate) async fn find(
     app: &Arc<App>,
@@ -153,18 +175,34 @@ pub(crate) async fn find(
     pairs: &[(String, String)],
     handling: Handling,
 ) -> Result<String, Failure> {
+    let plain = Wider { own: Vec::new(), clauses: Vec::new(), includes: Vec::new(), first: None };
+    find_wider(app, context, scope, pairs, handling, plain).await
+}
+
+/// The same of a wider search.
+pub(super) async fn find_wider(
+    app: &Arc<App>,
+    context: &Context,
+    scope: &Scope,
+    pairs: &[(String, String)],
+    handling: Handling,
+    wider: Wider<'_>,
+) -> Result<String, Failure> {
     let base = app.config.fhir_base();
     // `_type` says where to look; for one type it is no parameter.
     let (typed, others): (Vec<_>, Vec<_>) =
         pairs.iter().cloned().partition(|(name, _)| name == "_type" && scope.kinds.len() != 1);
     let (mut query, ignored) =
         SearchQuery::parse(&scope.kinds, &others, &base, context.at, handling).map_err(Failure::invalid)?;
-    query.used.splice(0..0, typed);
+    query.used.splice(0..0, typed.into_iter().chain(wider.own));
+    query.includes.extend(wider.includes);
+    query.clauses.extend(wider.clauses);
     query.scope.clone_from(&scope.path);
     query.clauses.extend(scope.compartment.clone());
     let page = app.store.search(context, &query).await?;
     let mut text = String::from(r#"{"resourceType":"Bundle","type":"searchset""#);
     if let Some(total) = page.total {
+        let total = total + u64::from(wider.first.is_some());
         text.push_str(&format!(r#","total":{total}"#));
     }
     let used = query.used.iter().filter(|(name, _)| name != "_page");
@@ -186,7 +224,8 @@ pub(crate) async fn find(
         text.push_str(&entry.to_string());
         text.push('}');
     };
-    let matches = page.entries.iter().map(|stored| (stored, "match"));
+    let first = wider.first.filter(|_| current.is_none());
+    let matches = first.into_iter().chain(&page.entries).map(|stored| (stored, "match"));
     for (stored, mode) in matches.chain(page.included.iter().map(|stored| (stored, "include"))) {
         let (kind, id) = (stored.kind, &stored.id);
         let body = fhir::view::subset(&query.view, kind, &stored.body);

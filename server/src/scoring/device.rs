@@ -10,6 +10,7 @@ use super::assessment::device_id;
 use super::settle::put;
 use super::terms;
 use crate::app::{self, App};
+use crate::http::request::LIMITS;
 
 /// The Device. The same version always gives the same content.
 pub(crate) fn device(model: &Model) -> Value {
@@ -32,12 +33,21 @@ pub(crate) fn device(model: &Model) -> Value {
     })
 }
 
-/// Stores the Device of every model in use; one that is there already stays as it is.
+/// Stores the Device of every model in use, and the definitions of what is used and understood here;
+/// one that is there already stays as it is.
 pub(crate) async fn publish(app: &App) -> anyhow::Result<()> {
     let active = app.models();
     let mut commit = Commit { of_model: true, ..Commit::default() };
     for model in active.catalogue.active() {
         put(&mut commit, ResourceType::DEVICE, &device_id(&model.identity), Json::from(&device(model)))?;
+    }
+    for text in fhir::profile::definitions() {
+        let definition =
+            fhir::json::parse(text.as_bytes(), &LIMITS).map_err(|issues| anyhow::anyhow!("{issues}"))?;
+        let (kind, id) =
+            (definition.text("resourceType").and_then(ResourceType::parse), definition.text("id"));
+        let (Some(kind), Some(id)) = (kind, id.map(str::to_owned)) else { continue };
+        put(&mut commit, kind, &id, definition)?;
     }
     app.store.commit(&Context::system("models", app::now()), commit).await?;
     Ok(())

@@ -1,0 +1,164 @@
+//! `$validate`: what a server would say to a resource, without storing it
+//! (<https://hl7.org/fhir/R4/resource-operation-validate.html>).
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::json::Json;
+use fhir::outcome::{Issue, Issues, Severity};
+use fhir::resource_type::ResourceType;
+
+use super::{id, kind, named};
+use crate::http::caller::Caller;
+use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::{format, request};
+
+/// What is asked about.
+#[derive(Debug, Default)]
+struct Question {
+    mode: Option<String>,
+    profiles: Vec<String>,
+}
+
+pub(crate) async fn of_type(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    validate(&caller, &request, kind(&path)?, None, payload).await
+}
+
+pub(crate) async fn instance(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    validate(&caller, &request, kind(&path.0)?, Some(id(&path.1)?), payload).await
+}
+
+async fn validate(
+    caller: &Caller,
+    request: &HttpRequest,
+    kind: ResourceType,
+    id: Option<&str>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let mut question = Question::default();
+    question.take(request::pairs(request.query_string()))?;
+    let body = request::body(payload).await?;
+    let sent = if body.is_empty() { None } else { Some(format::read(&body, format::sent(request)?)) };
+    let sent = match sent {
+        // That it can't be read is an answer, too.
+        Some(Err(failure)) if failure.status.is_client_error() => return Ok(answer(&failure.issues)),
+        other => other.transpose()?,
+    };
+    let mut given = sent.as_ref();
+    let parameters = given.filter(|one| {
+        one.text("resourceType") == Some("Parameters")
+            && (kind != ResourceType::parse("Parameters").unwrap_or(kind) || has_resource(one))
+    });
+    if let Some(parameters) = parameters {
+        let findings = fhir::validate::validate(&without_resource(parameters));
+        if findings.has_error() {
+            return Err(Failure::invalid(findings));
+        }
+        question.take(named(parameters)?)?;
+        let resource = |one: &&Json| one.text("name") == Some("resource");
+        given = parameters.list("parameter").iter().find(resource).and_then(|one| one.get("resource"));
+    }
+    if question.mode.as_deref() == Some("delete") {
+        let id = id.ok_or_else(|| Failure::bad_request("mode delete is about one resource: /{type}/{id}"))?;
+        caller.app.store.read(&caller.context, kind, id).await?;
+        return Ok(answer(&Issues::default()));
+    }
+    let stored;
+    let held;
+    let resource = match (given, id) {
+        (Some(resource), _) => resource,
+        (None, Some(id)) => {
+            stored = caller.app.store.read(&caller.context, kind, id).await?;
+            held = request::parse(stored.body.as_bytes())?;
+            &held
+        }
+        (None, None) => return Err(Failure::bad_request("there is no resource to validate")),
+    };
+    Ok(answer(&question.findings(resource, kind, id)))
+}
+
+/// Does it ask about a resource, rather than being the one asked about?
+fn has_resource(parameters: &Json) -> bool {
+    parameters
+        .list("parameter")
+        .iter()
+        .any(|one| one.text("name") == Some("resource") && one.get("resource").is_some())
+}
+
+/// The Parameters alone: what is wrong in the resource is the answer.
+fn without_resource<'a>(parameters: &Json<'a>) -> Json<'a> {
+    let mut all = parameters.clone();
+    if let Some(Json::Array(list)) = all.as_object_mut().and_then(|object| object.get_mut("parameter")) {
+        list.retain(|one| one.get("resource").is_none());
+        if list.is_empty()
+            && let Some(object) = all.as_object_mut()
+        {
+            object.remove("parameter");
+        }
+    }
+    all
+}
+
+impl Question {
+    fn take(&mut self, pairs: Vec<(String, String)>) -> Result<(), Failure> {
+        for (name, value) in pairs {
+            match (name.as_str(), value.as_str()) {
+                ("mode", "create" | "update" | "delete" | "profile") => self.mode = Some(value),
+                ("mode", _) => return Err(Failure::bad_request("mode is create, update, delete or profile")),
+                ("profile", _) => self.profiles.push(value),
+                ("resource" | "_format" | "_pretty", _) => {}
+                _ => {
+                    return Err(Failure::bad_request("no such parameter; there are resource, mode, profile"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn findings(&self, resource: &Json, kind: ResourceType, id: Option<&str>) -> Issues {
+        let mut issues = fhir::validate::validate(resource);
+        if resource.text("resourceType").is_some_and(|name| name != kind.name()) {
+            let details = format!("the resource is not a {kind}");
+            issues.0.push(Issue::error("invalid", details).at("resourceType"));
+        }
+        match (self.mode.as_deref(), id, resource.text("id")) {
+            (Some("update"), None, None) => {
+                let issue = Issue::error("required", "what is to be updated has an id");
+                issues.0.push(issue.at(format!("{kind}.id")));
+            }
+            (_, Some(id), Some(own)) if own != id => {
+                let issue = Issue::error("invalid", "the resource's id is not the one in the address");
+                issues.0.push(issue.at(format!("{kind}.id")));
+            }
+            _ => {}
+        }
+        issues.0.extend(fhir::profile::check(resource).0);
+        for profile in &self.profiles {
+            let unknown =
+                || Issue::error("not-found", format!("the profile {profile} is not known here")).into();
+            issues.0.extend(fhir::profile::check_against(resource, profile).unwrap_or_else(unknown).0);
+        }
+        let mut seen = std::collections::HashSet::new();
+        issues.0.retain(|issue| seen.insert((issue.expression.clone(), issue.details.clone())));
+        issues
+    }
+}
+
+/// Findings, or that there are none, are a successful answer.
+fn answer(issues: &Issues) -> HttpResponse {
+    let outcome = if issues.0.is_empty() {
+        let fine = Issue { severity: Severity::Information, ..Issue::error("informational", "all is well") };
+        Issues(vec![fine]).outcome()
+    } else {
+        issues.outcome()
+    };
+    HttpResponse::Ok().content_type(FHIR_JSON).body(outcome.to_string())
+}
