@@ -13,6 +13,7 @@ search-parameters.tsv   id, code, type, base, target, expression
 constraints.tsv   path, key, severity, expression, and what people read if it is short
 summary.txt    a resource type and its elements that belong to its summary, by FHIRPath name
 search-components.tsv   id of a composite, then type and expression of each of its components
+../operations/*.json    the OperationDefinitions of HL7 that the server has
 compartments.tsv        compartment, type, the codes of the parameters that put a resource into it
 """
 
@@ -24,6 +25,9 @@ import sys
 HERE = pathlib.Path(__file__).parent
 MOST_CODES = 3000
 LONGEST_TEXT = 120
+OPERATIONS = {
+    "Resource-validate", "Resource-meta", "Resource-meta-add", "Resource-meta-delete", "Patient-everything",
+}
 PACKAGED = {
     "profiles-types.json": "Bundle-types.json",
     "profiles-resources.json": "Bundle-resources.json",
@@ -80,6 +84,10 @@ def main():
     head = "# path\tkey\tseverity\texpression\ttext\n"
     body = "".join("\t".join(row) + "\n" for row in sorted(set(rows)))
     (HERE / "constraints.tsv").write_text(head + body, encoding="utf-8")
+
+    for definition in definitions:
+        if definition["resourceType"] == "OperationDefinition" and definition["id"] in OPERATIONS:
+            operation(definition)
 
     summaries = []
     for definition in sorted(definitions, key=lambda one: one.get("name", "")):
@@ -167,6 +175,23 @@ def structure(definition, expansions, used):
             fields = [path.rsplit(".", 1)[1], str(element["min"]), element["max"], "|".join(types), key, target]
             lines.append("E " + " ".join(fields))
     return lines
+
+
+def operation(definition):
+    """An operation that the server has, without prose."""
+    for name in ("text", "extension", "contact", "publisher", "comment", "date", "meta"):
+        definition.pop(name, None)
+    definition["description"] = definition.get("description", "").split("\n")[0].split(". ")[0][:200]
+    bare(definition.get("parameter", []))
+    path = HERE.parent / "operations" / f"{definition['id']}.json"
+    path.write_text(json.dumps(definition, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def bare(parameters):
+    for one in parameters:
+        one.pop("documentation", None)
+        one.pop("extension", None)
+        bare(one.get("part", []))
 
 
 def short(code, element, kind):

@@ -225,6 +225,9 @@ impl ResourceType {
 
     /// RiskAssessment.
     pub const RISK_ASSESSMENT: Self = Self(119);
+
+    /// ValueSet.
+    pub const VALUE_SET: Self = Self(143);
 }
 
 impl std::fmt::Display for ResourceType {
@@ -251,6 +254,7 @@ mod tests {
         }
         assert_eq!(ResourceType::OBSERVATION.name(), "Observation");
         assert_eq!(ResourceType::RISK_ASSESSMENT.name(), "RiskAssessment");
+        assert_eq!(ResourceType::VALUE_SET.name(), "ValueSet");
         assert_eq!(ResourceType::parse("patient"), None);
     }
 }

@@ -166,3 +166,54 @@ fn every_operation_of_ours_has_its_definition() {
         assert_eq!(profiles["total"], 13);
     });
 }
+
+#[test]
+fn codes_of_a_value_set() {
+    each(|server| {
+        let put = |resource: &Value| {
+            let path = format!(
+                "/fhir/{}/{}",
+                resource["resourceType"].as_str().unwrap(),
+                resource["id"].as_str().unwrap()
+            );
+            server.put(&path, resource).unwrap().expect(201).unwrap();
+        };
+        for (id, code) in [("a", "1"), ("b", "2"), ("c", "3")] {
+            put(&json!({"resourceType": "Observation", "id": id, "status": "final",
+                "code": {"coding": [{"system": "urn:s", "code": code}]}}));
+        }
+        let concept = |code: &str| json!({"code": code});
+        put(&json!({"resourceType": "ValueSet", "id": "two", "url": "urn:two", "status": "active",
+            "compose": {"include": [{"system": "urn:s", "concept": [concept("1"), concept("2")]}],
+                        "exclude": [{"system": "urn:s", "concept": [concept("2")]}]}}));
+        put(&json!({"resourceType": "ValueSet", "id": "more", "url": "urn:more", "status": "active",
+            "expansion": {"timestamp": "2026-01-01", "contains": [{"system": "urn:s", "code": "0", "abstract": true,
+                "contains": [{"system": "urn:s", "code": "3"}]}]}}));
+        put(&json!({"resourceType": "ValueSet", "id": "all", "url": "urn:all", "status": "active",
+            "compose": {"include": [{"valueSet": ["urn:two"]}, {"valueSet": ["urn:more"]}]}}));
+        put(&json!({"resourceType": "ValueSet", "id": "rule", "url": "urn:rule", "status": "active",
+            "compose": {"include": [{"system": "urn:s"}]}}));
+        let ids = |query: &str| {
+            let bundle = server
+                .get(&format!("/fhir/Observation?{query}&_sort=_id"))
+                .unwrap()
+                .expect(200)
+                .unwrap()
+                .json;
+            let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+            let found: Vec<String> =
+                entries.iter().map(|one| one["resource"]["id"].as_str().unwrap().to_owned()).collect();
+            assert!(
+                bundle["link"][0]["url"].as_str().unwrap().contains(query.split('&').next().unwrap()),
+                "{bundle}"
+            );
+            found
+        };
+        assert_eq!(ids("code:in=urn:two"), ["a"]);
+        assert_eq!(ids("code:in=ValueSet/more"), ["c"]);
+        assert_eq!(ids("code:in=urn:all"), ["a", "c"]);
+        assert_eq!(ids("code:not-in=urn:two"), ["b", "c"]);
+        server.get("/fhir/Observation?code:in=urn:nobody").unwrap().expect(400).unwrap();
+        server.get("/fhir/Observation?code:in=urn:rule").unwrap().expect(400).unwrap();
+    });
+}

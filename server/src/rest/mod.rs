@@ -15,6 +15,7 @@ pub(crate) mod replay;
 pub(crate) mod search;
 pub(crate) mod update;
 pub(crate) mod validate;
+mod value_set;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};

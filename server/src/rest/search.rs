@@ -9,7 +9,7 @@ use fhir::search::{Clause, ExactTest, Handling, Include, SearchQuery, Test};
 use store::{Context, Stored};
 
 use super::address::{address, quoted};
-use super::kind;
+use super::{kind, value_set};
 use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
@@ -192,8 +192,15 @@ pub(super) async fn find_wider(
     // `_type` says where to look; for one type it is no parameter.
     let (typed, others): (Vec<_>, Vec<_>) =
         pairs.iter().cloned().partition(|(name, _)| name == "_type" && scope.kinds.len() != 1);
+    let meant = value_set::expanded(&app.store, context, &others).await?;
     let (mut query, ignored) =
-        SearchQuery::parse(&scope.kinds, &others, &base, context.at, handling).map_err(Failure::invalid)?;
+        SearchQuery::parse(&scope.kinds, &meant, &base, context.at, handling).map_err(Failure::invalid)?;
+    // The links say what was asked, not what it meant.
+    for (meant, asked) in meant.iter().zip(&others).filter(|(meant, asked)| meant != asked) {
+        if let Some(used) = query.used.iter_mut().find(|used| *used == meant) {
+            used.clone_from(asked);
+        }
+    }
     query.used.splice(0..0, typed.into_iter().chain(wider.own));
     query.includes.extend(wider.includes);
     query.clauses.extend(wider.clauses);
