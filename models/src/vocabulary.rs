@@ -31,6 +31,10 @@ impl Vocabulary {
         Ok(id)
     }
 
+    pub(crate) fn id(&self, code: &str) -> Option<CodeId> {
+        self.ids.get(code).copied()
+    }
+
     /// The relevant LOINC codes of a `CodeableConcept`.
     pub(crate) fn codes<'a>(&'a self, concept: Option<&'a Json<'a>>) -> impl Iterator<Item = CodeId> + 'a {
         concept

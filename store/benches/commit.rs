@@ -113,7 +113,7 @@ async fn gathers(store: &Store, number: usize) -> usize {
         store
             .reading(&Context::system("bench", NOW), move |reader| {
                 let wanted = |param: &i64| Wanted { param: *param, values: &values, each: 3 };
-                reader.latest(patient, &params.iter().map(wanted).collect::<Vec<_>>())
+                Ok(reader.latest(patient, &params.iter().map(wanted).collect::<Vec<_>>())?.found)
             })
             .await
             .unwrap();

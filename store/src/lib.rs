@@ -47,7 +47,7 @@ pub use context::{Context, Principal};
 pub use error::Error;
 pub use history::HistoryQuery;
 pub use queue::Worked;
-pub use reader::{Reader, Wanted};
+pub use reader::{Cut, Latest, Reader, Wanted};
 pub use record::{Activation, Assessment, Backlog, Client, Effect, Page, Stored, Task, Written};
 pub use store::{Options, Store};
 pub use unit::new_id;

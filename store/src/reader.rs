@@ -27,6 +27,30 @@ pub struct Wanted<'v> {
     pub each: usize,
 }
 
+/// What was found, and what was left behind.
+#[derive(Debug, Default)]
+pub struct Latest {
+    /// Newest first, each resource once.
+    pub found: Vec<Stored>,
+    /// The values of which there are more.
+    pub cut: Vec<Cut>,
+}
+
+/// A value of which more resources may be there than were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The parameter that was asked for.
+    pub param: i64,
+    /// The value.
+    pub value: i64,
+    /// Clinical date of the oldest that was found, microseconds since 1970 UTC: what is left behind
+    /// is of the same moment or older.
+    pub date: i64,
+}
+
+/// `(date, key)` of what is to be read, and what is left behind.
+type Rows = (Vec<(i64, i64)>, Vec<Cut>);
+
 /// A view of the data that does not change while it is used.
 pub struct Reader<'c> {
     link: &'c mut Link,
@@ -64,10 +88,10 @@ impl<'c> Reader<'c> {
     }
 
     /// Of each wanted value of token or reference parameters the patient's newest resources by
-    /// clinical date; newest first, each resource once. `patient` is the hash of the reference.
-    pub fn latest(&mut self, patient: i64, wanted: &[Wanted<'_>]) -> Result<Vec<Stored>, Error> {
-        let mut keys = match whole(self.link, patient, wanted)? {
-            Some(keys) => keys,
+    /// clinical date. `patient` is the hash of the reference.
+    pub fn latest(&mut self, patient: i64, wanted: &[Wanted<'_>]) -> Result<Latest, Error> {
+        let (mut keys, cut) = match whole(self.link, patient, wanted)? {
+            Some(rows) => rows,
             None => newest(self.link, patient, wanted)?,
         };
         keys.sort_unstable_by(|a, b| b.cmp(a));
@@ -83,7 +107,7 @@ impl<'c> Reader<'c> {
             });
             found.extend(part_found);
         }
-        Ok(found)
+        Ok(Latest { found, cut })
     }
 
     /// A patient's scorings that hold now: one of each model.
@@ -126,9 +150,9 @@ fn alive(stored: Option<Stored>) -> Result<Stored, Error> {
     }
 }
 
-/// `(date, key)` of the newest rows of each value out of all rows of the parameters, read in one
-/// stroke; none if the chart is so thick that seeking each value is cheaper.
-fn whole(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Option<Vec<(i64, i64)>>, Fault> {
+/// The newest rows of each value out of all rows of the parameters, read in one stroke; none if the
+/// chart is so thick that seeking each value is cheaper.
+fn whole(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Option<Rows>, Fault> {
     let mut sql = Sql::new(link.dialect, "SELECT param, value, date, key FROM index_exact WHERE patient = ");
     sql.int(patient).push(" AND param IN ");
     sql.ints(wanted.iter().map(|wanted| wanted.param));
@@ -137,21 +161,22 @@ fn whole(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Option<
     if rows.len() >= THICK {
         return Ok(None);
     }
-    let mut found = Vec::new();
+    let mut found = (Vec::new(), Vec::new());
     for same in rows.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
         let Some((param, value, ..)) = same.first() else { continue };
         let asked = |wanted: &&Wanted<'_>| wanted.param == *param && wanted.values.contains(value);
         let Some(wanted) = wanted.iter().find(asked) else { continue };
         let mut keys: Vec<(i64, i64)> = same.iter().map(|(_, _, date, key)| (*date, *key)).collect();
         keys.dedup(); // one version may have the code in several systems
-        found.extend(keys.into_iter().rev().take(wanted.each));
+        keys.reverse();
+        add(&mut found, *param, *value, wanted.each, &keys);
     }
     Ok(Some(found))
 }
 
 /// The same by one index range a value.
-fn newest(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Vec<(i64, i64)>, Fault> {
-    let mut found = Vec::new();
+fn newest(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Rows, Fault> {
+    let mut found = (Vec::new(), Vec::new());
     let ranges: Vec<_> = wanted
         .iter()
         .flat_map(|wanted| wanted.values.iter().map(move |value| (wanted.param, *value, wanted.each)))
@@ -160,13 +185,30 @@ fn newest(link: &mut Link, patient: i64, wanted: &[Wanted<'_>]) -> Result<Vec<(i
         let mut sql = Sql::new(link.dialect, "");
         for (n, (param, value, each)) in ranges.iter().enumerate() {
             sql.push(if n > 0 { " UNION ALL " } else { "" });
-            sql.push("SELECT * FROM (SELECT date, key FROM index_exact WHERE patient = ").int(patient);
-            sql.push(" AND param = ").int(*param).push(" AND value = ").int(*value);
-            sql.push(" GROUP BY date, key ORDER BY date DESC, key DESC").limit(*each).push(") n");
+            sql.push("SELECT CAST(").int(i64::try_from(n).unwrap_or_default());
+            sql.push(" AS BIGINT), n.date, n.key FROM (SELECT date, key FROM index_exact WHERE patient = ");
+            sql.int(patient).push(" AND param = ").int(*param).push(" AND value = ").int(*value);
+            sql.push(" GROUP BY date, key ORDER BY date DESC, key DESC").limit(each.saturating_add(1));
+            sql.push(") n");
         }
-        found.extend(sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?);
+        let rows = sql.rows::<(BigInt, BigInt, BigInt), (i64, i64, i64)>(&mut link.connection)?;
+        for (n, (param, value, each)) in (0..).zip(ranges) {
+            let mut keys: Vec<(i64, i64)> =
+                rows.iter().filter(|row| row.0 == n).map(|(_, date, key)| (*date, *key)).collect();
+            keys.sort_unstable_by(|a, b| b.cmp(a));
+            add(&mut found, *param, *value, *each, &keys);
+        }
     }
     Ok(found)
+}
+
+/// The first `each` of the keys, which are newest first.
+fn add((rows, cut): &mut Rows, param: i64, value: i64, each: usize, keys: &[(i64, i64)]) {
+    let (taken, left) = keys.split_at_checked(each).unwrap_or((keys, &[]));
+    rows.extend(taken);
+    if let (Some((date, _)), false) = (taken.last(), left.is_empty()) {
+        cut.push(Cut { param, value, date: *date });
+    }
 }
 
 /// Runs `read` on one snapshot.

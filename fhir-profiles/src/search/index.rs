@@ -71,7 +71,8 @@ impl Row {
 pub struct Index {
     /// [`hash`] of the patient whose chart it belongs to; 0 for none.
     pub patient: i64,
-    /// Its clinical time in microseconds since 1970 UTC (start), else when it was last updated.
+    /// Its clinical time in microseconds since 1970 UTC (the start; of an Observation's period the
+    /// end), else when it was last updated.
     pub date: i64,
     /// The entries, each once.
     pub rows: Vec<Row>,
@@ -114,7 +115,15 @@ fn patient(kind: ResourceType, resource: &Json) -> i64 {
     }
 }
 
+/// An Observation over a period is as new as the end of it: its state is of then, and a chart must
+/// not hide it behind what began later.
 fn date(kind: ResourceType, resource: &Json, rows: &[Row]) -> i64 {
+    if kind == ResourceType::OBSERVATION
+        && let Some(end) = resource.at(&["effectivePeriod", "end"]).and_then(Json::as_str)
+        && let Some(span) = time::parse(end)
+    {
+        return span.low;
+    }
     let clinical = parameter(kind, "date").and_then(|wanted| {
         rows.iter().find_map(|row| match row {
             Row::Range { param, low, high } if wanted.params.contains(param) => {

@@ -137,6 +137,7 @@ fn period(resource: &Json, element: &str, end: &str) -> Option<DateTime<Utc>> {
     moment::start(resource.get(element)?.text(end)?)
 }
 
-fn unversioned(reference: &str) -> &str {
+/// A citation without its version.
+pub(crate) fn unversioned(reference: &str) -> &str {
     reference.split_once("/_history/").map_or(reference, |(before, _)| before)
 }

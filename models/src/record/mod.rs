@@ -64,6 +64,13 @@ pub(crate) struct Reading {
     reference: u32,
 }
 
+impl Reading {
+    /// Is there a value to be used, or to be refused for its own sake?
+    pub(crate) fn counts(&self) -> bool {
+        !matches!(self.status, Status::Excluded(_)) && !matches!(self.value, Value::Absent(_))
+    }
+}
+
 /// Whether an Observation counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -163,6 +170,11 @@ impl PatientRecord {
         self.references.get(usize::try_from(reading.reference).ok()?)
     }
 
+    /// The resource it was read from, whichever version.
+    pub(crate) fn source(&self, reading: &Reading) -> Option<&str> {
+        self.cite(reading).map(|text| chart::unversioned(text))
+    }
+
     /// The request or statement of an active medicine of which nobody says what it is.
     pub(crate) fn unknown_medicine(&self) -> Option<&Arc<str>> {
         self.references.get(usize::try_from(self.unknown_medicine?).ok()?)
@@ -243,6 +255,14 @@ impl<'c> RecordBuilder<'c> {
         self.medicines.clear();
     }
 
+    /// The clinical time of the newest value of a LOINC code that counts at a moment: what is older
+    /// than that changes no assessment of the moment.
+    pub fn newest(&self, code: &str, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let id = self.vocabulary.id(code)?;
+        let of_code = self.record.readings.iter().filter(|reading| reading.code == id && reading.counts());
+        of_code.filter_map(|reading| reading.effective).filter(|effective| *effective <= at).max()
+    }
+
     /// Takes back what was read from a resource that is cited so; a newer version follows.
     pub fn forget(&mut self, reference: &str) {
         let record = &mut self.record;
@@ -268,7 +288,11 @@ impl<'c> RecordBuilder<'c> {
             self.takes(waiting.named, waiting.fact);
         }
         let mut record = self.record;
-        let cited = |at: u32| usize::try_from(at).ok().and_then(|at| record.references.get(at));
+        // By id and not by version: the same order whether or not versions are known.
+        let cited = |at: u32| {
+            let text = usize::try_from(at).ok().and_then(|at| record.references.get(at));
+            text.map(|text| chart::unversioned(text))
+        };
         record.readings.sort_by(|a, b| {
             (a.code, a.effective, a.issued, a.updated, cited(a.reference)).cmp(&(
                 b.code,

@@ -1,7 +1,7 @@
 //! A patient's record out of the store: the newest Observations of each code that a model in use
 //! reads, and the conditions and medicines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +11,7 @@ use fhir::reference::{Reference, hash};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery, parameter};
 use models::{Assessment, PatientRecord, RecordBuilder};
-use store::{Context, Error, Reader, Stored, Wanted};
+use store::{Context, Cut, Error, Latest, Reader, Stored, Wanted};
 
 use super::ask::{self, Question};
 use super::settle::Cause;
@@ -19,19 +19,19 @@ use crate::app::{Active, App};
 use crate::http::failure::Failure;
 use crate::http::request::LIMITS;
 
-/// Observations of one code that are looked at for the newest usable one.
+/// Resources of one value that are read at once …
 const FEW: usize = 8;
-/// The same where newer ones may hide it: some of the few are withdrawn, empty or of another time.
-const MANY: usize = 10_000;
-/// Conditions, and medicines, of one patient.
+/// … and so many times more where the newest that counts may be older than these.
+const MORE: usize = 16;
+/// Conditions, and medicines, of one patient that are read at once.
 const MOST: usize = 2000;
 
-/// The record of a patient, whether or not there is a Patient resource.
+/// What of a patient's record counts at a moment, whether or not there is a Patient resource.
 pub(crate) fn record(
     reader: &mut Reader<'_>,
     active: &Active,
     patient: &str,
-    each: usize,
+    at: DateTime<Utc>,
 ) -> Result<PatientRecord, Error> {
     let mut builder = RecordBuilder::new(&active.catalogue);
     builder.patient(&format!("Patient/{patient}"));
@@ -40,55 +40,65 @@ pub(crate) fn record(
         Err(Error::NotFound | Error::Gone { .. }) => {}
         Err(error) => return Err(error),
     }
-    let (whose, patient_id) = (hash(ResourceType::PATIENT, patient), patient);
-    let now = Utc::now().timestamp_micros();
+    let whose = hash(ResourceType::PATIENT, patient);
+    let chart = [whose];
     let params = |kind, code| parameter(kind, code).map_or(&[][..], |parameter| &parameter.params);
     let observations = params(ResourceType::OBSERVATION, "combo-code").iter().map(|param| Wanted {
         param: *param,
         values: &active.codes,
-        each,
+        each: FEW,
     });
     let others =
         [ResourceType::CONDITION, ResourceType::MEDICATION_REQUEST, ResourceType::MEDICATION_STATEMENT]
             .into_iter()
             .flat_map(|kind| params(kind, "patient"));
-    let patient = [whose];
-    let wanted: Vec<Wanted<'_>> = observations
-        .chain(others.map(|param| Wanted { param: *param, values: &patient, each: MOST }))
-        .collect();
-    let mut hidden = false;
-    for stored in reader.latest(whose, &wanted)? {
+    let others = others.map(|param| Wanted { param: *param, values: &chart, each: MOST });
+    let wanted: Vec<Wanted<'_>> = observations.chain(others).collect();
+    let mut known = HashSet::new();
+    let mut cut = take(reader, &mut builder, whose, &wanted, &mut known)?;
+    let mut each = FEW;
+    loop {
+        // What is left behind is of the moment of the cut or older.
+        let hides = |cut: &Cut| match active.code(cut.value) {
+            Some(code) => builder.newest(code, at).is_none_or(|newest| newest.timestamp_micros() <= cut.date),
+            None => true,
+        };
+        let hidden: Vec<(i64, [i64; 1])> =
+            cut.iter().filter(|cut| hides(cut)).map(|cut| (cut.param, [cut.value])).collect();
+        if hidden.is_empty() {
+            return Ok(builder.build());
+        }
+        each = each.saturating_mul(MORE);
+        let most = |value: i64| if value == whose { each.saturating_mul(MOST / FEW) } else { each };
+        let wanted: Vec<Wanted<'_>> = hidden
+            .iter()
+            .map(|(param, values)| Wanted { param: *param, values, each: most(values[0]) })
+            .collect();
+        cut = take(reader, &mut builder, whose, &wanted, &mut known)?;
+    }
+}
+
+/// Takes in what is wanted and not yet known; gives where there is more.
+fn take(
+    reader: &mut Reader<'_>,
+    builder: &mut RecordBuilder<'_>,
+    whose: i64,
+    wanted: &[Wanted<'_>],
+    known: &mut HashSet<i64>,
+) -> Result<Vec<Cut>, Error> {
+    let Latest { found, cut } = reader.latest(whose, wanted)?;
+    for stored in found.iter().filter(|stored| known.insert(stored.key)) {
         let resource = parse(&stored.body)?;
-        hidden |= stored.kind == ResourceType::OBSERVATION && !plain(&resource, now);
-        add(&mut builder, &resource, &stored);
+        add(builder, &resource, stored);
         if let Some((kind, id)) = medicine(&resource) {
             match reader.read(kind, id) {
-                Ok(medicine) => add(&mut builder, &parse(&medicine.body)?, &medicine),
+                Ok(medicine) => add(builder, &parse(&medicine.body)?, &medicine),
                 Err(Error::NotFound | Error::Gone { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
     }
-    if hidden && each < MANY {
-        return self::record(reader, active, patient_id, MANY);
-    }
-    Ok(builder.build())
-}
-
-/// Is it an Observation of before now with a value, and final? Only then it hides older ones.
-fn plain(resource: &Json, now: i64) -> bool {
-    let clinical = ["effectiveDateTime", "effectiveInstant"].iter().find_map(|one| resource.text(one));
-    let known = matches!(resource.text("status"), Some("final" | "amended" | "corrected"))
-        && resource.get("modifierExtension").is_none()
-        && resource.get("implicitRules").is_none()
-        && resource.get("focus").is_none();
-    let valued = ["valueQuantity", "valueCodeableConcept", "valueInteger", "valueBoolean", "component"]
-        .iter()
-        .any(|one| resource.get(one).is_some());
-    known
-        && valued
-        && clinical.and_then(fhir::time::parse).is_some_and(|span| span.low <= now)
-        && !is_of_a_model(resource)
+    Ok(cut)
 }
 
 /// The ids of the patients of whom a request or statement names the Medication (`Medication/id`).
@@ -162,10 +172,9 @@ pub(crate) async fn assess_stored(
     let active = app.models();
     let models = question.models(&active)?;
     let as_of = question.moment();
-    let each = if is_past(as_of) { MANY } else { FEW };
     app.store.read(context, ResourceType::PATIENT, patient).await?;
     let (id, reading) = (patient.to_owned(), Arc::clone(&active));
-    let record = app.store.reading(context, move |reader| record(reader, &reading, &id, each)).await?;
+    let record = app.store.reading(context, move |reader| record(reader, &reading, &id, as_of)).await?;
     Ok(ask::score(app, &active, &models, &[record], as_of).pop().unwrap_or_default())
 }
 
@@ -184,15 +193,6 @@ pub(crate) async fn answer_stored(
         return super::settle::keep(app, context, patient, assessments, cause).await;
     }
     ask::texts(&models, &[assessments])
-}
-
-/// The record a worker scores: of now.
-pub(crate) fn present(
-    reader: &mut Reader<'_>,
-    active: &Active,
-    patient: &str,
-) -> Result<PatientRecord, Error> {
-    record(reader, active, patient, FEW)
 }
 
 /// Microseconds as a moment.

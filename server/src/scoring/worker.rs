@@ -103,7 +103,7 @@ fn score(app: &App, reader: &mut Reader<'_>, tasks: &[Task], at: i64) -> Result<
     let as_of = gather::moment(at);
     let records = patients
         .keys()
-        .map(|patient| gather::present(reader, &active, patient))
+        .map(|patient| gather::record(reader, &active, patient, as_of))
         .collect::<Result<Vec<_>, _>>()?;
     // A clock ahead of ours, or a date that has begun only elsewhere: looked at again when it counts.
     for (patient, record) in patients.keys().zip(&records) {

@@ -262,7 +262,7 @@ async fn newest(store: &Store, code: &str, values: Vec<i64>, each: usize) -> Vec
         })
         .await
         .unwrap();
-    found.into_iter().map(|stored| stored.id).collect()
+    found.found.into_iter().map(|stored| stored.id).collect()
 }
 
 async fn a_search_that_takes_too_long_is_ended(store: Store, url: String) {
