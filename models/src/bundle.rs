@@ -10,9 +10,8 @@ use crate::assess::Settings;
 use crate::assessment::ModelIdentity;
 use crate::formula::{Formula, Names};
 use crate::graph::Graph;
-use crate::inputs::{self, Columns, Input};
+use crate::inputs::{self, Columns, Excluded, Input};
 use crate::manifest::{Link, Manifest, NetworkSpec, OutputKind, OutputSpec};
-use crate::valueset::Sets;
 use crate::vectors;
 use crate::vocabulary::Vocabulary;
 
@@ -73,7 +72,7 @@ pub struct Model {
     pub(crate) graph: Graph,
     /// Band formulas of each output, over `value` and output keys.
     pub(crate) bands: Vec<Vec<Formula>>,
-    pub(crate) exclusions: Vec<Sets>,
+    pub(crate) exclusions: Vec<Excluded>,
     /// Which inputs the features or the choice of weights rest on.
     feeds: Vec<bool>,
 }
@@ -202,7 +201,7 @@ impl Model {
             .population
             .exclude
             .iter()
-            .map(|e| vocabulary.sets.bit(&e.valueset).ok_or_else(|| format!("no value set {}", e.valueset)))
+            .map(|exclusion| inputs::excluded(exclusion, vocabulary))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             identity: Arc::new(identity),

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use crate::assessment::{Assessment, Assumption, InputIssue, InputValue, IssueKind, UsedInput};
 use crate::bundle::Model;
 use crate::formula;
@@ -276,9 +278,12 @@ pub(crate) fn gather(model: &Model, source: &impl Source) -> Gathered {
     for (at, input) in model.inputs.iter().enumerate().filter(|(at, _)| model.feeds(*at)) {
         let found = match source.find(input, &mut it.issues) {
             Found::Nothing(issue) => match &input.otherwise {
-                Some(_) => otherwise(model, at, issue, source, &mut it.issues),
+                Some(_) => otherwise(model, at, issue, source, &mut it.issues).0,
                 None => Found::Nothing(issue),
             },
+            Found::Value(direct) if input.otherwise.is_some() && direct.used.effective.is_some() => {
+                newer(model, at, direct, source, &mut it.issues)
+            }
             found => found,
         };
         if let (Some(slot), Some(column)) = (findings.get_mut(at), it.columns.get_mut(at)) {
@@ -323,6 +328,13 @@ impl Gathered {
             Absence::Missing => self.issues.push(InputIssue { refuses: false, ..issue }),
             // To take it as no would be a guess.
             Absence::AssumeFalse if issue.kind == IssueKind::Unresolved => self.issues.push(issue),
+            // It was measured, and what came of it is not known any more.
+            Absence::AssumeFalse
+                if input.observed.is_some()
+                    && !matches!(issue.kind, IssueKind::Missing | IssueKind::Future) =>
+            {
+                self.issues.push(issue);
+            }
             Absence::AssumeFalse => {
                 if let Some(column) = self.columns.get_mut(at) {
                     *column = 0.0;
@@ -348,22 +360,42 @@ fn replaced(input: &Input, columns: &[f64]) -> bool {
     input.unless.and_then(|other| columns.get(other)).is_some_and(|other| !other.is_nan())
 }
 
-/// An input by its formula over other inputs.
+/// What is recorded, or what its formula makes of newer parts.
+fn newer(
+    model: &Model,
+    at: usize,
+    direct: Box<Picked>,
+    source: &impl Source,
+    remarks: &mut Vec<InputIssue>,
+) -> Found {
+    let Some(input) = model.inputs.get(at) else { return Found::Value(direct) };
+    let mut said = Vec::new();
+    let unused = Box::new(input.issue(IssueKind::Missing, String::new()));
+    match otherwise(model, at, unused, source, &mut said) {
+        (Found::Value(computed), newest) if newest > direct.used.effective => {
+            remarks.append(&mut said);
+            Found::Value(computed)
+        }
+        _ => Found::Value(direct),
+    }
+}
+
+/// An input by its formula over other inputs, and when the newest of these was taken.
 fn otherwise(
     model: &Model,
     at: usize,
     issue: Box<InputIssue>,
     source: &impl Source,
     remarks: &mut Vec<InputIssue>,
-) -> Found {
+) -> (Found, Option<DateTime<Utc>>) {
     let Some((input, formula)) = model.inputs.get(at).and_then(|i| Some((i, i.otherwise.as_ref()?))) else {
-        return Found::Nothing(issue);
+        return (Found::Nothing(issue), None);
     };
     let mut columns = vec![NOTHING; model.inputs.len()];
     let mut parts = Vec::new();
     for needed in formula.columns() {
         let (Some(part), Some(column)) = (model.inputs.get(needed), columns.get_mut(needed)) else {
-            return Found::Nothing(issue);
+            return (Found::Nothing(issue), None);
         };
         match source.find(part, remarks) {
             Found::Value(picked) => {
@@ -373,16 +405,18 @@ fn otherwise(
             // Nothing at all of the input itself, and only stale parts: the parts' trouble says more.
             Found::Nothing(part) if issue.kind == IssueKind::Missing && part.kind != IssueKind::Missing => {
                 let details = format!("{}; {}", issue.details, part.details);
-                return Found::Nothing(Box::new(InputIssue { kind: part.kind, details, ..*issue }));
+                let part = InputIssue { kind: part.kind, details, ..*issue };
+                return (Found::Nothing(Box::new(part)), None);
             }
-            Found::Nothing(_) => return Found::Nothing(issue),
+            Found::Nothing(_) => return (Found::Nothing(issue), None),
             Found::Refused(part) => {
                 let input = Arc::clone(&issue.input);
-                return Found::Refused(Box::new(InputIssue { input, ..*part }));
+                return (Found::Refused(Box::new(InputIssue { input, ..*part })), None);
             }
         }
     }
-    match input.number(formula.value(&columns), source.strict()) {
+    let newest = parts.iter().filter_map(|p| p.effective).max();
+    let found = match input.number(formula.value(&columns), source.strict()) {
         Ok(mut picked) => {
             picked.used.effective = parts.iter().filter_map(|p| p.effective).min();
             picked.used.preliminary = parts.iter().any(|p| p.preliminary);
@@ -391,7 +425,8 @@ fn otherwise(
             Found::Value(picked)
         }
         Err(issue) => Found::Refused(issue),
-    }
+    };
+    (found, newest)
 }
 
 fn population(model: &Model, source: &impl Source) -> Vec<InputIssue> {

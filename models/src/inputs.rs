@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::formula::{Formula, Names};
-use crate::manifest::{InputKind, InputSpec, Manifest, ObservationSource, Range};
+use crate::manifest::{Exclusion, InputKind, InputSpec, Manifest, ObservationSource, Range};
 use crate::moment::Lookback;
 use crate::units::Units;
 use crate::valueset::Sets;
@@ -22,15 +22,22 @@ pub(crate) struct Input {
     pub(crate) unless: Option<usize>,
 }
 
-/// How it is read from Observations.
+/// A reason not to use the model on a patient, compiled.
 #[derive(Debug)]
+pub(crate) struct Excluded {
+    pub(crate) sets: Sets,
+    pub(crate) observed: Option<Observed>,
+}
+
+/// How it is read from Observations.
+#[derive(Debug, Clone)]
 pub(crate) struct Observed {
     /// Best first, with the remark an accepted but lesser code deserves.
     pub(crate) codes: Vec<(CodeId, Option<Arc<str>>)>,
     pub(crate) lookback: Lookback,
     /// Sets that mean yes and no.
     pub(crate) coded: Option<(Sets, Sets)>,
-    pub(crate) measured: Vec<Measured>,
+    pub(crate) measured: Arc<[Measured]>,
 }
 
 /// A yes or no read off a number.
@@ -197,6 +204,29 @@ fn observed(
         lookback: Lookback::parse(&source.lookback)
             .ok_or_else(|| format!("lookback {} is no duration", source.lookback))?,
         coded: answers,
-        measured,
+        measured: measured.into(),
     })
+}
+
+/// Compiles an exclusion.
+pub(crate) fn excluded(exclusion: &Exclusion, vocabulary: &mut Vocabulary) -> Result<Excluded, String> {
+    let sets = vocabulary
+        .sets
+        .bit(&exclusion.valueset)
+        .ok_or_else(|| format!("no value set {}", exclusion.valueset))?;
+    let observed = match &exclusion.observation {
+        None => None,
+        Some(source) => Some(Observed {
+            codes: source
+                .codes
+                .iter()
+                .map(|code| Ok((vocabulary.intern(code)?, None)))
+                .collect::<Result<Vec<_>, String>>()?,
+            lookback: Lookback::parse(&source.lookback)
+                .ok_or_else(|| format!("lookback {} is no duration", source.lookback))?,
+            coded: None,
+            measured: Arc::from([]),
+        }),
+    };
+    Ok(Excluded { sets, observed })
 }

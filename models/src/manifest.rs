@@ -68,6 +68,19 @@ pub struct Exclusion {
     /// A resolved or inactive condition excludes as well.
     #[serde(default)]
     pub ever: bool,
+    /// Observations whose value may be of the value set, too.
+    #[serde(default)]
+    pub observation: Option<ExclusionObservation>,
+}
+
+/// Where a status that excludes is recorded as an Observation.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExclusionObservation {
+    /// LOINC codes.
+    pub codes: Vec<Arc<str>>,
+    /// How long the latest one holds, an ISO 8601 duration.
+    pub lookback: String,
 }
 
 /// Bounds; each may be left out.

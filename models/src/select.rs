@@ -41,7 +41,8 @@ impl Source for Chart<'_> {
         {
             match input.derived(source, other, self.strict()) {
                 Found::Nothing(issue) => weigh(issue),
-                found => return found,
+                Found::Value(derived) => return self.newer(input, derived, remarks),
+                refused @ Found::Refused(_) => return refused,
             }
         }
         if let Some(observed) = &input.observed {
@@ -135,7 +136,17 @@ impl Source for Chart<'_> {
                 _ => {}
             }
         }
-        for (exclusion, sets) in model.manifest.population.exclude.iter().zip(&model.exclusions) {
+        for (exclusion, excluded) in model.manifest.population.exclude.iter().zip(&model.exclusions) {
+            let sets = &excluded.sets;
+            if let Some(observed) = &excluded.observed
+                && let (Some(Candidate { reading, .. }), ..) = self.latest(observed)
+                && reading.effective.is_some_and(|when| when >= observed.lookback.oldest(self.as_of))
+                && matches!(&reading.value, Value::Coded { sets: said, .. } if said & sets != 0)
+            {
+                let details = format!("{}: the model is not for such patients", exclusion.title);
+                issues.push(issue(details, self.record.cite(reading)));
+                continue;
+            }
             if let Some(fact) = self.fact(*sets, FactKind::Condition, exclusion.ever) {
                 let details = match fact.doubt {
                     None => format!("{}: the model is not for such patients", exclusion.title),
@@ -165,7 +176,10 @@ struct PassedOver<'r> {
 struct Candidate<'r> {
     reading: &'r Reading,
     priority: usize,
+    /// Another of its code and moment has another value …
     tied: bool,
+    /// … and stands in the very same Observation.
+    torn: bool,
 }
 
 /// Nobody is known to have become older than 122 (J. Calment): more is a slip in the date.
@@ -225,7 +239,20 @@ impl Chart<'_> {
     fn by_country(&self, input: &Input) -> Option<Found> {
         let (person, rule) = (self.record.person.as_ref()?, input.spec.country.as_ref()?);
         let country = person.country.as_ref()?;
-        let (number, code) = input.code_index(region(rule, country)?)?;
+        let Some((number, code)) = region(rule, country).and_then(|region| input.code_index(region)) else {
+            // What the operator decided is for patients of whom no country is known.
+            let details = format!(
+                "{} can't be told: the country of the patient's address, `{}`, is none of ISO 3166",
+                input.spec.title,
+                excerpt(country)
+            );
+            let issue = input.issue(IssueKind::Value, details);
+            return Some(Found::Refused(Box::new(InputIssue {
+                reference: Some(Arc::clone(&person.reference)),
+                remedy: "record the country by its code of ISO 3166, such as DE".to_owned(),
+                ..issue
+            })));
+        };
         let mut picked = input.picked(number, InputValue::Code(code));
         picked.used.references.push(Arc::clone(&person.reference));
         picked.used.original = Some((country.to_string(), String::new()));
@@ -258,6 +285,29 @@ impl Chart<'_> {
         picked.used.references.extend(self.record.cite_fact(fact).cloned());
         picked.used.preliminary = fact.preliminary;
         picked
+    }
+
+    /// What another model makes of its inputs, or what is recorded under the best code if that is newer.
+    fn newer(&self, input: &Input, derived: Box<Picked>, remarks: &mut Vec<InputIssue>) -> Found {
+        let recorded = |observed: &&Observed| {
+            let mut best = observed.codes.iter().filter(|(_, remark)| remark.is_none());
+            best.any(|(code, _)| !self.record.of(*code).is_empty())
+        };
+        let Some(observed) = input.observed.as_ref().filter(recorded) else {
+            return Found::Value(derived);
+        };
+        let mut said = Vec::new();
+        let best = Observed {
+            codes: observed.codes.iter().filter(|(_, remark)| remark.is_none()).cloned().collect(),
+            ..observed.clone()
+        };
+        match self.observation(input, &best, &mut said) {
+            Found::Value(recorded) if recorded.used.effective > derived.used.effective => {
+                remarks.append(&mut said);
+                Found::Value(recorded)
+            }
+            _ => Found::Value(derived),
+        }
     }
 
     fn observation(&self, input: &Input, observed: &Observed, remarks: &mut Vec<InputIssue>) -> Found {
@@ -297,9 +347,13 @@ impl Chart<'_> {
                 format!("a later {title} has no value ({}); the one before was used", words(reason));
             remarks.push(cite(input.remark(IssueKind::AbsentReason, details), absent));
         }
+        if best.torn {
+            let details = format!("{title} is recorded twice in one Observation, with different values");
+            return Found::Refused(Box::new(cite(input.issue(IssueKind::Conflict, details), reading)));
+        }
         if best.tied {
             let details = format!(
-                "{title} is recorded more than once for {} with different values; one was used by its time of issue",
+                "{title} is recorded more than once for {} with different values; the last of them, by time of issue, of update and id, was used",
                 on(when)
             );
             remarks.push(cite(input.remark(IssueKind::Conflict, details), reading));
@@ -318,6 +372,11 @@ impl Chart<'_> {
                             "{title} is also recorded under another code for {}, with another value",
                             on(when)
                         );
+                        // Of two measurements the better code is taken; of yes and no, neither.
+                        if input.spec.kind == InputKind::Boolean {
+                            let issue = input.issue(IssueKind::Conflict, details);
+                            return Found::Refused(Box::new(cite(issue, rival)));
+                        }
                         remarks.push(cite(input.remark(IssueKind::Conflict, details), rival));
                     }
                 }
@@ -345,7 +404,7 @@ impl Chart<'_> {
                 Reverse(c.priority),
                 c.reading.issued,
                 c.reading.updated,
-                self.record.cite(c.reading),
+                self.record.source(c.reading),
             )
         };
         for (priority, (code, _)) in observed.codes.iter().enumerate() {
@@ -354,8 +413,10 @@ impl Chart<'_> {
                 if let Some(before) = &mut chosen {
                     // Sorted by time: the neighbour is the only one that can tie.
                     before.tied = reading.effective == before.reading.effective
-                        && counts(reading)
+                        && reading.counts()
                         && reading.value != before.reading.value;
+                    let same = self.record.source(reading) == self.record.source(before.reading);
+                    before.torn = before.tied && same;
                     break;
                 }
                 match (reading.status, reading.effective, &reading.value) {
@@ -373,7 +434,7 @@ impl Chart<'_> {
                             passed.absent = Some((reading, reason.as_deref()));
                         }
                     }
-                    _ => chosen = Some(Candidate { reading, priority, tied: false }),
+                    _ => chosen = Some(Candidate { reading, priority, tied: false, torn: false }),
                 }
             }
             all.extend(chosen);
@@ -553,10 +614,6 @@ impl Unit {
     }
 }
 
-fn counts(reading: &Reading) -> bool {
-    !matches!(reading.status, Status::Excluded(_)) && !matches!(reading.value, Value::Absent(_))
-}
-
 fn words(reason: Option<&str>) -> &str {
     reason.unwrap_or("no reason given")
 }
@@ -565,8 +622,22 @@ fn on(when: DateTime<Utc>) -> String {
     when.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// The code for a country; what is neither listed nor a country of ISO 3166 has none.
+/// The code for a country by its ISO 3166 code or name; what is neither listed nor a country has none.
 fn region<'r>(rule: &'r CountryRule, country: &str) -> Option<&'r str> {
-    let iso = rust_iso3166::from_alpha2(country).or_else(|| rust_iso3166::from_alpha3(country)).is_some();
-    rule.values.get(country).or(rule.other.as_ref().filter(|_| iso)).map(String::as_str)
+    let named = |one: &&rust_iso3166::CountryCode| {
+        let name = one.name.to_uppercase();
+        // `United Kingdom of Great Britain and …`, `Korea (Republic of)` and the like.
+        name == country
+            || ["UNITED KINGDOM", "GREAT BRITAIN", "ENGLAND", "SCOTLAND", "WALES", "NORTHERN IRELAND"]
+                .contains(&country)
+                && one.alpha2 == "GB"
+    };
+    let iso = rust_iso3166::from_alpha2(country)
+        .or_else(|| rust_iso3166::from_alpha3(country))
+        .or_else(|| rust_iso3166::ALL.iter().find(named).copied());
+    let listed = |key: &str| rule.values.get(key);
+    let value = listed(country)
+        .or_else(|| listed(iso.as_ref()?.alpha2))
+        .or(rule.other.as_ref().filter(|_| iso.is_some()));
+    value.map(String::as_str)
 }

@@ -105,8 +105,12 @@ impl Units {
         }
         let unit = self.aliases.get(recorded).map_or(recorded, String::as_str);
         // To UCUM what stands in braces is no unit: {mg/g} is 1, and would pass for any ratio.
-        if unit != self.canonical.as_ref() && only_annotation(unit) {
+        if unit != self.canonical.as_ref() && only_number(unit) && unit.contains('{') {
             return Err(self.trouble(&format!("the unit `{recorded}` is only an annotation of 1"), recorded));
+        }
+        // A plain ratio: of grams to grams, of milligrams to millimoles? Nobody can tell.
+        if only_number(unit) && !only_number(&self.canonical) {
+            return Err(self.trouble(&format!("the unit `{recorded}` is a bare number"), recorded));
         }
         if let Err(error) = octofhir_ucum::validate(unit) {
             let mut trouble = self.trouble(&format!("the unit `{recorded}` is not a UCUM code"), recorded);
@@ -182,8 +186,8 @@ fn linear(from: &str, to: &str) -> Option<Map> {
     (factor.is_finite() && factor != 0.0).then_some(Map::Linear(multiply, divide, offset))
 }
 
-/// `{ratio}`, `1{mg/g}`, `10*3/{mL}`: words in braces, and outside of them no unit.
-fn only_annotation(unit: &str) -> bool {
+/// `1`, `{ratio}`, `1{mg/g}`, `10*3/{mL}`: outside of braces no unit.
+fn only_number(unit: &str) -> bool {
     let mut depth = 0_u32;
     let mut bare = true;
     for c in unit.chars() {
@@ -194,7 +198,7 @@ fn only_annotation(unit: &str) -> bool {
             _ => {}
         }
     }
-    bare && unit.contains('{')
+    bare
 }
 
 fn amount(unit: &str) -> bool {

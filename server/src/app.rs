@@ -1,6 +1,6 @@
 //! The long-lived parts of the program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
@@ -33,22 +33,34 @@ pub struct App {
 pub struct Active {
     /// All bundles, and which of them are on.
     pub catalogue: Catalogue,
-    /// Index values of the LOINC codes that some model in use reads.
+    /// Index values of the LOINC codes that some model in use reads, sorted.
     pub codes: Vec<i64>,
+    /// The same with the codes they stand for.
+    names: HashMap<i64, Arc<str>>,
 }
 
 impl Active {
     fn new(catalogue: Catalogue) -> Self {
-        let mut codes: Vec<i64> = catalogue
+        let names: HashMap<i64, Arc<str>> = catalogue
             .active()
             .flat_map(|model| model.manifest.inputs.iter())
             .filter_map(|input| input.observation.as_ref())
             .flat_map(|source| source.codes.iter().chain(source.remarked.keys()))
-            .map(|code| hash_text(code))
+            .chain(
+                catalogue.active().flat_map(|model| model.manifest.population.exclude.iter()).flat_map(
+                    |exclusion| exclusion.observation.iter().flat_map(|source| source.codes.iter()),
+                ),
+            )
+            .map(|code| (hash_text(code), Arc::clone(code)))
             .collect();
+        let mut codes: Vec<i64> = names.keys().copied().collect();
         codes.sort_unstable();
-        codes.dedup();
-        Self { catalogue, codes }
+        Self { catalogue, codes, names }
+    }
+
+    /// The LOINC code that an index value stands for, if a model in use reads it.
+    pub fn code(&self, value: i64) -> Option<&str> {
+        self.names.get(&value).map(AsRef::as_ref)
     }
 }
 
