@@ -59,8 +59,10 @@ pub(crate) fn settle(
         } else {
             let wanted = match (earlier, cause) {
                 (_, Cause::Asked | Cause::AskedOfPast) => true,
-                (Some(earlier), _) => !earlier.inputs.starts_with(REFUSED),
-                (None, _) => false,
+                (Some(earlier), _) if !earlier.inputs.starts_with(REFUSED) => true,
+                // What stood in the way was changed, and something still does.
+                (Some(earlier), Cause::Change) => !supersede::stands(reader, &earlier.resource_id)?,
+                _ => false,
             };
             if !wanted {
                 ids.push(earlier.map(|one| one.resource_id.clone()));
@@ -79,13 +81,16 @@ pub(crate) fn settle(
         };
         if let Some(same) = same {
             ids.push(Some(same.resource_id.clone()));
-            if of_past || cause == Cause::Asked {
-                // Somebody deleted it, and somebody asks for it again.
-                if let Err(Error::Gone { .. }) = reader.read(ResourceType::RISK_ASSESSMENT, &same.resource_id)
-                {
-                    let framing = framing_of(active, assessment, &same.resource_id, of_past);
-                    write(assessment, framing, &same.resource_id, commit)?;
-                }
+            // A correction was taken back; or somebody deleted it, and somebody asks for it again.
+            let asked = of_past || cause == Cause::Asked;
+            let gone = matches!(
+                reader.read(ResourceType::RISK_ASSESSMENT, &same.resource_id),
+                Err(Error::Gone { .. })
+            );
+            if (asked && gone) || !supersede::stands(reader, &same.resource_id)? {
+                let framing = framing_of(active, assessment, &same.resource_id, of_past);
+                write(assessment, framing, &same.resource_id, commit)?;
+                replaced.insert(same.resource_id.clone());
             }
             if !same.current && cause != Cause::AskedOfPast {
                 commit.assessments.push(record(same.resource_id.clone()));

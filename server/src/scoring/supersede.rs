@@ -28,33 +28,67 @@ pub(crate) fn mark(
     by: Option<&str>,
     commit: &mut Commit<'static>,
 ) -> Result<bool, Error> {
-    let mut holds = true;
-    // Each by itself: one of the two may have been deleted.
+    // The assessment cites all that its score rests on. Each by itself: one may have been deleted.
+    let mut pair = Vec::with_capacity(2);
+    let mut verdict = Verdict::Holds;
     for (kind, by) in [(ResourceType::RISK_ASSESSMENT, by), (ResourceType::OBSERVATION, None)] {
-        let stored = match reader.read(kind, id) {
-            Ok(stored) => stored,
-            Err(Error::NotFound | Error::Gone { .. }) => continue,
-            Err(error) => return Err(error),
-        };
-        let resource = parse(&stored.body)?;
-        let status = match judge(reader, &resource)? {
-            Verdict::Holds => continue,
-            Verdict::Changed => "amended",
-            Verdict::Withdrawn => "entered-in-error",
-        };
-        holds = false;
-        if !matches!(resource.text("status"), Some(now) if now == status || now == "entered-in-error") {
-            rewrite(commit, kind, id, resource.into_owned(), status, by)?;
+        if let Some(resource) = present(reader, kind, id)? {
+            verdict = verdict.max(judge(reader, &resource)?);
+            pair.push((kind, by, resource));
         }
     }
-    Ok(!holds)
+    let status = match verdict {
+        Verdict::Holds => return Ok(false),
+        Verdict::Changed => "amended",
+        Verdict::Withdrawn => "entered-in-error",
+    };
+    for (kind, by, resource) in pair {
+        if !matches!(resource.text("status"), Some(now) if now == status || now == "entered-in-error") {
+            rewrite(commit, kind, id, resource, status, by)?;
+        }
+    }
+    Ok(true)
+}
+
+/// Does the RiskAssessment `id` hold, and say so? One that was deleted says nothing against it.
+pub(crate) fn stands(reader: &mut Reader<'_>, id: &str) -> Result<bool, Error> {
+    let Some(resource) = present(reader, ResourceType::RISK_ASSESSMENT, id)? else { return Ok(true) };
+    let said = matches!(resource.text("status"), Some("final" | "preliminary" | "corrected"));
+    Ok(said && judge(reader, &resource)? == Verdict::Holds)
+}
+
+fn present(reader: &mut Reader<'_>, kind: ResourceType, id: &str) -> Result<Option<Json<'static>>, Error> {
+    match reader.read(kind, id) {
+        Ok(stored) => Ok(Some(parse(&stored.body)?.into_owned())),
+        Err(Error::NotFound | Error::Gone { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The versions that a number rests on, and those that stood in the way of one.
+fn grounds<'a>(resource: &'a Json<'_>) -> Vec<&'a str> {
+    let cited = resource.list("basis").iter().chain(resource.list("derivedFrom"));
+    let mut grounds: Vec<&str> = cited.filter_map(|cited| cited.text("reference")).collect();
+    for holder in std::iter::once(resource).chain(resource.list("prediction")) {
+        let beside = holder.get("_probabilityDecimal").into_iter();
+        let holders = std::iter::once(holder).chain(beside);
+        let issues = holders.flat_map(|holder| holder.list("extension"));
+        for issue in issues.filter(|one| one.text("url") == Some(terms::INPUT_ISSUE)) {
+            let parts = issue.list("extension");
+            let named = |name: &str| parts.iter().find(|part| part.text("url") == Some(name));
+            if named("effect").and_then(|part| part.text("valueCode")) == Some("refuses") {
+                let reference = named("reference").and_then(|part| part.get("valueReference"));
+                grounds.extend(reference.and_then(|reference| reference.text("reference")));
+            }
+        }
+    }
+    grounds
 }
 
 /// The worst that happened to any cited version.
 fn judge(reader: &mut Reader<'_>, resource: &Json) -> Result<Verdict, Error> {
     let mut worst = Verdict::Holds;
-    for cited in resource.list("basis").iter().chain(resource.list("derivedFrom")) {
-        let Some(text) = cited.text("reference") else { continue };
+    for text in grounds(resource) {
         let Reference::Local { kind, id, version: Some(version) } = reference::parse(text, "") else {
             continue;
         };
