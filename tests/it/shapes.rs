@@ -1,7 +1,7 @@
 //! Whatever is answered has the shape that FHIR says: two validators that others wrote look at answers of
 //! every interaction and every refusal. `tests/clients/judge…` are they.
 
-use harness::{BOTH, Backend, Folder, Server};
+use harness::{Backend, Folder, Server};
 use serde_json::{Value, json};
 
 use crate::clients;
@@ -284,20 +284,27 @@ fn refuse(all: &mut Shapes) {
     all.keep("401", &answer.text);
 }
 
-#[test]
-fn every_answer_has_its_shape() {
-    for backend in BOTH {
-        let server = Server::start_demo(backend).unwrap();
-        let loaded = |bundle: &Value| bundle["total"].as_u64().is_some_and(|total| total > 0);
-        server.wait_for("/fhir/RiskAssessment?patient=demo-pia", loaded).unwrap();
-        server.wait_for("/health", |health| health["queue"]["waiting"] == 0).unwrap();
-        let mut all = Shapes { server, folder: Folder::new().unwrap(), count: 0 };
-        write(&mut all);
-        read(&mut all);
-        ask(&mut all);
-        refuse(&mut all);
-        for judge in ["judge.test.mjs", "test_judge.py"] {
-            clients::run(judge, &[("AUGURY_ANSWERS", all.folder.path().to_str().unwrap())]);
-        }
+fn judged(backend: Backend) {
+    let server = Server::start_demo(backend).unwrap();
+    let loaded = |bundle: &Value| bundle["total"].as_u64().is_some_and(|total| total > 0);
+    server.wait_for("/fhir/RiskAssessment?patient=demo-pia", loaded).unwrap();
+    server.wait_for("/health", |health| health["queue"]["waiting"] == 0).unwrap();
+    let mut all = Shapes { server, folder: Folder::new().unwrap(), count: 0 };
+    write(&mut all);
+    read(&mut all);
+    ask(&mut all);
+    refuse(&mut all);
+    for judge in ["judge.test.mjs", "test_judge.py"] {
+        clients::run(judge, &[("AUGURY_ANSWERS", all.folder.path().to_str().unwrap())]);
     }
+}
+
+#[test]
+fn every_answer_has_its_shape_on_sqlite() {
+    judged(Backend::Sqlite);
+}
+
+#[test]
+fn every_answer_has_its_shape_on_postgres() {
+    judged(Backend::Postgres);
 }
