@@ -22,6 +22,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
 fi
 
+# Some of them say that they want Node.js 20; what is used of them runs on Debian 12's 18.
 node -e 'process.exit(Number(parseInt(process.versions.node) < 18))' || { echo "Node.js is older than 18: $(node --version)" >&2; exit 1; }
 clients() { # What they are is in the name, so that a cache made for others is never taken.
   local lists=tests/clients kept
