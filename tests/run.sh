@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the tests need and runs all of them. Needs the Rust toolchain, and Debian's package
-# manager for a C compiler and PostgreSQL (installed where they are missing and may be; else named).
+# manager for a C compiler, PostgreSQL, Node.js and Python (installed where they are missing and may be;
+# else named). The clients of tests/clients come from npm and PyPI, once for each list of versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +10,9 @@ postgres_bin() { ls -d /usr/lib/postgresql/*/bin 2> /dev/null | sort -V | tail -
 missing=()
 command -v cc > /dev/null || missing+=(gcc libc6-dev)
 [ -x "$(postgres_bin)/initdb" ] || missing+=(postgresql)
+command -v node > /dev/null || missing+=(nodejs)
+command -v npm > /dev/null || missing+=(npm)
+python3 -c 'import venv, ensurepip' 2> /dev/null || missing+=(python3 python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then as_root=(); elif sudo -n true 2> /dev/null; then as_root=(sudo -n); else
     echo "These Debian packages are needed and may not be installed from here: ${missing[*]}" >&2
@@ -17,6 +21,30 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${as_root[@]}" apt-get update -q
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
 fi
+
+# Some of them say that they want Node.js 20; what is used of them runs on Debian 12's 18.
+node -e 'process.exit(Number(parseInt(process.versions.node) < 18))' || { echo "Node.js is older than 18: $(node --version)" >&2; exit 1; }
+clients() { # What they are is in the name, so that a cache made for others is never taken.
+  local lists=tests/clients kept
+  kept=${XDG_CACHE_HOME:-$HOME/.cache}/augury/clients-$(
+    { cat $lists/package-lock.json $lists/requirements.txt; node --version; python3 -c 'import sys; print(sys.version, sys.prefix)'; } | sha256sum | cut -c 1-16
+  )
+  mkdir -p "$kept"
+  ( # Two runs at once install once.
+    flock 9
+    [ ! -e "$kept/complete" ] || exit 0
+    rm -rf "${kept:?}"/{node_modules,venv}
+    cp $lists/package.json $lists/package-lock.json "$kept"
+    npm ci --prefix "$kept" --ignore-scripts --no-audit --no-fund --loglevel=error
+    python3 -m venv "$kept/venv"
+    "$kept/venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: -r $lists/requirements.txt
+    touch "$kept/complete"
+  ) 9> "$kept/lock"
+  ln -sfn "$kept/node_modules" $lists/node_modules
+  ln -sfn "$kept/venv" $lists/venv
+}
+echo "== clients"
+clients
 
 work=$(mktemp -d)
 chmod 755 "$work"

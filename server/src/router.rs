@@ -100,7 +100,12 @@ fn base(path: &str) -> Resource {
     resource(path).route(get().to(rest::search::system_by_get)).route(post().to(rest::bundle::bundle))
 }
 
-async fn not_allowed() -> HttpResponse {
+async fn not_allowed(request: HttpRequest) -> HttpResponse {
+    // An operation that there is has a route of its own.
+    if request.match_info().iter().any(|(_, part)| part.starts_with('$')) {
+        let details = "this server has no such operation; /fhir/metadata says what it has";
+        return Failure::not_found(details).error_response();
+    }
     let details = "this address does not have that method; /fhir/metadata says what there is";
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "not-supported", details).error_response()
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on says where")]
 
 mod charts;
+mod clients;
 mod conformance;
 mod crash;
 mod formats;
@@ -10,4 +11,5 @@ mod offline;
 mod operations;
 mod rest;
 mod scoring;
+mod shapes;
 mod versions;

@@ -85,6 +85,10 @@ fn conditions_hold_or_nothing_happens() {
         });
         assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
         assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 7, "{statuses:?}");
+        // Criteria in the address mean the same, and none of them is left out of account.
+        let again = |query: &str| server.post(&format!("/fhir/Patient?{query}"), &identified).unwrap().status;
+        assert_eq!(again("identifier=urn:test|once"), 200);
+        assert_eq!(again("identifier=urn:test|once&colour=red"), 400);
     });
 }
 

@@ -109,11 +109,20 @@ impl Server {
 
     /// The same with further settings.
     pub fn start_with(backend: Backend, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::launch("serve", backend, settings)
+    }
+
+    /// A server that loads the sample patients while it runs.
+    pub fn start_demo(backend: Backend) -> anyhow::Result<Self> {
+        Self::launch("demo", backend, &[])
+    }
+
+    fn launch(what: &str, backend: Backend, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
         let database_url = new_database(backend, &folder)?;
         let bind = format!("127.0.0.1:{}", free_port()?);
         let settings: Vec<_> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let child = spawn(&folder, &database_url, &bind, &settings)?;
+        let child = spawn(what, &folder, &database_url, &bind, &settings)?;
         let http = Client::builder().timeout(Duration::from_secs(30)).build()?;
         let mut server = Self { child, database_url, folder, bind, settings, http };
         server.wait_ready()?;
@@ -140,7 +149,7 @@ impl Server {
     pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        self.child = spawn(&self.folder, &self.database_url, &self.bind, &self.settings)?;
+        self.child = spawn("serve", &self.folder, &self.database_url, &self.bind, &self.settings)?;
         self.wait_ready()
     }
 
@@ -233,12 +242,13 @@ impl Drop for Server {
 }
 
 fn spawn(
+    what: &str,
     folder: &Folder,
     database_url: &str,
     bind: &str,
     settings: &[(String, String)],
 ) -> anyhow::Result<Child> {
-    let mut command = command(&["serve"])?;
+    let mut command = command(&[what])?;
     command
         .env("AUGURY_BIND", bind)
         .env("AUGURY_DATABASE_URL", database_url)

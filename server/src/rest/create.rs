@@ -2,6 +2,8 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::resource_type::ResourceType;
+use fhir::search::SearchQuery;
 use store::{Effect, Write};
 
 use super::{commit_of, criteria, kind, validate, written};
@@ -19,10 +21,7 @@ pub(crate) async fn create(
 ) -> Result<HttpResponse, Failure> {
     let kind = kind(&path)?;
     let sent = format::sent(&request)?;
-    let if_none_exist = match request.headers().get("if-none-exist") {
-        Some(value) => Some(criteria(kind, value.to_str().unwrap_or_default(), &caller)?),
-        None => None,
-    };
+    let if_none_exist = unless(&caller, &request, kind)?;
     let body = request::body(payload).await?;
     let mut resource = format::read(&body, sent)?;
     fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base())
@@ -35,4 +34,22 @@ pub(crate) async fn create(
     let done = done.into_iter().next().ok_or_else(|| Failure::internal("a write without an answer"))?;
     let status = if done.effect == Effect::Created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(written(&caller, done, status, request::prefer(&request), &findings))
+}
+
+/// The criteria of a conditional create. Some clients (fhirpy) say them in the address, as for an update;
+/// left out of account there, they would make the duplicate that they are to prevent.
+fn unless(
+    caller: &Caller,
+    request: &HttpRequest,
+    kind: ResourceType,
+) -> Result<Option<SearchQuery>, Failure> {
+    let header = request.headers().get("if-none-exist").map(|value| value.to_str().unwrap_or_default());
+    let query = request.query_string();
+    let said = request::pairs(query).iter().any(|(name, _)| !matches!(name.as_str(), "_format" | "_pretty"));
+    match (header, said) {
+        (None, false) => Ok(None),
+        (Some(text), false) => criteria(kind, text, caller).map(Some),
+        (None, true) => criteria(kind, query, caller).map(Some),
+        (Some(_), true) => Err(Failure::bad_request("criteria in If-None-Exist and in the address too")),
+    }
 }

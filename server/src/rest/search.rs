@@ -233,7 +233,11 @@ pub(super) async fn find_wider(
     };
     let first = wider.first.filter(|_| current.is_none());
     let matches = first.into_iter().chain(&page.entries).map(|stored| (stored, "match"));
-    for (stored, mode) in matches.chain(page.included.iter().map(|stored| (stored, "include"))) {
+    // The first page has it; what refers to it brings it along again.
+    let known =
+        |one: &&Stored| wider.first.is_some_and(|first| (first.kind, &first.id) == (one.kind, &one.id));
+    let included = page.included.iter().filter(|one| !known(one)).map(|stored| (stored, "include"));
+    for (stored, mode) in matches.chain(included) {
         let (kind, id) = (stored.kind, &stored.id);
         let body = fhir::view::subset(&query.view, kind, &stored.body);
         entry(

@@ -1,0 +1,72 @@
+//! Clients and validators that others wrote, from npm and PyPI, against real servers of both databases.
+//! `tests/run.sh` installs them; what they ask and expect is in `tests/clients`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use harness::{Backend, Folder, Server};
+
+/// Runs one suite, with what it needs to know in its environment.
+pub(crate) fn run(suite: &str, environment: &[(&str, &str)]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    let python = folder.join("venv/bin/python");
+    for installed in [folder.join("node_modules"), python.clone()] {
+        assert!(installed.exists(), "{} is missing: tests/run.sh installs the clients", installed.display());
+    }
+    let (program, arguments) = match Path::new(suite).extension() {
+        Some(kind) if kind == "py" => {
+            (python, ["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider"].as_slice())
+        }
+        _ => (PathBuf::from("node"), ["--test"].as_slice()),
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).arg(suite).current_dir(folder).envs(environment.iter().copied());
+    let ended = command.stdin(Stdio::null()).output().unwrap();
+    let said = [ended.stdout, ended.stderr].concat();
+    assert!(ended.status.success(), "{suite}: {}\n{}", ended.status, String::from_utf8_lossy(&said));
+}
+
+/// A suite, on a server of its own that lets nobody in without a key.
+fn with_a_key(suite: &str, backend: Backend) {
+    let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+    let folder = Folder::new().unwrap();
+    let added = harness::command(&["client", "add", suite])
+        .unwrap()
+        .env("AUGURY_DATABASE_URL", server.database_url())
+        .env("AUGURY_DATA_DIR", folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(added.stdout).unwrap();
+    let key = text.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().trim();
+    run(suite, &[("AUGURY_BASE", &server.url("/fhir")), ("AUGURY_KEY", key)]);
+}
+
+#[test]
+fn fhir_kit_client_on_sqlite() {
+    with_a_key("fhir-kit-client.test.mjs", Backend::Sqlite);
+}
+
+#[test]
+fn fhir_kit_client_on_postgres() {
+    with_a_key("fhir-kit-client.test.mjs", Backend::Postgres);
+}
+
+#[test]
+fn medplum_on_sqlite() {
+    with_a_key("medplum.test.mjs", Backend::Sqlite);
+}
+
+#[test]
+fn medplum_on_postgres() {
+    with_a_key("medplum.test.mjs", Backend::Postgres);
+}
+
+#[test]
+fn fhirpy_on_sqlite() {
+    with_a_key("test_fhirpy.py", Backend::Sqlite);
+}
+
+#[test]
+fn fhirpy_on_postgres() {
+    with_a_key("test_fhirpy.py", Backend::Postgres);
+}
