@@ -7,6 +7,7 @@ mod clients;
 mod conformance;
 mod crash;
 mod formats;
+mod newest;
 mod offline;
 mod operations;
 mod rest;

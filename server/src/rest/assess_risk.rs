@@ -46,7 +46,7 @@ pub(crate) async fn stateless(
     };
     let active = caller.app.models();
     let models = question.models(&active)?;
-    if question.persist {
+    if question.kept()? {
         return persisted(&caller, given.clone(), &question).await;
     }
     let mut collection = Collection::new(&active.catalogue);
@@ -90,7 +90,7 @@ pub(crate) async fn stored(
         }
         parameters(&asked, &mut question)?;
     }
-    if question.persist && request.method() != actix_web::http::Method::POST {
+    if question.kept()? && request.method() != actix_web::http::Method::POST {
         let details = "persist changes the store: ask with POST";
         return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "not-supported", details));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use models::{Assessment, Model, PatientRecord, assess_batch};
 
 use super::assessment::{Framing, risk_assessment};
@@ -25,6 +25,15 @@ impl Question {
     /// The moment, decided.
     pub(crate) fn moment(&self) -> DateTime<Utc> {
         self.as_of.unwrap_or_else(Utc::now)
+    }
+
+    /// Is it to be kept? Not what would be of tomorrow: until then it would stand before what is true.
+    pub(crate) fn kept(&self) -> Result<bool, Failure> {
+        let ahead = self.as_of.is_some_and(|at| at > Utc::now() + TimeDelta::minutes(1));
+        if self.persist && ahead {
+            return Err(Failure::bad_request("asOf lies in the future: such an answer is not kept"));
+        }
+        Ok(self.persist)
     }
 
     /// The models, found.
