@@ -156,6 +156,9 @@ pub(crate) fn checks() -> Vec<Check> {
         Check::new("errors/id/nul", "datatypes.html#id", "an id with a NUL is 400 or 404", NEEDS, |s| s.get("/Patient/a%00b")?.refused(&[400, 404])),
         Check::new("errors/route/unknown", "http.html#Status-Codes", "an address that is nothing is 404 with an OperationOutcome", NEEDS, |s| s.get("/Patient/1/2/3/4/5")?.refused(&[400, 404])),
         Check::new("errors/route/operation", "operations.html#executing", "an operation that is none is refused", NEEDS, |s| s.get("/Patient/$no-such-operation")?.refused(&[400, 404, 405, 422, 501])),
+        Check::new("errors/not-acceptable", "http.html#mime-type", "406 has an OperationOutcome, too", NEEDS, |s| {
+            s.ask("GET", "/Patient?_count=1").header("accept", "text/turtle").send()?.refused(&[406])
+        }),
         Check::new("errors/media-type", "http.html#mime-type", "an error is FHIR's JSON, too", NEEDS, |s| {
             let answer = s.ask("GET", &format!("/Patient/{}", unique("never"))).header("accept", FHIR_JSON).send()?;
             ensure(answer.media() == FHIR_JSON, format!("it is {}", answer.media()))

@@ -57,7 +57,7 @@ struct Arguments {
     /// Also writes a FHIR TestReport.
     #[arg(long, value_name = "FILE")]
     test_report: Option<PathBuf>,
-    /// Prints all checks: id, section, title; asks no server.
+    /// Prints all checks: id, section, title, and the requirements they hold; asks no server.
     #[arg(long)]
     list: bool,
     /// Prints a table of the results in these TestReports; asks no server.
@@ -104,8 +104,11 @@ fn run(arguments: Arguments) -> Result<bool, String> {
     let mut checks = all();
     checks.retain(|check| check.id.starts_with(&arguments.only));
     if arguments.list {
-        let lines = checks.iter().map(|one| format!("{}\t{}\t{}\n", one.id, one.section, one.title));
-        return print(&lines.collect::<String>()).map(|()| true);
+        let line = |one: &Check| {
+            let held = requirements::of(&one.id).join(" ");
+            format!("{}\t{}\t{}\t{held}\n", one.id, one.section, one.title)
+        };
+        return print(&checks.iter().map(line).collect::<String>()).map(|()| true);
     }
     if let Some(files) = arguments.table {
         let read = |file: &PathBuf| {

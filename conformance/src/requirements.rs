@@ -12,6 +12,12 @@ const fn asked(id: &'static str, what: &'static str, checks: &'static [&'static 
     Requirement { id, what, checks }
 }
 
+/// The ids of the requirements that a check holds.
+pub(crate) fn of(check: &str) -> Vec<&'static str> {
+    let holds = |one: &&Requirement| one.checks.iter().any(|prefix| check.starts_with(prefix));
+    ALL.iter().filter(holds).map(|one| one.id).collect()
+}
+
 /// All of them.
 pub(crate) const ALL: &[Requirement] = &[
     asked(
