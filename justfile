@@ -27,6 +27,12 @@ deny:
 bench *folder:
     bash tests/bench.sh {{folder}}
 
-# A running server against the REST core of the specification
+# A running server against the specification
 conformance base="http://127.0.0.1:8080/fhir":
     cargo run -p conformance -- --base {{base}}
+
+# conformance/README.md of servers on SQLite and on PostgreSQL that are running
+conformance-table sqlite postgres:
+    -cargo run -p conformance -- --base {{sqlite}} --name SQLite --test-report target/conformance-sqlite.json
+    -cargo run -p conformance -- --base {{postgres}} --name PostgreSQL --test-report target/conformance-postgres.json
+    cargo run -p conformance -- --table target/conformance-sqlite.json target/conformance-postgres.json > conformance/README.md

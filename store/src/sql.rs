@@ -69,10 +69,14 @@ impl<'a> Sql<'a> {
         self.place(Value::Text(value.into()))
     }
 
-    /// `(?, ?, …)` of whole numbers.
+    /// `(?, ?, …)` of whole numbers; of none `(NULL)`, which nothing is in: PostgreSQL knows no `()`.
     pub(crate) fn ints(&mut self, values: impl IntoIterator<Item = i64>) -> &mut Self {
+        let mut values = values.into_iter().peekable();
+        if values.peek().is_none() {
+            return self.push("(NULL)");
+        }
         self.text.push('(');
-        for (n, value) in values.into_iter().enumerate() {
+        for (n, value) in values.enumerate() {
             if n > 0 {
                 self.text.push(',');
             }

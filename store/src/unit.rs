@@ -168,6 +168,15 @@ impl Unit {
         let mut first: HashMap<String, usize> = HashMap::new();
         for (at, planned) in self.writes.iter().enumerate() {
             let mut step = settle(link, planned)?;
+            // Deletes come first: what this unit deletes is no match.
+            if let Planned::Create { draft, .. } = planned
+                && step.settled.is_some()
+                && steps.iter().any(|earlier| earlier.deletes(step.kind, &step.id))
+            {
+                step.id.clone_from(&draft.id);
+                step.draft = Some(Cow::Borrowed(draft));
+                step.settled = None;
+            }
             if let Planned::Create { if_none_exist: Some(query), .. } = planned
                 && step.settled.is_none()
             {

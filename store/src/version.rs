@@ -36,6 +36,14 @@ pub(crate) struct Step<'u> {
     pub(crate) same_as: Option<usize>,
 }
 
+impl Step<'_> {
+    /// Will this resource be gone?
+    pub(crate) fn deletes(&self, kind: ResourceType, id: &str) -> bool {
+        let deletes = self.draft.is_none() && self.settled.is_none() && self.same_as.is_none();
+        deletes && self.kind == kind && self.id == id
+    }
+}
+
 /// Nothing there, and nothing done.
 pub(crate) fn absent(kind: ResourceType, id: &str) -> Written {
     let stored = Stored {

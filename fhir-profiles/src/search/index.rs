@@ -278,6 +278,15 @@ fn token(rows: &mut Vec<Row>, param: i64, value: &Json) {
     codes(value, &mut |code, system| {
         rows.push(Row::Exact { param, value: hash_text(code), system: system.map_or(0, hash_text) });
     });
+    // `system|` asks for the system, whatever the code: also where there is none.
+    let bare = value
+        .list("coding")
+        .iter()
+        .chain([value])
+        .filter(|one| one.text("code").or(one.text("value")).is_none());
+    for system in bare.filter_map(|one| one.text("system")) {
+        rows.push(Row::Exact { param, value: SOMETHING, system: hash_text(system) });
+    }
     if let (Some(text), Some(of)) = (value.text("value"), value.get("type")) {
         codes(of, &mut |code, system| {
             let value = of_a_type(system.unwrap_or_default(), code, text);
@@ -290,16 +299,21 @@ fn token(rows: &mut Vec<Row>, param: i64, value: &Json) {
 /// parameters and what nearly every resource has go without: their rows would be the most by far.
 fn readable(rows: &mut Vec<Row>, parameter: &Parameter, value: &Json) {
     let param = i64::from(parameter.number);
-    let mut push = |text: &str| rows.push(Row::Text { param, text: fold(text) });
+    let mut push = |text: String| rows.push(Row::Text { param, text });
     match parameter.kind {
         Kind::Token if reads(parameter) => {
-            value.text("text").into_iter().for_each(&mut push);
+            value.text("text").map(fold).into_iter().for_each(&mut push);
             let codings = value.list("coding").iter().chain(std::iter::once(value));
-            codings.filter_map(|coding| coding.text("display")).for_each(&mut push);
+            codings.filter_map(|coding| coding.text("display")).map(fold).for_each(&mut push);
         }
-        Kind::Uri if reads(parameter) => value.as_str().into_iter().for_each(&mut push),
+        Kind::Uri if reads(parameter) => value.as_str().map(address).into_iter().for_each(&mut push),
         _ => {}
     }
+}
+
+/// An address as `:below` compares it: there, case counts (<https://hl7.org/fhir/R4/search.html#uri>).
+pub(crate) fn address(text: &str) -> String {
+    text.chars().take(LONGEST).collect()
 }
 
 /// Are there texts for `:text` and `:below`?

@@ -1,6 +1,6 @@
 //! Reading a query against the registry (<https://hl7.org/fhir/R4/search.html>).
 
-use super::index::{coded, fold, identified, narrowed, of_a_type, reads};
+use super::index::{address, coded, fold, identified, narrowed, of_a_type, reads};
 use super::number::{self, ordered};
 use super::query::{
     Clause, DateTest, ExactTest, Handling, Include, NumberTest, Place, Prefix, SearchQuery, Sort, SortKey,
@@ -386,8 +386,11 @@ impl Reader<'_> {
             (Kind::Uri, None) => {
                 Test::Exact(values.iter().map(|value| exact(hash_text(&unescape(value)))).collect())
             }
-            (Kind::Token, Some("text")) | (Kind::Uri, Some("below")) if reads(parameter) => {
-                text(Place::Start)
+            (Kind::Token, Some("text")) if reads(parameter) => text(Place::Start),
+            (Kind::Uri, Some("below")) if reads(parameter) => {
+                let below =
+                    |value: &String| TextTest { text: address(&unescape(value)), place: Place::Start };
+                Test::Text(values.iter().map(below).collect())
             }
             (Kind::Uri, Some("above")) => {
                 let above = |value: &String| {

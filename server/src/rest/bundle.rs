@@ -13,7 +13,7 @@ use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use store::{About, Commit, Conditional, Context, Effect, NewTask, OnlyIf, Write, Written, new_id};
 
-use super::{etag, history, location, patch, search};
+use super::{etag, everything, history, location, patch, search};
 use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
@@ -260,6 +260,14 @@ async fn get(app: &Arc<App>, context: &Context, url: &str) -> Result<String, Fai
         [kind, id, "_history", version] => {
             let version = version.parse().map_err(|_| Failure::not_found("there is no such version"))?;
             Ok(app.store.vread(context, super::kind(kind)?, super::id(id)?, version).await?.body)
+        }
+        ["Patient", id, "$everything"] => {
+            everything::find(app, context, super::id(id)?, request::pairs(query)).await
+        }
+        [owner, id, of] => {
+            let pairs = request::pairs(query);
+            let scope = search::Scope::compartment(owner, id, of, &pairs)?;
+            search::find(app, context, &scope, &pairs, Handling::Lenient).await
         }
         _ => Err(Failure::not_found("this server has no such interaction")),
     }

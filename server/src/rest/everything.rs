@@ -1,13 +1,17 @@
 //! `Patient/{id}/$everything`: a patient's whole chart, page by page
 //! (<https://hl7.org/fhir/R4/patient-operation-everything.html>).
 
+use std::sync::Arc;
+
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, DateTest, Handling, Include, Prefix, Test, parameter};
+use store::Context;
 
 use super::search::{Scope, Wider, find_wider};
 use super::{id, named};
+use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::format;
@@ -30,7 +34,18 @@ pub(crate) async fn everything(
         let parameters = format::read(&body, format::sent(&request)?)?;
         asked.extend(named(&parameters)?);
     }
-    let stored = caller.app.store.read(&caller.context, ResourceType::PATIENT, patient).await?;
+    let text = find(&caller.app, &caller.context, patient, asked).await?;
+    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+}
+
+/// The searchset Bundle.
+pub(crate) async fn find(
+    app: &Arc<App>,
+    context: &Context,
+    patient: &str,
+    asked: Vec<(String, String)>,
+) -> Result<String, Failure> {
+    let stored = app.store.read(context, ResourceType::PATIENT, patient).await?;
     let (mut pairs, mut own, mut spans) = (Vec::new(), Vec::new(), Vec::new());
     let mut since = i64::MIN;
     for (name, value) in asked {
@@ -77,6 +92,5 @@ pub(crate) async fn everything(
         first: Some(&stored)
             .filter(|one| one.updated >= since && scope.kinds().contains(&ResourceType::PATIENT)),
     };
-    let text = find_wider(&caller.app, &caller.context, &scope, &pairs, Handling::Strict, wider).await?;
-    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+    find_wider(app, context, &scope, &pairs, Handling::Strict, wider).await
 }

@@ -50,7 +50,12 @@ impl Scope {
 
     /// A compartment's resources of one type, or with `*` of all
     /// (<https://hl7.org/fhir/R4/compartmentdefinition.html>).
-    fn compartment(owner: &str, id: &str, of: &str, pairs: &[(String, String)]) -> Result<Self, Failure> {
+    pub(crate) fn compartment(
+        owner: &str,
+        id: &str,
+        of: &str,
+        pairs: &[(String, String)],
+    ) -> Result<Self, Failure> {
         let owner = kind(owner)?;
         if !fhir::search::is_compartment(owner) {
             return Err(Failure::not_found(format!("{} has no compartment", owner.name())));
