@@ -109,7 +109,7 @@ impl Units {
             return Err(self.trouble(&format!("the unit `{recorded}` is only an annotation of 1"), recorded));
         }
         // A plain ratio: of grams to grams, of milligrams to millimoles? Nobody can tell.
-        if only_number(unit) && !only_number(&self.canonical) {
+        if only_number(unit) && !only_number(&self.canonical) && self.canonical.as_ref() != "%" {
             return Err(self.trouble(&format!("the unit `{recorded}` is a bare number"), recorded));
         }
         if let Err(error) = octofhir_ucum::validate(unit) {
