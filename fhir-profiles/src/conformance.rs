@@ -1,0 +1,184 @@
+//! What a resource has to keep beyond its structure: the profiles it claims, those it is asked about,
+//! its extensions. A write asks for little of it, `$validate` for all.
+
+use std::collections::HashSet;
+
+use crate::json::Json;
+use crate::outcome::{Issue, Issues, Severity};
+use crate::profile::{self, Extensions, Profiles};
+use crate::validate::{At, validate, validate_fully};
+use crate::{doubts, vital_signs};
+
+/// Which findings beyond FHIR's own rules are errors.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Strict {
+    /// An extension that no known definition explains.
+    pub extensions: bool,
+    /// Text or markdown with what looks like HTML tags.
+    pub html: bool,
+    /// Addresses of `example.org` and its like.
+    pub examples: bool,
+    /// A hyperlink of a narrative that leads nowhere.
+    pub links: bool,
+}
+
+impl Strict {
+    /// All of them.
+    pub const ALL: Self = Self { extensions: true, html: true, examples: true, links: true };
+}
+
+/// Findings of a resource that is to be stored, beyond [`validate`]: the profiles it claims, if these
+/// are HL7's vital signs or our own; with `all`, every profile that is known, and a warning about each
+/// that is not. Resources in it count too.
+pub fn claimed(resource: &Json, profiles: &Profiles, all: bool) -> Issues {
+    let mut issues = Issues::default();
+    each(resource, &mut |one, at| {
+        for url in claims(one) {
+            if all || is_always(url) {
+                match profiles.check(one, resource, url, false) {
+                    Some(found) => issues.0.extend(found.0.into_iter().map(|issue| below(issue, at))),
+                    None if all => issues.0.push(unknown(Severity::Warning, url, at)),
+                    None => {}
+                }
+            }
+        }
+    });
+    issues
+}
+
+/// Findings of what a model made: it has to keep all rules, and the profile of its type.
+pub fn of_a_model(resource: &Json) -> Issues {
+    let mut issues = validate(resource);
+    let profiles = Profiles::built_in();
+    if let Some(found) =
+        profile::of_a_model(resource).and_then(|url| profiles.check(resource, resource, url, false))
+    {
+        issues.0.extend(found.0);
+    }
+    issues.0.extend(profiles.extensions(resource, resource, Extensions::Known, false).0);
+    single(issues)
+}
+
+/// All there is to say about a resource: structure and what a write only warns of, the profiles it
+/// claims, those `asked` about, vital signs by their code, extensions, and what may be a mistake.
+/// A profile that is asked about and not known is an error.
+pub fn findings(resource: &Json, profiles: &Profiles, asked: &[String], strict: Strict) -> Issues {
+    let mut issues = validate_fully(resource);
+    let extensions = if strict.extensions { Extensions::Known } else { Extensions::Told };
+    each(resource, &mut |one, at| {
+        let mut add = |found: Issues| issues.0.extend(found.0.into_iter().map(|issue| below(issue, at)));
+        let mut checked = HashSet::new();
+        for url in claims(one) {
+            checked.insert(url);
+            match profiles.check(one, resource, url, true) {
+                Some(found) => add(found),
+                None => add(unknown(Severity::Warning, url, "").into()),
+            }
+        }
+        let vital = vital_signs::profile(one).filter(|url| !checked.contains(url));
+        if let Some(found) = vital.and_then(|url| profiles.check(one, resource, url, true)) {
+            add(found);
+        }
+        add(profiles.extensions(one, resource, extensions, true));
+    });
+    for url in asked {
+        match profiles.check(resource, resource, url, true) {
+            Some(found) => issues.0.extend(found.0),
+            None => issues.0.push(unknown(Severity::Error, url, "")),
+        }
+    }
+    issues.0.extend(doubts::find(resource, strict).0);
+    single(issues)
+}
+
+/// Of equal findings at one place the gravest stays; errors come first.
+fn single(mut issues: Issues) -> Issues {
+    issues.0.sort_by_key(|issue| std::cmp::Reverse(issue.severity));
+    let mut seen = HashSet::new();
+    issues.0.retain(|issue| seen.insert((issue.expression.clone(), issue.details.clone())));
+    issues
+}
+
+/// HL7's vital signs and our own profiles count always.
+fn is_always(canonical: &str) -> bool {
+    let url = canonical.split('|').next().unwrap_or_default();
+    profile::is_ours(url) || vital_signs::is_one(url)
+}
+
+fn claims<'a>(resource: &'a Json) -> impl Iterator<Item = &'a str> + use<'a> {
+    let meta = resource.get("meta").map_or(&[][..], |meta| meta.list("profile"));
+    meta.iter().filter_map(Json::as_str)
+}
+
+fn unknown(severity: Severity, canonical: &str, at: &str) -> Issue {
+    let details = format!("the profile {canonical} is not known here");
+    Issue { severity, ..Issue::error("not-found", details) }.at(at)
+}
+
+/// A finding of a resource, as one of what it is in.
+fn below(mut issue: Issue, at: &str) -> Issue {
+    if !at.is_empty() {
+        let rest = issue.expression.split_once(['.', '[']).map_or(0, |(name, _)| name.len());
+        let rest = if rest == 0 { "" } else { issue.expression.get(rest..).unwrap_or_default() };
+        issue.expression = format!("{at}{rest}");
+    }
+    issue
+}
+
+/// Calls with the resource and every one in it, and where that is; the outermost is at "".
+fn each<'a>(resource: &'a Json<'a>, call: &mut dyn FnMut(&'a Json<'a>, &str)) {
+    call(resource, "");
+    let name = resource.text("resourceType").unwrap_or("Resource");
+    within(resource, &At::root(name), call, 0);
+}
+
+fn within<'a>(
+    resource: &'a Json<'a>,
+    at: &At<'_>,
+    call: &mut dyn FnMut(&'a Json<'a>, &str),
+    depth: usize,
+) {
+    if depth > 16 {
+        return;
+    }
+    let here = at.element("contained");
+    for (n, one) in resource.list("contained").iter().enumerate() {
+        inner(one, &here.item(n), call, depth);
+    }
+    match resource.text("resourceType") {
+        Some("Bundle") => {
+            let here = at.element("entry");
+            for (n, entry) in resource.list("entry").iter().enumerate() {
+                if let Some(one) = entry.get("resource") {
+                    inner(one, &here.item(n).element("resource"), call, depth);
+                }
+            }
+        }
+        Some("Parameters") => parameters(resource, "parameter", at, call, depth),
+        _ => {}
+    }
+}
+
+fn parameters<'a>(
+    node: &'a Json<'a>,
+    name: &'static str,
+    at: &At<'_>,
+    call: &mut dyn FnMut(&'a Json<'a>, &str),
+    depth: usize,
+) {
+    let here = at.element(name);
+    for (n, one) in node.list(name).iter().enumerate() {
+        let here = here.item(n);
+        if let Some(resource) = one.get("resource") {
+            inner(resource, &here.element("resource"), call, depth);
+        }
+        parameters(one, "part", &here, call, depth);
+    }
+}
+
+fn inner<'a>(one: &'a Json<'a>, at: &At<'_>, call: &mut dyn FnMut(&'a Json<'a>, &str), depth: usize) {
+    if one.as_object().is_some() {
+        call(one, &at.path());
+        within(one, at, call, depth + 1);
+    }
+}
