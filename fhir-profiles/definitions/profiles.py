@@ -10,7 +10,9 @@ import re
 
 # What of an element says what an instance has to be.
 VALUES = ("fixed", "pattern", "minValue", "maxValue")
+OFFICIAL = ("http://hl7.org/fhir/ValueSet/", "http://terminology.hl7.org/ValueSet/")
 MOST_CODES = 3000
+FEW_CODES = 400
 # Bound to the units of vital signs, which lack the oxygen flow (L/min) that belongs to an oxygen saturation. What
 # is a vital sign in a component has a binding of its own.
 FLOW = "Observation.component.value[x]"
@@ -159,9 +161,13 @@ class ValueSets:
             yield one["code"]
             yield from self.all(one.get("concept", []))
 
-    def rows(self, urls):
-        for url in sorted(urls):
+    def rows(self, used):
+        """Those that are used here, and those that a profile from elsewhere may well be bound to."""
+        official = {url for url in {*self.sets, *self.expansions} if url.startswith(OFFICIAL)}
+        for url in sorted({*used, *official}):
             found = self.of(url)
+            if url not in used and (found is None or len(found) > FEW_CODES):
+                continue
             if found is None or len(found) > MOST_CODES:
                 yield f"{url}\t*"
                 continue

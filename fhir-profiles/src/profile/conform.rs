@@ -31,6 +31,8 @@ pub(super) struct Check<'a> {
     hops: usize,
     /// Whether an element conforms to a profile, by their places in memory.
     known: HashMap<(usize, usize), bool>,
+    /// How often a profile that slices are told apart by was not known.
+    pub(super) untold: usize,
     /// Are there things to tell that are no fault?
     pub(super) tells: bool,
 }
@@ -38,7 +40,7 @@ pub(super) struct Check<'a> {
 impl<'a> Check<'a> {
     pub(super) fn new(profiles: &'a Profiles, resource: Node<'a>, root: Node<'a>, tells: bool) -> Self {
         let (issues, known) = (Vec::new(), HashMap::new());
-        Self { profiles, resource, root, issues, steps: STEPS, hops: 0, known, tells }
+        Self { profiles, resource, root, issues, steps: STEPS, hops: 0, known, untold: 0, tells }
     }
 
     /// Pays for a step; false when the budget is spent, which is an error once.
@@ -197,7 +199,7 @@ impl<'a> Check<'a> {
             }
         }
         match definitions.as_slice() {
-            [] => {}
+            [] => self.error(at, "invalid", format!("it is none of {}", urls.join(", "))),
             [only] => self.profile(only, node, at),
             several => {
                 if !several.iter().any(|one| self.conforms(one, node)) {

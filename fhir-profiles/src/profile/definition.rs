@@ -112,8 +112,14 @@ impl Rules {
         self.fixed.is_some()
             || self.pattern.is_some()
             || self.value_set.is_some()
-            || self.children.iter().any(|(_, rules)| rules.decides())
-            || self.slices.iter().any(|(_, rules)| rules.min > Some(0) && rules.decides())
+            || self.children.iter().any(|(_, rules)| {
+                rules.decides() || rules.slices.iter().any(|(_, slice)| slice.is_asked() && slice.decides())
+            })
+    }
+
+    /// Has what is of this slice to be there, or does its type alone make it one of the slice?
+    pub(super) fn is_asked(&self) -> bool {
+        self.min > Some(0) || !self.types.is_empty()
     }
 }
 
@@ -144,16 +150,17 @@ pub(super) fn read(definition: &Json, base: Option<&Definition>) -> Option<Defin
     Some(Definition { contexts: contexts.collect(), url, name, of, root })
 }
 
-/// The ids of elements; where one has none, it is made of its path and the slices before it.
+/// The ids of elements; where one has none, or one of another place than its path, it is made of its path and the slices before it.
 #[derive(Default)]
 struct Names(HashMap<String, String>);
 
 impl Names {
     fn of<'a>(&mut self, element: &'a Json) -> Option<Cow<'a, str>> {
-        if let Some(id) = element.text("id") {
+        let path = element.text("path")?;
+        let steps = |text: &str| text.split('.').count();
+        if let Some(id) = element.text("id").filter(|id| steps(id) == steps(path)) {
             return Some(Cow::Borrowed(id));
         }
-        let path = element.text("path")?;
         self.0.retain(|known, _| known != path && !known.starts_with(&format!("{path}.")));
         if let Some(slice) = element.text("sliceName") {
             self.0.insert(path.to_owned(), slice.to_owned());
@@ -280,7 +287,12 @@ fn say(rules: &mut Rules, element: &Json, at_root: bool) {
 fn type_rule(one: &Json) -> Option<TypeRule> {
     let texts = |key: &str| one.list(key).iter().filter_map(Json::as_str).map(str::to_owned).collect();
     let code = one.text("code")?.to_owned();
-    Some(TypeRule { code, profiles: texts("profile"), targets: texts("targetProfile") })
+    let mut profiles: Vec<String> = texts("profile");
+    // What follows an element of a profile rather than the whole can't be checked here.
+    if one.get("_profile").is_some() {
+        profiles.iter_mut().for_each(|url| url.push('#'));
+    }
+    Some(TypeRule { code, profiles, targets: texts("targetProfile") })
 }
 
 fn constraint(one: &Json) -> Option<Constraint> {

@@ -160,6 +160,10 @@ impl Profiles {
 
     fn found(&self, canonical: &str, depth: usize) -> Option<Found<'_>> {
         let (url, version) = canonical.split_once('|').unwrap_or((canonical, ""));
+        // An element of a profile is no profile.
+        if url.contains('#') {
+            return None;
+        }
         // The profiles of a definition that are one another's base.
         if depth > 16 {
             return None;

@@ -23,12 +23,13 @@ impl<'a> Check<'a> {
         let slicing = rules.slicing.as_deref();
         let mut counts = vec![0_usize; rules.slices.len()];
         let (mut last, mut outside) = (0, false);
+        let untold_before = self.untold;
         for (node, index) in found {
             let here = index.map_or(*at, |index| at.item(index));
             let of = rules.slices.iter().position(|(_, slice)| self.is_of(slicing, slice, *node, &here));
             let Some(place) = of else {
                 outside = true;
-                if slicing.is_some_and(|slicing| slicing.closed) {
+                if slicing.is_some_and(|slicing| slicing.closed) && self.untold == untold_before {
                     self.error(&here, "structure", "the profile allows nothing here but its slices");
                 }
                 continue;
@@ -50,11 +51,13 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        for ((name, slice), count) in rules.slices.iter().zip(counts) {
+        let all_told = std::mem::replace(&mut self.untold, untold_before) == untold_before;
+        for ((name, slice), count) in rules.slices.iter().zip(counts).filter(|_| all_told) {
             self.counted(slice, count, &format!(" (slice {name})"), at);
         }
     }
 
+    /// Is an element of the slice?
     fn is_of(&mut self, slicing: Option<&'a Slicing>, slice: &'a Rules, node: Node<'a>, at: &At<'_>) -> bool {
         if !self.pay(1, at) {
             return false;
@@ -91,9 +94,11 @@ impl<'a> Check<'a> {
                 (Some(min), _) if min > 0 => !nodes.is_empty(),
                 _ => true,
             }),
-            Kind::Type => rules.iter().all(|rules| {
-                let kinds = rules.types.iter();
-                rules.types.is_empty()
+            Kind::Type => rules.first().is_none_or(|rules| {
+                let own = std::iter::once(*rules).filter(|rules| !rules.types.is_empty());
+                let inner = rules.slices.iter().map(|(_, slice)| slice);
+                let kinds = own.chain(inner).flat_map(|rules| rules.types.iter());
+                kinds.clone().next().is_none()
                     || nodes.iter().any(|node| {
                         let own = node.type_name();
                         if through {
@@ -113,7 +118,7 @@ impl<'a> Check<'a> {
                 };
                 urls.is_empty()
                     || nodes.iter().any(|node| {
-                        urls.iter().any(|url| match self.profiles.find(url) {
+                        urls.iter().any(|url| match self.found(url) {
                             Some(Found::Profile(definition)) => self.conforms(definition, *node),
                             Some(found @ Found::Type(_)) => found.covers(node.type_name()),
                             None => false,
@@ -128,6 +133,12 @@ impl<'a> Check<'a> {
                         Said::Part(_) => true,
                     })
                     .collect();
+                if telling.is_empty() {
+                    let urls: Vec<&'a String> = slice.types.iter().flat_map(|rule| rule.profiles.iter()).collect();
+                    for url in urls {
+                        self.found(url);
+                    }
+                }
                 telling.is_empty()
                     || nodes.iter().any(|node| {
                         telling.iter().any(|said| match said {
@@ -139,10 +150,17 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Slices that a profile tells apart which is not known here can't be counted.
+    fn found(&mut self, url: &str) -> Option<Found<'a>> {
+        let found = self.profiles.find(url);
+        self.untold += usize::from(found.is_none());
+        found
+    }
+
     /// What the slice says at the end of a discriminator's path.
     fn said(&self, slice: &'a Rules, path: &str) -> Vec<Said<'a>> {
         let mut all = vec![Said::Rules(slice)];
-        for step in path.split('.').filter(|step| *step != "$this") {
+        for step in steps(path).filter(|step| *step != "$this") {
             let function = step.split_once('(').map(|(name, rest)| (name, rest.trim_end_matches(')')));
             let mut next = Vec::new();
             for one in all {
@@ -161,7 +179,10 @@ impl<'a> Check<'a> {
                     }
                     (Said::Rules(rules), Some(("extension", _))) => {
                         let slices = rules.child("extension").into_iter().flat_map(|child| child.slices.iter());
-                        next.extend(slices.map(|(_, slice)| Said::Rules(slice)));
+                        let both = slices.flat_map(|(_, slice)| {
+                            std::iter::once(slice).chain(slice.slices.iter().map(|(_, inner)| inner))
+                        });
+                        next.extend(both.map(Said::Rules));
                     }
                     // `resolve()`: the rules of the reference say what it may lead to.
                     (one, Some(_)) => next.push(one),
@@ -174,8 +195,10 @@ impl<'a> Check<'a> {
 
     fn below(&self, rules: &'a Rules, step: &str, next: &mut Vec<Said<'a>>) {
         let before = next.len();
-        next.extend(rules.child(step).map(Said::Rules));
-        next.extend(rules.slices.iter().filter_map(|(_, slice)| slice.child(step)).map(Said::Rules));
+        if let Some(child) = rules.child(step) {
+            next.push(Said::Rules(child));
+            next.extend(child.slices.iter().map(|(_, slice)| Said::Rules(slice)));
+        }
         for known in [&rules.fixed, &rules.pattern].into_iter().flatten() {
             parts(known, step, next);
         }
@@ -201,15 +224,34 @@ impl<'a> Check<'a> {
         if depth > 16 || rules.value_set.as_ref().is_some_and(outside) {
             return false;
         }
-        rules.children.iter().filter(|(_, child)| child.decides()).all(|(name, child)| {
+        rules.children.iter().all(|(name, child)| {
+            let slices = || child.slices.iter().map(|(_, slice)| slice).filter(|slice| slice.is_asked() && slice.decides());
+            if !child.decides() && slices().next().is_none() {
+                return true;
+            }
             let found = members(node, name);
             let some = |rules: &Rules| found.iter().any(|(one, _)| self.agrees(rules, *one, depth + 1));
+            let is_there = |slice: &Rules| {
+                found.iter().any(|(one, _)| slice.types.iter().any(|rule| covers(&rule.code, one.type_name())))
+            };
             let asked = child.min > Some(0) || !found.is_empty();
-            let slices = child.slices.iter().map(|(_, slice)| slice);
-            (!asked || some(child))
-                && slices.filter(|slice| slice.min > Some(0) && slice.decides()).all(some)
+            (!asked || !child.decides() || some(child))
+                && slices().all(|slice| (slice.min == Some(0) || slice.min.is_none()) && !is_there(slice) || some(slice))
         })
     }
+}
+
+/// The steps of a path; an address in parentheses has dots of its own.
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    path.split(move |c: char| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == '.' && depth == 0
+    })
 }
 
 /// The members of that name in a part of a pattern.
