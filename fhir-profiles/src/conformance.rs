@@ -37,7 +37,7 @@ pub fn claimed(resource: &Json, profiles: &Profiles, all: bool) -> Issues {
             if all || is_always(url) {
                 match profiles.check(one, resource, url, false) {
                     Some(found) => issues.0.extend(found.0.into_iter().map(|issue| below(issue, at))),
-                    None if all => issues.0.push(unknown(Severity::Warning, url, at)),
+                    None if all => issues.0.push(unknown(Severity::Warning, url, &at.path())),
                     None => {}
                 }
             }
@@ -72,7 +72,7 @@ pub fn findings(resource: &Json, profiles: &Profiles, asked: &[String], strict: 
             checked.insert(url);
             match profiles.check(one, resource, url, true) {
                 Some(found) => add(found),
-                None => add(unknown(Severity::Warning, url, "").into()),
+                None => add(unknown(Severity::Warning, url, "Resource.meta.profile").into()),
             }
         }
         let vital = vital_signs::profile(one).filter(|url| !checked.contains(url));
@@ -116,45 +116,37 @@ fn unknown(severity: Severity, canonical: &str, at: &str) -> Issue {
 }
 
 /// A finding of a resource, as one of what it is in.
-fn below(mut issue: Issue, at: &str) -> Issue {
-    if !at.is_empty() {
-        let rest = issue.expression.split_once(['.', '[']).map_or(0, |(name, _)| name.len());
-        let rest = if rest == 0 { "" } else { issue.expression.get(rest..).unwrap_or_default() };
-        issue.expression = format!("{at}{rest}");
-    }
+fn below(mut issue: Issue, at: &At<'_>) -> Issue {
+    let rest = issue.expression.find(['.', '[']).and_then(|from| issue.expression.get(from..));
+    issue.expression = at.path() + rest.unwrap_or_default();
     issue
 }
 
-/// Calls with the resource and every one in it, and where that is; the outermost is at "".
-fn each<'a>(resource: &'a Json<'a>, call: &mut dyn FnMut(&'a Json<'a>, &str)) {
-    call(resource, "");
+/// Calls with the resource and every one in it, and where that is.
+fn each<'a>(resource: &'a Json<'a>, call: &mut dyn FnMut(&'a Json<'a>, &At<'_>)) {
     let name = resource.text("resourceType").unwrap_or("Resource");
-    within(resource, &At::root(name), call, 0);
+    with(resource, &At::root(name), call, 0);
 }
 
-fn within<'a>(
-    resource: &'a Json<'a>,
-    at: &At<'_>,
-    call: &mut dyn FnMut(&'a Json<'a>, &str),
-    depth: usize,
-) {
-    if depth > 16 {
+fn with<'a>(one: &'a Json<'a>, at: &At<'_>, call: &mut dyn FnMut(&'a Json<'a>, &At<'_>), depth: usize) {
+    if one.as_object().is_none() || depth > 16 {
         return;
     }
+    call(one, at);
     let here = at.element("contained");
-    for (n, one) in resource.list("contained").iter().enumerate() {
-        inner(one, &here.item(n), call, depth);
+    for (n, one) in one.list("contained").iter().enumerate() {
+        with(one, &here.item(n), call, depth + 1);
     }
-    match resource.text("resourceType") {
+    match one.text("resourceType") {
         Some("Bundle") => {
             let here = at.element("entry");
-            for (n, entry) in resource.list("entry").iter().enumerate() {
+            for (n, entry) in one.list("entry").iter().enumerate() {
                 if let Some(one) = entry.get("resource") {
-                    inner(one, &here.item(n).element("resource"), call, depth);
+                    with(one, &here.item(n).element("resource"), call, depth + 1);
                 }
             }
         }
-        Some("Parameters") => parameters(resource, "parameter", at, call, depth),
+        Some("Parameters") => parameters(one, "parameter", at, call, depth),
         _ => {}
     }
 }
@@ -163,22 +155,17 @@ fn parameters<'a>(
     node: &'a Json<'a>,
     name: &'static str,
     at: &At<'_>,
-    call: &mut dyn FnMut(&'a Json<'a>, &str),
+    call: &mut dyn FnMut(&'a Json<'a>, &At<'_>),
     depth: usize,
 ) {
     let here = at.element(name);
     for (n, one) in node.list(name).iter().enumerate() {
         let here = here.item(n);
         if let Some(resource) = one.get("resource") {
-            inner(resource, &here.element("resource"), call, depth);
+            with(resource, &here.element("resource"), call, depth + 1);
         }
-        parameters(one, "part", &here, call, depth);
-    }
-}
-
-fn inner<'a>(one: &'a Json<'a>, at: &At<'_>, call: &mut dyn FnMut(&'a Json<'a>, &str), depth: usize) {
-    if one.as_object().is_some() {
-        call(one, &at.path());
-        within(one, at, call, depth + 1);
+        if depth < 64 {
+            parameters(one, "part", &here, call, depth + 1);
+        }
     }
 }

@@ -152,9 +152,11 @@ fn ids<'s>(node: &'s Json<'s>, found: &mut HashSet<&'s str>, top: bool) {
 fn is_tagged(text: &str) -> bool {
     let mut rest = text;
     while let Some((_, after)) = rest.split_once('<') {
-        let begins = after.trim_start_matches('/').starts_with(|c: char| c.is_ascii_alphabetic()) || after.starts_with("!--");
+        let begins = after.trim_start_matches('/').starts_with(|c: char| c.is_ascii_alphabetic())
+            || after.starts_with("!--");
         let inside = after.split('>').next().unwrap_or_default();
-        if begins && inside.len() < after.len() && !inside.contains('<') && !inside.contains(['@', ':', '|']) {
+        if begins && inside.len() < after.len() && !inside.contains('<') && !inside.contains(['@', ':', '|'])
+        {
             return true;
         }
         rest = after;
@@ -164,10 +166,13 @@ fn is_tagged(text: &str) -> bool {
 
 /// Is it an address of HL7's or anybody's examples and tests?
 pub(crate) fn is_example(address: &str) -> bool {
-    let host = address.split_once("://").map(|(_, rest)| rest.split(['/', ':', '?', '#']).next().unwrap_or_default());
-    address.starts_with("http://hl7.org/fhir/test/") || host.is_some_and(|host| {
-        ["example.org", "example.com", "example.net", "acme.com"]
-            .iter()
-            .any(|name| host == *name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
-    })
+    let host = address
+        .split_once("://")
+        .map(|(_, rest)| rest.split(['/', ':', '?', '#']).next().unwrap_or_default());
+    address.starts_with("http://hl7.org/fhir/test/")
+        || host.is_some_and(|host| {
+            ["example.org", "example.com", "example.net", "acme.com"]
+                .iter()
+                .any(|name| host == *name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
+        })
 }

@@ -63,7 +63,11 @@ fn own_url(walk: &mut Walk<'_>, entry: &Json, at: &At<'_>) {
         return;
     }
     if resource.text("resourceType") != Some(kind) || resource.text("id") != Some(id) {
-        walk.doubt(&at.element("fullUrl"), "invalid", "the fullUrl is that of another resource, or the resource has no id");
+        walk.doubt(
+            &at.element("fullUrl"),
+            "invalid",
+            "the fullUrl is that of another resource, or the resource has no id",
+        );
     }
 }
 

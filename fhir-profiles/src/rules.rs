@@ -15,7 +15,9 @@ pub(crate) fn of_type(walk: &mut Walk<'_>, kind: &str, object: &Object<'_>, at: 
         "Extension" if (begins("value") || begins("_value")) == any(&["extension"]) => {
             "an extension has either a value or extensions (ext-1)"
         }
-        "Extension" if relative(object, "url") && !matches!(at.parent(), "extension" | "modifierExtension") => {
+        "Extension"
+            if relative(object, "url") && !matches!(at.parent(), "extension" | "modifierExtension") =>
+        {
             "the url of an extension is an absolute address"
         }
         "Period" if reversed(object) => "a period starts before it ends (per-1)",
@@ -95,7 +97,9 @@ fn unreadable(parameter: &Object<'_>) -> bool {
 fn elsewhere(parameter: &Object<'_>) -> bool {
     let text = parameter.get("expression").and_then(Json::as_str).unwrap_or_default();
     let bases = parameter.get("base").map_or(&[][..], Json::items);
-    let is_base = |name: &str| bases.iter().filter_map(Json::as_str).any(|base| base == name || base.ends_with("Resource"));
+    let is_base = |name: &str| {
+        bases.iter().filter_map(Json::as_str).any(|base| base == name || base.ends_with("Resource"))
+    };
     text.split('|').any(|part| {
         let name = part.trim().trim_start_matches('(').split(['.', ' ', ')']).next().unwrap_or_default();
         ResourceType::parse(name).is_some() && !is_base(name)

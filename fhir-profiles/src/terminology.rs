@@ -276,7 +276,9 @@ mod tests {
 
     impl Terminology for Known {
         fn value_set(&self, url: &str) -> Option<&Json<'static>> {
-            self.0.iter().find(|one| one.text("resourceType") == Some("ValueSet") && one.text("url") == Some(url))
+            self.0
+                .iter()
+                .find(|one| one.text("resourceType") == Some("ValueSet") && one.text("url") == Some(url))
         }
         fn code_system(&self, url: &str) -> Option<&Json<'static>> {
             self.0
@@ -308,7 +310,9 @@ mod tests {
             json(
                 r#"{"resourceType":"ValueSet","url":"http://v","compose":{"include":[{"system":"http://t","concept":[{"code":"t"}]}]}}"#,
             ),
-            json(r#"{"resourceType":"ValueSet","url":"http://loop","compose":{"include":[{"valueSet":["http://loop"]}]}}"#),
+            json(
+                r#"{"resourceType":"ValueSet","url":"http://loop","compose":{"include":[{"valueSet":["http://loop"]}]}}"#,
+            ),
         ]);
         let read = |compose: &str| {
             read(&json(&format!(r#"{{"resourceType":"ValueSet","compose":{compose}}}"#)), &known)

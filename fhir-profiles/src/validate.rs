@@ -361,13 +361,11 @@ impl<'w> Walk<'w> {
     fn primitive(&mut self, value: &Json, kind: &'static str, element: &Element, at: &At<'_>) {
         if kind == "xhtml" {
             match value.as_str() {
-                Some(text) => {
-                    match narrative::check(text) {
-                        Ok(true) => {}
-                        Ok(false) => self.doubt(at, "invariant", "the narrative has no content (txt-2)"),
-                        Err(why) => self.error(at, "invalid", why),
-                    }
-                }
+                Some(text) => match narrative::check(text) {
+                    Ok(true) => {}
+                    Ok(false) => self.doubt(at, "invariant", "the narrative has no content (txt-2)"),
+                    Err(why) => self.error(at, "invalid", why),
+                },
                 None => self.error(at, "structure", "a string is needed"),
             }
             return;

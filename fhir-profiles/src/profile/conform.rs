@@ -50,7 +50,8 @@ impl<'a> Check<'a> {
         }
         self.steps = self.steps.saturating_sub(steps as u64);
         if self.steps == 0 {
-            self.issues.push(Issue::error("too-costly", "not all of the profiles could be checked").at(at.path()));
+            self.issues
+                .push(Issue::error("too-costly", "not all of the profiles could be checked").at(at.path()));
         }
         self.steps > 0
     }
@@ -305,7 +306,8 @@ impl<'a> Check<'a> {
 
     fn bound(&mut self, url: &str, node: Node<'a>, at: &At<'_>) {
         let codes = ["code", "Coding", "CodeableConcept", "Quantity", "string", "uri"];
-        let Some(value) = node.value.filter(|_| codes.iter().any(|code| covers(code, node.type_name()))) else {
+        let Some(value) = node.value.filter(|_| codes.iter().any(|code| covers(code, node.type_name())))
+        else {
             return;
         };
         match self.profiles.value_set(url).and_then(|set| set.holds(value)) {

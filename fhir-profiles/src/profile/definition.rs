@@ -143,9 +143,10 @@ pub(super) fn read(definition: &Json, base: Option<&Definition>) -> Option<Defin
         let rules = place(&mut root, &id, kind);
         say(rules, element, at_root);
     }
-    let contexts = definition.list("context").iter().filter_map(|one| {
-        Some((one.text("type")?.to_owned(), one.text("expression")?.to_owned()))
-    });
+    let contexts = definition
+        .list("context")
+        .iter()
+        .filter_map(|one| Some((one.text("type")?.to_owned(), one.text("expression")?.to_owned())));
     let name = url.rsplit('/').next().unwrap_or_default().to_owned();
     Some(Definition { contexts: contexts.collect(), url, name, of, root })
 }
@@ -188,7 +189,8 @@ fn place<'r>(root: &'r mut Rules, id: &str, of: Option<&'static Type>) -> &'r mu
     let mut rules = root;
     let mut of = of;
     for segment in id.split('.').skip(1).take(32) {
-        let (name, slice) = segment.split_once(':').map_or((segment, None), |(name, slice)| (name, Some(slice)));
+        let (name, slice) =
+            segment.split_once(':').map_or((segment, None), |(name, slice)| (name, Some(slice)));
         let stem = name.strip_suffix("[x]");
         let mut name = stem.unwrap_or(name);
         let mut slice = slice;
@@ -245,7 +247,8 @@ fn kind_of(of: &'static Type, name: &str, slice: Option<&str>) -> Option<&'stati
 }
 
 fn say(rules: &mut Rules, element: &Json, at_root: bool) {
-    let number = |key: &str| element.get(key).and_then(Json::as_number).and_then(|number| number.parse().ok());
+    let number =
+        |key: &str| element.get(key).and_then(Json::as_number).and_then(|number| number.parse().ok());
     if !at_root {
         rules.min = number("min").or(rules.min);
         rules.max = match element.text("max") {

@@ -45,7 +45,14 @@ impl Profiles {
 /// Deeper than JSON may be nested it can't go.
 const DEPTH: usize = 200;
 
-fn walk<'a>(check: &mut Check<'a>, node: Node<'a>, at: &At<'_>, place: &Place<'_>, mode: Extensions, depth: usize) {
+fn walk<'a>(
+    check: &mut Check<'a>,
+    node: Node<'a>,
+    at: &At<'_>,
+    place: &Place<'_>,
+    mode: Extensions,
+    depth: usize,
+) {
     if depth > DEPTH || !check.pay(1, at) {
         return;
     }
@@ -115,7 +122,10 @@ fn one<'a>(
                 // Whoever allows examples allows theirs.
                 Extensions::Known if !doubts::is_example(url) => check.error(at, "structure", details),
                 Extensions::Told if modifier => check.issue(Severity::Warning, at, "not-found", details),
-                Extensions::Told => check.issues.push(Issue { severity: Severity::Information, ..Issue::error("not-found", details) }.at(at.path())),
+                Extensions::Told => check.issues.push(
+                    Issue { severity: Severity::Information, ..Issue::error("not-found", details) }
+                        .at(at.path()),
+                ),
                 Extensions::Known | Extensions::Any => {}
             }
         }
@@ -150,7 +160,8 @@ fn allowed(definition: &Definition, place: &Place<'_>) -> bool {
 }
 
 fn element(expression: &str, place: &Place<'_>) -> bool {
-    let expression = expression.strip_prefix("http://hl7.org/fhir/StructureDefinition/").unwrap_or(expression);
+    let expression =
+        expression.strip_prefix("http://hl7.org/fhir/StructureDefinition/").unwrap_or(expression);
     // Of another resource, a profile's or a slice's element: left to whoever knows it.
     if expression.contains(['#', ':', '/']) {
         return true;
@@ -164,9 +175,14 @@ fn element(expression: &str, place: &Place<'_>) -> bool {
         return is_type(place.of, expression) || (place.within.is_some() && expression == "Extension");
     }
     let wanted = bare(expression);
-    bare(place.path) == wanted || place.path.split_once('.').is_some_and(|(_, rest)| {
-        // An element of a data type: `HumanName.family`, `Dosage.asNeeded`.
-        let last = rest.rsplit('.').next().unwrap_or_default();
-        wanted.rsplit_once('.').is_some_and(|(of, name)| name == last && crate::resource_type::ResourceType::parse(of.split('.').next().unwrap_or_default()).is_none())
-    })
+    bare(place.path) == wanted
+        || place.path.split_once('.').is_some_and(|(_, rest)| {
+            // An element of a data type: `HumanName.family`, `Dosage.asNeeded`.
+            let last = rest.rsplit('.').next().unwrap_or_default();
+            wanted.rsplit_once('.').is_some_and(|(of, name)| {
+                name == last
+                    && crate::resource_type::ResourceType::parse(of.split('.').next().unwrap_or_default())
+                        .is_none()
+            })
+        })
 }

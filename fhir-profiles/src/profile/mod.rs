@@ -86,7 +86,8 @@ static BUILT_IN: LazyLock<Profiles> = LazyLock::new(|| {
         profiles.put(url.to_owned(), version.to_owned(), Source::Text(line));
     }
     for text in ours::profiles() {
-        let url = parse(text.as_bytes(), &Limits::default()).ok().and_then(|one| Some(one.text("url")?.to_owned()));
+        let url =
+            parse(text.as_bytes(), &Limits::default()).ok().and_then(|one| Some(one.text("url")?.to_owned()));
         if let Some(url) = url {
             profiles.put(url, String::new(), Source::Text(text));
         }
@@ -190,7 +191,9 @@ impl Profiles {
             definition::read(json, base)
         };
         let definition = match &entry.source {
-            Source::Text(text) => parse(text.as_bytes(), &Limits::default()).ok().and_then(|json| read(&json)),
+            Source::Text(text) => {
+                parse(text.as_bytes(), &Limits::default()).ok().and_then(|json| read(&json))
+            }
             Source::Tree(json) => read(json),
         };
         entry.read.get_or_init(|| definition).as_ref()
@@ -226,7 +229,9 @@ impl Profiles {
                 }
             }
             Found::Type(of) if covers(of, node.type_name()) => {}
-            Found::Type(of) => check.error(&at, "invalid", format!("the profile is for {of}, not for {name}")),
+            Found::Type(of) => {
+                check.error(&at, "invalid", format!("the profile is for {of}, not for {name}"))
+            }
         }
         Some(Issues(check.issues))
     }
@@ -256,16 +261,33 @@ fn type_named(url: &str) -> Option<&'static str> {
 /// Of a definition only what is read here; its prose is most of it.
 fn kept(definition: &Json) -> Json<'static> {
     const PROSE: [&str; 18] = [
-        "text", "description", "definition", "comment", "short", "requirements", "alias", "mapping", "example",
-        "isSummary", "isModifier", "isModifierReason", "mustSupport", "contact", "copyright", "display",
-        "designation", "purpose",
+        "text",
+        "description",
+        "definition",
+        "comment",
+        "short",
+        "requirements",
+        "alias",
+        "mapping",
+        "example",
+        "isSummary",
+        "isModifier",
+        "isModifierReason",
+        "mustSupport",
+        "contact",
+        "copyright",
+        "display",
+        "designation",
+        "purpose",
     ];
     match definition {
         Json::Object(object) => {
             let pairs = object.iter().filter(|(key, _)| !PROSE.contains(key));
             let snapshot = object.get("snapshot").is_some();
             let pairs = pairs.filter(|(key, _)| !(snapshot && *key == "differential"));
-            Json::Object(pairs.map(|(key, value)| (key.to_owned().into(), of_key(key, value))).collect::<Object>())
+            Json::Object(
+                pairs.map(|(key, value)| (key.to_owned().into(), of_key(key, value))).collect::<Object>(),
+            )
         }
         Json::Array(items) => Json::Array(items.iter().map(kept).collect()),
         other => other.clone().into_owned(),

@@ -85,7 +85,8 @@ impl<'a> Check<'a> {
             .into_iter()
             .filter_map(|item| if let Item::Element(node) = item { Some(node) } else { None })
             .collect();
-        let rules = said.iter().filter_map(|said| if let Said::Rules(rules) = said { Some(*rules) } else { None });
+        let rules =
+            said.iter().filter_map(|said| if let Said::Rules(rules) = said { Some(*rules) } else { None });
         let rules: Vec<&'a Rules> = rules.collect();
         let through = by.path.ends_with("resolve()");
         match by.kind {
@@ -134,7 +135,8 @@ impl<'a> Check<'a> {
                     })
                     .collect();
                 if telling.is_empty() {
-                    let urls: Vec<&'a String> = slice.types.iter().flat_map(|rule| rule.profiles.iter()).collect();
+                    let urls: Vec<&'a String> =
+                        slice.types.iter().flat_map(|rule| rule.profiles.iter()).collect();
                     for url in urls {
                         self.found(url);
                     }
@@ -168,9 +170,10 @@ impl<'a> Check<'a> {
                     (Said::Rules(rules), None) => self.below(rules, step, &mut next),
                     (Said::Part(part), None) => parts(part, step, &mut next),
                     (Said::Rules(rules), Some(("ofType", name))) => {
-                        let of = rules.slices.iter().filter(|(_, slice)| {
-                            slice.types.iter().any(|rule| rule.code == name)
-                        });
+                        let of = rules
+                            .slices
+                            .iter()
+                            .filter(|(_, slice)| slice.types.iter().any(|rule| rule.code == name));
                         let before = next.len();
                         next.extend(of.map(|(_, slice)| Said::Rules(slice)));
                         if next.len() == before {
@@ -178,7 +181,8 @@ impl<'a> Check<'a> {
                         }
                     }
                     (Said::Rules(rules), Some(("extension", _))) => {
-                        let slices = rules.child("extension").into_iter().flat_map(|child| child.slices.iter());
+                        let slices =
+                            rules.child("extension").into_iter().flat_map(|child| child.slices.iter());
                         let both = slices.flat_map(|(_, slice)| {
                             std::iter::once(slice).chain(slice.slices.iter().map(|(_, inner)| inner))
                         });
@@ -220,23 +224,34 @@ impl<'a> Check<'a> {
         {
             return false;
         }
-        let outside = |url: &String| self.profiles.value_set(url).and_then(|set| set.holds(value)) == Some(false);
+        let outside =
+            |url: &String| self.profiles.value_set(url).and_then(|set| set.holds(value)) == Some(false);
         if depth > 16 || rules.value_set.as_ref().is_some_and(outside) {
             return false;
         }
         rules.children.iter().all(|(name, child)| {
-            let slices = || child.slices.iter().map(|(_, slice)| slice).filter(|slice| slice.is_asked() && slice.decides());
+            let slices = || {
+                child
+                    .slices
+                    .iter()
+                    .map(|(_, slice)| slice)
+                    .filter(|slice| slice.is_asked() && slice.decides())
+            };
             if !child.decides() && slices().next().is_none() {
                 return true;
             }
             let found = members(node, name);
             let some = |rules: &Rules| found.iter().any(|(one, _)| self.agrees(rules, *one, depth + 1));
             let is_there = |slice: &Rules| {
-                found.iter().any(|(one, _)| slice.types.iter().any(|rule| covers(&rule.code, one.type_name())))
+                found
+                    .iter()
+                    .any(|(one, _)| slice.types.iter().any(|rule| covers(&rule.code, one.type_name())))
             };
             let asked = child.min > Some(0) || !found.is_empty();
             (!asked || !child.decides() || some(child))
-                && slices().all(|slice| (slice.min == Some(0) || slice.min.is_none()) && !is_there(slice) || some(slice))
+                && slices().all(|slice| {
+                    (slice.min == Some(0) || slice.min.is_none()) && !is_there(slice) || some(slice)
+                })
         })
     }
 }

@@ -29,6 +29,7 @@ use store::{About, Commit, NewTask, Stored, Target, Write, Written};
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::request::{self, Prefer, Return};
+use crate::packages::Claims;
 use crate::scoring;
 
 /// The resource type a path names.
@@ -89,8 +90,8 @@ fn named(parameters: &Json) -> Result<Vec<(String, String)>, Failure> {
     Ok(parameters.list("parameter").iter().filter_map(value).collect())
 }
 
-/// Checks a resource sent to `/{kind}`: its type and its structure.
-fn validate(resource: &Json, kind: ResourceType) -> Result<Issues, Failure> {
+/// Checks a resource sent to `/{kind}`: its type, its structure and the profiles it claims.
+fn validate(claims: &Claims, resource: &Json, kind: ResourceType) -> Result<Issues, Failure> {
     match resource.text("resourceType") {
         Some(name) if name == kind.name() => {}
         Some(_) => {
@@ -102,7 +103,8 @@ fn validate(resource: &Json, kind: ResourceType) -> Result<Issues, Failure> {
             return Err(Failure::invalid(issue.at("resourceType").into()));
         }
     }
-    let issues = fhir::validate::validate(resource);
+    let mut issues = fhir::validate::validate(resource);
+    issues.0.extend(claims.check(resource).0);
     if issues.has_error() { Err(Failure::invalid(issues)) } else { Ok(issues) }
 }
 
