@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::json::Json;
 use crate::outcome::{Issue, Issues, Severity};
-use crate::profile::{self, Extensions, Profiles};
+use crate::profile::{self, Extensions, Profiles, Scope};
 use crate::validate::{At, validate, validate_fully};
 use crate::{doubts, vital_signs};
 
@@ -30,12 +30,14 @@ impl Strict {
 /// Findings of a resource that is to be stored, beyond [`validate`]: the profiles it claims, if these
 /// are HL7's vital signs or our own; with `all`, every profile that is known, and a warning about each
 /// that is not. Resources in it count too.
-pub fn claimed(resource: &Json, profiles: &Profiles, all: bool) -> Issues {
+pub fn claimed<'a>(resource: &'a Json<'a>, profiles: &'a Profiles, all: bool) -> Issues {
     let mut issues = Issues::default();
+    let mut scope = Scope::new(resource);
     each(resource, &mut |one, at| {
-        for url in claims(one) {
-            if all || is_always(url) {
-                match profiles.check(one, resource, url, false) {
+        let mut checked = HashSet::new();
+        for url in claims(one).filter(|url| all || is_always(url)) {
+            if checked.insert(url) {
+                match profiles.check(one, &mut scope, url, false) {
                     Some(found) => issues.0.extend(found.0.into_iter().map(|issue| below(issue, at))),
                     None if all => issues.0.push(unknown(Severity::Warning, url, &at.path())),
                     None => {}
@@ -50,39 +52,48 @@ pub fn claimed(resource: &Json, profiles: &Profiles, all: bool) -> Issues {
 pub fn of_a_model(resource: &Json) -> Issues {
     let mut issues = validate(resource);
     let profiles = Profiles::built_in();
+    let mut scope = Scope::new(resource);
     if let Some(found) =
-        profile::of_a_model(resource).and_then(|url| profiles.check(resource, resource, url, false))
+        profile::of_a_model(resource).and_then(|url| profiles.check(resource, &mut scope, url, false))
     {
         issues.0.extend(found.0);
     }
-    issues.0.extend(profiles.extensions(resource, resource, Extensions::Known, false).0);
+    issues.0.extend(profiles.extensions(resource, &mut scope, Extensions::Known, false).0);
     single(issues)
 }
 
 /// All there is to say about a resource: structure and what a write only warns of, the profiles it
 /// claims, those `asked` about, vital signs by their code, extensions, and what may be a mistake.
 /// A profile that is asked about and not known is an error.
-pub fn findings(resource: &Json, profiles: &Profiles, asked: &[String], strict: Strict) -> Issues {
+pub fn findings<'a>(
+    resource: &'a Json<'a>,
+    profiles: &'a Profiles,
+    asked: &[String],
+    strict: Strict,
+) -> Issues {
     let mut issues = validate_fully(resource);
+    let mut scope = Scope::new(resource);
     let extensions = if strict.extensions { Extensions::Known } else { Extensions::Told };
     each(resource, &mut |one, at| {
         let mut add = |found: Issues| issues.0.extend(found.0.into_iter().map(|issue| below(issue, at)));
         let mut checked = HashSet::new();
         for url in claims(one) {
-            checked.insert(url);
-            match profiles.check(one, resource, url, true) {
+            if !checked.insert(url) {
+                continue;
+            }
+            match profiles.check(one, &mut scope, url, true) {
                 Some(found) => add(found),
                 None => add(unknown(Severity::Warning, url, "Resource.meta.profile").into()),
             }
         }
         let vital = vital_signs::profile(one).filter(|url| !checked.contains(url));
-        if let Some(found) = vital.and_then(|url| profiles.check(one, resource, url, true)) {
+        if let Some(found) = vital.and_then(|url| profiles.check(one, &mut scope, url, true)) {
             add(found);
         }
-        add(profiles.extensions(one, resource, extensions, true));
+        add(profiles.extensions(one, &mut scope, extensions, true));
     });
     for url in asked {
-        match profiles.check(resource, resource, url, true) {
+        match profiles.check(resource, &mut scope, url, true) {
             Some(found) => issues.0.extend(found.0),
             None => issues.0.push(unknown(Severity::Error, url, "")),
         }

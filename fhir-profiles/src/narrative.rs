@@ -98,7 +98,7 @@ fn is_in(list: &str, word: &str) -> bool {
 mod tests {
     use super::check;
 
-    fn div(inner: &str) -> Result<(), &'static str> {
+    fn div(inner: &str) -> Result<bool, &'static str> {
         check(&format!("<div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div>"))
     }
 

@@ -1,5 +1,6 @@
 //! Whether a resource conforms to a profile: one walk over its tree beside the tree of rules.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,51 +14,101 @@ use crate::reference::{self, Reference};
 use crate::schema::TypeKind;
 use crate::validate::At;
 
-/// What all profiles of a resource may cost in steps.
-const STEPS: u64 = 20_000_000;
+/// What all profiles of a resource may cost in steps: so many, and so many more for each resource in
+/// it. A vital sign takes 200.
+const STEPS: u64 = 5_000_000;
+const STEPS_EACH: u64 = 5_000;
 /// How many profiles may lead to each other.
 const HOPS: usize = 12;
-/// How many findings are kept.
+/// How many errors are kept, and how many other findings.
 const MOST: usize = 100;
 
-/// The check of one resource.
-pub(super) struct Check<'a> {
-    pub(super) profiles: &'a Profiles,
-    /// The resource the walk is in, and what contains that.
-    pub(super) resource: Node<'a>,
-    pub(super) root: Node<'a>,
-    pub(super) issues: Vec<Issue>,
+/// The outermost resource of a check: what may still be spent on it, and where its entries are.
+pub struct Scope<'a> {
+    root: Node<'a>,
     steps: u64,
+    /// The entries of a Bundle by fullUrl, and by `Type/id` where that is an address on a server.
+    entries: OnceCell<HashMap<&'a str, &'a Json<'a>>>,
+}
+
+impl<'a> Scope<'a> {
+    /// Of a resource that is in no other.
+    pub fn new(resource: &'a Json<'a>) -> Self {
+        let entries = resource.list("entry").len() as u64;
+        let steps = STEPS.saturating_add(entries.saturating_mul(STEPS_EACH));
+        Self { root: Node::resource(resource), steps, entries: OnceCell::new() }
+    }
+
+    fn entry(&self, url: &str) -> Option<&'a Json<'a>> {
+        let entries = self.entries.get_or_init(|| {
+            let mut all = HashMap::new();
+            for entry in self.root.value.map_or(&[][..], |root| root.list("entry")) {
+                let (Some(url), Some(resource)) = (entry.text("fullUrl"), entry.get("resource")) else {
+                    continue;
+                };
+                all.entry(url).or_insert(resource);
+                let id = url.rfind('/').unwrap_or_default();
+                let kind = url.get(..id).and_then(|before| before.rfind('/'));
+                if let Some(relative) =
+                    kind.filter(|_| url.starts_with("http")).and_then(|at| url.get(at + 1..))
+                {
+                    all.entry(relative).or_insert(resource);
+                }
+            }
+            all
+        });
+        entries.get(url).copied()
+    }
+}
+
+/// The check of one resource.
+pub(super) struct Check<'s, 'a> {
+    pub(super) profiles: &'a Profiles,
+    scope: &'s mut Scope<'a>,
+    /// The resource the walk is in, and what contains that.
+    resource: Node<'a>,
+    root: Node<'a>,
+    pub(super) issues: Vec<Issue>,
+    /// The profile it is about at the moment, and how many lead to it.
+    profile: &'a str,
     hops: usize,
     /// Whether an element conforms to a profile, by their places in memory.
     known: HashMap<(usize, usize), bool>,
     /// How often a profile that slices are told apart by was not known.
     pub(super) untold: usize,
     /// Are there things to tell that are no fault?
-    pub(super) tells: bool,
+    tells: bool,
 }
 
-impl<'a> Check<'a> {
-    pub(super) fn new(profiles: &'a Profiles, resource: Node<'a>, root: Node<'a>, tells: bool) -> Self {
-        let (issues, known) = (Vec::new(), HashMap::new());
-        Self { profiles, resource, root, issues, steps: STEPS, hops: 0, known, untold: 0, tells }
+impl<'s, 'a> Check<'s, 'a> {
+    pub(super) fn new(
+        profiles: &'a Profiles,
+        resource: Node<'a>,
+        scope: &'s mut Scope<'a>,
+        tells: bool,
+    ) -> Self {
+        let (root, issues, known) = (scope.root, Vec::new(), HashMap::new());
+        Self { profiles, scope, resource, root, issues, profile: "", hops: 0, known, untold: 0, tells }
     }
 
     /// Pays for a step; false when the budget is spent, which is an error once.
     pub(super) fn pay(&mut self, steps: usize, at: &At<'_>) -> bool {
-        if self.steps == 0 {
+        if self.scope.steps == 0 {
             return false;
         }
-        self.steps = self.steps.saturating_sub(steps as u64);
-        if self.steps == 0 {
-            self.issues
-                .push(Issue::error("too-costly", "not all of the profiles could be checked").at(at.path()));
+        self.scope.steps = self.scope.steps.saturating_sub(steps as u64);
+        if self.scope.steps == 0 {
+            self.error(at, "too-costly", "not all of the profiles could be checked");
         }
-        self.steps > 0
+        self.scope.steps > 0
     }
 
     pub(super) fn issue(&mut self, severity: Severity, at: &At<'_>, code: &'static str, details: String) {
-        if self.issues.len() < MOST {
+        let error = severity >= Severity::Error;
+        let alike = self.issues.iter().filter(|issue| (issue.severity >= Severity::Error) == error);
+        if alike.count() < MOST {
+            let details =
+                if self.profile.is_empty() { details } else { format!("{details} ({})", self.profile) };
             self.issues.push(Issue { severity, ..Issue::error(code, details) }.at(at.path()));
         }
     }
@@ -83,15 +134,13 @@ impl<'a> Check<'a> {
             return self.error(at, "invalid", details);
         }
         self.hops += 1;
-        let before = (self.resource, self.root);
+        let before = (self.resource, self.root, self.profile);
+        self.profile = &definition.name;
         if node.of.is_some_and(|of| of.kind == TypeKind::Resource) {
             self.resource = node;
-            if !at.is_contained() && self.hops == 1 {
-                self.root = node;
-            }
         }
         self.element(&definition.root, node, at);
-        (self.resource, self.root) = before;
+        (self.resource, self.root, self.profile) = before;
         self.hops -= 1;
     }
 
@@ -263,13 +312,7 @@ impl<'a> Check<'a> {
             return all.find(|one| one.text("id") == Some(id)).map(Node::resource);
         }
         let target = text.split("/_history/").next().unwrap_or(text);
-        let mut entries = root.list("entry").iter();
-        let entry = entries.find(|entry| {
-            let url = entry.text("fullUrl").unwrap_or_default();
-            let relative = !target.contains(':') && url.starts_with("http");
-            url == target || relative && url.strip_suffix(target).is_some_and(|rest| rest.ends_with('/'))
-        });
-        entry.and_then(|entry| entry.get("resource")).map(Node::resource)
+        self.scope.entry(target).map(Node::resource)
     }
 
     fn value(&mut self, rules: &'a Rules, node: Node<'a>, at: &At<'_>) {
@@ -346,11 +389,11 @@ impl<'a> Check<'a> {
         let environment = Environment {
             resource: Some(self.resource),
             root: Some(self.root),
-            steps: self.steps,
+            steps: self.scope.steps,
             ..Environment::default()
         };
         let (result, left) = expression.metered(&Item::Element(node), &environment);
-        let spent = self.steps.saturating_sub(left);
+        let spent = self.scope.steps.saturating_sub(left);
         self.pay(usize::try_from(spent).unwrap_or(usize::MAX), at);
         result
     }

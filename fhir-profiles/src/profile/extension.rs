@@ -1,21 +1,19 @@
 //! Extensions against their definitions: what they may hold, and where they may stand
 //! (<https://hl7.org/fhir/R4/defining-extensions.html>).
 
-use super::conform::{Check, members};
+use super::conform::{Check, Scope, members};
 use super::definition::Definition;
 use super::{Found, Profiles, is_type};
 use crate::doubts;
 use crate::fhirpath::Node;
 use crate::json::Json;
-use crate::outcome::{Issue, Issues, Severity};
+use crate::outcome::{Issues, Severity};
 use crate::schema::TypeKind;
 use crate::validate::At;
 
-/// How an extension counts that no known definition explains.
+/// How an extension counts that no known definition explains: anybody may define one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extensions {
-    /// As FHIR has it: anybody may define one.
-    Any,
     /// It is told.
     Told,
     /// It is an error.
@@ -33,9 +31,15 @@ struct Place<'p> {
 
 impl Profiles {
     /// Findings about all extensions of a resource, those of the resources in it included.
-    pub fn extensions(&self, resource: &Json, root: &Json, mode: Extensions, tells: bool) -> Issues {
+    pub fn extensions<'a>(
+        &'a self,
+        resource: &'a Json<'a>,
+        scope: &mut Scope<'a>,
+        mode: Extensions,
+        tells: bool,
+    ) -> Issues {
         let node = Node::resource(resource);
-        let mut check = Check::new(self, node, Node::resource(root), tells);
+        let mut check = Check::new(self, node, scope, tells);
         let name = resource.text("resourceType").unwrap_or("Resource").to_owned();
         walk(&mut check, node, &At::root(&name), &Place { of: &name, path: &name, within: None }, mode, 0);
         Issues(check.issues)
@@ -46,7 +50,7 @@ impl Profiles {
 const DEPTH: usize = 200;
 
 fn walk<'a>(
-    check: &mut Check<'a>,
+    check: &mut Check<'_, 'a>,
     node: Node<'a>,
     at: &At<'_>,
     place: &Place<'_>,
@@ -94,7 +98,7 @@ fn walk<'a>(
 }
 
 fn one<'a>(
-    check: &mut Check<'a>,
+    check: &mut Check<'_, 'a>,
     extension: Node<'a>,
     at: &At<'_>,
     place: &Place<'_>,
@@ -122,18 +126,15 @@ fn one<'a>(
                 // Whoever allows examples allows theirs.
                 Extensions::Known if !doubts::is_example(url) => check.error(at, "structure", details),
                 Extensions::Told if modifier => check.issue(Severity::Warning, at, "not-found", details),
-                Extensions::Told => check.issues.push(
-                    Issue { severity: Severity::Information, ..Issue::error("not-found", details) }
-                        .at(at.path()),
-                ),
-                Extensions::Known | Extensions::Any => {}
+                Extensions::Told => check.issue(Severity::Information, at, "not-found", details),
+                Extensions::Known => {}
             }
         }
     }
 }
 
 /// A part without an address of its own is one that the definition names.
-fn parts<'a>(check: &mut Check<'a>, definition: &'a Definition, extension: Node<'a>, at: &At<'_>) {
+fn parts<'a>(check: &mut Check<'_, 'a>, definition: &'a Definition, extension: Node<'a>, at: &At<'_>) {
     let slices = definition.root.child("extension").map_or(&[][..], |child| child.slices.as_slice());
     let named = slices.iter().filter_map(|(_, slice)| slice.child("url")?.fixed.as_deref()?.as_str());
     let named: Vec<&str> = named.collect();

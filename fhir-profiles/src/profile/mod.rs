@@ -10,6 +10,7 @@ mod slicing;
 use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock};
 
+pub use conform::Scope;
 pub use extension::Extensions;
 pub(crate) use ours::of_a_model;
 pub use ours::{MODEL_SYSTEM, definitions, is_of_a_model};
@@ -215,10 +216,16 @@ impl Profiles {
     /// Findings of a resource against one profile; none if it is not known.
     ///
     /// `tells`: also what could not be checked is told, as information.
-    pub fn check(&self, resource: &Json, root: &Json, canonical: &str, tells: bool) -> Option<Issues> {
+    pub fn check<'a>(
+        &'a self,
+        resource: &'a Json<'a>,
+        scope: &mut Scope<'a>,
+        canonical: &str,
+        tells: bool,
+    ) -> Option<Issues> {
         let found = self.find(canonical)?;
         let node = Node::resource(resource);
-        let mut check = Check::new(self, node, Node::resource(root), tells);
+        let mut check = Check::new(self, node, scope, tells);
         let name = resource.text("resourceType").unwrap_or("Resource").to_owned();
         let at = At::root(&name);
         match found {

@@ -17,7 +17,7 @@ enum Said<'a> {
     Part(&'a Json<'static>),
 }
 
-impl<'a> Check<'a> {
+impl<'a> Check<'_, 'a> {
     /// Assigns each element to a slice; checks each against it, and how many there are of each.
     pub(super) fn sliced(&mut self, rules: &'a Rules, found: &[(Node<'a>, Option<usize>)], at: &At<'_>) {
         let slicing = rules.slicing.as_deref();
