@@ -200,7 +200,7 @@ fn conditional(plan: &Plan<'_>, base: &str) -> HashMap<usize, Result<Vec<Conditi
 fn claimed(app: &App, entry: &Entry<'_>) -> Result<(), Failure> {
     let (Entry::Create { resource, .. } | Entry::Update { resource, .. }) = entry else { return Ok(()) };
     let findings = app.claims.check(resource);
-    if findings.has_error() { Err(Failure::invalid(findings)) } else { Ok(()) }
+    if findings.has_error() { Err(Failure::nonconforming(findings)) } else { Ok(()) }
 }
 
 fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> Result<Commit<'a>, Failure> {

@@ -104,8 +104,15 @@ fn validate(claims: &Claims, resource: &Json, kind: ResourceType) -> Result<Issu
         }
     }
     let mut issues = fhir::validate::validate(resource);
-    issues.0.extend(claims.check(resource).0);
-    if issues.has_error() { Err(Failure::invalid(issues)) } else { Ok(issues) }
+    if issues.has_error() {
+        return Err(Failure::invalid(issues));
+    }
+    let claimed = claims.check(resource);
+    if claimed.has_error() {
+        return Err(Failure::nonconforming(claimed));
+    }
+    issues.0.extend(claimed.0);
+    Ok(issues)
 }
 
 /// A commit of one write, with the scoring it may call for.
