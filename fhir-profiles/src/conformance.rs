@@ -11,6 +11,7 @@ use crate::{doubts, vital_signs};
 
 /// Which findings beyond FHIR's own rules are errors.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Strict {
     /// An extension that no known definition explains.
     pub extensions: bool,

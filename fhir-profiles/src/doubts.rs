@@ -116,8 +116,8 @@ impl<'s> Search<'s> {
             let dead = match (link.strip_prefix('#'), link.split_once(':')) {
                 (Some(id), _) => !id.is_empty() && !names.contains(id) && !self.ids.contains(id),
                 (None, Some((scheme, _))) => {
-                    let named = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
-                    named && !SCHEMES.contains(&scheme.to_ascii_lowercase().as_str())
+                    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
+                    is_scheme && !SCHEMES.contains(&scheme.to_ascii_lowercase().as_str())
                 }
                 (None, None) => false,
             };

@@ -97,12 +97,15 @@ impl ValueSet {
             Json::String(code) => self.contains_code(code),
             Json::Object(object) => match object.get("coding") {
                 Some(codings) => {
-                    let told = codings.items().iter().map(|coding| self.holds_coding(coding));
-                    told.fold(Some(false), |all, one| match (all, one) {
-                        (Some(true), _) | (_, Some(true)) => Some(true),
-                        (None, _) | (_, None) => None,
-                        _ => Some(false),
-                    })
+                    let mut told = Some(false);
+                    for coding in codings.items() {
+                        match self.holds_coding(coding) {
+                            Some(true) => return Some(true),
+                            Some(false) => {}
+                            None => told = None,
+                        }
+                    }
+                    told
                 }
                 None => self.holds_coding(value),
             },

@@ -293,7 +293,9 @@ fn type_rule(one: &Json) -> Option<TypeRule> {
     let mut profiles: Vec<String> = texts("profile");
     // What follows an element of a profile rather than the whole can't be checked here.
     if one.get("_profile").is_some() {
-        profiles.iter_mut().for_each(|url| url.push('#'));
+        for url in &mut profiles {
+            url.push('#');
+        }
     }
     Some(TypeRule { code, profiles, targets: texts("targetProfile") })
 }

@@ -237,7 +237,7 @@ impl Profiles {
             }
             Found::Type(of) if covers(of, node.type_name()) => {}
             Found::Type(of) => {
-                check.error(&at, "invalid", format!("the profile is for {of}, not for {name}"))
+                check.error(&at, "invalid", format!("the profile is for {of}, not for {name}"));
             }
         }
         Some(Issues(check.issues))
