@@ -175,14 +175,14 @@ impl Config {
             }
         };
         Ok(Self {
-            packages,
-            validate_claims,
             bind,
             public_url,
             database_url,
             data_dir,
             auth,
             region,
+            packages,
+            validate_claims,
             log,
             log_format,
         })

@@ -106,10 +106,14 @@ fn claimed_profiles_of_packages_are_checked_where_that_is_set() {
         let good = observation(&[]);
         let stored = server.post("/fhir/Observation", &good).unwrap().expect(201).unwrap().json;
         let id = stored["id"].as_str().unwrap();
-        let patch = json!([{"op": "remove", "path": "/subject"}]).to_string();
+        let removal = json!([{"op": "remove", "path": "/subject"}]).to_string();
         let to = server.url(&format!("/fhir/Observation/{id}"));
-        let sent =
-            server.http().patch(to).header("Content-Type", "application/json-patch+json").body(patch).send();
+        let sent = server
+            .http()
+            .patch(to)
+            .header("Content-Type", "application/json-patch+json")
+            .body(removal)
+            .send();
         assert!(sent.unwrap().status().is_client_error());
         // A profile nobody knows is stored, and told of.
         let unknown =
