@@ -244,6 +244,7 @@ fn what_a_model_made_is_written_by_the_server_alone() {
         let mut forged = server.get(&format!("/fhir/{device}")).unwrap().json;
         forged["identifier"] = json!([]);
         forged.as_object_mut().unwrap().remove("identifier");
+        forged["meta"].as_object_mut().unwrap().remove("profile");
         refuse(server.put(&format!("/fhir/{device}"), &forged).unwrap());
         assert_eq!(assessments(&server, "own", 1)[0], own);
 
