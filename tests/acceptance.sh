@@ -48,6 +48,12 @@ cargo build --release --quiet -p fhir --example corpus --example xml_pairs
 corpus=${CARGO_TARGET_DIR:-target}/release/examples/corpus
 "$corpus" examples "$shared/data/r4-examples/json" "$shared/data/r4-examples/json-only"
 "$corpus" bad "$shared/data/bad" tests/acceptance/bad-accepted.tsv
+cargo build --release --quiet -p fhir --example verdicts --example package
+"${CARGO_TARGET_DIR:-target}/release/examples/verdicts" "$shared/data/bad" tests/acceptance/verdicts.tsv
+core=$shared/data/us-core/6.1.0
+"${CARGO_TARGET_DIR:-target}/release/examples/package" "$core/definitions" "$core/examples" tests/acceptance/us-core-mutants.tsv
+"$augury" validate "$core/examples/Patient-example.json" --package "$core/definitions" > "$work/patient"
+if grep '"severity":"error"' "$work/patient"; then exit 1; fi
 "$corpus" specification "$shared/data/bad/spec-4.0.1-validation-examples"
 pairs=${CARGO_TARGET_DIR:-target}/release/examples/xml_pairs
 "$pairs" pairs "$shared/data/r4-examples"

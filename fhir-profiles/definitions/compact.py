@@ -7,8 +7,9 @@ FOLDER holds profiles-types.json, profiles-resources.json, expansions.json and s
 
 elements.txt   `T name kind` a type (primitive, complex, resource, backbone), then its elements:
                `E name min max types binding targets`; `name[x]` is a choice, types are separated by `|`, a path as a
-               type is a backbone element, targets are the types a Reference may point to
-               `B key code …` the codes of a required binding
+               type is a backbone element, binding is the value set of a required one (`http://hl7.org/fhir/ValueSet/`
+               left out), targets are the types a Reference may point to
+profiles.ndjson, valuesets.tsv   see profiles.py
 search-parameters.tsv   id, code, type, base, target, expression
 constraints.tsv   path, key, severity, expression, and what people read if it is short
 summary.txt    a resource type and its elements that belong to its summary, by FHIRPath name
@@ -22,8 +23,10 @@ import pathlib
 import re
 import sys
 
+import profiles
+
 HERE = pathlib.Path(__file__).parent
-MOST_CODES = 3000
+OFFICIAL = "http://hl7.org/fhir/ValueSet/"
 LONGEST_TEXT = 120
 OPERATIONS = {
     "Resource-validate", "Resource-meta", "Resource-meta-add", "Resource-meta-delete", "Patient-everything",
@@ -33,6 +36,8 @@ PACKAGED = {
     "profiles-resources.json": "Bundle-resources.json",
     "search-parameters.json": "Bundle-searchParams.json",
     "expansions.json": "Bundle-valueset-expansions.json",
+    "profiles-others.json": "Bundle-profiles-others.json",
+    "extension-definitions.json": "Bundle-extensions.json",
 }
 
 
@@ -45,28 +50,16 @@ def resources(folder, name):
 
 
 def compartment(folder, name):
-    for candidate in (f"compartmentdefinition-{name}.json", f"CompartmentDefinition-{name}.json"):
-        if (folder / candidate).exists():
-            return json.loads((folder / candidate).read_text(encoding="utf-8"))
+    for path in folder.glob("*.json"):
+        if path.name.lower() == f"compartmentdefinition-{name}.json":
+            return json.loads(path.read_text(encoding="utf-8"))
     sys.exit(f"{folder} has no definition of the compartment {name}")
-
-
-def codes(contains):
-    for one in contains:
-        if "code" in one and not one.get("abstract"):
-            yield one["code"]
-        yield from codes(one.get("contains", []))
 
 
 def main():
     folder = pathlib.Path(sys.argv[1])
     definitions = resources(folder, "profiles-types.json") + resources(folder, "profiles-resources.json")
-    expansions = {
-        one["url"]: sorted(set(codes(one["expansion"].get("contains", []))))
-        for one in resources(folder, "expansions.json")
-        if one["resourceType"] == "ValueSet"
-    }
-    lines, used = [], {}
+    lines, used = [], set()
     for definition in sorted(definitions, key=lambda one: one.get("name", "")):
         if definition["resourceType"] != "StructureDefinition" or definition.get("derivation") == "constraint":
             continue
@@ -75,10 +68,26 @@ def main():
         # Abstract, and yet what a primitive's id and extensions belong to.
         if definition["abstract"] and definition["name"] != "Element":
             continue
-        lines += structure(definition, expansions, used)
-    for key, number in sorted(used.items(), key=lambda item: item[1]):
-        lines.append(" ".join([f"B {number}", *expansions[key]]))
+        lines += structure(definition, used)
     (HERE / "elements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    base = profiles.Base(definitions)
+    further = resources(folder, "profiles-others.json") + resources(folder, "extension-definitions.json")
+    further += [one for one in definitions if one.get("derivation") == "constraint"]
+    further = sorted((one for one in further if one["resourceType"] == "StructureDefinition"), key=lambda one: one["url"])
+    lines = [profiles.profile(one, base) for one in further]
+    (HERE / "profiles.ndjson").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for one in further:
+        for element in one["snapshot"]["element"]:
+            binding = element.get("binding", {})
+            if binding.get("strength") == "required" and "valueSet" in binding:
+                used.add(binding["valueSet"].split("|")[0])
+    files = [path for kind in ("ValueSet", "CodeSystem") for path in sorted(folder.glob(f"{kind}-*.json"))]
+    terminology = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    value_sets = profiles.ValueSets(resources(folder, "expansions.json"), terminology)
+    head = "# value set\tsystem\tcodes, or * where they are not told\n"
+    body = "".join(row + "\n" for row in value_sets.rows(used))
+    (HERE / "valuesets.tsv").write_text(head + body, encoding="utf-8")
 
     rows = [row for definition in definitions for row in constraints(definition)]
     head = "# path\tkey\tseverity\texpression\ttext\n"
@@ -145,7 +154,7 @@ def constraints(definition):
             yield element["path"], one["key"], one["severity"], expression, text
 
 
-def structure(definition, expansions, used):
+def structure(definition, used):
     kind = {"primitive-type": "primitive", "complex-type": "complex", "resource": "resource"}[definition["kind"]]
     elements = [e for e in definition["snapshot"]["element"] if e.get("max") != "0"]
     parents = {e["path"].rsplit(".", 1)[0] for e in elements if "." in e["path"]}
@@ -169,8 +178,9 @@ def structure(definition, expansions, used):
             binding = element.get("binding", {})
             value_set = binding.get("valueSet", "").split("|")[0]
             key = "-"
-            if binding.get("strength") == "required" and 0 < len(expansions.get(value_set, [])) <= MOST_CODES:
-                key = str(used.setdefault(value_set, len(used)))
+            if binding.get("strength") == "required" and value_set:
+                used.add(value_set)
+                key = value_set.removeprefix(OFFICIAL)
             target = ",".join(targets) if targets and "Resource" not in targets else "-"
             fields = [path.rsplit(".", 1)[1], str(element["min"]), element["max"], "|".join(types), key, target]
             lines.append("E " + " ".join(fields))

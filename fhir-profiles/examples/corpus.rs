@@ -1,6 +1,7 @@
 //! Holds the validator against files of known worth.
 //!
-//! `corpus examples FOLDER…`: every JSON file must be accepted, and come back the same, numbers
+//! `corpus examples FOLDER…`: every JSON file must be accepted, with the vital signs it claims to be,
+//! and come back the same, numbers
 //! digit for digit. `corpus bad FOLDER LIST`: every file that ought to be refused is, at the right
 //! element, or stands in LIST (`file TAB reason`). `corpus bad FOLDER LIST --write` makes LIST anew.
 //! `corpus specification FOLDER`: what `manifest.fixed.json` counts errors in is refused, the rest
@@ -11,8 +12,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use fhir::conformance::claimed;
 use fhir::json::{Json, Limits, parse};
 use fhir::outcome::{Issues, Severity};
+use fhir::profile::Profiles;
 use fhir::validate::validate;
 use fhir::xml::read;
 
@@ -72,7 +75,8 @@ fn examples(folders: &[&str]) -> Result<String, String> {
         if resource.get("resourceType").is_none() {
             continue;
         }
-        let issues = validate(&resource);
+        let mut issues = validate(&resource);
+        issues.0.extend(claimed(&resource, Profiles::built_in(), false).0);
         let known = KNOWN.iter().any(|name| path.ends_with(name));
         if issues.has_error() && !known {
             wrong.push(format!("{}: {}", path.display(), first(&issues)));

@@ -104,6 +104,11 @@ fn citations<'a>(node: &'a Json, top: bool, cited: &mut HashSet<&'a str>, named:
                 match (key, value) {
                     ("resource", Json::Object(inner)) if !top && inner.get("resourceType").is_some() => {}
                     ("reference", Json::String(text)) => cited.extend(text.strip_prefix('#')),
+                    // Images and hyperlinks of a narrative.
+                    ("div", Json::String(text)) => {
+                        let after = text.split("=\"#").skip(1);
+                        named.extend(after.filter_map(|rest| rest.split('"').next()));
+                    }
                     _ => citations(value, false, cited, named),
                 }
             }

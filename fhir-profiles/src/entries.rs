@@ -4,6 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::json::Json;
+use crate::reference;
+use crate::resource_type::ResourceType;
 use crate::validate::{At, Walk};
 
 /// References of a Composition that a document has to hold; those of sections come beside them.
@@ -38,6 +40,7 @@ pub(crate) fn check(walk: &mut Walk<'_>, resource: &Json, at: &At<'_>) {
         if entry.get("search").is_some() && bundle != "searchset" {
             walk.error(&here.item(n).element("search"), "invariant", "only a searchset has searches (bdl-2)");
         }
+        own_url(walk, entry, &here.item(n));
         if bundle == "searchset" {
             found(walk, entry, &here.item(n));
         }
@@ -48,6 +51,23 @@ pub(crate) fn check(walk: &mut Walk<'_>, resource: &Json, at: &At<'_>) {
     }
     if matches!(bundle, "document" | "message") {
         whole(walk, entries, &here);
+    }
+}
+
+/// A fullUrl that is an address on a server is that of the resource: type and id are its own.
+fn own_url(walk: &mut Walk<'_>, entry: &Json, at: &At<'_>) {
+    let (Some(url), Some(resource)) = (entry.text("fullUrl"), entry.get("resource")) else { return };
+    let mut parts = url.rsplit('/');
+    let (Some(id), Some(kind)) = (parts.next(), parts.next()) else { return };
+    if !url.starts_with("http") || !reference::is_id(id) || ResourceType::parse(kind).is_none() {
+        return;
+    }
+    if resource.text("resourceType") != Some(kind) || resource.text("id") != Some(id) {
+        walk.doubt(
+            &at.element("fullUrl"),
+            "invalid",
+            "the fullUrl is that of another resource, or the resource has no id",
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 //! `definitions/constraints.tsv`): read once, compiled when first needed, evaluated only where the
 //! presence of elements does not decide already.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{LazyLock, OnceLock};
 
 use crate::fhirpath::{Environment, Error, Expression, Item, Node, Presence, Told};
@@ -68,6 +68,19 @@ fn load() -> HashMap<&'static str, Vec<Invariant>> {
 /// what `DomainResource` asks for is in `contained`, but for dom-6, which only recommends a narrative.
 pub(crate) fn of(path: &str) -> &'static [Invariant] {
     ALL.get(path).map_or(&[], Vec::as_slice)
+}
+
+/// Is it an invariant of the base specification, repeated in the snapshot of a profile? Later
+/// publications repeat those of the abstract types in other words.
+pub(crate) fn is_official(key: &str, expression: &str) -> bool {
+    static OFFICIALS: LazyLock<HashSet<(&str, &str)>> = LazyLock::new(|| {
+        let rows = OFFICIAL.lines().filter(|line| !line.starts_with('#'));
+        let pair = |line: &'static str| Some((line.split('\t').nth(1)?, line.split('\t').nth(3)?));
+        rows.filter_map(pair).collect()
+    });
+    let expression = expression.split_whitespace().collect::<Vec<_>>().join(" ");
+    let family = matches!(key.split_once('-'), Some(("ele" | "ext" | "dom", number)) if number.len() == 1);
+    family || OFFICIALS.contains(&(key, expression.as_str()))
 }
 
 impl Invariant {

@@ -1,7 +1,9 @@
 //! Everything true of FHIR R4 (4.0.1) without a network, a clock or a disk.
 
 pub mod bundle;
+pub mod conformance;
 mod contained;
+mod doubts;
 mod entries;
 pub mod fhirpath;
 mod invariant;
@@ -11,12 +13,15 @@ pub mod outcome;
 pub mod patch;
 mod primitive;
 pub mod profile;
+mod questionnaire;
 pub mod reference;
 pub mod resource_type;
 mod rules;
 mod schema;
 pub mod search;
+mod terminology;
 pub mod time;
 pub mod validate;
 pub mod view;
+mod vital_signs;
 pub mod xml;

@@ -22,22 +22,28 @@ const DEPTH: usize = 200;
 const NOT_ONE_DIV: &str = "the narrative is not one <div>";
 const ACTIVE: &str = "the narrative has active content (txt-1)";
 
-/// Checks the text of `Narrative.div`. What passes can stand in XML as it is.
-pub(crate) fn check(text: &str) -> Result<(), &'static str> {
+/// Checks the text of `Narrative.div`. What passes can stand in XML as it is. Says whether there is
+/// anything to see, as txt-2 asks for and not all of HL7's own examples have.
+pub(crate) fn check(text: &str) -> Result<bool, &'static str> {
     let mut source = Source::new(text).map_err(|fault| fault.details)?;
-    let mut ended = false;
+    let (mut ended, mut content) = (false, false);
     loop {
         match source.next().map_err(|fault| fault.details)? {
             Token::Open(tag) if ended || (source.depth() == 1 && tag.local != "div") => {
                 return Err(NOT_ONE_DIV);
             }
             Token::Open(_) if source.depth() > DEPTH => return Err("the narrative is nested too deep"),
-            Token::Open(tag) => element(&tag)?,
+            Token::Open(tag) => {
+                content |= tag.local == "img";
+                element(&tag)?;
+            }
             Token::Close => ended = source.depth() == 0,
             Token::Text { blank: false } if source.depth() == 0 => return Err(NOT_ONE_DIV),
-            Token::Comment | Token::Text { .. } => {}
+            Token::Text { blank } => content |= !blank,
+            Token::Comment => {}
             Token::Instruction => return Err("the narrative has a declaration or an instruction"),
-            Token::End => return if ended { Ok(()) } else { Err(NOT_ONE_DIV) },
+            Token::End if !ended => return Err(NOT_ONE_DIV),
+            Token::End => return Ok(content),
         }
     }
 }
@@ -92,7 +98,7 @@ fn is_in(list: &str, word: &str) -> bool {
 mod tests {
     use super::check;
 
-    fn div(inner: &str) -> Result<(), &'static str> {
+    fn div(inner: &str) -> Result<bool, &'static str> {
         check(&format!("<div xmlns=\"http://www.w3.org/1999/xhtml\">{inner}</div>"))
     }
 
@@ -105,10 +111,10 @@ mod tests {
             "<a name=\"x\" href=\"http://x/y\">&#169; &#xA0;</a>",
             "<!-- c --><p style=\"color: red\">x</p>",
         ] {
-            assert_eq!(div(inner), Ok(()), "{inner}");
+            assert_eq!(div(inner), Ok(true), "{inner}");
         }
         let prefixed = "<n:div xmlns:n=\"http://www.w3.org/1999/xhtml\"><n:p>a</n:p></n:div>";
-        assert_eq!(check(prefixed), Ok(()));
+        assert_eq!(check(prefixed), Ok(true));
     }
 
     #[test]

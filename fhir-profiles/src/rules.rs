@@ -15,7 +15,17 @@ pub(crate) fn of_type(walk: &mut Walk<'_>, kind: &str, object: &Object<'_>, at: 
         "Extension" if (begins("value") || begins("_value")) == any(&["extension"]) => {
             "an extension has either a value or extensions (ext-1)"
         }
+        "Extension"
+            if relative(object, "url") && !matches!(at.parent(), "extension" | "modifierExtension") =>
+        {
+            // HL7's own tests of 4.0.1 have relative ones.
+            return walk.doubt(at, "invalid", "the url of an extension is an absolute address");
+        }
         "Period" if reversed(object) => "a period starts before it ends (per-1)",
+        "Period" if unclear(object) => {
+            let details = "whether the period starts before it ends can't be told (per-1)";
+            return walk.doubt(at, "invariant", details);
+        }
         "Attachment" if other_size(object) => "the size is not that of the data",
         "Reference"
             if !any(&["reference", "identifier", "display", "extension", "_reference", "_display"]) =>
@@ -39,6 +49,10 @@ pub(crate) fn of_type(walk: &mut Walk<'_>, kind: &str, object: &Object<'_>, at: 
             "a composite parameter has two components or more"
         }
         "SearchParameter" if unreadable(object) => "the expression is no FHIRPath",
+        "SearchParameter" if elsewhere(object) => {
+            let details = "the expression begins with another type than the parameter's bases";
+            return walk.doubt(at, "invalid", details);
+        }
         "SearchParameter" if derived(object) => "the parameter it is derived from has another type",
         "CapabilityStatement.rest.resource" if other_type(object) => {
             "a search parameter has another type than its definition"
@@ -52,6 +66,12 @@ pub(crate) fn of_type(walk: &mut Walk<'_>, kind: &str, object: &Object<'_>, at: 
 
 fn reversed(period: &Object<'_>) -> bool {
     matches!((span(period, "start"), span(period, "end")), (Some(start), Some(end)) if start.low > end.high)
+}
+
+/// A day and a moment of that day have no order.
+fn unclear(period: &Object<'_>) -> bool {
+    matches!((span(period, "start"), span(period, "end")), (Some(start), Some(end))
+        if start.high > end.low && end.high - end.low != start.high - start.low)
 }
 
 fn other_size(attachment: &Object<'_>) -> bool {
@@ -72,6 +92,19 @@ fn fragment(object: &Object<'_>, key: &str) -> bool {
 fn unreadable(parameter: &Object<'_>) -> bool {
     let text = parameter.get("expression").and_then(Json::as_str);
     text.is_some_and(|text| matches!(Expression::parse(text), Err(Error::Syntax { .. })))
+}
+
+/// Does a part of the expression begin with a resource type that is no base of the parameter?
+fn elsewhere(parameter: &Object<'_>) -> bool {
+    let text = parameter.get("expression").and_then(Json::as_str).unwrap_or_default();
+    let bases = parameter.get("base").map_or(&[][..], Json::items);
+    let is_base = |name: &str| {
+        bases.iter().filter_map(Json::as_str).any(|base| base == name || base.ends_with("Resource"))
+    };
+    text.split('|').any(|part| {
+        let name = part.trim().trim_start_matches('(').split(['.', ' ', ')']).next().unwrap_or_default();
+        ResourceType::parse(name).is_some() && !is_base(name)
+    })
 }
 
 /// `Organization-name` of the base specification is the parameter `name` of Organization.

@@ -1,11 +1,12 @@
 //! The element table of FHIR R4: every type with its elements, from HL7's definitions
 //! (`definitions/elements.txt`, made by `definitions/compact.py`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::invariant::{self, Invariant};
 use crate::resource_type::ResourceType;
+use crate::terminology::{self, ValueSet};
 
 /// What a type is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +47,8 @@ pub(crate) struct Element {
     pub(crate) many: bool,
     /// Place in the table.
     pub(crate) of: usize,
-    /// Codes of a required binding.
-    pub(crate) codes: Option<usize>,
+    /// What a required binding allows.
+    pub(crate) codes: Option<&'static ValueSet>,
     /// Types a Reference may point to; empty for all.
     pub(crate) targets: Vec<ResourceType>,
 }
@@ -56,7 +57,6 @@ pub(crate) struct Element {
 pub(crate) struct Schema {
     types: Vec<Type>,
     by_name: HashMap<&'static str, usize>,
-    codes: Vec<HashSet<&'static str>>,
 }
 
 impl Type {
@@ -111,10 +111,6 @@ impl Schema {
     pub(crate) fn named(&self, name: &str) -> Option<&Type> {
         self.types.get(*self.by_name.get(name)?)
     }
-
-    pub(crate) fn allows(&self, codes: usize, code: &str) -> bool {
-        self.codes.get(codes).is_none_or(|all| all.contains(code))
-    }
 }
 
 fn load(text: &'static str) -> Schema {
@@ -129,7 +125,6 @@ fn load(text: &'static str) -> Schema {
     };
     let mut types = vec![empty("Resource", TypeKind::Any)];
     let mut by_name = HashMap::from([("Resource", 0)]);
-    let mut codes = Vec::new();
     // Types are named before they are defined, so names come first.
     for line in text.lines().filter_map(|line| line.strip_prefix("T ")) {
         let (name, kind) = line.split_once(' ').unwrap_or((line, ""));
@@ -152,7 +147,6 @@ fn load(text: &'static str) -> Schema {
                     add(of, fields, &by_name);
                 }
             }
-            Some("B") => codes.push(fields.skip(1).collect()),
             _ => {}
         }
     }
@@ -168,7 +162,7 @@ fn load(text: &'static str) -> Schema {
             }
         }
     }
-    Schema { types, by_name, codes }
+    Schema { types, by_name }
 }
 
 fn add<'f>(
@@ -184,6 +178,12 @@ fn add<'f>(
     if min != "0" {
         of.required.push(name);
     }
+    let allowed = match codes {
+        "-" => None,
+        url if url.contains(':') => terminology::official(url),
+        id => terminology::official(&format!("http://hl7.org/fhir/ValueSet/{id}")),
+    }
+    .filter(|set| !set.open);
     for kind in kinds.split('|') {
         let key = match choice {
             None => key.to_owned(),
@@ -198,7 +198,7 @@ fn add<'f>(
             name,
             many: max != "1",
             of: by_name.get(kind).copied().unwrap_or(0),
-            codes: codes.parse().ok(),
+            codes: allowed,
             targets: targets.split(',').filter_map(ResourceType::parse).collect(),
         });
     }
@@ -220,7 +220,8 @@ mod tests {
         assert_eq!(observation.names[usize::from(value.name)], "value");
         assert!(observation.element("value").is_none());
         assert!(observation.element("component").unwrap().many);
-        assert!(schema.allows(observation.element("status").unwrap().codes.unwrap(), "final"));
-        assert!(!schema.allows(observation.element("status").unwrap().codes.unwrap(), "banana"));
+        let codes = observation.element("status").unwrap().codes.unwrap();
+        assert_eq!(codes.contains_code("final"), Some(true));
+        assert_eq!(codes.contains_code("banana"), Some(false));
     }
 }

@@ -12,7 +12,7 @@ use crate::primitive::{self, Fault};
 use crate::reference::{self, Reference};
 use crate::resource_type::ResourceType;
 use crate::schema::{Element, Schema, Type, TypeKind};
-use crate::{contained, entries, narrative, rules};
+use crate::{contained, entries, narrative, questionnaire, rules};
 
 /// Errors are cut off after so many, and warnings too: a hostile resource must not make a huge
 /// answer. Each has its own measure, so that warnings can't hide an error.
@@ -38,6 +38,11 @@ impl<'p> At<'p> {
 
     pub(crate) fn element(&'p self, name: &'p str) -> At<'p> {
         At { above: Some(self), name, index: None }
+    }
+
+    /// Name of the element above.
+    pub(crate) fn parent(&self) -> &'p str {
+        self.above.map_or("", |above| above.name)
     }
 
     /// Is this a place under `contained`?
@@ -70,6 +75,8 @@ pub(crate) struct Walk<'w> {
     /// The resource it is in, and what contains that.
     resource: Node<'w>,
     root: Node<'w>,
+    /// Is all asked for, rather than what a write needs?
+    fully: bool,
     /// What invariants may still cost; none when they cost too much.
     steps: Option<u64>,
 }
@@ -86,6 +93,16 @@ impl Walk<'_> {
         }
     }
 
+    /// What FHIR rules out in words only, or its own examples break: an error where all is asked for.
+    pub(crate) fn doubt(
+        &mut self,
+        at: &At<'_>,
+        code: &'static str,
+        details: impl Into<std::borrow::Cow<'static, str>>,
+    ) {
+        if self.fully { self.error(at, code, details) } else { self.warning(at, code, details) }
+    }
+
     fn warning(
         &mut self,
         at: &At<'_>,
@@ -100,12 +117,23 @@ impl Walk<'_> {
 
 /// All findings about a resource, errors first: a list without an error means that it is accepted.
 pub fn validate(resource: &Json) -> Issues {
+    walk(resource, false)
+}
+
+/// The same, and an error for what [`validate`] only warns of because feeds and HL7's own examples
+/// are full of it.
+pub(crate) fn validate_fully(resource: &Json) -> Issues {
+    walk(resource, true)
+}
+
+fn walk(resource: &Json, fully: bool) -> Issues {
     let mut walk = Walk {
         schema: Schema::r4(),
         issues: Vec::new(),
         warnings: Vec::new(),
         resource: Node::resource(resource),
         root: Node::resource(resource),
+        fully,
         steps: Some(STEPS),
     };
     let name = resource.text("resourceType").unwrap_or("Resource");
@@ -145,6 +173,9 @@ impl<'w> Walk<'w> {
         if of.name == "Bundle" {
             entries::check(self, value, at);
         }
+        if of.name == "Questionnaire" {
+            questionnaire::check(self, value, at);
+        }
         if of.element("url").is_some() && value.text("url").is_some_and(|url| !url.contains(':')) {
             self.error(&at.element("url"), "value", "the url of a definition is an absolute address");
         }
@@ -181,8 +212,8 @@ impl<'w> Walk<'w> {
                 }
                 *before = Some(bare);
             }
-            if sibling.is_some() && element.codes.is_some() {
-                self.without_code(value, object.get(bare), &here);
+            if sibling.is_some() {
+                self.without_value(value, object.get(bare), element.codes.is_some(), &here);
             }
             match (element.many, value) {
                 (true, Json::Array(items)) => {
@@ -212,6 +243,9 @@ impl<'w> Walk<'w> {
         }
         if object.is_empty() {
             self.error(at, "structure", "an object may not be empty");
+        }
+        if object.len() == 1 && object.get("id").is_some() && of.kind != TypeKind::Resource {
+            self.error(at, "invariant", "an element has more than an id (ele-1)");
         }
         rules::of_type(self, of.name, object, at);
         self.steps = self.steps.map(|steps| steps.saturating_add(STEPS_EACH));
@@ -260,21 +294,23 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// An extension stands for no code of a required binding.
-    fn without_code(&mut self, siblings: &Json, values: Option<&Json>, at: &At<'_>) {
+    /// An id alone stands for nothing, and an extension for no code of a required binding.
+    fn without_value(&mut self, siblings: &Json, values: Option<&Json>, is_coded: bool, at: &At<'_>) {
         let there = |value: Option<&Json>| value.is_some_and(|value| !matches!(value, Json::Null));
-        let details = "a code of the required value set is needed";
-        let Json::Array(siblings) = siblings else {
-            if !there(values) {
-                self.error(at, "code-invalid", details);
+        let mut one = |sibling: &Json, value: Option<&Json>, at: &At<'_>| {
+            if there(value) || !there(Some(sibling)) {
+                return;
             }
-            return;
+            if is_coded {
+                self.error(at, "code-invalid", "a code of the required value set is needed");
+            } else if sibling.get("id").is_some() && sibling.get("extension").is_none() {
+                self.error(at, "invariant", "an element has more than an id (ele-1)");
+            }
         };
+        let Json::Array(siblings) = siblings else { return one(siblings, values, at) };
         let values = values.map_or(&[][..], Json::items);
         for (n, sibling) in siblings.iter().enumerate() {
-            if there(Some(sibling)) && !there(values.get(n)) {
-                self.error(&at.item(n), "code-invalid", details);
-            }
+            one(sibling, values.get(n), &at.item(n));
         }
     }
 
@@ -315,7 +351,7 @@ impl<'w> Walk<'w> {
                 self.object(value, of, at, depth);
                 match of.name {
                     "Reference" => self.reference(value, element, at),
-                    "Coding" | "CodeableConcept" => self.bound(value, element, at),
+                    "Coding" | "CodeableConcept" | "Quantity" => self.bound(value, element, at),
                     _ => {}
                 }
             }
@@ -325,11 +361,11 @@ impl<'w> Walk<'w> {
     fn primitive(&mut self, value: &Json, kind: &'static str, element: &Element, at: &At<'_>) {
         if kind == "xhtml" {
             match value.as_str() {
-                Some(text) => {
-                    if let Err(why) = narrative::check(text) {
-                        self.error(at, "invalid", why);
-                    }
-                }
+                Some(text) => match narrative::check(text) {
+                    Ok(true) => {}
+                    Ok(false) => self.doubt(at, "invariant", "the narrative has no content (txt-2)"),
+                    Err(why) => self.error(at, "invalid", why),
+                },
                 None => self.error(at, "structure", "a string is needed"),
             }
             return;
@@ -347,7 +383,7 @@ impl<'w> Walk<'w> {
             self.error(at, "value", format!("a {} is not allowed here", kind.name()));
         }
         if let (Some(codes), Some(code)) = (element.codes, value.as_str())
-            && !self.schema.allows(codes, code)
+            && codes.contains_code(code) == Some(false)
         {
             self.error(at, "code-invalid", "the code is not in the required value set");
         }
@@ -422,14 +458,7 @@ impl<'w> Walk<'w> {
     /// A concept of a required binding has a code of it.
     fn bound(&mut self, value: &Json, element: &Element, at: &At<'_>) {
         let Some(codes) = element.codes else { return };
-        let codings = value.list("coding");
-        let one = std::slice::from_ref(value);
-        let candidates = if value.get("coding").is_some() { codings } else { one };
-        let fits = candidates
-            .iter()
-            .filter_map(|coding| coding.text("code"))
-            .any(|code| self.schema.allows(codes, code));
-        if !fits {
+        if codes.holds(value) == Some(false) {
             self.error(at, "code-invalid", "no code of the required value set");
         }
     }

@@ -182,6 +182,9 @@ struct Candidate<'r> {
     torn: bool,
 }
 
+/// What stands in the place of a country of which nothing is known.
+const UNKNOWN: [&str; 2] = ["UNK", "UNKNOWN"];
+
 /// Nobody is known to have become older than 122 (J. Calment): more is a slip in the date.
 const OLDEST: u32 = 122;
 
@@ -238,7 +241,7 @@ impl Chart<'_> {
     /// The patient's own country says more than what the operator decided for all.
     fn by_country(&self, input: &Input) -> Option<Found> {
         let (person, rule) = (self.record.person.as_ref()?, input.spec.country.as_ref()?);
-        let country = person.country.as_ref()?;
+        let country = person.country.as_ref().filter(|country| !UNKNOWN.contains(&country.as_ref()))?;
         let Some((number, code)) = region(rule, country).and_then(|region| input.code_index(region)) else {
             // What the operator decided is for patients of whom no country is known.
             let details = format!(
@@ -372,8 +375,12 @@ impl Chart<'_> {
                             "{title} is also recorded under another code for {}, with another value",
                             on(when)
                         );
-                        // Of two measurements the better code is taken; of yes and no, neither.
-                        if input.spec.kind == InputKind::Boolean {
+                        // Of two measurements the better code is taken; of yes and no, neither, unless
+                        // one is known to say less.
+                        let lesser = |code: CodeId| {
+                            observed.codes.iter().any(|(one, remark)| *one == code && remark.is_some())
+                        };
+                        if input.spec.kind == InputKind::Boolean && !lesser(rival.code) {
                             let issue = input.issue(IssueKind::Conflict, details);
                             return Found::Refused(Box::new(cite(issue, rival)));
                         }

@@ -10,6 +10,7 @@ use models::{Catalogue, Settings};
 use store::{Context, Store};
 
 use crate::config::Config;
+use crate::packages::Claims;
 
 /// Everything a request or a worker may need. One per process.
 pub struct App {
@@ -19,6 +20,8 @@ pub struct App {
     pub store: Store,
     /// What the operator decided for the models.
     pub settings: Settings,
+    /// What a write has to conform to.
+    pub claims: Claims,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// When the process began to serve.
@@ -71,12 +74,13 @@ impl App {
             std::fs::create_dir_all(&config.data_dir)?;
         }
         let store = Store::open(&config.database_url, &store::Options::default())?;
+        let claims = Claims::load(&config.packages, config.validate_claims)?;
         let mut catalogue = load_catalogue(&config)?;
         use_activated(&mut catalogue, &store).await?;
         let active = RwLock::new(Arc::new(Active::new(catalogue)));
         let settings = settings(&config);
         let activating = tokio::sync::Mutex::default();
-        Ok(Self { config, store, settings, metrics, started: Utc::now(), active, activating })
+        Ok(Self { claims, config, store, settings, metrics, started: Utc::now(), active, activating })
     }
 
     /// The models in use, as of now.

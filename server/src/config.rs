@@ -8,6 +8,8 @@
 //! | `data_dir` | `AUGURY_DATA_DIR` | `./augury-data` |
 //! | `auth` | `AUGURY_AUTH` | `open` on a loopback address, else `required` |
 //! | `region` | `AUGURY_REGION` | none: models that need one refuse |
+//! | `packages` | `AUGURY_PACKAGES` | none: FHIR packages, `.tgz` or folders, separated by commas |
+//! | `validate_claims` | `AUGURY_VALIDATE_CLAIMS` | `false`: of the profiles that `meta.profile` names, vital signs and our own count |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -51,6 +53,10 @@ pub struct Config {
     pub auth: Auth,
     /// Region of the population, for equations that are calibrated by region.
     pub region: Option<String>,
+    /// FHIR packages whose profiles are known.
+    pub packages: Vec<PathBuf>,
+    /// Does a write have to conform to every profile it claims?
+    pub validate_claims: bool,
     /// `tracing` filter.
     pub log: String,
     /// Form of log lines.
@@ -65,8 +71,18 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 8] =
-    ["bind", "public_url", "database_url", "data_dir", "auth", "region", "log", "log_format"];
+const NAMES: [&str; 10] = [
+    "bind",
+    "public_url",
+    "database_url",
+    "data_dir",
+    "auth",
+    "region",
+    "packages",
+    "validate_claims",
+    "log",
+    "log_format",
+];
 const LATER: [&str; 4] = ["redis_url", "tls_cert", "tls_key", "tls_client_ca"];
 
 fn wrong(name: &str, problem: impl Into<String>) -> ConfigError {
@@ -89,8 +105,14 @@ impl Config {
             let table: toml::Table =
                 text.parse().map_err(|e: toml::de::Error| wrong(&shown, e.message().to_owned()))?;
             for (name, value) in table {
-                let toml::Value::String(value) = value else {
-                    return Err(wrong(&name, "must be a string"));
+                let value = match value {
+                    toml::Value::String(value) => value,
+                    toml::Value::Boolean(value) if name == "validate_claims" => value.to_string(),
+                    toml::Value::Array(paths) if name == "packages" => {
+                        let paths: Option<Vec<&str>> = paths.iter().map(toml::Value::as_str).collect();
+                        paths.ok_or_else(|| wrong(&name, "must be a list of strings"))?.join(",")
+                    }
+                    _ => return Err(wrong(&name, "must be a string")),
                 };
                 put(&mut values, &name, &name, value)?;
             }
@@ -142,7 +164,28 @@ impl Config {
         if region.as_deref().is_some_and(|region| !matches!(region, "north-america" | "other")) {
             return Err(wrong("region", "must be `north-america` or `other`"));
         }
-        Ok(Self { bind, public_url, database_url, data_dir, auth, region, log, log_format })
+        let packages = get("packages").unwrap_or_default();
+        let packages = packages.split(',').map(str::trim).filter(|path| !path.is_empty());
+        let packages = packages.map(PathBuf::from).collect();
+        let validate_claims = match get("validate_claims") {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => {
+                return Err(wrong("validate_claims", format!("`{other}` is neither `true` nor `false`")));
+            }
+        };
+        Ok(Self {
+            bind,
+            public_url,
+            database_url,
+            data_dir,
+            auth,
+            region,
+            packages,
+            validate_claims,
+            log,
+            log_format,
+        })
     }
 
     /// The base of all FHIR addresses, e.g. `http://127.0.0.1:8080/fhir`.
@@ -203,6 +246,7 @@ mod tests {
             [("AUGURY_DATABASE_URL", "mysql://x")],
             [("AUGURY_TLS_CERT", "cert.pem")],
             [("AUGURY_LOG_FORMAT", "xml")],
+            [("AUGURY_VALIDATE_CLAIMS", "maybe")],
             [("AUGURY_DATA_DIR", "")],
         ] {
             assert!(env(&pairs).is_err(), "{pairs:?}");

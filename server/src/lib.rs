@@ -11,6 +11,7 @@ pub mod cmd;
 pub mod config;
 mod health;
 mod http;
+pub mod packages;
 mod rest;
 pub mod router;
 mod scoring;

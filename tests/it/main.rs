@@ -13,4 +13,5 @@ mod operations;
 mod rest;
 mod scoring;
 mod shapes;
+mod validation;
 mod versions;

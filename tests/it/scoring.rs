@@ -218,9 +218,12 @@ fn what_a_model_made_is_written_by_the_server_alone() {
         };
         refuse(server.put(&format!("/fhir/RiskAssessment/{id}"), &forged).unwrap());
         refuse(server.post("/fhir/RiskAssessment", &forged).unwrap());
+        // Nor by what no longer says that a model made it; as long as it claims our profile, it does.
         forged.as_object_mut().unwrap().remove("method");
+        server.put(&format!("/fhir/RiskAssessment/{id}"), &forged).unwrap().expect(422).unwrap();
+        forged["meta"].as_object_mut().unwrap().remove("profile");
         refuse(server.put(&format!("/fhir/RiskAssessment/{id}"), &forged).unwrap());
-        let removal = r#"[{"op": "remove", "path": "/method"}]"#;
+        let removal = r#"[{"op": "remove", "path": "/method"}, {"op": "remove", "path": "/meta/profile"}]"#;
         let patched = server
             .http()
             .patch(server.url(&format!("/fhir/RiskAssessment/{id}")))
@@ -241,6 +244,7 @@ fn what_a_model_made_is_written_by_the_server_alone() {
         let mut forged = server.get(&format!("/fhir/{device}")).unwrap().json;
         forged["identifier"] = json!([]);
         forged.as_object_mut().unwrap().remove("identifier");
+        forged["meta"].as_object_mut().unwrap().remove("profile");
         refuse(server.put(&format!("/fhir/{device}"), &forged).unwrap());
         assert_eq!(assessments(&server, "own", 1)[0], own);
 

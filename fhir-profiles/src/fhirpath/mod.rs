@@ -22,6 +22,7 @@ pub use temporal::{Kind, Temporal};
 pub use value::{Item, Node};
 
 pub(crate) use presence::{Presence, Told};
+pub(crate) use value::is_subtype;
 
 use crate::json::Json;
 use crate::schema::Type;

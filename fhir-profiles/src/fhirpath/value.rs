@@ -127,7 +127,7 @@ impl<'a> Node<'a> {
     }
 
     /// Name of the type.
-    pub(super) fn type_name(&self) -> &'a str {
+    pub(crate) fn type_name(&self) -> &'a str {
         match self.of {
             Some(of) if of.kind == TypeKind::Backbone => "BackboneElement",
             Some(of) => of.name,
@@ -288,7 +288,7 @@ pub(super) fn is_type(namespace: Option<&str>, name: &str) -> bool {
 }
 
 /// Is a FHIR type another, or derived from it?
-pub(super) fn is_subtype(name: &str, wanted: &str) -> bool {
+pub(crate) fn is_subtype(name: &str, wanted: &str) -> bool {
     let mut current = name;
     loop {
         if current == wanted {

@@ -69,7 +69,8 @@ async fn take(app: &Arc<App>, text: &[u8]) -> Result<usize, Issues> {
         return Ok(0);
     }
     let resource = fhir::json::parse(text, &LIMITS)?;
-    let findings = fhir::validate::validate(&resource);
+    let mut findings = fhir::validate::validate(&resource);
+    findings.0.extend(app.claims.check(&resource).0);
     if findings.has_error() {
         return Err(findings);
     }

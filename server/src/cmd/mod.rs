@@ -82,7 +82,7 @@ fn dispatch(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         }
         Command::Score(arguments) => score::run(config, &arguments),
         Command::Import(arguments) => import::run(config, &arguments),
-        Command::Validate(arguments) => validate::run(&arguments),
+        Command::Validate(arguments) => validate::run(config, &arguments),
         Command::Models(action) => models::run(config, action),
         Command::Migrate => migrate::run(config),
         Command::Client(action) => client::run(config, action),

@@ -32,6 +32,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "invalid", details)
     }
 
+    /// 422: FHIR's own rules are kept, those of a profile are not.
+    pub(crate) fn nonconforming(issues: Issues) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, issues }
+    }
+
     /// 400 with the findings of a parser or validator.
     pub(crate) fn invalid(issues: Issues) -> Self {
         let status = match issues.0.first().map(|issue| issue.code) {

@@ -29,10 +29,11 @@ pub(crate) async fn bundle(
     let sent = format::sent(&request)?;
     let body = request::body(payload).await?;
     let bundle = format::read(&body, sent)?;
+    let claims = &caller.app.claims;
     if bundle.text("type") == Some("batch") {
-        super::validate(&without_content(&bundle), ResourceType::BUNDLE)?;
+        super::validate(claims, &without_content(&bundle), ResourceType::BUNDLE)?;
     } else {
-        super::validate(&bundle, ResourceType::BUNDLE)?;
+        super::validate(claims, &bundle, ResourceType::BUNDLE)?;
     }
     let (atomic, answers) = run(&caller.app, &caller.context, bundle, None).await?;
     let whole = request
@@ -98,7 +99,9 @@ async fn run(
                 gets.push((place, url));
                 continue;
             }
-            Ok(entry) => commit_of(app, context, entry, &base),
+            // What a transaction claims was checked with the whole.
+            Ok(entry) if atomic => commit_of(app, context, entry, &base),
+            Ok(entry) => claimed(app, &entry).and_then(|()| commit_of(app, context, entry, &base)),
             Err(issue) => Err(Failure::invalid(issue.into())),
         };
         let cited = references.remove(&place).unwrap_or(Ok(Vec::new()));
@@ -193,6 +196,13 @@ fn conditional(plan: &Plan<'_>, base: &str) -> HashMap<usize, Result<Vec<Conditi
     all
 }
 
+/// Refuses an entry that does not conform to what it claims.
+fn claimed(app: &App, entry: &Entry<'_>) -> Result<(), Failure> {
+    let (Entry::Create { resource, .. } | Entry::Update { resource, .. }) = entry else { return Ok(()) };
+    let findings = app.claims.check(resource);
+    if findings.has_error() { Err(Failure::nonconforming(findings)) } else { Ok(()) }
+}
+
 fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> Result<Commit<'a>, Failure> {
     let only_if = |text: Option<String>| text.map_or(Ok(OnlyIf::Always), |text| request::if_match(&text));
     let meant = |target: Target| {
@@ -219,7 +229,7 @@ fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> 
             let kind = target.kind();
             let topic = scoring::is_read(kind).then_some(scoring::CHANGE);
             let (target, only_if) = (meant(target)?, only_if(if_match)?);
-            (Write::Patch { target, only_if, patch: patch::of_resource(kind, &patch)? }, topic)
+            (Write::Patch { target, only_if, patch: patch::of_resource(&app.claims, kind, &patch)? }, topic)
         }
         Entry::Delete { target, if_match } => {
             let topic = scoring::is_read(target.kind()).then_some(scoring::CHANGE);

@@ -26,7 +26,7 @@ pub(crate) async fn create(
     let mut resource = format::read(&body, sent)?;
     fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base())
         .map_err(|issue| Failure::invalid(issue.into()))?;
-    let findings = validate(&resource, kind)?;
+    let findings = validate(&caller.app.claims, &resource, kind)?;
     let topic = scoring::concerns(&caller.app, &resource).then_some(scoring::WRITE);
     let write = Write::Create { resource, id: None, if_none_exist };
     let commit = commit_of(write, topic, caller.context.at);

@@ -76,6 +76,7 @@ async fn change(
         Failure::invalid(issue.at("Parameters.parameter").into())
     })?;
     let given = given.clone().into_owned();
+    let claims = caller.app.claims.clone();
     let labelled = Patch::new(move |resource| {
         let mut resource = resource.clone().into_owned();
         let object = resource.as_object_mut().ok_or_else(Issues::default)?;
@@ -93,7 +94,7 @@ async fn change(
                 meta.set(usize::MAX, label, Json::Array(labels));
             }
         }
-        validate(&resource, kind).map_err(|failure| failure.issues)?;
+        validate(&claims, &resource, kind).map_err(|failure| failure.issues)?;
         Ok(resource)
     });
     let write =

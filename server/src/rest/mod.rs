@@ -29,6 +29,7 @@ use store::{About, Commit, NewTask, Stored, Target, Write, Written};
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::request::{self, Prefer, Return};
+use crate::packages::Claims;
 use crate::scoring;
 
 /// The resource type a path names.
@@ -89,8 +90,8 @@ fn named(parameters: &Json) -> Result<Vec<(String, String)>, Failure> {
     Ok(parameters.list("parameter").iter().filter_map(value).collect())
 }
 
-/// Checks a resource sent to `/{kind}`: its type and its structure.
-fn validate(resource: &Json, kind: ResourceType) -> Result<Issues, Failure> {
+/// Checks a resource sent to `/{kind}`: its type, its structure and the profiles it claims.
+fn validate(claims: &Claims, resource: &Json, kind: ResourceType) -> Result<Issues, Failure> {
     match resource.text("resourceType") {
         Some(name) if name == kind.name() => {}
         Some(_) => {
@@ -102,8 +103,16 @@ fn validate(resource: &Json, kind: ResourceType) -> Result<Issues, Failure> {
             return Err(Failure::invalid(issue.at("resourceType").into()));
         }
     }
-    let issues = fhir::validate::validate(resource);
-    if issues.has_error() { Err(Failure::invalid(issues)) } else { Ok(issues) }
+    let mut issues = fhir::validate::validate(resource);
+    if issues.has_error() {
+        return Err(Failure::invalid(issues));
+    }
+    let claimed = claims.check(resource);
+    if claimed.has_error() {
+        return Err(Failure::nonconforming(claimed));
+    }
+    issues.0.extend(claimed.0);
+    Ok(issues)
 }
 
 /// A commit of one write, with the scoring it may call for.

@@ -15,6 +15,7 @@ use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::format;
 use crate::http::request::{self, LIMITS};
+use crate::packages::Claims;
 use crate::scoring;
 
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -30,7 +31,7 @@ pub(crate) async fn patch(
     let only_if = request::only_if(&request)?;
     let body = request::body(payload).await?;
     let patch = if media == JSON_PATCH {
-        json_patch(kind, &body)?
+        json_patch(&caller.app.claims, kind, &body)?
     } else {
         let sent = format::sent(&request).map_err(|failure| {
             let details = format!("a patch is {JSON_PATCH}, or Parameters in FHIR's JSON or XML");
@@ -41,7 +42,7 @@ pub(crate) async fn patch(
             let details = format!("a patch in {media} is Parameters; a JSON Patch is {JSON_PATCH}");
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-supported", details));
         }
-        fhirpath_patch(kind, &parameters)?
+        fhirpath_patch(&caller.app.claims, kind, &parameters)?
     };
     let write = Write::Patch { target, only_if, patch };
     let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), caller.context.at);
@@ -51,25 +52,27 @@ pub(crate) async fn patch(
 }
 
 /// A JSON Patch, as the store applies it.
-pub(crate) fn json_patch(kind: ResourceType, text: &[u8]) -> Result<Patch, Failure> {
+pub(crate) fn json_patch(claims: &Claims, kind: ResourceType, text: &[u8]) -> Result<Patch, Failure> {
     let patch = JsonPatch::parse(text, &LIMITS).map_err(Failure::invalid)?;
-    Ok(Patch::new(move |resource| checked(kind, patch.apply(resource, &LIMITS)?)))
+    let claims = claims.clone();
+    Ok(Patch::new(move |resource| checked(&claims, kind, patch.apply(resource, &LIMITS)?)))
 }
 
 /// A FHIRPath Patch, as the store applies it.
-fn fhirpath_patch(kind: ResourceType, parameters: &Json) -> Result<Patch, Failure> {
+fn fhirpath_patch(claims: &Claims, kind: ResourceType, parameters: &Json) -> Result<Patch, Failure> {
     let findings = fhir::validate::validate(parameters);
     if findings.has_error() {
         return Err(Failure::invalid(findings));
     }
     let patch = FhirPathPatch::parse(parameters).map_err(Failure::invalid)?;
-    Ok(Patch::new(move |resource| checked(kind, patch.apply(resource)?)))
+    let claims = claims.clone();
+    Ok(Patch::new(move |resource| checked(&claims, kind, patch.apply(resource)?)))
 }
 
 /// The patch of a Bundle's entry: a Binary that holds a JSON Patch, or Parameters.
-pub(crate) fn of_resource(kind: ResourceType, resource: &Json) -> Result<Patch, Failure> {
+pub(crate) fn of_resource(claims: &Claims, kind: ResourceType, resource: &Json) -> Result<Patch, Failure> {
     if resource.text("resourceType") == Some("Parameters") {
-        return fhirpath_patch(kind, resource);
+        return fhirpath_patch(claims, kind, resource);
     }
     if resource.text("resourceType") != Some("Binary") || resource.text("contentType") != Some(JSON_PATCH) {
         return Err(Failure::bad_request(format!(
@@ -78,12 +81,12 @@ pub(crate) fn of_resource(kind: ResourceType, resource: &Json) -> Result<Patch, 
     }
     let data = resource.text("data").unwrap_or_default();
     let text = STANDARD.decode(data).map_err(|_| Failure::bad_request("the Binary's data is not base64"))?;
-    json_patch(kind, &text)
+    json_patch(claims, kind, &text)
 }
 
 /// What a patch makes must be as good as what is sent.
-fn checked(kind: ResourceType, resource: Json<'static>) -> Result<Json<'static>, Issues> {
-    match super::validate(&resource, kind) {
+fn checked(claims: &Claims, kind: ResourceType, resource: Json<'static>) -> Result<Json<'static>, Issues> {
+    match super::validate(claims, &resource, kind) {
         Ok(_) => Ok(resource),
         Err(failure) => Err(failure.issues),
     }

@@ -24,7 +24,7 @@ pub(crate) async fn update(
     let mut resource = format::read(&body, sent)?;
     fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base())
         .map_err(|issue| Failure::invalid(issue.into()))?;
-    let findings = validate(&resource, kind)?;
+    let findings = validate(&caller.app.claims, &resource, kind)?;
     if let Target::Id(_, id) = &target
         && resource.text("id") != Some(id)
     {

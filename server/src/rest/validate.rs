@@ -2,8 +2,11 @@
 //! (<https://hl7.org/fhir/R4/resource-operation-validate.html>).
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::conformance::{self, Strict};
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues, Severity};
+use fhir::profile::Profiles;
+use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 
 use super::{id, kind, named};
@@ -82,7 +85,9 @@ async fn validate(
         }
         (None, None) => return Err(Failure::bad_request("there is no resource to validate")),
     };
-    Ok(answer(&question.findings(resource, kind, id)))
+    let mut findings = question.findings(resource, &caller.app.claims.profiles, kind, id);
+    findings.0.extend(dangling(caller, resource).await?.0);
+    Ok(answer(&findings))
 }
 
 /// Does it ask about a resource, rather than being the one asked about?
@@ -123,8 +128,8 @@ impl Question {
         Ok(())
     }
 
-    fn findings(&self, resource: &Json, kind: ResourceType, id: Option<&str>) -> Issues {
-        let mut issues = fhir::validate::validate(resource);
+    fn findings(&self, resource: &Json, profiles: &Profiles, kind: ResourceType, id: Option<&str>) -> Issues {
+        let mut issues = Issues::default();
         if resource.text("resourceType").is_some_and(|name| name != kind.name()) {
             let details = format!("the resource is not a {kind}");
             issues.0.push(Issue::error("invalid", details).at("resourceType"));
@@ -140,15 +145,72 @@ impl Question {
             }
             _ => {}
         }
-        issues.0.extend(fhir::profile::check(resource).0);
-        for profile in &self.profiles {
-            let unknown =
-                || Issue::error("not-found", format!("the profile {profile} is not known here")).into();
-            issues.0.extend(fhir::profile::check_against(resource, profile).unwrap_or_else(unknown).0);
-        }
-        let mut seen = std::collections::HashSet::new();
-        issues.0.retain(|issue| seen.insert((issue.expression.clone(), issue.details.clone())));
+        issues.0.extend(conformance::findings(resource, profiles, &self.profiles, Strict::default()).0);
         issues
+    }
+}
+
+/// How many references are followed.
+const MOST_REFERENCES: usize = 100;
+
+/// Warnings about references to what is not here.
+async fn dangling(caller: &Caller, resource: &Json<'_>) -> Result<Issues, Failure> {
+    let mut cited = Vec::new();
+    references(
+        resource,
+        &caller.app.config.fhir_base(),
+        resource.text("resourceType").unwrap_or_default(),
+        &mut cited,
+    );
+    let found = caller
+        .app
+        .store
+        .reading(&caller.context, move |reader| {
+            let mut issues = Vec::new();
+            for (kind, id, at) in std::mem::take(&mut cited) {
+                match reader.read(kind, &id) {
+                    Ok(_) => {}
+                    Err(store::Error::NotFound | store::Error::Gone { .. }) => {
+                        let details = format!("there is no {kind}/{id} here");
+                        issues.push(Issue::warning("not-found", details).at(at));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(issues)
+        })
+        .await?;
+    Ok(Issues(found))
+}
+
+/// The references to this server: type, id and place.
+fn references(node: &Json, base: &str, at: &str, cited: &mut Vec<(ResourceType, String, String)>) {
+    if cited.len() >= MOST_REFERENCES {
+        return;
+    }
+    match node {
+        Json::Array(items) => {
+            for (n, item) in items.iter().enumerate() {
+                references(item, base, &format!("{at}[{n}]"), cited);
+            }
+        }
+        Json::Object(object) => {
+            for (key, value) in object.iter() {
+                match value {
+                    Json::String(text) if key == "reference" => {
+                        if let Reference::Local { kind, id, .. } = reference::parse(text, base) {
+                            cited.push((kind, id.to_owned(), format!("{at}.reference")));
+                        }
+                    }
+                    // What a Bundle refers to may be in it.
+                    Json::Array(_) | Json::Object(_) if key != "entry" => {
+                        references(value, base, &format!("{at}.{key}"), cited);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -155,8 +155,7 @@ pub(super) fn put(
     id: &str,
     resource: Json<'static>,
 ) -> Result<(), Error> {
-    let mut issues = fhir::validate::validate(&resource);
-    issues.0.extend(fhir::profile::check(&resource).0);
+    let issues = fhir::conformance::of_a_model(&resource);
     if issues.has_error() {
         let wrong: Vec<_> =
             issues.0.into_iter().filter(|i| i.severity >= fhir::outcome::Severity::Error).collect();
