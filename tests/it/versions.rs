@@ -190,6 +190,25 @@ fn a_transaction_patches_and_reads() {
 }
 
 #[test]
+fn a_refused_patch_holds_nothing_of_it() {
+    each(|server| {
+        server.put("/fhir/Patient/p", &patient("p", "x")).unwrap();
+        let text = |name: &str, value: &str| json!({"name": name, "valueString": value});
+        let part = [
+            json!({"name": "type", "valueCode": "delete"}),
+            text("path", "Patient.name.where(family = 'Secret').given | 1"),
+        ];
+        let fhirpath =
+            json!({"resourceType": "Parameters", "parameter": [{"name": "operation", "part": part}]});
+        let refused = server.send("PATCH", "/fhir/Patient/p", &fhirpath.to_string()).unwrap();
+        assert!(refused.status >= 400 && !refused.text.contains("Secret"), "{}", refused.text);
+        let pointer = json!([{"op": "remove", "path": "/name/Secret"}]);
+        let refused = patched(server, "/fhir/Patient/p", &[], &pointer).expect(422).unwrap();
+        assert!(!refused.text.contains("Secret"), "{}", refused.text);
+    });
+}
+
+#[test]
 fn a_fhirpath_patch_says_what_is_to_be_done() {
     let operation = |parts: Value| {
         let parts: Vec<Value> = parts
