@@ -6,6 +6,7 @@ mod charts;
 mod conformance;
 mod crash;
 mod formats;
+mod limits;
 mod offline;
 mod operations;
 mod rest;

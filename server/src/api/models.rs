@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use store::{Activate, Commit};
 
 use super::refusal::Refusal;
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::request;
@@ -60,7 +61,7 @@ pub(crate) async fn activate(
     name: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
-    let body = request::body(payload).await?;
+    let body = Body::read_short(payload).await?;
     if !body.is_empty() {
         request::require_json(&http)?;
     }

@@ -15,6 +15,7 @@ use store::{About, Commit, Conditional, Context, Effect, NewTask, OnlyIf, Write,
 
 use super::{etag, history, location, patch, search};
 use crate::app::App;
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::format;
@@ -27,19 +28,21 @@ pub(crate) async fn bundle(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let sent = format::sent(&request)?;
-    let body = request::body(payload).await?;
-    let bundle = format::read(&body, sent)?;
-    if bundle.text("type") == Some("batch") {
-        super::validate(&without_content(&bundle), ResourceType::BUNDLE)?;
-    } else {
-        super::validate(&bundle, ResourceType::BUNDLE)?;
-    }
-    let (atomic, answers) = run(&caller.app, &caller.context, bundle, None).await?;
     let whole = request
         .headers()
         .get_all("prefer")
         .any(|value| value.as_bytes().windows(21).any(|w| w == b"return=representation"));
-    let text = response(&caller.app, atomic, &answers, whole);
+    let work = async move |body: Body| {
+        let bundle = format::read(&body, sent)?;
+        if bundle.text("type") == Some("batch") {
+            super::validate(&without_content(&bundle), ResourceType::BUNDLE)?;
+        } else {
+            super::validate(&bundle, ResourceType::BUNDLE)?;
+        }
+        let (atomic, answers) = run(&caller.app, &caller.context, bundle, None).await?;
+        Ok::<_, Failure>(response(&caller.app, atomic, &answers, whole))
+    };
+    let text = Body::read(payload).await?.work(work).await?;
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
 }
 

@@ -7,9 +7,11 @@ use fhir::outcome::{Issue, Issues, Severity};
 use fhir::resource_type::ResourceType;
 
 use super::{id, kind, named};
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::{format, request};
+use crate::http::format::{self, Format};
+use crate::http::request;
 
 /// What is asked about.
 #[derive(Debug, Default)]
@@ -45,11 +47,24 @@ async fn validate(
 ) -> Result<HttpResponse, Failure> {
     let mut question = Question::default();
     question.take(request::pairs(request.query_string()))?;
-    let body = request::body(payload).await?;
-    let sent = if body.is_empty() { None } else { Some(format::read(&body, format::sent(request)?)) };
-    let sent = match sent {
+    let body = Body::read(payload).await?;
+    let sent = if body.is_empty() { None } else { Some(format::sent(request)?) };
+    let (by, id) = (caller.clone(), id.map(str::to_owned));
+    let work = async move |body: Body| findings(&by, question, kind, id.as_deref(), &body, sent).await;
+    Ok(answer(&body.work(work).await?))
+}
+
+async fn findings(
+    caller: &Caller,
+    mut question: Question,
+    kind: ResourceType,
+    id: Option<&str>,
+    body: &[u8],
+    sent: Option<Format>,
+) -> Result<Issues, Failure> {
+    let sent = match sent.map(|sent| format::read(body, sent)) {
         // That it can't be read is an answer, too.
-        Some(Err(failure)) if failure.status.is_client_error() => return Ok(answer(&failure.issues)),
+        Some(Err(failure)) if failure.status.is_client_error() => return Ok(failure.issues),
         other => other.transpose()?,
     };
     let mut given = sent.as_ref();
@@ -69,7 +84,7 @@ async fn validate(
     if question.mode.as_deref() == Some("delete") {
         let id = id.ok_or_else(|| Failure::bad_request("mode delete is about one resource: /{type}/{id}"))?;
         caller.app.store.read(&caller.context, kind, id).await?;
-        return Ok(answer(&Issues::default()));
+        return Ok(Issues::default());
     }
     let stored;
     let held;
@@ -82,7 +97,7 @@ async fn validate(
         }
         (None, None) => return Err(Failure::bad_request("there is no resource to validate")),
     };
-    Ok(answer(&question.findings(resource, kind, id)))
+    Ok(question.findings(resource, kind, id))
 }
 
 /// Does it ask about a resource, rather than being the one asked about?
