@@ -14,10 +14,10 @@ pub(crate) async fn live() -> impl Responder {
 }
 
 /// Ready to answer.
-#[utoipa::path(get, path = "/health/ready", summary = "Does the store answer?",
+#[utoipa::path(get, path = "/health/ready", summary = "Does the store answer and take writes?",
     responses((status = 200, description = "it does"), (status = 503, description = "it does not; send nothing here")))]
 pub(crate) async fn ready(app: web::Data<App>) -> HttpResponse {
-    match app.store.ping().await {
+    match app.store.ping(&Context::system("health", app::now())).await {
         Ok(()) => HttpResponse::Ok().json(json!({"status": "ok"})),
         Err(error) => {
             tracing::warn!(%error, "not ready");

@@ -1,7 +1,8 @@
-//! Too much at once.
+//! Too much at once, and a disk that takes no more.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use harness::{Answer, Backend, Server};
@@ -67,4 +68,32 @@ fn more_than_can_be_held_is_put_off() {
         assert_eq!(&answer, b"HTTP/1.1 400");
     }
     Answer::of(asked().body(body).send().unwrap()).unwrap().expect(400).unwrap();
+}
+
+/// Files of the process may grow to so many bytes.
+fn limit(server: &Server, bytes: &str) {
+    let pid = server.pid().to_string();
+    let fsize = format!("--fsize={bytes}:unlimited");
+    assert!(Command::new("prlimit").args(["--pid", &pid, &fsize]).status().unwrap().success());
+}
+
+#[test]
+fn a_full_disk_is_told_and_got_over() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let patient = json!({"resourceType": "Patient", "name": [{"family": "x".repeat(100_000)}]});
+    let (refused, stored) = (
+        |answer: &Answer| (answer.status, answer.issue().0.to_owned()) == (507, "no-store".to_owned()),
+        |answer: &Answer| answer.status == 201,
+    );
+    limit(&server, "2000000");
+    let full = (0..200).map(|_| server.post("/fhir/Patient", &patient).unwrap()).find(|one| !stored(one));
+    assert!(full.as_ref().is_some_and(refused), "{full:?}");
+    server.get("/health/live").unwrap().expect(200).unwrap();
+    limit(&server, "10000");
+    assert!(refused(&server.post("/fhir/Patient", &patient).unwrap()));
+    server.get("/health/ready").unwrap().expect(503).unwrap();
+    server.get("/fhir/Patient?_count=1").unwrap().expect(200).unwrap();
+    limit(&server, "unlimited");
+    server.get("/health/ready").unwrap().expect(200).unwrap();
+    server.post("/fhir/Patient", &patient).unwrap().expect(201).unwrap();
 }
