@@ -5,6 +5,7 @@
 mod charts;
 mod conformance;
 mod crash;
+mod demo;
 mod formats;
 mod limits;
 mod offline;
