@@ -9,6 +9,7 @@ mod demo;
 mod formats;
 mod limits;
 mod offline;
+mod openapi;
 mod operations;
 mod rest;
 mod scoring;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::plain;
 use super::refusal::Refusal;
+use super::schema;
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::request;
@@ -21,9 +22,9 @@ use crate::scoring::gather;
     post, path = "/predict",
     summary = "Risk of one or many patients",
     description = "Give `inputs` (by name, quantities with their unit), `patients` (a list of `{id?, inputs}`), `bundle` (a FHIR Bundle), or `patient` (the id of a stored one). `model` is an id or a list of ids; without it every model in use is asked, with `inputs` only those that know all the names. A missing, stale or unclear input gives a refusal with its reason, never a guessed number.",
-    request_body(content = serde_json::Value, description = "the question", content_type = "application/json",
+    request_body(content = schema::Question, description = "the question", content_type = "application/json",
         example = json!({"model": "fib-4", "inputs": {"age": {"value": 50, "unit": "a"}, "ast": {"value": 40, "unit": "U/L"}, "alt": {"value": 35, "unit": "U/L"}, "platelets": {"value": 200, "unit": "10*9/L"}}})),
-    responses((status = 200, description = "`predictions`, one for each patient and model: scored or refused"), (status = 400, description = "the question can't be understood"), (status = 404, description = "no such model or patient"))
+    responses((status = 200, description = "one for each patient and model: scored or refused", body = schema::Predictions), schema::Refused, schema::RefusedBody)
 )]
 pub(crate) async fn predict(
     caller: Caller,
