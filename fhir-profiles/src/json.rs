@@ -38,11 +38,19 @@ pub struct Limits {
     pub bytes: usize,
     /// Nested arrays and objects.
     pub depth: usize,
+    /// Values of any kind, those inside others too: what a tree costs goes by them, not by the bytes.
+    pub values: usize,
 }
 
+impl Limits {
+    /// What was accepted before, which may have grown a little since.
+    pub const STORED: Self = Self { bytes: usize::MAX, depth: 512, values: usize::MAX };
+}
+
+/// Clinical records have a value every 24 bytes without white space.
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 64 << 20, depth: 64 }
+        Self { bytes: 64 << 20, depth: 64, values: 2_000_000 }
     }
 }
 
@@ -257,14 +265,15 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
 /// Parses one JSON text.
 ///
 /// # Errors
-/// One issue: `too-long`, `too-costly` (depth), `structure` (syntax), or `duplicate` (key), located.
+/// One issue: `too-long`, `too-costly` (depth, values), `structure` (syntax), or `duplicate` (key), located.
 pub fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Json<'a>, Issues> {
     if bytes.len() > limits.bytes {
         return Err(Issue::error("too-long", format!("more than {} bytes", limits.bytes)).into());
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|e| Issue::error("structure", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
-    let mut parser = Parser { text, jiter: Jiter::new(bytes), depth: limits.depth, path: Vec::new() };
+    let jiter = Jiter::new(bytes);
+    let mut parser = Parser { text, jiter, limits: *limits, values: 0, path: Vec::new() };
     let peek = parser.jiter.peek().map_err(|e| parser.syntax(&e))?;
     let value = parser.value(peek)?;
     parser.jiter.finish().map_err(|e| parser.syntax(&e))?;
@@ -274,7 +283,8 @@ pub fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Json<'a>, Issues> {
 struct Parser<'a> {
     text: &'a str,
     jiter: Jiter<'a>,
-    depth: usize,
+    limits: Limits,
+    values: usize,
     path: Vec<Step<'a>>,
 }
 
@@ -285,6 +295,11 @@ enum Step<'a> {
 
 impl<'a> Parser<'a> {
     fn value(&mut self, peek: Peek) -> Result<Json<'a>, Issues> {
+        self.values += 1;
+        if self.values > self.limits.values {
+            let details = format!("more than {} values", self.limits.values);
+            return Err(Issue::error("too-costly", details).at(self.location()).into());
+        }
         match peek {
             Peek::Null => self.jiter.known_null().map(|()| Json::Null),
             Peek::True | Peek::False => self.jiter.known_bool(peek).map(Json::Bool),
@@ -323,7 +338,7 @@ impl<'a> Parser<'a> {
 
     fn object(&mut self) -> Result<Json<'a>, Issues> {
         self.descend(Step::Key(Cow::Borrowed("")))?;
-        let mut pairs: Vec<(Cow<'a, str>, Json<'a>)> = Vec::with_capacity(8);
+        let mut pairs: Vec<(Cow<'a, str>, Json<'a>)> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         let text = self.text;
         let mut next = match self.jiter.known_object() {
@@ -361,8 +376,8 @@ impl<'a> Parser<'a> {
     }
 
     fn descend(&mut self, step: Step<'a>) -> Result<(), Issues> {
-        if self.path.len() >= self.depth {
-            let details = format!("nested deeper than {}", self.depth);
+        if self.path.len() >= self.limits.depth {
+            let details = format!("nested deeper than {}", self.limits.depth);
             return Err(Issue::error("too-costly", details).at(self.location()).into());
         }
         self.path.push(step);

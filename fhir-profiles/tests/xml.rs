@@ -353,7 +353,7 @@ fn documents_are_one_resource_in_utf_8() {
 
 #[test]
 fn size_depth_and_number_have_limits() {
-    let small = Limits { bytes: 10, depth: 64 };
+    let small = Limits { bytes: 10, ..Limits::default() };
     assert!(read(patient("").as_bytes(), &small).is_err_and(|issues| issues.0[0].code == "too-long"));
     let nested = |n: usize| {
         let extensions =

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use fhir::reference::hash_text;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -70,10 +71,7 @@ impl Active {
 impl App {
     /// Opens the store and loads the models, with the activations the store knows.
     pub async fn open(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
-        if config.database_url.starts_with("sqlite:") {
-            std::fs::create_dir_all(&config.data_dir)?;
-        }
-        let store = Store::open(&config.database_url, &store::Options::default())?;
+        let store = open_store(&config)?;
         let claims = Claims::load(&config.packages, config.validate_claims)?;
         let mut catalogue = load_catalogue(&config)?;
         use_activated(&mut catalogue, &store).await?;
@@ -94,12 +92,33 @@ impl App {
     }
 }
 
+/// The store that the settings name, made if it is not there.
+pub fn open_store(config: &Config) -> anyhow::Result<Store> {
+    make_data_dir(config)?;
+    Store::open(&config.database_url, &store::Options::default()).map_err(|error| no_database(config, error))
+}
+
+/// A database file lives in the data folder, if nothing else is said.
+pub fn make_data_dir(config: &Config) -> anyhow::Result<()> {
+    if config.database_url.starts_with("sqlite:") {
+        let wrong = || format!("AUGURY_DATA_DIR (data_dir) {}", config.data_dir.display());
+        std::fs::create_dir_all(&config.data_dir).with_context(wrong)?;
+    }
+    Ok(())
+}
+
+/// Names setting and place; a URL with a password in it stays unsaid.
+pub fn no_database(config: &Config, error: store::Error) -> anyhow::Error {
+    let place = config.database_url.strip_prefix("sqlite:").unwrap_or("of PostgreSQL");
+    anyhow::Error::new(error).context(format!("AUGURY_DATABASE_URL (database_url) {place}"))
+}
+
 /// The built-in bundles and those under `DATA_DIR/models`.
 pub fn load_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     let mut catalogue = Catalogue::built_in()?;
     let installed = config.data_dir.join("models");
     if installed.is_dir() {
-        catalogue.add_tree(&installed)?;
+        catalogue.add_tree(&installed).with_context(|| installed.display().to_string())?;
     }
     Ok(catalogue)
 }
@@ -109,7 +128,7 @@ pub async fn load_active_catalogue(config: &Config) -> anyhow::Result<Catalogue>
     let mut catalogue = load_catalogue(config)?;
     let file = config.database_url.strip_prefix("sqlite:");
     if file.is_none_or(|file| std::path::Path::new(file).exists()) {
-        let store = Store::open(&config.database_url, &store::Options::default())?;
+        let store = open_store(config)?;
         use_activated(&mut catalogue, &store).await?;
     }
     Ok(catalogue)

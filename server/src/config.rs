@@ -202,7 +202,7 @@ fn put(
 ) -> Result<(), ConfigError> {
     let (name, value) = match name.strip_suffix("_file") {
         Some(bare) if NAMES.contains(&bare) => {
-            let text = std::fs::read_to_string(&value).map_err(|e| wrong(shown, e.to_string()))?;
+            let text = std::fs::read_to_string(&value).map_err(|e| wrong(shown, format!("{value}: {e}")))?;
             (bare, text.trim_end().to_owned())
         }
         _ => (name, value),

@@ -5,19 +5,20 @@ use actix_web::{HttpResponse, Responder, web};
 use serde_json::json;
 use store::{Backlog, Context};
 
+use crate::api::schema;
 use crate::app::{self, App};
 
 /// Alive.
-#[utoipa::path(get, path = "/health/live", summary = "Is the process alive?", responses((status = 200, description = "it is")))]
+#[utoipa::path(get, path = "/health/live", summary = "Is the process alive?", responses((status = 200, description = "it is", body = schema::Status)))]
 pub(crate) async fn live() -> impl Responder {
     web::Json(json!({"status": "ok"}))
 }
 
 /// Ready to answer.
-#[utoipa::path(get, path = "/health/ready", summary = "Does the store answer?",
-    responses((status = 200, description = "it does"), (status = 503, description = "it does not; send nothing here")))]
+#[utoipa::path(get, path = "/health/ready", summary = "Does the store answer and take writes?",
+    responses((status = 200, description = "it does", body = schema::Status), (status = 503, description = "it does not; send nothing here", body = schema::Status)))]
 pub(crate) async fn ready(app: web::Data<App>) -> HttpResponse {
-    match app.store.ping().await {
+    match app.store.ping(&Context::system("health", app::now())).await {
         Ok(()) => HttpResponse::Ok().json(json!({"status": "ok"})),
         Err(error) => {
             tracing::warn!(%error, "not ready");
@@ -28,7 +29,7 @@ pub(crate) async fn ready(app: web::Data<App>) -> HttpResponse {
 
 /// All there is to know.
 #[utoipa::path(get, path = "/health", summary = "Version, store, scoring queue, models in use",
-    responses((status = 200, description = "well"), (status = 503, description = "the store does not answer")))]
+    responses((status = 200, description = "well", body = schema::Health), (status = 503, description = "the store does not answer", body = schema::Health)))]
 pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
     let now = app::now();
     let models: Vec<_> = app
@@ -62,7 +63,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
 }
 
 /// Prometheus text.
-#[utoipa::path(get, path = "/metrics", summary = "Metrics in Prometheus' text format", responses((status = 200, description = "the metrics")))]
+#[utoipa::path(get, path = "/metrics", summary = "Metrics in Prometheus' text format", responses((status = 200, description = "the metrics", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")))]
 pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
     if let Ok(Backlog { waiting, oldest, put_off }) =
         app.store.backlog(&Context::system("metrics", app::now())).await

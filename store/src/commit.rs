@@ -93,6 +93,21 @@ pub enum Write<'a> {
     },
 }
 
+/// A resource that must be there once all writes are done, or none of them is.
+#[derive(Debug, Clone)]
+pub struct MustBe {
+    /// Its type.
+    pub kind: ResourceType,
+    /// Its id.
+    pub id: String,
+    /// The version; without one, the current one.
+    pub version: Option<i64>,
+    /// That it was deleted is no matter.
+    pub or_was: bool,
+    /// FHIRPath of what asks for it.
+    pub at: String,
+}
+
 /// A reference by criteria (`Practitioner?identifier=…`), to be replaced by the one it finds.
 #[derive(Debug, Clone)]
 pub struct Conditional {
@@ -174,6 +189,8 @@ pub enum ClientChange {
 pub struct Commit<'a> {
     /// Changes of resources, each resource at most once.
     pub writes: Vec<Write<'a>>,
+    /// What must be there afterwards.
+    pub reads: Vec<MustBe>,
     /// References by criteria that occur in them.
     pub references: Vec<Conditional>,
     /// Work to queue.

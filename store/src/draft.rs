@@ -122,7 +122,7 @@ pub(crate) fn unclaimed(resource: &Json<'_>) -> Result<(), Error> {
 
 /// Parses a stored body; it was accepted once, so it was within the limits of the door.
 pub(crate) fn parse(body: &str) -> Result<Json<'_>, Error> {
-    fhir::json::parse(body.as_bytes(), &Limits { bytes: usize::MAX, depth: 512 })
+    fhir::json::parse(body.as_bytes(), &Limits::STORED)
         .map_err(|issues| Error::Internal(format!("a stored body does not parse: {issues}")))
 }
 

@@ -5,6 +5,9 @@ use fhir::outcome::{Issue, Issues};
 
 use crate::deadline::OVER;
 
+/// What SQLite, and PostgreSQL by its system's words, say of a disk that takes no more.
+const DISK: [&str; 4] = ["disk is full", "disk I/O error", "No space left on device", "Disk quota exceeded"];
+
 /// Why a call failed. `Internal` is for the log; it is not to be shown to a caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -35,6 +38,9 @@ pub enum Error {
     /// Too much to do, or the database is held by somebody else: to be tried again.
     #[error("busy")]
     Busy,
+    /// The disk under the database is full, or takes no writes.
+    #[error("the disk of the database: {0}")]
+    NoStore(String),
     /// The database failed.
     #[error("database: {0}")]
     Internal(String),
@@ -63,6 +69,7 @@ impl From<Fault> for Error {
         match fault {
             Fault::Refused(error) => error,
             Fault::Transient(_) => Self::Busy,
+            Fault::Disk(text) => Self::NoStore(text),
             Fault::Lost(text) | Fault::Database(text) => Self::Internal(text),
         }
     }
@@ -77,6 +84,8 @@ pub(crate) enum Fault {
     Transient(String),
     /// The connection is gone.
     Lost(String),
+    /// The disk is full, or takes no writes.
+    Disk(String),
     /// Anything else the database says.
     Database(String),
 }
@@ -113,6 +122,8 @@ impl From<Diesel> for Fault {
                     || message.contains("no connection to the server")
                 {
                     Self::Lost(text)
+                } else if DISK.iter().any(|words| message.contains(words)) {
+                    Self::Disk(text)
                 } else {
                     Self::Database(text)
                 }

@@ -41,7 +41,8 @@ mod unit;
 mod version;
 
 pub use commit::{
-    About, Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
+    About, Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch,
+    Target, Write,
 };
 pub use context::{Context, Principal};
 pub use error::Error;

@@ -1,6 +1,7 @@
 //! The store itself: a handle that is cheap to clone, and its calls.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fhir::resource_type::ResourceType;
@@ -19,7 +20,7 @@ use crate::queue::Queue;
 use crate::reader::{self, Reader};
 use crate::record::{Backlog, Client, Page, Stored, Written};
 use crate::seal::Seal;
-use crate::unit::Unit;
+use crate::unit::{Unit, new_id};
 use crate::{desk, migration, transaction};
 
 /// How the store is opened.
@@ -58,6 +59,8 @@ pub struct Store {
     pub(crate) queue: Arc<Queue>,
     changed: Arc<Notify>,
     seal: Arc<Seal>,
+    /// The last write failed, and by no fault of its own.
+    failing: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -88,7 +91,14 @@ impl Store {
                 )
             }
         };
-        Ok(Self { pool, writer, queue: Arc::default(), changed: Arc::default(), seal })
+        Ok(Self {
+            pool,
+            writer,
+            queue: Arc::default(),
+            changed: Arc::default(),
+            seal,
+            failing: Arc::default(),
+        })
     }
 
     /// Brings a database to this program's schema; how many steps that took.
@@ -101,8 +111,13 @@ impl Store {
         migration::down(&mut Link::open(&Place::parse(url)?, Use::Write)?)
     }
 
-    /// Answers if the database answers.
-    pub async fn ping(&self) -> Result<(), Error> {
+    /// Answers if the database answers and takes writes. After a write that failed it tries one, for
+    /// nobody sends others to who is not ready.
+    pub async fn ping(&self, context: &Context) -> Result<(), Error> {
+        if self.failing.load(Ordering::Relaxed) {
+            let taken = Some(format!("probe {}", new_id()));
+            self.write(Unit::new(context.at, Commit { taken, ..Commit::default() })?).await?;
+        }
         self.pool.run(|link| link.execute("SELECT 1")).await
     }
 
@@ -196,7 +211,7 @@ impl Store {
                 }
                 for answer in waiting {
                     answers.push(match answer {
-                        Ok(answer) => Lane::answered(answer).await,
+                        Ok(answer) => self.noted(Lane::answered(answer).await),
                         Err(error) => Err(error),
                     });
                 }
@@ -240,7 +255,7 @@ impl Store {
     }
 
     pub(crate) async fn write(&self, unit: Unit) -> Result<Vec<Written>, Error> {
-        match &self.writer {
+        let answer = match &self.writer {
             Writer::Lane(lane) => lane.commit(unit).await,
             Writer::Pool { keys } => {
                 let keys = Arc::clone(keys);
@@ -249,9 +264,20 @@ impl Store {
                     let answer = answers.into_iter().next();
                     answer.ok_or_else(|| Fault::Database("a unit was left without an answer".into()))
                 };
-                self.pool.run(run).await?
+                self.pool.run(run).await.flatten()
             }
+        };
+        self.noted(answer)
+    }
+
+    /// Remembers whether writes fail.
+    fn noted<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        match &answer {
+            Ok(_) => self.failing.store(false, Ordering::Relaxed),
+            Err(Error::NoStore(_) | Error::Internal(_)) => self.failing.store(true, Ordering::Relaxed),
+            Err(_) => {}
         }
+        answer
     }
 
     pub(crate) fn wake(&self) {

@@ -34,7 +34,8 @@ pub(crate) fn run(link: &mut Link, keys: &Keys, units: &[&Unit]) -> Result<Vec<A
                 Err(fault) if units.len() == 1 => return Err(fault),
                 Err(Fault::Refused(error)) if several.len() == 1 && !link.touched => answers.push(Err(error)),
                 Err(fault) => {
-                    midway = matches!(fault, Fault::Refused(_)) || link.dialect == Dialect::Sqlite;
+                    midway = matches!(fault, Fault::Refused(_))
+                        || link.dialect == Dialect::Sqlite && !matches!(fault, Fault::Disk(_));
                     return Err(fault);
                 }
             }
@@ -122,7 +123,8 @@ fn one(link: &mut Link, keys: &Keys, unit: &Unit) -> Result<Answer, Fault> {
         Err(fault) => {
             let ends = match &fault {
                 Fault::Refused(_) => false,
-                Fault::Lost(_) => true,
+                // SQLite has rolled back everything, then.
+                Fault::Lost(_) | Fault::Disk(_) => true,
                 Fault::Transient(_) | Fault::Database(_) => link.dialect == Dialect::Postgres,
             };
             if ends {

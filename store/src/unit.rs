@@ -11,12 +11,13 @@ use fhir::search::SearchQuery;
 use uuid::Uuid;
 
 use crate::commit::{
-    Activate, ClientChange, Commit, Conditional, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
+    Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
 };
 use crate::connection::Link;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::keys::Keys;
+use crate::reader::Reader;
 use crate::record::{Effect, Written};
 use crate::version::{Step, absent, apply};
 use crate::{desk, find, row};
@@ -51,10 +52,27 @@ enum Planned {
     },
 }
 
+fn must_be(link: &mut Link, read: &MustBe) -> Result<(), Fault> {
+    let mut reader = Reader::new(link);
+    let found = match read.version {
+        Some(version) => reader.vread(read.kind, &read.id, version),
+        None => reader.read(read.kind, &read.id),
+    };
+    let issue = match found {
+        Ok(_) => return Ok(()),
+        Err(Error::Gone { .. }) if read.or_was => return Ok(()),
+        Err(Error::NotFound) => Issue::error("not-found", "no such resource"),
+        Err(Error::Gone { .. }) => Issue::error("deleted", "the resource was deleted"),
+        Err(error) => return Err(error.into()),
+    };
+    Err(Error::from(issue.at(read.at.as_str())).into())
+}
+
 /// A commit made ready.
 pub(crate) struct Unit {
     at: i64,
     writes: Vec<Planned>,
+    reads: Vec<MustBe>,
     references: Vec<Conditional>,
     tasks: Vec<NewTask>,
     assessments: Vec<NewAssessment>,
@@ -77,6 +95,7 @@ impl Unit {
             of_model,
             taken: commit.taken,
             writes,
+            reads: commit.reads,
             references: commit.references,
             tasks: commit.tasks,
             assessments: commit.assessments,
@@ -93,6 +112,7 @@ impl Unit {
         Self {
             at,
             writes: Vec::new(),
+            reads: Vec::new(),
             references: Vec::new(),
             tasks: Vec::new(),
             assessments: Vec::new(),
@@ -120,6 +140,7 @@ impl Unit {
         desk::clients(link, self.at, &self.clients)?;
         desk::take(link, self.taken.as_deref())?;
         desk::postpone(link, &self.postpone, self.until)?;
+        self.reads.iter().try_for_each(|read| must_be(link, read))?;
         Ok(written)
     }
 
@@ -127,6 +148,7 @@ impl Unit {
     pub(crate) fn only_creates(&self) -> bool {
         let creates = |planned: &Planned| matches!(planned, Planned::Create { if_none_exist: None, .. });
         self.writes.iter().all(creates)
+            && self.reads.is_empty()
             && self.references.is_empty()
             && self.assessments.is_empty()
             && self.finish.is_empty()

@@ -29,7 +29,7 @@ def fill(template, now):
             at = now - datetime.timedelta(**{{"m": "minutes", "h": "hours", "d": "days"}[mark[3]]: count})
         return at.strftime("%Y-%m-%d" if mark[1] == "date" else "%Y-%m-%dT%H:%M:%SZ")
 
-    return re.sub(r"\{\{(now|date)-(\d+)([mhdy])\}\}", stamp, template)
+    return re.sub(r"\{\{(now|date)-(-?\d+)([mhdy])\}\}", stamp, template)
 
 
 def shifted(bundle, now):

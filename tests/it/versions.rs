@@ -190,6 +190,63 @@ fn a_transaction_patches_and_reads() {
 }
 
 #[test]
+fn a_transaction_fails_with_its_reads() {
+    each(|server| {
+        server.put("/fhir/Patient/gone", &patient("gone", "g")).unwrap();
+        server.delete("/fhir/Patient/gone").unwrap();
+        let asked = |kind: &str, url: &str| {
+            let bundle = json!({"resourceType": "Bundle", "type": kind, "entry": [
+                {"resource": patient("new", "new"), "request": {"method": "PUT", "url": "Patient/new"}},
+                {"request": {"method": "GET", "url": url}}]});
+            server.post("/fhir", &bundle).unwrap()
+        };
+        for (url, status, code) in [
+            ("Patient/none", 404, "not-found"),
+            ("Patient/gone", 410, "deleted"),
+            ("Patient/new/_history/7", 404, "not-found"),
+            ("Patient/none/_history", 404, "not-found"),
+            ("Patient?birthdate=never", 400, "value"),
+            ("Nothing/x", 404, "not-found"),
+        ] {
+            let answer = asked("transaction", url).expect(status).unwrap();
+            assert_eq!(answer.json["issue"][0]["code"], code, "{url}");
+            assert!(answer.issue().1.ends_with("request.url") || url.contains('?'), "{}", answer.text);
+            server.get("/fhir/Patient/new").unwrap().expect(404).unwrap();
+        }
+        let batch = asked("batch", "Patient/none").expect(200).unwrap();
+        assert!(batch.json["entry"][1]["response"]["status"].as_str().unwrap().starts_with("404"));
+        for url in [
+            "Patient/new",
+            "Patient/new/_history",
+            "Patient/gone/_history",
+            "Patient?identifier=urn:mrn|none",
+        ] {
+            let answer = asked("transaction", url).expect(200).unwrap();
+            assert!(answer.json["entry"][1]["response"]["status"].as_str().unwrap().starts_with("200"));
+        }
+    });
+}
+
+#[test]
+fn a_refused_patch_holds_nothing_of_it() {
+    each(|server| {
+        server.put("/fhir/Patient/p", &patient("p", "x")).unwrap();
+        let text = |name: &str, value: &str| json!({"name": name, "valueString": value});
+        let part = [
+            json!({"name": "type", "valueCode": "delete"}),
+            text("path", "Patient.name.where(family = 'Secret').given | 1"),
+        ];
+        let fhirpath =
+            json!({"resourceType": "Parameters", "parameter": [{"name": "operation", "part": part}]});
+        let refused = server.send("PATCH", "/fhir/Patient/p", &fhirpath.to_string()).unwrap();
+        assert!(refused.status >= 400 && !refused.text.contains("Secret"), "{}", refused.text);
+        let pointer = json!([{"op": "remove", "path": "/name/Secret"}]);
+        let refused = patched(server, "/fhir/Patient/p", &[], &pointer).expect(422).unwrap();
+        assert!(!refused.text.contains("Secret"), "{}", refused.text);
+    });
+}
+
+#[test]
 fn a_fhirpath_patch_says_what_is_to_be_done() {
     let operation = |parts: Value| {
         let parts: Vec<Value> = parts

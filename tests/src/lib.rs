@@ -73,12 +73,17 @@ pub fn binary() -> anyhow::Result<PathBuf> {
 
 /// `augury ARGUMENTS…` without any settings of the environment's.
 pub fn command(arguments: &[&str]) -> anyhow::Result<Command> {
-    let mut command = Command::new(binary()?);
+    let mut command = clean(binary()?);
+    command.args(arguments);
+    Ok(command)
+}
+
+fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AUGURY_")) {
         command.env_remove(name);
     }
-    command.args(arguments);
-    Ok(command)
+    command
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -248,8 +253,12 @@ fn spawn(
     bind: &str,
     settings: &[(String, String)],
 ) -> anyhow::Result<Child> {
-    let mut command = command(&[what])?;
+    // Beyond a limit to the size of files a write fails then, as on a full disk, and nobody dies.
+    let mut command = clean("sh");
     command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$1\""])
+        .arg(binary()?)
+        .arg(what)
         .env("AUGURY_BIND", bind)
         .env("AUGURY_DATABASE_URL", database_url)
         .env("AUGURY_DATA_DIR", folder.path())

@@ -19,7 +19,6 @@ pub struct FhirPathPatch(Vec<Operation>);
 struct Operation {
     /// FHIRPath of the parameter, for what is wrong with it.
     at: String,
-    path: String,
     expression: Expression,
     what: What,
 }
@@ -78,10 +77,9 @@ impl FhirPathPatch {
     pub fn apply(&self, resource: &Json<'_>) -> Result<Json<'static>, Issues> {
         let mut patched = resource.clone().into_owned();
         for operation in &self.0 {
-            operation.apply(&mut patched).map_err(|(code, why)| {
-                let details = format!("{}: {why}", operation.path);
-                Issues::from(Issue::error(code, details).at(operation.at.clone()))
-            })?;
+            operation
+                .apply(&mut patched)
+                .map_err(|(code, why)| Issues::from(Issue::error(code, why).at(operation.at.clone())))?;
             // An emptied element is gone for the operations that follow.
             super::prune(&mut patched);
         }
@@ -132,10 +130,9 @@ fn operation(parameter: &Json, at: String) -> Result<Operation, Issue> {
         "move" => What::Move { from: number("source")?, to: number("destination")? },
         _ => return Err(wrong("the type is add, insert, delete, replace or move".to_owned())),
     };
-    let path = text("path")?.to_owned();
-    let expression =
-        Expression::parse(&path).map_err(|error| wrong(format!("the path is no FHIRPath: {error}")))?;
-    Ok(Operation { at, path, expression, what })
+    let expression = Expression::parse(text("path")?)
+        .map_err(|error| wrong(format!("the path is no FHIRPath: {error}")))?;
+    Ok(Operation { at, expression, what })
 }
 
 fn given(part: &Json) -> Option<Given> {

@@ -63,7 +63,7 @@ impl JsonPatch {
                     PatchErrorKind::TestFailed => "the test does not hold",
                     _ => "the path is not there",
                 };
-                Issue::error("processing", format!("operation {number} at {}: {why}", error.path))
+                Issue::error("processing", format!("operation {number}: {why}"))
             })?;
         }
         // What came out goes through the door again: it may be too deep.

@@ -17,7 +17,7 @@ const MOST: usize = 100;
 /// formatting and `xsi:schemaLocation` are no content and let pass.
 ///
 /// # Errors
-/// Issues with FHIRPath, line and column: `too-long`, `too-costly` (depth, attributes), `structure`
+/// Issues with FHIRPath, line and column: `too-long`, `too-costly` (depth, elements, attributes), `structure`
 /// (not well-formed, a DTD, an unknown or misplaced element or attribute, text), `duplicate`
 /// (attribute), `value` (no boolean or number), `not-supported` (another encoding, no resource of R4).
 pub fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Json<'a>, Issues> {
@@ -28,7 +28,8 @@ pub fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Json<'a>, Issues> {
         .map_err(|e| Issue::error("structure", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(text).map_err(|fault| located(&fault, place(text, fault.at)))?;
-    let mut reader = Reader { source, schema: Schema::r4(), depth: limits.depth, issues: Vec::new() };
+    let mut reader =
+        Reader { source, schema: Schema::r4(), depth: limits.depth, left: limits.values, issues: Vec::new() };
     let resource = reader.document()?;
     if reader.issues.is_empty() { Ok(resource) } else { Err(Issues(reader.issues)) }
 }
@@ -37,6 +38,8 @@ struct Reader<'a> {
     source: Source<'a>,
     schema: &'static Schema,
     depth: usize,
+    /// Elements that may still come.
+    left: usize,
     issues: Vec<Issue>,
 }
 
@@ -317,7 +320,13 @@ impl<'a> Reader<'a> {
     }
 
     fn next(&mut self, at: &At<'_>) -> Result<Token<'a>, Issues> {
-        self.source.next().map_err(|fault| self.fatal(&fault, at))
+        let token = self.source.next().map_err(|fault| self.fatal(&fault, at))?;
+        if matches!(token, Token::Open(_)) {
+            let few = self.left.checked_sub(1);
+            let fault = || Fault { code: "too-costly", ..self.source.fault("too many elements") };
+            self.left = few.ok_or_else(|| self.fatal(&fault(), at))?;
+        }
+        Ok(token)
     }
 
     fn skip(&mut self, at: &At<'_>) -> Result<(), Issues> {

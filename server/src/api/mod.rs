@@ -6,3 +6,4 @@ pub(crate) mod plain;
 pub(crate) mod predict;
 pub(crate) mod predictions;
 pub(crate) mod refusal;
+pub(crate) mod schema;

@@ -5,13 +5,15 @@ use serde_json::{Value, json};
 use store::{Activate, Commit};
 
 use super::refusal::Refusal;
+use super::schema;
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::request;
 use crate::scoring;
 
 /// List.
-#[utoipa::path(get, path = "/models", summary = "Models, their versions and inputs", responses((status = 200, description = "`models`; `active` says which version is in use")))]
+#[utoipa::path(get, path = "/models", operation_id = "list_models", summary = "Models, their versions and inputs", responses((status = 200, description = "`active` says which version is in use", body = schema::Models), schema::Refused))]
 pub(crate) async fn list(caller: Caller) -> Result<HttpResponse, Refusal> {
     let active = caller.app.models();
     let models: Vec<Value> = active
@@ -52,7 +54,8 @@ pub(crate) async fn list(caller: Caller) -> Result<HttpResponse, Refusal> {
     summary = "Put a version of a model in use",
     description = "The body may name the version: `{\"version\": \"1.0.0\"}`; without it the newest installed one is taken. It is in use when the answer comes, and after a restart.",
     params(("name" = String, Path, description = "the model's id, or ID@VERSION")),
-    responses((status = 200, description = "in use"), (status = 404, description = "no such model or version"))
+    request_body(content = Option<schema::Version>, description = "the version, or nothing", content_type = "application/json"),
+    responses((status = 200, description = "in use", body = schema::Activated), schema::Refused, schema::RefusedBody)
 )]
 pub(crate) async fn activate(
     caller: Caller,
@@ -60,7 +63,7 @@ pub(crate) async fn activate(
     name: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
-    let body = request::body(payload).await?;
+    let body = Body::read_short(payload).await?;
     if !body.is_empty() {
         request::require_json(&http)?;
     }

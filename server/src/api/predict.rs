@@ -5,10 +5,12 @@ use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
 use fhir::reference::is_id;
 use models::{NamedInputs, assess_named};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::plain;
 use super::refusal::Refusal;
+use super::schema;
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::request;
 use crate::scoring::ask::{self, Question};
@@ -20,9 +22,9 @@ use crate::scoring::gather;
     post, path = "/predict",
     summary = "Risk of one or many patients",
     description = "Give `inputs` (by name, quantities with their unit), `patients` (a list of `{id?, inputs}`), `bundle` (a FHIR Bundle), or `patient` (the id of a stored one). `model` is an id or a list of ids; without it every model in use is asked, with `inputs` only those that know all the names. A missing, stale or unclear input gives a refusal with its reason, never a guessed number.",
-    request_body(content = serde_json::Value, description = "the question", content_type = "application/json",
+    request_body(content = schema::Question, description = "the question", content_type = "application/json",
         example = json!({"model": "fib-4", "inputs": {"age": {"value": 50, "unit": "a"}, "ast": {"value": 40, "unit": "U/L"}, "alt": {"value": 35, "unit": "U/L"}, "platelets": {"value": 200, "unit": "10*9/L"}}})),
-    responses((status = 200, description = "`predictions`, one for each patient and model: scored or refused"), (status = 400, description = "the question can't be understood"), (status = 404, description = "no such model or patient"))
+    responses((status = 200, description = "one for each patient and model: scored or refused", body = schema::Predictions), schema::Refused, schema::RefusedBody)
 )]
 pub(crate) async fn predict(
     caller: Caller,
@@ -30,22 +32,26 @@ pub(crate) async fn predict(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     request::require_json(&http)?;
-    let body = request::body(payload).await?;
-    let asked = request::parse(&body)?;
+    let predictions = Body::read(payload).await?.work(async move |body| answer(&caller, &body).await).await?;
+    Ok(HttpResponse::Ok().json(json!({ "predictions": predictions })))
+}
+
+async fn answer(caller: &Caller, body: &[u8]) -> Result<Vec<Value>, Refusal> {
+    let asked = request::parse(body)?;
     let texts = if asked.text("resourceType") == Some("Bundle") {
-        of_bundle(&caller, &asked, &Question::default())?
+        of_bundle(caller, &asked, &Question::default())?
     } else {
         check_members(&asked)?;
         let question = question(&asked)?;
         if let Some(bundle) = asked.get("bundle") {
-            of_bundle(&caller, bundle, &question)?
+            of_bundle(caller, bundle, &question)?
         } else if let Some(patient) = asked.get("patient") {
             let patient = patient.as_str().filter(|id| is_id(id)).ok_or_else(|| {
                 Issues::from(Issue::error("value", "the id of a stored patient, a string").at("patient"))
             })?;
             gather::answer_stored(&caller.app, &caller.context, patient, &question).await?
         } else {
-            of_named(&caller, &asked, &question)?
+            of_named(caller, &asked, &question)?
         }
     };
     let mut predictions = Vec::with_capacity(texts.len());
@@ -56,12 +62,12 @@ pub(crate) async fn predict(
     if let Some(each) = predictions.len().checked_div(patients.len()).filter(|each| *each > 0) {
         for (answers, patient) in predictions.chunks_mut(each).zip(patients) {
             let Some(id) = patient.text("id") else { continue };
-            for answer in answers.iter_mut().filter_map(serde_json::Value::as_object_mut) {
+            for answer in answers.iter_mut().filter_map(Value::as_object_mut) {
                 answer.insert("patient".into(), json!(id));
             }
         }
     }
-    Ok(HttpResponse::Ok().json(json!({ "predictions": predictions })))
+    Ok(predictions)
 }
 
 const MEMBERS: [&str; 7] = ["model", "asOf", "persist", "inputs", "patients", "bundle", "patient"];

@@ -7,16 +7,17 @@ use serde_json::json;
 
 use super::plain;
 use super::refusal::Refusal;
+use super::schema;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::request;
 
 /// List.
 #[utoipa::path(
-    get, path = "/predictions",
+    get, path = "/predictions", operation_id = "list_predictions",
     summary = "Stored predictions, newest first",
     params(("patient" = Option<String>, Query, description = "id of the patient"), ("model" = Option<String>, Query, description = "id of the model"), ("_count" = Option<u32>, Query, description = "at most so many (default 20)")),
-    responses((status = 200, description = "`predictions`, in the form of /predict"))
+    responses((status = 200, description = "in the form of /predict", body = schema::Predictions), schema::Refused)
 )]
 pub(crate) async fn list(caller: Caller, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let mut pairs = vec![("_sort".to_owned(), "-date".to_owned())];
@@ -48,10 +49,10 @@ pub(crate) async fn list(caller: Caller, request: HttpRequest) -> Result<HttpRes
 
 /// Read.
 #[utoipa::path(
-    get, path = "/predictions/{id}",
+    get, path = "/predictions/{id}", operation_id = "read_prediction",
     summary = "One stored prediction",
     params(("id" = String, Path, description = "its id")),
-    responses((status = 200, description = "the prediction"), (status = 404, description = "there is none of that id"))
+    responses((status = 200, description = "the prediction", body = schema::Prediction), (status = 410, description = "it was deleted", body = schema::Error), schema::Refused)
 )]
 pub(crate) async fn read(caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Refusal> {
     if !fhir::reference::is_id(&id) {

@@ -44,8 +44,14 @@ impl ResponseError for Refusal {
             .map(|issue| json!({"severity": issue.severity.code(), "code": issue.code, "details": issue.details, "at": issue.expression}))
             .collect();
         let mut response = HttpResponse::build(self.0.status);
-        if self.0.status == StatusCode::UNAUTHORIZED {
-            response.insert_header(("WWW-Authenticate", "Bearer"));
+        match self.0.status {
+            StatusCode::UNAUTHORIZED => {
+                response.insert_header(("WWW-Authenticate", "Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.insert_header(("Retry-After", "1"));
+            }
+            _ => {}
         }
         response.json(json!({"error": self.0.issues.to_string(), "issues": issues}))
     }

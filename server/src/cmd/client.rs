@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use store::{ClientChange, Commit, Context, Store};
+use store::{ClientChange, Commit, Context};
 use uuid::Uuid;
 
 use crate::app;
@@ -28,11 +28,8 @@ pub(super) enum Action {
 }
 
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
-    if config.database_url.starts_with("sqlite:") {
-        std::fs::create_dir_all(&config.data_dir)?;
-    }
     super::runtime()?.block_on(async {
-        let store = Store::open(&config.database_url, &store::Options::default())?;
+        let store = app::open_store(config)?;
         let context = Context::system("command line", app::now());
         let mut out = std::io::stdout();
         let change = match action {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::{DateTime, Days, TimeDelta, Utc};
 use models::Assessment;
-use models::assessment::IssueKind;
+use models::assessment::{InputIssue, InputValue, IssueKind};
 use models::manifest::OutputKind;
 use store::Context;
 
@@ -40,6 +40,9 @@ const PATIENTS: &[(&str, &str)] = &[
     ("demo-noor", include_str!("../../demo/demo-noor.json")),
     ("demo-omar", include_str!("../../demo/demo-omar.json")),
     ("demo-pia", include_str!("../../demo/demo-pia.json")),
+    ("demo-quinn", include_str!("../../demo/demo-quinn.json")),
+    ("demo-rosa", include_str!("../../demo/demo-rosa.json")),
+    ("demo-sven", include_str!("../../demo/demo-sven.json")),
 ];
 
 pub(super) fn run(config: Config) -> anyhow::Result<ExitCode> {
@@ -90,7 +93,7 @@ async fn wait_for_scoring(app: &App) -> anyhow::Result<()> {
     anyhow::bail!("scoring has not ended after 30 s")
 }
 
-/// What each model says of a patient: the numbers first, then the refusals.
+/// What each model says of a patient: the numbers first, then the refusals; and what they stand on.
 async fn told(app: &Arc<App>, patient: &str) -> anyhow::Result<String> {
     let context = Context::system("demo", app::now());
     let assessments = gather::assess_stored(app, &context, patient, &Question::default())
@@ -100,9 +103,11 @@ async fn told(app: &Arc<App>, patient: &str) -> anyhow::Result<String> {
     let mut out = format!("{patient}\n");
     for assessment in scored {
         out.push_str(&numbers(assessment));
+        out.push_str(&grounds(assessment));
     }
     for assessment in refused {
-        let _ = writeln!(out, "  {:<13} refused: {}", assessment.model.id, reasons(assessment));
+        let _ = writeln!(out, "  {:<13} refused: {}", assessment.model.id, reasons(assessment.refusals()));
+        out.push_str(&grounds(assessment));
     }
     Ok(out)
 }
@@ -129,10 +134,38 @@ fn numbers(assessment: &Assessment) -> String {
     out
 }
 
+/// `used age 52 a, sex female`, then what was taken for granted, and what else there is to know.
+fn grounds(assessment: &Assessment) -> String {
+    let used = assessment.used.iter().map(|input| {
+        let unit = input.unit.as_deref().unwrap_or_default();
+        format!("{} {} {unit}", input.name, shown(&input.value)).trim_end().to_owned()
+    });
+    let assumed = assessment.assumed.iter().map(|one| format!("{} {}", one.input, shown(&one.value)));
+    let remarks = reasons(assessment.issues.iter().filter(|issue| !issue.refuses));
+    let mut out = String::new();
+    let lines = [
+        ("used", used.collect::<Vec<_>>().join(", ")),
+        ("assumed", assumed.collect::<Vec<_>>().join(", ")),
+        ("remarks", remarks),
+    ];
+    for (what, text) in lines.iter().filter(|(_, text)| !text.is_empty()) {
+        let _ = writeln!(out, "    {what:<11} {text}");
+    }
+    out
+}
+
+fn shown(value: &InputValue) -> String {
+    match value {
+        InputValue::Number(number) => ((number * 100.0).round() / 100.0).to_string(),
+        InputValue::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+        InputValue::Code(code) => code.to_string(),
+    }
+}
+
 /// `missing ast, alt; stale platelets`
-fn reasons(assessment: &Assessment) -> String {
+fn reasons<'i>(issues: impl Iterator<Item = &'i InputIssue>) -> String {
     let mut kinds: Vec<(&str, Vec<&str>)> = Vec::new();
-    for issue in assessment.refusals() {
+    for issue in issues {
         let (kind, what) = match issue.kind {
             IssueKind::Population => ("", issue.details.as_str()),
             kind => (kind.code(), issue.input.as_ref()),

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chrono::{DateTime, Days, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -16,9 +16,9 @@ pub(super) struct Arguments {
     /// Start of the random sequence.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The day the data ends (default: today).
+    /// The day the data ends, at 06:00 UTC (default: today, or now if that is earlier).
     #[arg(long, value_name = "DATE")]
-    until: Option<chrono::NaiveDate>,
+    until: Option<NaiveDate>,
     /// Where to write, one transaction Bundle a line (default: standard output); other commands read
     /// such a file if its name ends in `.ndjson`.
     #[arg(short, long, value_name = "FILE")]
@@ -31,14 +31,20 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         None => Box::new(std::io::stdout()),
     };
     let mut out = BufWriter::new(out);
-    let day = arguments.until.unwrap_or_else(|| Utc::now().date_naive());
-    let now = day.and_hms_opt(6, 0, 0).unwrap_or_default().and_utc();
+    let end = end(arguments.until, Utc::now())?;
     for number in 0..arguments.patients {
-        serde_json::to_writer(&mut out, &patient(arguments.seed, number, now))?;
+        serde_json::to_writer(&mut out, &patient(arguments.seed, number, end))?;
         out.write_all(b"\n")?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// When the data ends: never in the future, which no model would read.
+fn end(until: Option<NaiveDate>, now: DateTime<Utc>) -> anyhow::Result<DateTime<Utc>> {
+    let day = until.unwrap_or_else(|| now.date_naive());
+    anyhow::ensure!(day <= now.date_naive(), "--until {day} is in the future");
+    Ok(day.and_hms_opt(6, 0, 0).unwrap_or_default().and_utc().min(now))
 }
 
 /// SplitMix64: tiny, and its sequence is fixed by its definition for ever.
@@ -241,5 +247,22 @@ fn laboratory(chart: &mut Chart, dice: &mut Dice, now: DateTime<Utc>) {
         if dice.chance(share) {
             chart.quantity(suffix, loinc, &at, value.max(mean / 5.0), digits, unit);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_never_ends_in_the_future() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let (early, late) = (at("2026-03-10T02:27:00Z"), at("2026-03-10T14:00:00Z"));
+        let day = |text: &str| Some(text.parse::<NaiveDate>().unwrap());
+        assert_eq!(end(None, early).unwrap(), early);
+        assert_eq!(end(None, late).unwrap(), at("2026-03-10T06:00:00Z"));
+        assert_eq!(end(day("2026-03-09"), early).unwrap(), at("2026-03-09T06:00:00Z"));
+        assert_eq!(end(day("2026-03-10"), early).unwrap(), early);
+        assert!(end(day("2026-03-11"), late).is_err());
     }
 }

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
+use crate::app;
 use crate::config::Config;
 
 pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    if config.database_url.starts_with("sqlite:") {
-        std::fs::create_dir_all(&config.data_dir)?;
-    }
-    store::Store::migrate(&config.database_url)?;
+    app::make_data_dir(config)?;
+    store::Store::migrate(&config.database_url).map_err(|error| app::no_database(config, error))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use models::{Catalogue, NamedInputs, compute_named, eval};
 use serde_json::json;
-use store::{Activate, Commit, Context, Store};
+use store::{Activate, Commit, Context};
 
 use crate::app;
 use crate::config::Config;
@@ -106,7 +106,8 @@ fn install(config: &Config, catalogue: &mut Catalogue, path: &Path) -> anyhow::R
     anyhow::ensure!(!target.exists(), "{} is there already; a version never changes", target.display());
     // Written beside and renamed, so that a half copied bundle never has the final name.
     let beside = config.data_dir.join("models").join(format!(".{}", std::process::id()));
-    std::fs::create_dir_all(&beside)?;
+    let unwritable = || format!("AUGURY_DATA_DIR (data_dir) {}", beside.display());
+    std::fs::create_dir_all(&beside).with_context(unwritable)?;
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
@@ -126,10 +127,7 @@ fn activate(config: &Config, catalogue: &mut Catalogue, name: &str) -> anyhow::R
     catalogue.activate(model, version)?;
     let activate = Activate { model: model.to_owned(), version: version.to_owned() };
     super::runtime()?.block_on(async {
-        if config.database_url.starts_with("sqlite:") {
-            std::fs::create_dir_all(&config.data_dir)?;
-        }
-        let store = Store::open(&config.database_url, &store::Options::default())?;
+        let store = app::open_store(config)?;
         let commit = Commit { activate: vec![activate], ..Commit::default() };
         store.commit(&Context::system("command line", app::now()), commit).await?;
         anyhow::Ok(())

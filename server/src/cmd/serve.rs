@@ -94,7 +94,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     .keep_alive(Duration::from_secs(75))
     .shutdown_timeout(GRACE)
     .bind(bind)
-    .with_context(|| format!("can't listen on {bind}"))?
+    .with_context(|| format!("AUGURY_BIND (bind) {bind}"))?
     .run();
     Ok(Running { app, server, worker })
 }

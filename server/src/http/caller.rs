@@ -16,6 +16,7 @@ use crate::app::{self, App};
 use crate::config::Auth;
 
 /// A caller that may go on, and its request's context.
+#[derive(Clone)]
 pub(crate) struct Caller {
     /// First argument of every store call.
     pub context: Context,

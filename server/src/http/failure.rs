@@ -84,6 +84,11 @@ impl From<store::Error> for Failure {
             Error::Busy => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "throttled", "the store is busy; try again")
             }
+            Error::NoStore(why) => {
+                tracing::error!(why, "nothing can be written");
+                let details = "the disk of the store is full, or takes no writes";
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "no-store", details)
+            }
             Error::Internal(why) => Self::internal(why),
         }
     }

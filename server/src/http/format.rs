@@ -206,8 +206,7 @@ fn written(bytes: &[u8], wanted: Wanted) -> Result<String, Failure> {
         let value: serde_json::Value = serde_json::from_slice(bytes).map_err(Failure::internal)?;
         return serde_json::to_string_pretty(&value).map_err(Failure::internal);
     }
-    let limits = fhir::json::Limits { bytes: usize::MAX, depth: 512 };
-    let resource = fhir::json::parse(bytes, &limits).map_err(Failure::internal)?;
+    let resource = fhir::json::parse(bytes, &fhir::json::Limits::STORED).map_err(Failure::internal)?;
     let layout = if wanted.pretty { Layout::Pretty } else { Layout::Compact };
     xml::write(&resource, layout).map_err(Failure::internal)
 }

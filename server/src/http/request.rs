@@ -1,6 +1,4 @@
-//! Reading a request: its body, its media types, its conditions and preferences.
-
-use std::time::Duration;
+//! Reading a request: its media types, its conditions and preferences.
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, web};
@@ -12,26 +10,7 @@ use super::failure::Failure;
 use super::format::{self, Format};
 
 /// What one request may weigh.
-pub(crate) const LIMITS: Limits = Limits { bytes: 64 << 20, depth: 64 };
-
-/// How long a body may be on its way.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// The whole body, at most [`LIMITS`]`.bytes` long.
-pub(crate) async fn body(payload: web::Payload) -> Result<web::Bytes, Failure> {
-    let too_large = || {
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", format!("more than {} bytes", LIMITS.bytes))
-    };
-    let Ok(read) = tokio::time::timeout(PATIENCE, payload.to_bytes_limited(LIMITS.bytes)).await else {
-        let details = format!("the body took more than {} seconds", PATIENCE.as_secs());
-        return Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", details));
-    };
-    match read {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(Failure::bad_request(format!("the body could not be read: {error}"))),
-        Err(_) => Err(too_large()),
-    }
-}
+pub(crate) const LIMITS: Limits = Limits { bytes: 64 << 20, depth: 64, values: 2_000_000 };
 
 /// Refuses a body that is not said to be JSON.
 pub(crate) fn require_json(request: &HttpRequest) -> Result<(), Failure> {

@@ -7,9 +7,10 @@ use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
 
 use super::{bundle, id};
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::format;
+use crate::http::format::{self, Format};
 use crate::http::request;
 use crate::scoring::ask::{self, Question};
 use crate::scoring::collect::Collection;
@@ -22,8 +23,12 @@ pub(crate) async fn stateless(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let sent = format::sent(&request)?;
-    let body = request::body(payload).await?;
-    let resource = format::read(&body, sent)?;
+    let texts = Body::read(payload).await?.work(async move |body| texts(&caller, &body, sent).await).await?;
+    Ok(answer(&texts))
+}
+
+async fn texts(caller: &Caller, body: &[u8], sent: Format) -> Result<Vec<String>, Failure> {
+    let resource = format::read(body, sent)?;
     let findings = fhir::validate::validate(&resource);
     if findings.has_error() {
         return Err(Failure::invalid(findings));
@@ -47,16 +52,16 @@ pub(crate) async fn stateless(
     let active = caller.app.models();
     let models = question.models(&active)?;
     if question.kept()? {
-        return persisted(&caller, given.clone(), &question).await;
+        return persisted(caller, given.clone(), &question).await;
     }
     let mut collection = Collection::new(&active.catalogue);
     collection.add(given).map_err(Failure::invalid)?;
     let scored = ask::score(&caller.app, &active, &models, &collection.records(), question.moment());
-    Ok(answer(&ask::texts(&models, &scored)?))
+    ask::texts(&models, &scored)
 }
 
 /// The Bundle's resources are stored first, then each of its patients is asked about.
-async fn persisted(caller: &Caller, given: Json<'_>, question: &Question) -> Result<HttpResponse, Failure> {
+async fn persisted(caller: &Caller, given: Json<'_>, question: &Question) -> Result<Vec<String>, Failure> {
     let written = bundle::import(&caller.app, &caller.context, given, None).await?;
     let mut patients: Vec<String> =
         written.into_iter().filter(|(kind, _)| *kind == ResourceType::PATIENT).map(|(_, id)| id).collect();
@@ -66,7 +71,7 @@ async fn persisted(caller: &Caller, given: Json<'_>, question: &Question) -> Res
     for patient in patients {
         texts.extend(gather::answer_stored(&caller.app, &caller.context, &patient, question).await?);
     }
-    Ok(answer(&texts))
+    Ok(texts)
 }
 
 /// `GET` or `POST /fhir/Patient/{id}/$assess-risk`.
@@ -81,7 +86,7 @@ pub(crate) async fn stored(
     for (name, value) in request::pairs(request.query_string()) {
         set(&mut question, &name, &value)?;
     }
-    let body = request::body(payload).await?;
+    let body = Body::read_short(payload).await?;
     if !body.is_empty() {
         let sent = format::sent(&request)?;
         let asked = format::read(&body, sent)?;

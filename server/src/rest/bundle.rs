@@ -11,10 +11,11 @@ use fhir::outcome::{Issue, Issues};
 use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
-use store::{About, Commit, Conditional, Context, Effect, NewTask, OnlyIf, Write, Written, new_id};
+use store::{About, Commit, Conditional, Context, Effect, MustBe, NewTask, OnlyIf, Write, Written, new_id};
 
 use super::{etag, everything, history, location, patch, search};
 use crate::app::App;
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::format;
@@ -27,20 +28,22 @@ pub(crate) async fn bundle(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let sent = format::sent(&request)?;
-    let body = request::body(payload).await?;
-    let bundle = format::read(&body, sent)?;
-    let claims = &caller.app.claims;
-    if bundle.text("type") == Some("batch") {
-        super::validate(claims, &without_content(&bundle), ResourceType::BUNDLE)?;
-    } else {
-        super::validate(claims, &bundle, ResourceType::BUNDLE)?;
-    }
-    let (atomic, answers) = run(&caller.app, &caller.context, bundle, None).await?;
     let whole = request
         .headers()
         .get_all("prefer")
         .any(|value| value.as_bytes().windows(21).any(|w| w == b"return=representation"));
-    let text = response(&caller.app, atomic, &answers, whole);
+    let work = async move |body: Body| {
+        let bundle = format::read(&body, sent)?;
+        let claims = &caller.app.claims;
+        if bundle.text("type") == Some("batch") {
+            super::validate(claims, &without_content(&bundle), ResourceType::BUNDLE)?;
+        } else {
+            super::validate(claims, &bundle, ResourceType::BUNDLE)?;
+        }
+        let (atomic, answers) = run(&caller.app, &caller.context, bundle, None).await?;
+        Ok::<_, Failure>(response(&caller.app, atomic, &answers, whole))
+    };
+    let text = Body::read(payload).await?.work(work).await?;
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
 }
 
@@ -116,6 +119,9 @@ async fn run(
     }
     if atomic {
         let mut whole = Commit { taken, ..Commit::default() };
+        for (place, url) in &gets {
+            whole.reads.extend(must_be(app, context, *place, url).await?);
+        }
         for (n, commit) in commits.into_iter().enumerate() {
             whole.references.extend(commit.references);
             whole.writes.extend(commit.writes);
@@ -124,7 +130,7 @@ async fn run(
                 About::Patient(_) => task,
             }));
         }
-        let written = app.store.commit(context, whole).await.map_err(patch::refused)?;
+        let written = app.store.commit(context, whole).await.map_err(failed)?;
         for (place, written) in places.into_iter().zip(written) {
             set(&mut answers, place, Answer::Written(written));
         }
@@ -238,6 +244,53 @@ fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> 
         Entry::Get { .. } => return Err(Failure::internal("a read is no write")),
     };
     Ok(super::commit_of(write, topic, context.at))
+}
+
+/// What a transaction's GET needs to succeed, for if it does not, nothing is done
+/// (<https://hl7.org/fhir/R4/http.html#transaction>). A read is tried with the writes; anything else
+/// can fail only by how it asks, which is found out before them.
+async fn must_be(
+    app: &Arc<App>,
+    context: &Context,
+    place: usize,
+    url: &str,
+) -> Result<Option<MustBe>, Failure> {
+    let at = format!("Bundle.entry[{place}].request.url");
+    let parts: Vec<&str> = url.split(['?', '#']).next().unwrap_or_default().split('/').collect();
+    let asked = || match parts.as_slice() {
+        [kind, id] if *id != "_history" => Ok(Some((*kind, *id, None, false))),
+        [kind, id, "_history"] => Ok(Some((*kind, *id, None, true))),
+        [kind, id, "_history", version] => match version.parse() {
+            Ok(version) => Ok(Some((*kind, *id, Some(version), false))),
+            Err(_) => Err(Failure::not_found("there is no such version")),
+        },
+        _ => Ok(None),
+    };
+    let tried = async {
+        let Some((kind, id, version, or_was)) = asked()? else {
+            return get(app, context, url).await.map(|_| None);
+        };
+        let (kind, id) = (super::kind(kind)?, super::id(id)?.to_owned());
+        Ok(Some(MustBe { kind, id, version, or_was, at: at.clone() }))
+    };
+    tried.await.map_err(|mut failure: Failure| {
+        for issue in failure.issues.0.iter_mut().filter(|issue| issue.expression.is_empty()) {
+            issue.expression.clone_from(&at);
+        }
+        failure
+    })
+}
+
+/// Why a transaction failed: a GET of it fails it with the status it would have alone.
+fn failed(error: store::Error) -> Failure {
+    let failure = patch::refused(error);
+    let first = failure.issues.0.first().filter(|issue| issue.expression.ends_with(".request.url"));
+    let status = match first.map(|issue| issue.code) {
+        Some("not-found") => StatusCode::NOT_FOUND,
+        Some("deleted") => StatusCode::GONE,
+        _ => failure.status,
+    };
+    Failure { status, ..failure }
 }
 
 /// A read or search inside a Bundle.

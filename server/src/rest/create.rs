@@ -7,6 +7,7 @@ use fhir::search::SearchQuery;
 use store::{Effect, Write};
 
 use super::{commit_of, criteria, kind, validate, written};
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::format;
@@ -22,15 +23,18 @@ pub(crate) async fn create(
     let kind = kind(&path)?;
     let sent = format::sent(&request)?;
     let if_none_exist = unless(&caller, &request, kind)?;
-    let body = request::body(payload).await?;
-    let mut resource = format::read(&body, sent)?;
-    fhir::reference::make_all_relative(&mut resource, &caller.app.config.fhir_base())
-        .map_err(|issue| Failure::invalid(issue.into()))?;
-    let findings = validate(&caller.app.claims, &resource, kind)?;
-    let topic = scoring::concerns(&caller.app, &resource).then_some(scoring::WRITE);
-    let write = Write::Create { resource, id: None, if_none_exist };
-    let commit = commit_of(write, topic, caller.context.at);
-    let done = caller.app.store.commit(&caller.context, commit).await?;
+    let by = caller.clone();
+    let work = async move |body: Body| {
+        let mut resource = format::read(&body, sent)?;
+        fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
+            .map_err(|issue| Failure::invalid(issue.into()))?;
+        let findings = validate(&by.app.claims, &resource, kind)?;
+        let topic = scoring::concerns(&by.app, &resource).then_some(scoring::WRITE);
+        let write = Write::Create { resource, id: None, if_none_exist };
+        let commit = commit_of(write, topic, by.context.at);
+        Ok::<_, Failure>((by.app.store.commit(&by.context, commit).await?, findings))
+    };
+    let (done, findings) = Body::read(payload).await?.work(work).await?;
     let done = done.into_iter().next().ok_or_else(|| Failure::internal("a write without an answer"))?;
     let status = if done.effect == Effect::Created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(written(&caller, done, status, request::prefer(&request), &findings))

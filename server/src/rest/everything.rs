@@ -12,6 +12,7 @@ use store::Context;
 use super::search::{Scope, Wider, find_wider};
 use super::{id, named};
 use crate::app::App;
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::format;
@@ -29,7 +30,7 @@ pub(crate) async fn everything(
 ) -> Result<HttpResponse, Failure> {
     let patient = id(&path)?;
     let mut asked = request::pairs(request.query_string());
-    let body = request::body(payload).await?;
+    let body = Body::read_short(payload).await?;
     if request.method() == Method::POST && !body.is_empty() {
         let parameters = format::read(&body, format::sent(&request)?)?;
         asked.extend(named(&parameters)?);

@@ -8,6 +8,7 @@ use fhir::outcome::{Issue, Issues};
 use store::{OnlyIf, Patch, Stored, Target, Write};
 
 use super::{commit_of, id, kind, validate};
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::{format, request};
@@ -64,7 +65,7 @@ async fn change(
     change: impl Fn(&mut Vec<Json<'static>>, &[Json]) + Send + Sync + 'static,
 ) -> Result<HttpResponse, Failure> {
     let (kind, id) = (kind(&path.0)?, id(&path.1)?);
-    let body = request::body(payload).await?;
+    let body = Body::read_short(payload).await?;
     let parameters = format::read(&body, format::sent(request)?)?;
     let findings = fhir::validate::validate(&parameters);
     if findings.has_error() {

@@ -11,6 +11,7 @@ use fhir::resource_type::ResourceType;
 use store::{Patch, Write};
 
 use super::{aimed, commit_of, written};
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::format;
@@ -29,21 +30,21 @@ pub(crate) async fn patch(
     let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = media.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let only_if = request::only_if(&request)?;
-    let body = request::body(payload).await?;
-    let patch = if media == JSON_PATCH {
-        json_patch(&caller.app.claims, kind, &body)?
-    } else {
-        let sent = format::sent(&request).map_err(|failure| {
-            let details = format!("a patch is {JSON_PATCH}, or Parameters in FHIR's JSON or XML");
-            Failure::new(failure.status, "not-supported", details)
-        })?;
+    let sent = (media != JSON_PATCH).then(|| format::sent(&request)).transpose().map_err(|failure| {
+        let details = format!("a patch is {JSON_PATCH}, or Parameters in FHIR's JSON or XML");
+        Failure::new(failure.status, "not-supported", details)
+    })?;
+    let by = caller.clone();
+    let parse = async move |body: Body| {
+        let Some(sent) = sent else { return json_patch(&by.app.claims, kind, &body) };
         let parameters = format::read(&body, sent)?;
         if parameters.text("resourceType") != Some("Parameters") {
             let details = format!("a patch in {media} is Parameters; a JSON Patch is {JSON_PATCH}");
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-supported", details));
         }
-        fhirpath_patch(&caller.app.claims, kind, &parameters)?
+        fhirpath_patch(&by.app.claims, kind, &parameters)
     };
+    let patch = Body::read(payload).await?.work(parse).await?;
     let write = Write::Patch { target, only_if, patch };
     let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), caller.context.at);
     let done = caller.app.store.commit(&caller.context, commit).await.map_err(refused)?;

@@ -11,6 +11,7 @@ use store::{Context, Stored};
 use super::address::{address, quoted};
 use super::{kind, value_set};
 use crate::app::App;
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::request::{self, Prefer};
@@ -131,7 +132,7 @@ async fn form(request: &HttpRequest, payload: web::Payload) -> Result<Vec<(Strin
         let details = "send the parameters as application/x-www-form-urlencoded";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-supported", details));
     }
-    let body = request::body(payload).await?;
+    let body = Body::read_short(payload).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Failure::bad_request("the form is not UTF-8"))?;
     let mut pairs = request::pairs(request.query_string());
     pairs.extend(request::pairs(text));

@@ -10,9 +10,11 @@ use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 
 use super::{id, kind, named};
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::{format, request};
+use crate::http::format::{self, Format};
+use crate::http::request;
 
 /// What is asked about.
 #[derive(Debug, Default)]
@@ -48,11 +50,24 @@ async fn validate(
 ) -> Result<HttpResponse, Failure> {
     let mut question = Question::default();
     question.take(request::pairs(request.query_string()))?;
-    let body = request::body(payload).await?;
-    let sent = if body.is_empty() { None } else { Some(format::read(&body, format::sent(request)?)) };
-    let sent = match sent {
+    let body = Body::read(payload).await?;
+    let sent = if body.is_empty() { None } else { Some(format::sent(request)?) };
+    let (by, id) = (caller.clone(), id.map(str::to_owned));
+    let work = async move |body: Body| findings(&by, question, kind, id.as_deref(), &body, sent).await;
+    Ok(answer(&body.work(work).await?))
+}
+
+async fn findings(
+    caller: &Caller,
+    mut question: Question,
+    kind: ResourceType,
+    id: Option<&str>,
+    body: &[u8],
+    sent: Option<Format>,
+) -> Result<Issues, Failure> {
+    let sent = match sent.map(|sent| format::read(body, sent)) {
         // That it can't be read is an answer, too.
-        Some(Err(failure)) if failure.status.is_client_error() => return Ok(answer(&failure.issues)),
+        Some(Err(failure)) if failure.status.is_client_error() => return Ok(failure.issues),
         other => other.transpose()?,
     };
     let mut given = sent.as_ref();
@@ -72,7 +87,7 @@ async fn validate(
     if question.mode.as_deref() == Some("delete") {
         let id = id.ok_or_else(|| Failure::bad_request("mode delete is about one resource: /{type}/{id}"))?;
         caller.app.store.read(&caller.context, kind, id).await?;
-        return Ok(answer(&Issues::default()));
+        return Ok(Issues::default());
     }
     let stored;
     let held;
@@ -87,7 +102,7 @@ async fn validate(
     };
     let mut findings = question.findings(resource, &caller.app.claims.profiles, kind, id);
     findings.0.extend(dangling(caller, resource).await?.0);
-    Ok(answer(&findings))
+    Ok(findings)
 }
 
 /// Does it ask about a resource, rather than being the one asked about?
