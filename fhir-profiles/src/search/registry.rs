@@ -52,6 +52,8 @@ pub struct Parameter {
     pub(crate) components: Vec<Component>,
     /// Some part of the expression is not understood.
     pub partial: bool,
+    /// Its values are resources inside of the one that is searched, which nothing can follow.
+    pub inline: bool,
 }
 
 /// One part of a composite.
@@ -149,6 +151,16 @@ pub fn is_compartment(owner: ResourceType) -> bool {
     COMPARTMENTS.lines().any(|line| line.split('\t').next() == Some(owner.name()))
 }
 
+/// Two parts, or three whose last are numbers.
+fn can_be_compared(components: &[Option<Component>]) -> bool {
+    let is_number = |one: &Option<Component>| one.as_ref().is_some_and(|one| one.kind == Kind::Number);
+    match components {
+        [_, _] => true,
+        [_, second, third] => is_number(second) && is_number(third),
+        _ => false,
+    }
+}
+
 fn components(id: &str) -> Vec<Option<Component>> {
     let Some(line) = COMPONENTS.lines().find(|line| line.split('\t').next() == Some(id)) else {
         return Vec::new();
@@ -184,12 +196,11 @@ fn build() -> Vec<Vec<Parameter>> {
             shared += usize::from(everywhere);
             for resource in of {
                 let compiled = path::compile(expression, resource.name());
-                // Two parts are compared; none of three is said with numbers in its middle.
                 let partial = compiled.is_empty()
                     || compiled.iter().any(Option::is_none)
                     || components.iter().any(Option::is_none)
-                    || components.len() > 2
-                    || (kind(type_name) == Kind::Composite) != (components.len() == 2);
+                    || (kind(type_name) == Kind::Composite) != can_be_compared(&components);
+                let inline = expression.contains("[0].resource");
                 let parameter = Parameter {
                     number: if everywhere { u16::try_from(SHARED + shared).unwrap_or(u16::MAX) } else { 0 },
                     params: Vec::new(),
@@ -199,6 +210,7 @@ fn build() -> Vec<Vec<Parameter>> {
                     indexed: !partial && !column && kind(type_name) != Kind::Special,
                     expression,
                     partial,
+                    inline,
                     paths: compiled.into_iter().flatten().collect(),
                     components: components.iter().flatten().cloned().collect(),
                 };
@@ -271,18 +283,7 @@ mod tests {
             .map(|(kind, parameter)| format!("{kind}.{}", parameter.code))
             .collect();
         not.sort();
-        assert_eq!(
-            not,
-            [
-                "Bundle.composition",
-                "Bundle.message",
-                "Location.near",
-                "MolecularSequence.chromosome-variant-coordinate",
-                "MolecularSequence.chromosome-window-coordinate",
-                "MolecularSequence.referenceseqid-variant-coordinate",
-                "MolecularSequence.referenceseqid-window-coordinate",
-            ]
-        );
+        assert_eq!(not, ["Location.near"]);
         let shared = of_type(ResourceType::PATIENT).iter().filter(|one| usize::from(one.number) > SHARED);
         let shared: Vec<_> = shared.map(|one| (one.code, one.indexed)).collect();
         assert_eq!(
