@@ -37,7 +37,7 @@ enum Column {
     Updated,
     /// Its type: ids are unique within one alone.
     Kind,
-    /// The first date of this parameter; what has none comes with the oldest.
+    /// The first date of this parameter; of what has none, the last update, as in [`Index::date`].
     First(i64),
 }
 
@@ -50,7 +50,8 @@ impl Column {
             Self::Kind => "r.kind".to_owned(),
             // By an index seek.
             Self::First(number) => format!(
-                "COALESCE((SELECT MIN(d.low) FROM index_range d WHERE d.key = r.key AND d.param = {number}), 0)"
+                "COALESCE((SELECT MIN(d.low) FROM index_range d WHERE d.key = r.key AND d.param = {number}), \
+                 r.updated)"
             ),
         }
     }
@@ -67,7 +68,7 @@ impl Column {
                     Row::Range { param, low, .. } if *param == number => Some(*low),
                     _ => None,
                 });
-                lows.min().unwrap_or_default()
+                lows.min().unwrap_or(stored.updated)
             }
         }
     }

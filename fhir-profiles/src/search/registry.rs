@@ -75,6 +75,7 @@ impl Parameter {
         let like = |other: &&Self| {
             let fewer = other.paths.len() < self.paths.len();
             other.indexed
+                && !other.inline
                 && other.kind == self.kind
                 && other.components == self.components
                 && (fewer || other.paths.len() == self.paths.len() && other.number < self.number)
@@ -268,6 +269,8 @@ mod tests {
             [own("code-value-quantity"), own("component-code-value-quantity")]
         );
         assert!(of("patient").written() && of("subject").written());
+        let of_bundle = |code| ResourceType::parse("Bundle").and_then(|kind| parameter(kind, code));
+        assert!(of_bundle("composition").unwrap().written() && of_bundle("message").unwrap().written());
         let all = || ResourceType::all().flat_map(of_type).filter(|one| one.indexed);
         let numbered: HashSet<i64> =
             all().filter(|one| one.written()).map(|one| i64::from(one.number)).collect();
