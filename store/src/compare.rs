@@ -1,7 +1,7 @@
 //! How values compare, as SQL, by the same rules as they have in memory
 //! ([`fhir::search::Clause::matches`]).
 
-use fhir::search::{DateTest, ExactTest, NumberTest, Place, Prefix, TextTest, Unit};
+use fhir::search::{Bound, DateTest, ExactTest, NumberTest, Place, Prefix, TextTest, Unit};
 
 use crate::sql::Sql;
 
@@ -94,29 +94,37 @@ pub(crate) fn numbers(sql: &mut Sql<'_>, x: &str, any: &[NumberTest]) {
                 ("base_low", "base_high")
             }
         };
-        let (low, high) = (format!("{x}.{}", columns.0), format!("{x}.{}", columns.1));
-        match test.prefix {
-            Prefix::Eq => {
-                sql.push(&low).push(" >= ").int(test.low).push(" AND ").push(&high).push(" < ").int(test.high)
-            }
-            Prefix::Ne => {
-                sql.push("(").push(&low).push(" < ").int(test.low).push(" OR ");
-                sql.push(&high).push(" >= ").int(test.high).push(")")
-            }
-            Prefix::Gt => sql.push(&high).push(" > ").int(test.value),
-            Prefix::Ge => sql.push(&high).push(" >= ").int(test.value),
-            Prefix::Lt => sql.push(&low).push(" < ").int(test.value),
-            Prefix::Le => sql.push(&low).push(" <= ").int(test.value),
-            Prefix::Sa => sql.push(&low).push(" > ").int(test.value),
-            Prefix::Eb => sql.push(&high).push(" < ").int(test.value),
-            Prefix::Ap => {
-                sql.push(&low).push(" <= ").int(test.high);
-                sql.push(" AND ").push(&high).push(" >= ").int(test.low)
-            }
-        };
+        bound(sql, &format!("{x}.{}", columns.0), &format!("{x}.{}", columns.1), test.bound());
+        if let Some(last) = test.last {
+            sql.push(" AND (");
+            bound(sql, &format!("{x}.base_low"), &format!("{x}.base_high"), last);
+            sql.push(")");
+        }
         sql.push(")");
     }
     sql.push(")");
+}
+
+fn bound(sql: &mut Sql<'_>, low: &str, high: &str, of: Bound) {
+    match of.prefix {
+        Prefix::Eq => {
+            sql.push(low).push(" >= ").int(of.low).push(" AND ").push(high).push(" < ").int(of.high)
+        }
+        Prefix::Ne => {
+            sql.push("(").push(low).push(" < ").int(of.low).push(" OR ");
+            sql.push(high).push(" >= ").int(of.high).push(")")
+        }
+        Prefix::Gt => sql.push(high).push(" > ").int(of.value),
+        Prefix::Ge => sql.push(high).push(" >= ").int(of.value),
+        Prefix::Lt => sql.push(low).push(" < ").int(of.value),
+        Prefix::Le => sql.push(low).push(" <= ").int(of.value),
+        Prefix::Sa => sql.push(low).push(" > ").int(of.value),
+        Prefix::Eb => sql.push(high).push(" < ").int(of.value),
+        Prefix::Ap => {
+            sql.push(low).push(" <= ").int(of.high);
+            sql.push(" AND ").push(high).push(" >= ").int(of.low)
+        }
+    };
 }
 
 /// ` AND …` for a choice of texts in the rows `x` of `index_text`.

@@ -1,7 +1,7 @@
 //! A connection to either database, and the settings each is opened with.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::ManageConnection;
@@ -101,6 +101,8 @@ pub(crate) struct Link {
     /// How long a question may take.
     pub(crate) patience: Duration,
     deadline: Option<Deadline>,
+    /// When the question that is asked ends.
+    end: Option<Instant>,
     /// The unit that runs has changed something.
     pub(crate) touched: bool,
     /// Charts whose rows need no writing.
@@ -120,6 +122,7 @@ impl Link {
             connection,
             patience: PATIENCE,
             deadline,
+            end: None,
             dialect,
             broken: false,
             touched: false,
@@ -134,11 +137,19 @@ impl Link {
         if let Some(deadline) = &self.deadline {
             deadline.start(self.patience);
         }
+        self.end = Instant::now().checked_add(self.patience);
         let answer = question(self);
+        self.end = None;
         if let Some(deadline) = &self.deadline {
             deadline.stop();
         }
         answer
+    }
+
+    /// Ends a question of many statements, none of which takes too long.
+    pub(crate) fn in_time(&self) -> Result<(), Fault> {
+        let over = self.end.is_some_and(|end| Instant::now() >= end);
+        if over { Err(Error::Busy.into()) } else { Ok(()) }
     }
 
     /// Statements without values.
@@ -161,7 +172,12 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     fn connect(&self) -> Result<Link, Error> {
-        let link = Link::open(&self.place, self.purpose)?;
+        let mut link = Link::open(&self.place, self.purpose)?;
+        if link.dialect == Dialect::Postgres {
+            // Of a write too: its criteria are searches.
+            let patience = PATIENCE.as_millis();
+            link.execute(&format!("SET statement_timeout = {patience}"))?;
+        }
         Ok(Link { charts: Arc::clone(&self.charts), patience: self.patience, ..link })
     }
 

@@ -1,10 +1,12 @@
 //! Searches: pages of matches, and the one resource a criterion means.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
 use diesel::sql_types::{BigInt, Bool, Text};
 use fhir::json::Json;
 use fhir::outcome::Issue;
+use fhir::resource_type::ResourceType;
 use fhir::search::{Order, SearchQuery, Sort, SortKey};
 
 use crate::connection::Link;
@@ -12,6 +14,7 @@ use crate::cursor::Cursor;
 use crate::draft;
 use crate::error::{Error, Fault};
 use crate::include;
+use crate::moment::{Moment, Part};
 use crate::plan::Plan;
 use crate::record::{Page, Stored};
 use crate::row;
@@ -19,30 +22,33 @@ use crate::sql::{Dialect, Sql, chunks};
 
 /// Matches that are put in order here, at most: the database orders by what it has an index for.
 const MOST_ORDERED: usize = 10_000;
+/// Resources that change while a search is paged through, at most: each is put in its place here.
+const MOST_CHANGED: usize = 20_000;
 
 /// One page, and the total where it is wanted or plain to see.
 pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> {
     let plan = Plan::of(query);
-    let after = query.after.as_deref().map(Cursor::parse).transpose()?;
+    let after = query.after.as_deref().map(|text| begin(link, text)).transpose()?;
     if query.count_only {
         return Ok(Page { total: Some(count(link, &plan)?), ..Page::default() });
     }
     let most = usize::try_from(query.count).unwrap_or(usize::MAX).max(1);
+    let after_both = after.as_ref().map(|(moment, cursor)| (moment, cursor));
     let (mut found, total) = if plan.ordered() {
-        let found = run(link, &plan.page(link.dialect, after.as_ref(), most.saturating_add(1))?)?;
+        let found = placed(link, &plan, after_both, most.saturating_add(1))?;
         let all = (found.len() <= most && after.is_none()).then_some(found.len());
-        let end = |(a, b, stored): (i64, i64, Stored)| {
-            let order = [a, b].into_iter().take(plan.depth()).collect();
-            (Cursor::At { order, id: stored.id.clone() }, stored)
-        };
-        (found.into_iter().map(end).collect::<Vec<_>>(), all)
+        (found, all)
     } else {
-        let (found, all) = ordered(link, query, &plan, after.as_ref(), most.saturating_add(1))?;
+        let (found, all) = ordered(link, query, &plan, after_both, most.saturating_add(1))?;
         (found, Some(all))
     };
     let more = found.len() > most;
     found.truncate(most);
-    let next = found.last().filter(|_| more).map(|(cursor, _)| cursor.to_string());
+    let next = match (found.last().filter(|_| more), after) {
+        (None, _) => None,
+        (Some((cursor, _)), Some((moment, _))) => Some(format!("{moment} {cursor}")),
+        (Some((cursor, _)), None) => Some(format!("{} {cursor}", Moment::now(link)?)),
+    };
     let total = match total {
         Some(total) => u64::try_from(total).ok(),
         None if query.total => Some(count(link, &plan)?),
@@ -53,51 +59,139 @@ pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> 
     Ok(Page { entries, included, total, next })
 }
 
+/// Reads what [`Page::next`] says: of which moment the pages are, and after what this one begins.
+fn begin(link: &mut Link, text: &str) -> Result<(Moment, Cursor), Fault> {
+    let (moment, cursor) = text.split_once(' ').ok_or_else(Cursor::wrong)?;
+    Ok((Moment::parse(link, moment)?, Cursor::parse(cursor)?))
+}
+
+/// At most so many matches after the cursor, as the database orders.
+fn placed(
+    link: &mut Link,
+    plan: &Plan<'_>,
+    after: Option<(&Moment, &Cursor)>,
+    most: usize,
+) -> Result<Vec<(Cursor, Stored)>, Fault> {
+    let found = run(link, &plan.page(link.dialect, after, most)?)?;
+    let place = |(order, stored): ([i64; 3], Stored)| -> (Vec<i64>, Stored) {
+        (order.into_iter().take(plan.depth()).collect(), stored)
+    };
+    let mut found: Vec<(Vec<i64>, Stored)> = found.into_iter().map(place).collect();
+    if let Some((moment, Cursor::At { order: last, id })) = after {
+        let moved = moved(link, plan, moment)?;
+        for (former, now) in moved {
+            let place = plan.place(&former, &fhir::search::index(former.kind, &draft::parse(&former.body)?));
+            if plan.compare((&place, &former.id), (last, id)) == Ordering::Greater {
+                found.push((place, now));
+            }
+        }
+        found.sort_by(|(a, one), (b, other)| plan.compare((a, &one.id), (b, &other.id)));
+        found.truncate(most);
+    }
+    let cursor = |(order, stored): (Vec<i64>, Stored)| (Cursor::At { order, id: stored.id.clone() }, stored);
+    Ok(found.into_iter().map(cursor).collect())
+}
+
+/// What matches and was changed since the moment: as it was then, and as it is.
+fn moved(link: &mut Link, plan: &Plan<'_>, moment: &Moment) -> Result<Vec<(Stored, Stored)>, Fault> {
+    // A chart has few rows to look through; of all charts, the changes are fewer than the matches.
+    let sql = if plan.in_one_chart() {
+        plan.keys(link.dialect, Some((moment, Part::Changed)), MOST_CHANGED + 1)
+    } else {
+        plan.changed(link.dialect, moment, MOST_CHANGED + 1)
+    };
+    let keys: Vec<i64> = sql.rows::<BigInt, i64>(&mut link.connection)?;
+    if keys.len() > MOST_CHANGED {
+        let details = format!("_page: more than {MOST_CHANGED} resources were changed since; begin again");
+        return Err(Error::from(Issue::error("too-costly", details)).into());
+    }
+    let mut changed = Vec::new();
+    for keys in chunks(&keys) {
+        link.in_time()?;
+        for stored in load(link, keys)? {
+            let index = fhir::search::index(stored.kind, &draft::parse(&stored.body)?);
+            if plan.matches_alone(&stored, &index) {
+                changed.push(stored);
+            }
+        }
+    }
+    let keys: Vec<i64> = changed.iter().map(|stored| stored.key).collect();
+    let mut reaching: HashSet<i64> = HashSet::new();
+    for keys in chunks(&keys) {
+        link.in_time()?;
+        match plan.reaching(link.dialect, keys) {
+            Some(sql) => reaching.extend(sql.rows::<BigInt, i64>(&mut link.connection)?),
+            None => reaching.extend(keys),
+        }
+    }
+    changed.retain(|stored| reaching.contains(&stored.key));
+    let mut former: HashMap<(ResourceType, String), Stored> = moment
+        .former(link, &changed)?
+        .into_iter()
+        .map(|stored| ((stored.kind, stored.id.clone()), stored))
+        .collect();
+    let both = |now: Stored| former.remove(&(now.kind, now.id.clone())).map(|former| (former, now));
+    Ok(changed.into_iter().filter_map(both).collect())
+}
+
+fn load(link: &mut Link, keys: &[i64]) -> Result<Vec<Stored>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT ");
+    sql.push(row::COLUMNS).push(" FROM resource r WHERE r.key IN ").ints(keys.iter().copied());
+    row::load(link, &sql)
+}
+
 /// All matches in the order of the query, those after the cursor, at most so many; and how many
 /// match in all.
 fn ordered(
     link: &mut Link,
     query: &SearchQuery,
     plan: &Plan<'_>,
-    after: Option<&Cursor>,
+    after: Option<(&Moment, &Cursor)>,
     most: usize,
 ) -> Result<(Vec<(Cursor, Stored)>, usize), Fault> {
+    let unchanged = after.map(|(moment, _)| (moment, Part::Unchanged));
     let keys: Vec<i64> =
-        plan.keys(link.dialect, MOST_ORDERED + 1).rows::<BigInt, i64>(&mut link.connection)?;
+        plan.keys(link.dialect, unchanged, MOST_ORDERED + 1).rows::<BigInt, i64>(&mut link.connection)?;
     if keys.len() > MOST_ORDERED {
         let details = format!("_sort: more than {MOST_ORDERED} resources match; narrow the search");
         return Err(Error::from(Issue::error("too-costly", details)).into());
     }
     let mut found = Vec::with_capacity(keys.len());
+    let order = |stored: &Stored| -> Result<Vec<Option<Order>>, Fault> {
+        let json = draft::parse(&stored.body)?;
+        let of_kind = Some(Order::Number(i64::from(stored.kind.index())));
+        let of_kind = query.kind().is_none().then_some(of_kind);
+        Ok(query.sort.iter().map(|sort| order_of(sort, stored, &json)).chain(of_kind).collect())
+    };
     for keys in chunks(&keys) {
-        let mut sql = Sql::new(link.dialect, "SELECT ");
-        sql.push(row::COLUMNS).push(" FROM resource r WHERE r.key IN ").ints(keys.iter().copied());
-        for stored in row::load(link, &sql)? {
-            let json = draft::parse(&stored.body)?;
-            let order: Vec<Option<Order>> =
-                query.sort.iter().map(|sort| order_of(sort, &stored, &json)).collect();
-            drop(json);
-            found.push((order, stored));
+        link.in_time()?;
+        for stored in load(link, keys)? {
+            found.push((order(&stored)?, stored));
+        }
+    }
+    if let Some((moment, _)) = after {
+        for (former, now) in moved(link, plan, moment)? {
+            found.push((order(&former)?, now));
         }
     }
     let compare = |a: (&[Option<Order>], &str), b: (&[Option<Order>], &str)| {
-        let keys = query.sort.iter().zip(a.0.iter().zip(b.0));
-        let first = keys.map(|(sort, (a, b))| match (a, b) {
+        let descending = query.sort.iter().map(|sort| sort.descending).chain([false]);
+        let first = descending.zip(a.0.iter().zip(b.0)).map(|(descending, (a, b))| match (a, b) {
             (None, None) => Ordering::Equal,
             (None, Some(_)) => Ordering::Greater,
             (Some(_), None) => Ordering::Less,
             (Some(a), Some(b)) => {
                 let order = a.partial_cmp(b).unwrap_or(Ordering::Equal);
-                if sort.descending { order.reverse() } else { order }
+                if descending { order.reverse() } else { order }
             }
         });
         first.fold(Ordering::Equal, Ordering::then).then_with(|| a.1.cmp(b.1))
     };
     found.sort_by(|(a, one), (b, other)| compare((a, &one.id), (b, &other.id)));
     let all = found.len();
-    if let Some(after) = after {
+    if let Some((_, after)) = after {
         let Cursor::Of { order, id } = after else { return Err(Cursor::wrong().into()) };
-        if order.len() != query.sort.len() {
+        if order.len() != query.sort.len() + usize::from(query.kind().is_none()) {
             return Err(Cursor::wrong().into());
         }
         found.retain(|(of, stored)| compare((of, &stored.id), (order, id)) == Ordering::Greater);
@@ -135,7 +229,7 @@ pub(crate) fn only(link: &mut Link, query: &SearchQuery) -> Result<Option<Stored
     let plan = Plan::of(query);
     let mut found = Vec::new();
     let sql = plan.page(link.dialect, None, 8)?;
-    for (_, _, stored) in link.ask(|link| run(link, &sql))? {
+    for (_, stored) in link.ask(|link| run(link, &sql))? {
         let index = fhir::search::index(stored.kind, &draft::parse(&stored.body)?);
         if query.clauses.iter().all(|clause| clause.matches(&index, &stored.id, stored.updated)) {
             found.push(stored);
@@ -177,16 +271,14 @@ pub(crate) fn lock(link: &mut Link, criteria: &[&SearchQuery]) -> Result<(), Fau
 /// Advisory locks of criteria lie apart from all others.
 const LOCKS: i64 = 0x6361_7365_0000;
 
-type Found = (i64, i64, i64, i64, String, i64, i64, bool, String);
+type Columns = (BigInt, BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Bool, Text);
+type Found = (i64, i64, i64, i64, i64, String, i64, i64, bool, String);
 
-fn run(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<(i64, i64, Stored)>, Fault> {
-    let rows: Vec<Found> = sql
-        .rows::<(BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Bool, Text), Found>(
-            &mut link.connection,
-        )?;
+fn run(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<([i64; 3], Stored)>, Fault> {
+    let rows: Vec<Found> = sql.rows::<Columns, Found>(&mut link.connection)?;
     rows.into_iter()
-        .map(|(a, b, key, kind, id, version, updated, deleted, body)| {
-            Ok((a, b, row::stored((key, kind, id, version, updated, deleted, body))?))
+        .map(|(a, b, c, key, kind, id, version, updated, deleted, body)| {
+            Ok(([a, b, c], row::stored((key, kind, id, version, updated, deleted, body))?))
         })
         .collect()
 }

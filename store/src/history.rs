@@ -39,6 +39,7 @@ impl HistoryQuery {
 
     /// ` AND …`
     fn narrow<'q>(&'q self, sql: &mut Sql<'q>, after: Option<[i64; 2]>) {
+        sql.in_time();
         if let Some(id) = &self.id {
             sql.push(" AND r.id = ").text(id.as_str());
         }
@@ -84,6 +85,7 @@ pub(crate) fn page(link: &mut Link, query: &HistoryQuery) -> Result<Page, Fault>
             sql.push(" ORDER BY r.").push(column).push(" DESC, r.key DESC");
             sql.limit(most.saturating_add(1)).push(") p").push(&n.to_string());
         }
+        link.in_time()?;
         places.extend(sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?);
     }
     places.sort_unstable_by(|one, other| other.cmp(one));

@@ -27,6 +27,7 @@ pub(crate) fn along(link: &mut Link, includes: &[Include], matches: &[Stored]) -
     for round in 0..ROUNDS {
         let mut brought = Vec::new();
         for include in includes.iter().filter(|include| round == 0 || include.iterate) {
+            link.in_time()?;
             let found = if include.reverse {
                 referrers(link, include, &from)?
             } else {
@@ -62,6 +63,7 @@ fn targets(link: &mut Link, include: &Include, from: &[Stored]) -> Result<Vec<St
     }
     let mut found = Vec::with_capacity(wanted.len());
     for (kind, id) in wanted {
+        link.in_time()?;
         found.extend(row::current(link, kind, &id)?.filter(|stored| !stored.deleted));
     }
     Ok(found)
@@ -85,6 +87,7 @@ fn referrers(link: &mut Link, include: &Include, from: &[Stored]) -> Result<Vec<
         let exact = |value: i64| ExactTest { value: Some(value), system: None };
         let test = Test::Exact(from.iter().map(hash).map(exact).collect());
         for params in params.chunks(256) {
+            link.in_time()?;
             let (mut query, _) =
                 SearchQuery::parse(&kinds, &[], "", 0, Handling::Strict).map_err(Error::from)?;
             query.clauses.push(Clause { params: params.to_vec(), negated: false, test: test.clone() });

@@ -26,6 +26,7 @@ mod index;
 mod keys;
 mod lane;
 mod migration;
+mod moment;
 mod plan;
 
 mod pool;

@@ -1,13 +1,17 @@
 //! A search as SQL. One clause leads: the one that leaves the fewest candidates; the others are
 //! looked up for each of these.
 
+use std::cmp::Ordering;
+
 use fhir::resource_type::ResourceType;
-use fhir::search::{Clause, ExactTest, SearchQuery, SortKey, Table, Test, parameter};
+use fhir::search::{Clause, ExactTest, Index, Row, SearchQuery, Sort, SortKey, Table, Test, parameter};
 
 use crate::compare::{numbers, spans, texts, values};
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::index::read;
+use crate::moment::{Moment, Part};
+use crate::record::Stored;
 use crate::sql::{Dialect, Sql};
 
 /// Parameters from here on are shared by all types.
@@ -22,6 +26,54 @@ enum Lead {
     Resource,
 }
 
+/// A whole number that matches are ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    /// Whose chart.
+    Chart,
+    /// The clinical time of the index rows.
+    Date,
+    /// The last update.
+    Updated,
+    /// Its type: ids are unique within one alone.
+    Kind,
+    /// The first date of this parameter; of what has none, the last update, as in [`Index::date`].
+    First(i64),
+}
+
+impl Column {
+    fn sql(self) -> String {
+        match self {
+            Self::Chart => "c.patient".to_owned(),
+            Self::Date => "e.date".to_owned(),
+            Self::Updated => "r.updated".to_owned(),
+            Self::Kind => "r.kind".to_owned(),
+            // By an index seek.
+            Self::First(number) => format!(
+                "COALESCE((SELECT MIN(d.low) FROM index_range d WHERE d.key = r.key AND d.param = {number}), \
+                 r.updated)"
+            ),
+        }
+    }
+
+    /// The same of a version that has no rows any more.
+    fn of(self, stored: &Stored, index: &Index) -> i64 {
+        match self {
+            Self::Chart => index.patient,
+            Self::Date => index.date,
+            Self::Updated => stored.updated,
+            Self::Kind => i64::from(stored.kind.index()),
+            Self::First(number) => {
+                let lows = index.rows.iter().filter_map(|row| match row {
+                    Row::Range { param, low, .. } if *param == number => Some(*low),
+                    _ => None,
+                });
+                lows.min().unwrap_or(stored.updated)
+            }
+        }
+    }
+}
+
 /// A search ready to be written as SQL.
 #[derive(Debug)]
 pub(crate) struct Plan<'q> {
@@ -29,8 +81,8 @@ pub(crate) struct Plan<'q> {
     lead: Lead,
     /// The chart all matches lie in, as index rows carry it.
     patient: Option<i64>,
-    /// What orders the matches before their id does: columns of whole numbers, two at most.
-    order: Vec<String>,
+    /// What orders the matches before their id does, three at most.
+    order: Vec<Column>,
     descending: bool,
 }
 
@@ -51,15 +103,15 @@ impl<'q> Plan<'q> {
         let key = sort.map(|sort| &sort.key);
         let patient = patient(query);
         let lead = if key == Some(&SortKey::Id) { Lead::Resource } else { lead(query, patient) };
-        let order: &[&str] = match (key, lead) {
-            (None, Lead::Exact(_)) if patient.is_none() => &["c.patient", "e.date"],
-            (None | Some(SortKey::Date), Lead::Exact(_)) => &["e.date"],
-            (Some(SortKey::Updated), _) => &["r.updated"],
-            _ => &[],
+        let mut order = match (key, lead) {
+            (None, Lead::Exact(_)) if patient.is_none() => vec![Column::Chart, Column::Date],
+            (None | Some(SortKey::Date), Lead::Exact(_)) => vec![Column::Date],
+            (Some(SortKey::Updated), _) => vec![Column::Updated],
+            (Some(SortKey::Date), Lead::Resource) => query.kind().map(first_date).into_iter().collect(),
+            _ => Vec::new(),
         };
-        let mut order: Vec<String> = order.iter().map(|&column| column.to_owned()).collect();
-        if key == Some(&SortKey::Date) && lead == Lead::Resource {
-            order.extend(query.kind().map(date_of_resource));
+        if query.kind().is_none() {
+            order.push(Column::Kind);
         }
         Self { query, lead, patient, order, descending: sort.is_none_or(|sort| sort.descending) }
     }
@@ -67,9 +119,9 @@ impl<'q> Plan<'q> {
     /// Can the database order it? Other orders are made of the resources themselves.
     pub(crate) fn ordered(&self) -> bool {
         match self.query.sort.as_slice() {
-            [] => true,
-            [one] => !matches!(one.key, SortKey::Of(_)),
-            _ => false,
+            [Sort { key: SortKey::Of(_), .. }] => false,
+            [Sort { key: SortKey::Id, .. }] => self.query.kind().is_some(),
+            few => few.len() < 2,
         }
     }
 
@@ -78,8 +130,29 @@ impl<'q> Plan<'q> {
         self.order.len()
     }
 
+    /// Does it match by all that is asked about itself?
+    pub(crate) fn matches_alone(&self, stored: &Stored, index: &Index) -> bool {
+        self.query.clauses.iter().all(|clause| clause.matches(index, &stored.id, stored.updated))
+    }
+
+    /// Does it look into one chart alone?
+    pub(crate) fn in_one_chart(&self) -> bool {
+        self.patient.is_some() && self.lead != Lead::Resource
+    }
+
+    /// Where a version stands that is no longer the current one.
+    pub(crate) fn place(&self, stored: &Stored, index: &Index) -> Vec<i64> {
+        self.order.iter().map(|column| column.of(stored, index)).collect()
+    }
+
+    /// How two places follow each other.
+    pub(crate) fn compare(&self, one: (&[i64], &str), other: (&[i64], &str)) -> Ordering {
+        let order = one.cmp(&other);
+        if self.descending { order.reverse() } else { order }
+    }
+
     /// Writes ` FROM … WHERE …`.
-    fn matches(&self, sql: &mut Sql<'q>) {
+    fn matches(&self, sql: &mut Sql<'q>, part: Option<(&Moment, Part)>) {
         let chart = match self.lead {
             Lead::Exact(at) => {
                 if let Some(clause) = self.query.clauses.get(at) {
@@ -104,6 +177,9 @@ impl<'q> Plan<'q> {
                 condition(sql, clause, at, 1);
             }
         }
+        if let Some((moment, part)) = part {
+            moment.narrow(sql, part);
+        }
     }
 
     fn of_kinds(&self, sql: &mut Sql<'q>) {
@@ -126,9 +202,10 @@ impl<'q> Plan<'q> {
         let sign = if self.descending { " < " } else { " > " };
         if let (Some(column), Some(value)) = (self.order.first(), order.first()) {
             // The database seeks by this; the rest it only compares.
-            sql.push(" AND ").push(column).push(sign.trim_end()).push("= ").int(*value);
+            sql.push(" AND ").push(&column.sql()).push(sign.trim_end()).push("= ").int(*value);
         }
-        let columns: Vec<&str> = self.order.iter().map(String::as_str).chain(["r.id"]).collect();
+        let columns: Vec<String> =
+            self.order.iter().map(|column| column.sql()).chain(["r.id".to_owned()]).collect();
         sql.push(" AND (").push(&columns.join(", ")).push(")").push(sign).push("(");
         for value in order {
             sql.int(*value).push(", ");
@@ -137,47 +214,76 @@ impl<'q> Plan<'q> {
         Ok(())
     }
 
-    /// Two order values and the versions of at most `most` matches after the cursor.
+    /// Three order values and the versions of at most `most` matches after the cursor, without those
+    /// that were changed since.
     pub(crate) fn page(
         &self,
         dialect: Dialect,
-        after: Option<&Cursor>,
+        after: Option<(&Moment, &Cursor)>,
         most: usize,
     ) -> Result<Sql<'q>, Error> {
         let way = if self.descending { " DESC" } else { "" };
-        let mut sql = Sql::new(dialect, "SELECT h.a, h.b, ");
+        let mut sql = Sql::new(dialect, "SELECT h.a, h.b, h.c, ");
         sql.push(crate::row::COLUMNS).push(" FROM (SELECT ");
         // Several rows of one version may pass: two codings, two systems.
         sql.push(if self.lead == Lead::Resource { "" } else { "DISTINCT " });
-        for (n, name) in ["a", "b"].iter().enumerate() {
-            sql.push(self.order.get(n).map_or("CAST(0 AS BIGINT)", String::as_str));
+        for (n, name) in ["a", "b", "c"].iter().enumerate() {
+            sql.push(&self.order.get(n).map_or_else(|| "CAST(0 AS BIGINT)".to_owned(), |one| one.sql()));
             sql.push(" AS ").push(name).push(", ");
         }
         sql.push("r.id AS id, r.key AS key");
-        self.matches(&mut sql);
-        if let Some(after) = after {
+        self.matches(&mut sql, after.map(|(moment, _)| (moment, Part::Unchanged)));
+        if let Some((_, after)) = after {
             self.past(&mut sql, after)?;
         }
         sql.push(" ORDER BY ");
-        let names: Vec<&str> = ["a", "b"].into_iter().take(self.order.len()).chain(["id"]).collect();
+        let names: Vec<&str> = ["a", "b", "c"].into_iter().take(self.order.len()).chain(["id"]).collect();
         sql.push(&names.join(&format!("{way}, "))).push(way);
         sql.limit(most).push(") h JOIN resource r ON r.key = h.key ORDER BY h.a").push(way);
-        sql.push(", h.b").push(way).push(", h.id").push(way);
+        sql.push(", h.b").push(way).push(", h.c").push(way).push(", h.id").push(way);
         Ok(sql)
     }
 
     /// The keys of at most `most` matches, in no order.
-    pub(crate) fn keys(&self, dialect: Dialect, most: usize) -> Sql<'q> {
+    pub(crate) fn keys(&self, dialect: Dialect, part: Option<(&Moment, Part)>, most: usize) -> Sql<'q> {
         let mut sql = Sql::new(dialect, "SELECT DISTINCT r.key");
-        self.matches(&mut sql);
+        self.matches(&mut sql, part);
         sql.limit(most);
         sql
+    }
+
+    /// The keys of at most `most` resources of these types that were changed since the moment,
+    /// whether they match or not.
+    pub(crate) fn changed(&self, dialect: Dialect, moment: &Moment, most: usize) -> Sql<'q> {
+        let mut sql = Sql::new(dialect, "SELECT r.key FROM resource r WHERE r.deleted = ");
+        sql.bool(false).in_time();
+        let kinds = self.query.kinds.iter().map(|kind| i64::from(kind.index()));
+        // The plus: changes are few, and the resources of a type many.
+        sql.push(if dialect == Dialect::Sqlite { " AND +r.kind IN " } else { " AND r.kind IN " }).ints(kinds);
+        moment.narrow(&mut sql, Part::Changed);
+        sql.limit(most);
+        sql
+    }
+
+    /// Those of the keys whose resources meet what is asked about others that they point to, or that
+    /// point to them; none if nothing is asked of these.
+    pub(crate) fn reaching(&self, dialect: Dialect, keys: &[i64]) -> Option<Sql<'q>> {
+        let clauses: Vec<&Clause> = self.query.clauses.iter().filter(|clause| !clause.alone()).collect();
+        if clauses.is_empty() {
+            return None;
+        }
+        let mut sql = Sql::new(dialect, "SELECT r.key FROM resource r WHERE r.key IN ");
+        sql.ints(keys.iter().copied());
+        for clause in clauses {
+            condition(&mut sql, clause, At { row: "r", chart: None, kind: self.query.kind() }, 1);
+        }
+        Some(sql)
     }
 
     /// How many match.
     pub(crate) fn count(&self, dialect: Dialect) -> Sql<'q> {
         let mut sql = Sql::new(dialect, "SELECT COUNT(*) FROM (SELECT DISTINCT r.key");
-        self.matches(&mut sql);
+        self.matches(&mut sql, None);
         sql.push(") m");
         sql
     }
@@ -230,7 +336,7 @@ fn wanted<'q>(sql: &mut Sql<'q>, of_value: &str, of_system: &str, clause: &'q Cl
             sql.push(" AND ")
                 .push(of_value)
                 .push(".value IN (SELECT d.value FROM index_text d WHERE d.param");
-            sql.push(" IN ").ints(clause.params.iter().copied());
+            sql.push(" IN ").ints(clause.params.iter().copied()).in_time();
             texts(sql, "d", any);
             sql.push(")");
         }
@@ -241,7 +347,7 @@ fn wanted<'q>(sql: &mut Sql<'q>, of_value: &str, of_system: &str, clause: &'q Cl
                 sql.push(if n > 0 { " UNION ALL " } else { "" });
                 sql.push("SELECT ").push(&t).push(".hash FROM resource ").push(&t).push(" WHERE ");
                 sql.push(&t).push(".kind = ").int(i64::from(kind.index()));
-                sql.push(" AND ").push(&t).push(".deleted = ").bool(false);
+                sql.push(" AND ").push(&t).push(".deleted = ").bool(false).in_time();
                 for clause in clauses {
                     condition(sql, clause, At { row: &t, chart: None, kind: Some(*kind) }, depth + 1);
                 }
@@ -375,7 +481,7 @@ fn has<'q>(
     beside(sql, &c, &x);
     params(sql, &c, link);
     sql.push(" AND ").push(&c).push(".value = ").push(at.row).push(".hash AND ").push(&t);
-    sql.push(".key = ").push(&x).push(".key");
+    sql.push(".key = ").push(&x).push(".key").in_time();
     let inner = At { row: &t, chart: Some(&x), kind: Some(kind) };
     for clause in clauses {
         condition(sql, clause, inner, depth + 1);
@@ -405,10 +511,8 @@ fn names_chart(kind: ResourceType, link: &Clause) -> bool {
         })
 }
 
-/// Its first date by an index seek; what has none comes with the oldest.
-fn date_of_resource(kind: ResourceType) -> String {
-    let number = parameter(kind, "date").and_then(|one| one.params.first().copied()).unwrap_or_default();
-    format!("COALESCE((SELECT MIN(d.low) FROM index_range d WHERE d.key = r.key AND d.param = {number}), 0)")
+fn first_date(kind: ResourceType) -> Column {
+    Column::First(parameter(kind, "date").and_then(|one| one.params.first().copied()).unwrap_or_default())
 }
 
 /// The chart that all matches lie in, if the query says so. Only for types whose `patient` is their

@@ -85,8 +85,10 @@ pub fn index(kind: ResourceType, resource: &Json) -> Index {
         let param = i64::from(parameter.number);
         for path in &parameter.paths {
             path.visit(resource, &mut |found| {
-                if let [first, second] = parameter.components.as_slice() {
-                    composite(&mut rows, param, first, second, found.value);
+                if parameter.inline {
+                    inline(&mut rows, parameter, found.value);
+                } else if let [first, others @ ..] = parameter.components.as_slice() {
+                    composite(&mut rows, param, first, others, resource, found.value);
                 } else {
                     let before = rows.len();
                     let target = path.target.as_deref();
@@ -150,10 +152,18 @@ pub(crate) fn coded(system: Option<&str>, code: &str) -> i64 {
     }
 }
 
-fn composite(rows: &mut Vec<Row>, param: i64, first: &Component, second: &Component, value: &Json) {
+fn composite(
+    rows: &mut Vec<Row>,
+    param: i64,
+    first: &Component,
+    others: &[Component],
+    resource: &Json,
+    value: &Json,
+) {
+    let Some(second) = others.first() else { return };
     let number = matches!(second.kind, Kind::Number | Kind::Quantity);
     let mut firsts = Vec::new();
-    each(&first.paths, value, &mut |value| match first.kind {
+    each(&first.paths, resource, value, &mut |value| match first.kind {
         Kind::Token => codes(value, &mut |code, system| {
             firsts.push((coded(None, code), system.map_or(0, hash_text)));
             if !number {
@@ -169,9 +179,27 @@ fn composite(rows: &mut Vec<Row>, param: i64, first: &Component, second: &Compon
         }
         _ => {}
     });
+    let numbers = |of: &Component| {
+        let mut found = Vec::new();
+        each(&of.paths, resource, value, &mut |value| found.extend(number::recorded(value)));
+        found
+    };
     for (first, system) in firsts {
         let param = narrowed(param, first);
-        each(&second.paths, value, &mut |value| match number::recorded(value).filter(|_| number) {
+        if let Some(third) = others.get(1) {
+            // One row says both numbers, so that both are of one element. Numbers have no code and no
+            // system: the last one lies there once more, because these tell rows apart.
+            for one in numbers(second) {
+                for Quantity { extent: last, .. } in numbers(third) {
+                    let (code, system_of_code) = (last.low, last.high);
+                    let quantity =
+                        Quantity { label: system, canonical: last, code, system: system_of_code, ..one };
+                    rows.push(Row::Number { param, quantity });
+                }
+            }
+            continue;
+        }
+        each(&second.paths, resource, value, &mut |value| match number::recorded(value).filter(|_| number) {
             Some(quantity) => {
                 rows.push(Row::Number { param, quantity: Quantity { label: system, ..quantity } });
             }
@@ -180,9 +208,23 @@ fn composite(rows: &mut Vec<Row>, param: i64, first: &Component, second: &Compon
     }
 }
 
-fn each<'a, 'j>(paths: &[Path], value: &'a Json<'j>, act: &mut dyn FnMut(&'a Json<'j>)) {
+/// A resource in the place of a reference to it.
+fn inline(rows: &mut Vec<Row>, parameter: &Parameter, value: &Json) {
+    let kind = value.text("resourceType").and_then(ResourceType::parse);
+    if let Some(kind) = kind.filter(|kind| parameter.targets.contains(kind)) {
+        let value = value.text("id").map_or(SOMETHING, |id| hash(kind, id));
+        rows.push(Row::Exact { param: i64::from(parameter.number), value, system: 0 });
+    }
+}
+
+fn each<'a, 'j>(
+    paths: &[Path],
+    resource: &'a Json<'j>,
+    value: &'a Json<'j>,
+    act: &mut dyn FnMut(&'a Json<'j>),
+) {
     for path in paths {
-        path.visit(value, &mut |found| act(found.value));
+        path.visit(if path.of_resource { resource } else { value }, &mut |found| act(found.value));
     }
 }
 
@@ -389,7 +431,7 @@ pub fn order(parameter: &Parameter, resource: &Json, descending: bool) -> Option
             best = Some(order);
         }
     };
-    each(&parameter.paths, resource, &mut |value| match parameter.kind {
+    each(&parameter.paths, resource, resource, &mut |value| match parameter.kind {
         Kind::Token => codes(value, &mut |code, _| take(Order::Text(code.to_owned()))),
         Kind::Reference | Kind::Uri => {
             let text = value.text("reference").or_else(|| value.as_str());

@@ -7,13 +7,14 @@ mod parse;
 mod path;
 mod query;
 mod registry;
+mod value;
 
 pub use index::{Index, Order, Row, fold, index, order, references, textual};
 pub use number::{Extent, Quantity, Unit};
 pub use parse::links;
 pub use query::{
-    Clause, DateTest, ExactTest, Handling, Include, NumberTest, Place, Prefix, SearchQuery, Sort, SortKey,
-    Table, Test, TextTest, View,
+    Bound, Clause, DateTest, ExactTest, Handling, Include, NumberTest, Place, Prefix, SearchQuery, Sort,
+    SortKey, Table, Test, TextTest, View,
 };
 pub(crate) use registry::kind;
 pub use registry::{Kind, Parameter, compartment, is_compartment, of_type, parameter};

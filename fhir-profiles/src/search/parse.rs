@@ -1,16 +1,15 @@
 //! Reading a query against the registry (<https://hl7.org/fhir/R4/search.html>).
 
 use super::index::{address, coded, fold, identified, narrowed, of_a_type, reads};
-use super::number::{self, ordered};
 use super::query::{
-    Clause, DateTest, ExactTest, Handling, Include, NumberTest, Place, Prefix, SearchQuery, Sort, SortKey,
-    Table, Test, TextTest, View,
+    Clause, DateTest, ExactTest, Handling, Include, Place, SearchQuery, Sort, SortKey, Table, Test, TextTest,
+    View,
 };
 use super::registry::{Kind, Parameter, of_type, parameter};
+use super::value::{bad, date, modifier_unknown, quantity, references, split, token, unescape};
 use crate::outcome::{Issue, Issues};
 use crate::reference::{self, Reference, hash, hash_text};
 use crate::resource_type::ResourceType;
-use crate::time::{self, Span};
 
 /// Matches a page if nothing is said, and at most.
 const DEFAULT_COUNT: u32 = 20;
@@ -134,6 +133,17 @@ impl SearchQuery {
                 "none" | "estimate" | "accurate" => self.total = value != "none",
                 _ => return Err(bad(name, "none, estimate or accurate is needed").into()),
             },
+            "_text" | "_content" | "_filter" | "_query" => {
+                return Err(Issue::error(
+                    "not-supported",
+                    format!("search parameter {name}: there is no search in full text or by expression"),
+                )
+                .into());
+            }
+            "near" if reader.one().is_some_and(|kind| kind.name() == "Location") => {
+                let details = "search parameter near: distances between places are not searched";
+                return Err(Issue::error("not-supported", details).into());
+            }
             "_contained" if value == "false" => {}
             "_contained" | "_containedType" => {
                 return Err(Issue::error(
@@ -254,7 +264,7 @@ impl Reader<'_> {
         };
         let kind = ResourceType::parse(kind).ok_or_else(|| bad(name, "no such resource type"))?;
         let link = parameter(kind, code)
-            .filter(|one| one.indexed && one.kind == Kind::Reference)
+            .filter(|one| one.indexed && one.kind == Kind::Reference && !one.inline)
             .ok_or_else(|| bad(name, "not a reference parameter of that type"))?;
         let of = Reader { kinds: &[kind], depth: self.depth + 1, ..self };
         let inner = of.clause(rest, value)?;
@@ -265,7 +275,7 @@ impl Reader<'_> {
     fn chain(self, link: &str, rest: &str, value: &str) -> Taken<Clause> {
         let (code, only) = link.split_once(':').map_or((link, None), |(code, kind)| (code, Some(kind)));
         let parameter = self.parameter(code).ok_or(Trouble::Unknown)?;
-        if parameter.kind != Kind::Reference {
+        if parameter.kind != Kind::Reference || parameter.inline {
             return Err(bad(link, "only a reference can be followed").into());
         }
         let targets = match only {
@@ -297,13 +307,21 @@ impl Reader<'_> {
         if modifier.is_some() {
             return Err(modifier_unknown(name).into());
         }
-        let [first, second] = parameter.components.as_slice() else { return Err(Trouble::Unknown) };
+        let [first, second, more @ ..] = parameter.components.as_slice() else {
+            return Err(Trouble::Unknown);
+        };
         let mut either = Vec::with_capacity(values.len());
         for value in values {
             let parts = split(value, '$');
-            let [one, two] = parts.as_slice() else {
-                return Err(bad(name, "two values with $ between them are needed").into());
+            let (one, two, three) = match parts.as_slice() {
+                [one, two] if more.is_empty() => (one, two, None),
+                [one, two, three] if !more.is_empty() => (one, two, Some(three)),
+                _ => {
+                    let wanted = if more.is_empty() { "two" } else { "three" };
+                    return Err(bad(name, &format!("{wanted} values with $ between them are needed")).into());
+                }
             };
+            let last = three.map(|three| quantity(name, three, false)).transpose()?;
             let number = matches!(second.kind, Kind::Number | Kind::Quantity);
             let mut of = None;
             let narrow = match first.kind {
@@ -326,6 +344,7 @@ impl Reader<'_> {
             if let Test::Number(tests) = &mut test {
                 for test in tests {
                     test.of = of;
+                    test.last = last.map(|last| last.bound());
                 }
             }
             let params = parameter.params.iter().map(|param| narrowed(*param, narrow)).collect();
@@ -444,144 +463,16 @@ fn include(reverse: bool, name: &str, value: &str) -> Taken<Include> {
     if parts.next().is_some() || (value != "*" && !value.contains(':')) {
         return Err(wrong("Type:parameter or Type:parameter:Target is needed"));
     }
-    if let (Some(source), Some(code)) = (source, code) {
-        let known = parameter(source, code).filter(|one| one.indexed && one.kind == Kind::Reference);
-        if known.is_none() {
-            return Err(wrong("not a reference parameter of that type"));
-        }
+    if let (Some(source), Some(code)) = (source, code)
+        && links(source).all(|one| one.code != code)
+    {
+        return Err(wrong("not a reference parameter of that type"));
     }
     Ok(Include { reverse, iterate, source, code: code.map(str::to_owned), target })
 }
 
-fn bad(name: &str, why: &str) -> Issue {
-    let shown: String = name.chars().take(64).collect();
-    Issue::error("value", format!("search parameter {shown}: {why}"))
-}
-
-/// A modifier that is not known would change the answer: it is never left out.
-fn modifier_unknown(name: &str) -> Issue {
-    let shown: String = name.chars().take(64).collect();
-    Issue::error("not-supported", format!("search parameter {shown}: the modifier is not supported here"))
-}
-
-/// Splits at a separator that is not escaped; the parts keep their escapes.
-fn split(text: &str, at: char) -> Vec<String> {
-    let (mut parts, mut part, mut escaped) = (Vec::new(), String::new(), false);
-    for c in text.chars() {
-        if c == at && !escaped {
-            parts.push(std::mem::take(&mut part));
-            continue;
-        }
-        escaped = c == '\\' && !escaped;
-        part.push(c);
-    }
-    parts.push(part);
-    parts
-}
-
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut letters = text.chars();
-    while let Some(c) = letters.next() {
-        match c {
-            '\\' => out.extend(letters.next()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn token(text: &str) -> ExactTest {
-    let parts = split(text, '|');
-    let hashed = |part: &String| hash_text(&unescape(part));
-    match parts.as_slice() {
-        [system, code] => ExactTest {
-            value: (!code.is_empty()).then(|| hashed(code)),
-            system: Some(if system.is_empty() { 0 } else { hashed(system) }),
-        },
-        [code] => ExactTest { value: Some(hashed(code)), system: None },
-        _ => ExactTest { value: Some(hash_text(text)), system: None },
-    }
-}
-
-fn references(
-    targets: &[ResourceType],
-    code: &str,
-    only: Option<ResourceType>,
-    value: &str,
-    base: &str,
-) -> Vec<ExactTest> {
-    let text = unescape(value);
-    let exact = |value: i64| ExactTest { value: Some(value), system: None };
-    match reference::parse(&text, base) {
-        Reference::Local { kind, id, .. } => vec![exact(hash(kind, id))],
-        Reference::Other(id) if reference::is_id(id) => match only {
-            Some(kind) => vec![exact(hash(kind, id))],
-            // `patient` has one type; `subject` several: each of them may be meant.
-            None if code == "patient" => vec![exact(hash(ResourceType::PATIENT, id))],
-            None => targets.iter().map(|kind| exact(hash(*kind, id))).collect(),
-        },
-        _ => vec![exact(hash_text(&text))],
-    }
-}
-
-fn prefixed(text: &str) -> (Prefix, &str) {
-    let prefix = match text.get(..2) {
-        Some("eq") => Prefix::Eq,
-        Some("ne") => Prefix::Ne,
-        Some("gt") => Prefix::Gt,
-        Some("ge") => Prefix::Ge,
-        Some("lt") => Prefix::Lt,
-        Some("le") => Prefix::Le,
-        Some("sa") => Prefix::Sa,
-        Some("eb") => Prefix::Eb,
-        Some("ap") => Prefix::Ap,
-        _ => return (Prefix::Eq, text),
-    };
-    (prefix, text.get(2..).unwrap_or_default())
-}
-
-fn date(text: &str, now: i64) -> Option<DateTest> {
-    let (prefix, rest) = prefixed(text);
-    // In a query `+` of an offset often arrives as a space.
-    let span = time::parse(&rest.replace(' ', "+"))?;
-    if prefix != Prefix::Ap {
-        return Some(DateTest { prefix, span });
-    }
-    // A tenth of the time between now and then.
-    let width = now.abs_diff(span.low).max(now.abs_diff(span.high)) / 10;
-    let width = i64::try_from(width).unwrap_or(i64::MAX);
-    let span = Span { low: span.low.saturating_sub(width), high: span.high.saturating_add(width) };
-    Some(DateTest { prefix, span })
-}
-
-/// `[prefix]number`, and for a quantity `|system|code` behind it.
-fn quantity(name: &str, value: &str, with_unit: bool) -> Result<NumberTest, Issue> {
-    let parts = split(value, '|');
-    let (prefix, text) = prefixed(parts.first().map_or("", String::as_str));
-    let (system, code) = match parts.as_slice() {
-        [_] => (None, None),
-        [_, system, code] if with_unit => (Some(unescape(system)), Some(unescape(code))),
-        _ => return Err(bad(name, "number or number|system|code is needed")),
-    };
-    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let (system, code) = (some(system), some(code));
-    let wrong = || bad(name, "not a decimal number");
-    let (unit, [value, mut low, mut high]) =
-        number::asked(text, system.as_deref(), code.as_deref()).ok_or_else(wrong)?;
-    if prefix == Prefix::Ap {
-        let number: f64 = text.parse().map_err(|_| wrong())?;
-        let width = number.abs() / 10.0;
-        let end = |at: f64| {
-            let asked = number::asked(&format!("{at:.12}"), system.as_deref(), code.as_deref());
-            asked.map_or(ordered(at), |(_, [value, ..])| value)
-        };
-        (low, high) = (end(number - width), end(number + width));
-    }
-    Ok(NumberTest { prefix, unit, of: None, value, low, high })
-}
-
 /// The reference parameters of a type that an include can follow.
 pub fn links(kind: ResourceType) -> impl Iterator<Item = &'static Parameter> {
-    of_type(kind).iter().filter(|parameter| parameter.indexed && parameter.kind == Kind::Reference)
+    let followed = |one: &&Parameter| one.indexed && one.kind == Kind::Reference && !one.inline;
+    of_type(kind).iter().filter(followed)
 }

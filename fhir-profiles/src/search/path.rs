@@ -3,17 +3,21 @@
 use crate::json::Json;
 
 /// A compiled path below a resource.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Path {
     steps: Vec<Step>,
     /// `where(resolve() is T)`: only references to this type.
     pub(crate) target: Option<String>,
+    /// `%resource`: it begins at the resource, wherever it is asked.
+    pub(crate) of_resource: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Step {
     /// A member; of a choice (`value[x]`) every type.
     Member(String),
+    /// `[0]`: the first item of a member.
+    First(String),
     /// A member of a choice, of one type: the whole key, e.g. `valueQuantity`.
     Typed(String),
     /// Keeps items whose member has this text.
@@ -41,7 +45,8 @@ pub(crate) fn compile_below(expression: &str) -> Vec<Option<Path>> {
 }
 
 fn below(text: &str) -> Option<Path> {
-    Path { steps: Vec::new(), target: None }.extend(text)
+    let rest = text.strip_prefix("%resource.");
+    Path { of_resource: rest.is_some(), ..Path::default() }.extend(rest.unwrap_or(text))
 }
 
 /// Splits at a character outside parentheses.
@@ -74,7 +79,7 @@ fn starts_below(text: &str) -> bool {
 }
 
 fn steps(text: &str) -> Option<Path> {
-    let mut path = Path { steps: Vec::new(), target: None };
+    let mut path = Path::default();
     let text = text.trim();
     if starts_below(text) {
         return below(text);
@@ -112,6 +117,8 @@ impl Path {
                 self.narrow(kind.strip_suffix(')')?)?;
             } else if let Some(test) = part.strip_prefix("where(").and_then(|rest| rest.strip_suffix(')')) {
                 self.filter(test)?;
+            } else if let Some(member) = part.strip_suffix("[0]") {
+                self.steps.push(Step::First(member.to_owned()));
             } else if !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()) {
                 self.steps.push(Step::Member(part.to_owned()));
             } else {
@@ -170,6 +177,11 @@ fn walk<'a, 'j>(steps: &[Step], node: &'a Json<'j>, each: &mut dyn FnMut(Found<'
                 if key.strip_prefix(name.as_str()).is_some_and(is_type) {
                     walk(rest, value, each);
                 }
+            }
+        }
+        Step::First(name) => {
+            if let Some(first) = object.get(name).and_then(|list| list.items().first()) {
+                walk(rest, first, each);
             }
         }
         Step::Typed(key) => {

@@ -152,6 +152,22 @@ pub struct NumberTest {
     pub low: i64,
     /// The first beyond.
     pub high: i64,
+    /// Of a composite of three: what its last part must be, which lies where other quantities have
+    /// their canonical extent.
+    pub last: Option<Bound>,
+}
+
+/// A number without a unit, as [`NumberTest`] has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// How they compare.
+    pub prefix: Prefix,
+    /// The number itself.
+    pub value: i64,
+    /// The first inside.
+    pub low: i64,
+    /// The first beyond.
+    pub high: i64,
 }
 
 /// How a stored span and an asked one compare (<https://hl7.org/fhir/R4/search.html#prefix>).
@@ -251,7 +267,29 @@ impl DateTest {
     }
 }
 
+impl Bound {
+    fn matches(self, Extent { low, high }: Extent) -> bool {
+        match self.prefix {
+            Prefix::Eq => low >= self.low && high < self.high,
+            Prefix::Ne => low < self.low || high >= self.high,
+            Prefix::Gt => high > self.value,
+            Prefix::Ge => high >= self.value,
+            Prefix::Lt => low < self.value,
+            Prefix::Le => low <= self.value,
+            Prefix::Sa => low > self.value,
+            Prefix::Eb => high < self.value,
+            Prefix::Ap => low <= self.high && high >= self.low,
+        }
+    }
+}
+
 impl NumberTest {
+    /// The number alone.
+    pub fn bound(&self) -> Bound {
+        let Self { prefix, value, low, high, .. } = *self;
+        Bound { prefix, value, low, high }
+    }
+
     /// Does a stored quantity pass?
     pub fn matches(&self, quantity: &Quantity) -> bool {
         let fits = match self.unit {
@@ -260,20 +298,11 @@ impl NumberTest {
             Unit::Coded { system, code } => quantity.code == code && quantity.system == system,
             Unit::Canonical(unit) => quantity.unit == unit,
         };
-        let Extent { low, high } =
+        let extent =
             if matches!(self.unit, Unit::Canonical(_)) { quantity.canonical } else { quantity.extent };
         fits && self.of.is_none_or(|of| of == quantity.label)
-            && match self.prefix {
-                Prefix::Eq => low >= self.low && high < self.high,
-                Prefix::Ne => low < self.low || high >= self.high,
-                Prefix::Gt => high > self.value,
-                Prefix::Ge => high >= self.value,
-                Prefix::Lt => low < self.value,
-                Prefix::Le => low <= self.value,
-                Prefix::Sa => low > self.value,
-                Prefix::Eb => high < self.value,
-                Prefix::Ap => low <= self.high && high >= self.low,
-            }
+            && self.bound().matches(extent)
+            && self.last.is_none_or(|last| last.matches(quantity.canonical))
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Parameter {
     pub(crate) components: Vec<Component>,
     /// Some part of the expression is not understood.
     pub partial: bool,
+    /// Its values are resources inside of the one that is searched, which nothing can follow.
+    pub inline: bool,
 }
 
 /// One part of a composite.
@@ -73,6 +75,7 @@ impl Parameter {
         let like = |other: &&Self| {
             let fewer = other.paths.len() < self.paths.len();
             other.indexed
+                && !other.inline
                 && other.kind == self.kind
                 && other.components == self.components
                 && (fewer || other.paths.len() == self.paths.len() && other.number < self.number)
@@ -149,6 +152,16 @@ pub fn is_compartment(owner: ResourceType) -> bool {
     COMPARTMENTS.lines().any(|line| line.split('\t').next() == Some(owner.name()))
 }
 
+/// Two parts, or three whose last are numbers.
+fn can_be_compared(components: &[Option<Component>]) -> bool {
+    let is_number = |one: &Option<Component>| one.as_ref().is_some_and(|one| one.kind == Kind::Number);
+    match components {
+        [_, _] => true,
+        [_, second, third] => is_number(second) && is_number(third),
+        _ => false,
+    }
+}
+
 fn components(id: &str) -> Vec<Option<Component>> {
     let Some(line) = COMPONENTS.lines().find(|line| line.split('\t').next() == Some(id)) else {
         return Vec::new();
@@ -184,12 +197,11 @@ fn build() -> Vec<Vec<Parameter>> {
             shared += usize::from(everywhere);
             for resource in of {
                 let compiled = path::compile(expression, resource.name());
-                // Two parts are compared; none of three is said with numbers in its middle.
                 let partial = compiled.is_empty()
                     || compiled.iter().any(Option::is_none)
                     || components.iter().any(Option::is_none)
-                    || components.len() > 2
-                    || (kind(type_name) == Kind::Composite) != (components.len() == 2);
+                    || (kind(type_name) == Kind::Composite) != can_be_compared(&components);
+                let inline = expression.contains("[0].resource");
                 let parameter = Parameter {
                     number: if everywhere { u16::try_from(SHARED + shared).unwrap_or(u16::MAX) } else { 0 },
                     params: Vec::new(),
@@ -199,6 +211,7 @@ fn build() -> Vec<Vec<Parameter>> {
                     indexed: !partial && !column && kind(type_name) != Kind::Special,
                     expression,
                     partial,
+                    inline,
                     paths: compiled.into_iter().flatten().collect(),
                     components: components.iter().flatten().cloned().collect(),
                 };
@@ -256,6 +269,8 @@ mod tests {
             [own("code-value-quantity"), own("component-code-value-quantity")]
         );
         assert!(of("patient").written() && of("subject").written());
+        let of_bundle = |code| ResourceType::parse("Bundle").and_then(|kind| parameter(kind, code));
+        assert!(of_bundle("composition").unwrap().written() && of_bundle("message").unwrap().written());
         let all = || ResourceType::all().flat_map(of_type).filter(|one| one.indexed);
         let numbered: HashSet<i64> =
             all().filter(|one| one.written()).map(|one| i64::from(one.number)).collect();
@@ -271,18 +286,7 @@ mod tests {
             .map(|(kind, parameter)| format!("{kind}.{}", parameter.code))
             .collect();
         not.sort();
-        assert_eq!(
-            not,
-            [
-                "Bundle.composition",
-                "Bundle.message",
-                "Location.near",
-                "MolecularSequence.chromosome-variant-coordinate",
-                "MolecularSequence.chromosome-window-coordinate",
-                "MolecularSequence.referenceseqid-variant-coordinate",
-                "MolecularSequence.referenceseqid-window-coordinate",
-            ]
-        );
+        assert_eq!(not, ["Location.near"]);
         let shared = of_type(ResourceType::PATIENT).iter().filter(|one| usize::from(one.number) > SHARED);
         let shared: Vec<_> = shared.map(|one| (one.code, one.indexed)).collect();
         assert_eq!(

@@ -15,6 +15,7 @@ macro_rules! both {
 }
 
 mod kill;
+mod paging;
 mod place;
 mod queue;
 mod race;

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
-use store::{Effect, Error, Store, Write};
+use store::{Effect, Error, OnlyIf, Patch, Store, Target, Write};
 
 use crate::place::*;
 
 both!(
     everything_acknowledged_is_there,
     racing_conditional_creates_make_one,
+    racing_writes_by_criteria_mean_one,
     racing_updates_have_one_winner,
     racing_updates_without_a_version_all_count,
     racing_first_versions_all_count,
@@ -89,6 +90,40 @@ async fn racing_conditional_creates_make_one(store: Store, url: String) {
     .await;
     assert_eq!(effects.iter().filter(|(effect, _)| *effect == Effect::Created).count(), 1);
     assert_eq!(effects.iter().map(|(_, id)| id).collect::<HashSet<_>>().len(), 1);
+}
+
+/// Created, updated, patched and deleted by the same criteria at once: never two of them.
+async fn racing_writes_by_criteria_mean_one(store: Store, url: String) {
+    let other = Store::open(&url, &store::Options::default()).unwrap();
+    let writer = store.clone();
+    let answers = together(48, move |n| {
+        let store = if n % 2 == 0 { writer.clone() } else { other.clone() };
+        Box::pin(async move {
+            let criteria = query("Patient?identifier=urn:mrn|x");
+            let (target, only_if) = (Target::Only(criteria.clone()), OnlyIf::Always);
+            let family = |n: usize| patient("x").to_text().replace("Muster", &format!("M{n}"));
+            let write = match n % 4 {
+                0 => Write::Create { resource: patient("x"), id: None, if_none_exist: Some(criteria) },
+                1 => Write::Update { resource: json(&family(n)), target, id: None, only_if },
+                2 => {
+                    let patch = Patch::new(move |old| {
+                        Ok(json(&old.to_text().replace("\"family\":\"M", &format!("\"family\":\"M{n}"))))
+                    });
+                    Write::Patch { target, only_if, patch }
+                }
+                _ => Write::Delete { target, only_if },
+            };
+            one(&store, &now(), write).await
+        })
+    })
+    .await;
+    for answer in &answers {
+        assert!(matches!(answer, Ok(_) | Err(Error::NotFound)), "{answer:?}");
+    }
+    assert!(ids(&store, "Patient?identifier=urn:mrn|x").await.len() <= 1);
+    let alive = |effect| answers.iter().flatten().filter(|written| written.effect == effect).count();
+    let (made, gone) = (alive(Effect::Created), alive(Effect::Deleted));
+    assert!(made == gone || made == gone + 1, "{made} made, {gone} deleted");
 }
 
 async fn racing_updates_have_one_winner(store: Store, url: String) {

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use fhir::json::Json;
 use fhir::resource_type::ResourceType;
-use fhir::search::{Clause, Index, SearchQuery, Test, index, links, references};
+use fhir::search::{
+    Clause, Handling, Index, Order, SearchQuery, SortKey, Test, index, links, order, parameter, references,
+};
 use store::Store;
 
 use crate::place::*;
@@ -28,7 +31,18 @@ impl Dice {
     }
 }
 
-const FAMILIES: [&str; 6] = ["Müller", "Muster", "Mustermann", "O\u{2019}Brien", "Mu%", "de la Cruz"];
+const FAMILIES: [&str; 7] =
+    ["Müller", "Muster", "Mustermann", "O\u{2019}Brien", "Mu%", "de la Cruz", "Doe, Jr|x"];
+const TAGS: [&str; 3] = ["red", "green", "blue"];
+const ADDRESSES: [&str; 5] = [
+    "http://example.org/vs/a",
+    "http://example.org/vs/a/b",
+    "http://example.org/vs/ab",
+    "http://example.org/vs",
+    "urn:oid:1.2.3",
+];
+const NAMES: [&str; 7] =
+    ["Patient", "Encounter", "MolecularSequence", "ValueSet", "Observation", "Observation", "Observation"];
 const CODES: [&str; 5] = ["8480-6", "8462-4", "2160-0", "29463-7", "8867-4"];
 const SYSTEMS: [&str; 3] = ["http://loinc.org", "http://local", ""];
 const DATES: [&str; 8] = [
@@ -61,7 +75,24 @@ fn quantity(dice: &mut Dice) -> String {
     }
 }
 
+fn meta(dice: &mut Dice) -> String {
+    let (tag, label) = (dice.of(&TAGS), dice.of(&TAGS));
+    let profile = dice.of(&ADDRESSES);
+    match dice.roll(3) {
+        0 => String::new(),
+        1 => format!(
+            r#""meta":{{"tag":[{{"system":"http://tags","code":"{tag}"}}],"profile":["{profile}"]}},"#
+        ),
+        _ => format!(r#""meta":{{"source":"{profile}","security":[{{"code":"{label}"}}]}},"#),
+    }
+}
+
 fn resource(dice: &mut Dice, kind: &str) -> String {
+    let meta = meta(dice);
+    content(dice, kind).replacen('{', &format!("{{{meta}"), 1)
+}
+
+fn content(dice: &mut Dice, kind: &str) -> String {
     let patient = dice.roll(30);
     let date = dice.of(&DATES);
     match kind {
@@ -75,12 +106,42 @@ fn resource(dice: &mut Dice, kind: &str) -> String {
                 0 => String::new(),
                 _ => format!(r#","generalPractitioner":[{{"reference":"Practitioner/{}"}}]"#, dice.roll(4)),
             };
+            let identifier = match dice.roll(2) {
+                0 => String::new(),
+                _ => format!(
+                    r#","identifier":[{{"system":"urn:mrn","value":"{}","type":{}}}]"#,
+                    dice.roll(9),
+                    coding(dice)
+                ),
+            };
             format!(
-                r#"{{"resourceType":"Patient","name":[{{"family":"{family}","given":["Ann","Bo"]}}],"birthDate":"{birth}"{deceased}{doctor}}}"#
+                r#"{{"resourceType":"Patient"{identifier},"name":[{{"family":"{family}","given":["Ann","Bo"]}}],"birthDate":"{birth}"{deceased}{doctor}}}"#
             )
         }
         "Practitioner" => {
             format!(r#"{{"resourceType":"Practitioner","name":[{{"family":"{}"}}]}}"#, dice.of(&FAMILIES))
+        }
+        "MolecularSequence" => {
+            let (one, two) = (coding(dice), coding(dice));
+            let [a, b, c, d] = [0; 4].map(|_| dice.roll(20));
+            format!(
+                r#"{{"resourceType":"MolecularSequence","coordinateSystem":0,"referenceSeq":{{"chromosome":{one},"referenceSeqId":{two},"windowStart":{a},"windowEnd":{b}}},"variant":[{{"start":{c},"end":{d}}},{{"start":{b},"end":{a}}}]}}"#
+            )
+        }
+        "ValueSet" => {
+            let (url, name) = (dice.of(&ADDRESSES), dice.of(&FAMILIES));
+            let version = dice.roll(3);
+            format!(
+                r#"{{"resourceType":"ValueSet","status":"active","url":"{url}","version":"{version}","title":"{name}","date":"{date}"}}"#
+            )
+        }
+        "List" => {
+            let item = |n: u64| format!(r#"{{"item":{{"reference":"Observation/{n}"}}}}"#);
+            let items: Vec<String> = (0..9).map(|_| item(dice.roll(300))).collect();
+            format!(
+                r#"{{"resourceType":"List","status":"current","mode":"working","entry":[{}]}}"#,
+                items.join(",")
+            )
         }
         "Encounter" => {
             let end = if dice.roll(2) == 0 { "" } else { r#","end":"2025-12-01""# };
@@ -119,7 +180,7 @@ fn resource(dice: &mut Dice, kind: &str) -> String {
 }
 
 fn prefixed(dice: &mut Dice, value: &str) -> String {
-    format!("{}{value}", dice.of(&["", "", "eq", "ne", "gt", "ge", "lt", "le", "sa", "eb"]))
+    format!("{}{value}", dice.of(&["", "", "eq", "ne", "gt", "ge", "lt", "le", "sa", "eb", "ap"]))
 }
 
 fn token(dice: &mut Dice) -> String {
@@ -144,24 +205,74 @@ fn amount(dice: &mut Dice) -> String {
     }
 }
 
+/// A condition on any type.
+fn common(dice: &mut Dice) -> String {
+    let missing = dice.of(&["true", "false"]);
+    match dice.roll(9) {
+        0 => format!("_tag={}{}", dice.of(&["", "http://tags|", "|"]), dice.of(&TAGS)),
+        1 => format!("_tag:not={}", dice.of(&TAGS)),
+        2 => format!("_profile={}", dice.of(&ADDRESSES)),
+        3 => format!("_security={}", dice.of(&TAGS)),
+        4 => format!("_source={}", dice.of(&ADDRESSES)),
+        5 => format!("_profile:missing={missing}"),
+        6 => format!("_id:not={},{}", dice.roll(30), dice.roll(30)),
+        7 => format!("_list={}", dice.roll(4)),
+        _ => format!("_lastUpdated={}", prefixed(dice, "2024-05-06T07:09")),
+    }
+}
+
 /// A condition on a type, as `name=value`.
 fn condition(dice: &mut Dice, kind: &str) -> String {
+    if dice.roll(8) == 0 {
+        return common(dice);
+    }
     let date = dice.of(&DATES).to_owned();
     let dated = prefixed(dice, &date);
     let missing = dice.of(&["true", "false"]);
     let patient = dice.roll(32);
     match kind {
-        "Patient" => match dice.roll(10) {
-            0 => format!("family={}", dice.of(&["mu", "müller", "o", "xx", "MUSTER,de"])),
-            1 => format!("name:contains={}", dice.of(&["st", "%", "ann", "brien"])),
-            2 => format!("family:exact={}", dice.of(&["Müller", "müller", "Mu%"])),
+        "Patient" => match dice.roll(15) {
+            0 => format!("family={}", dice.of(&["mu", "müller", "o", "xx", "MUSTER,de", "doe\\, j"])),
+            1 => format!("name:contains={}", dice.of(&["st", "%", "ann", "brien", "e\\, jr\\|"])),
+            2 => format!("family:exact={}", dice.of(&["Müller", "müller", "Mu%", "Doe\\, Jr|x"])),
             3 => format!("birthdate={}", prefixed(dice, "1961-04-05")),
             4 => format!("deceased={missing}"),
             5 => format!("general-practitioner.name={}", dice.of(&["mu", "de"])),
             6 => format!("_has:Observation:patient:code={}", token(dice)),
             7 => format!("_has:Encounter:subject:date={dated}"),
             8 => format!("general-practitioner:missing={missing}"),
+            9 => format!("_has:Encounter:patient:_has:Observation:encounter:code={}", token(dice)),
+            10 => format!("identifier:of-type={}|{}|{}", dice.of(&SYSTEMS), dice.of(&CODES), dice.roll(9)),
+            11 => format!("identifier=urn:mrn|{},{}", dice.roll(9), dice.roll(9)),
+            12 => format!("name:missing={missing}"),
+            13 => format!("_has:Observation:subject:encounter.status={}", dice.of(&["finished", "planned"])),
             _ => format!("_id={patient},{}", dice.roll(30)),
+        },
+        "MolecularSequence" => {
+            let [from, to] = [0; 2].map(|_| {
+                let number = dice.roll(20).to_string();
+                prefixed(dice, &number)
+            });
+            match dice.roll(7) {
+                0 => format!("window-start={from}"),
+                1 => format!("variant-end={from},{to}"),
+                2 => format!("chromosome-window-coordinate={}${from}${to}", dice.of(&CODES)),
+                3 => {
+                    format!("chromosome-variant-coordinate=http://loinc.org|{}${from}${to}", dice.of(&CODES))
+                }
+                4 => format!("referenceseqid-window-coordinate=|{}${from}${to}", dice.of(&CODES)),
+                5 => format!("referenceseqid-variant-coordinate={}${from}${to}", dice.of(&CODES)),
+                _ => format!("window-end:missing={missing}"),
+            }
+        }
+        "ValueSet" => match dice.roll(7) {
+            0 => format!("url={},{}", dice.of(&ADDRESSES), dice.of(&ADDRESSES)),
+            1 => format!("url:below={}", dice.of(&ADDRESSES)),
+            2 => format!("url:above={}", dice.of(&ADDRESSES)),
+            3 => format!("version={},{}", dice.roll(3), dice.roll(4)),
+            4 => format!("title:contains={}", dice.of(&["st", "%", "e\\, j"])),
+            5 => format!("url:missing={missing}"),
+            _ => format!("date={dated}"),
         },
         "Encounter" => match dice.roll(5) {
             0 => format!("date={dated}"),
@@ -170,7 +281,7 @@ fn condition(dice: &mut Dice, kind: &str) -> String {
             3 => format!("subject:Patient.family={}", dice.of(&["mu", "de"])),
             _ => format!("_has:Observation:encounter:status={}", dice.of(&["final", "amended"])),
         },
-        _ => match dice.roll(18) {
+        _ => match dice.roll(23) {
             0 => format!("patient={patient}"),
             1 => format!("subject=Patient/{patient}"),
             2 => format!("code={}", token(dice)),
@@ -188,6 +299,11 @@ fn condition(dice: &mut Dice, kind: &str) -> String {
             14 => format!("value-quantity:missing={missing}"),
             15 => "subject:identifier=urn:mrn|7".to_owned(),
             16 => format!("code:text=display {}", dice.of(&["8", "2160", "x"])),
+            17 => format!("subject:Patient={patient}"),
+            18 => format!("subject:Group={}", dice.roll(3)),
+            19 => format!("subject:Patient.identifier=urn:mrn|{}", dice.roll(9)),
+            20 => format!("component-code-value-concept={}${}", dice.of(&CODES), dice.of(&CODES)),
+            21 => format!("patient._has:Encounter:patient:status={}", dice.of(&["finished", "planned"])),
             _ => format!("status={}", dice.of(&["final", "amended,preliminary"])),
         },
     }
@@ -196,6 +312,8 @@ fn condition(dice: &mut Dice, kind: &str) -> String {
 struct Known {
     kind: ResourceType,
     id: String,
+    updated: i64,
+    body: Json<'static>,
     index: Index,
     points: Vec<(i64, ResourceType, String)>,
 }
@@ -218,24 +336,55 @@ fn holds(all: &[Known], clause: &Clause, of: &Known) -> bool {
             };
             from.points.iter().any(here) && meets(clauses, from)
         }),
-        _ => return clause.matches(&of.index, &of.id, NOW),
+        _ => return clause.matches(&of.index, &of.id, of.updated),
     };
     holds != clause.negated
 }
 
-async fn queries_agree_with_a_walk_over_everything(store: Store, _: String) {
-    let mut dice = Dice(SEED);
-    let mut all = Vec::new();
+/// Are the two in the order that the query asks for? What has no value comes last, or where the
+/// index orders, wherever it is put.
+fn follow(asked: &SearchQuery, one: &Known, next: &Known) -> bool {
+    for sort in &asked.sort {
+        let of = |known: &Known| match &sort.key {
+            SortKey::Date => {
+                order(parameter(known.kind, "date").unwrap(), &known.body, false).or(Some(Order::Number(0)))
+            }
+            SortKey::Updated => Some(Order::Number(known.updated)),
+            SortKey::Id => Some(Order::Text(known.id.clone())),
+            SortKey::Of(code) => order(parameter(known.kind, code).unwrap(), &known.body, sort.descending),
+        };
+        match (of(one), of(next)) {
+            (None, None) => {}
+            (one, None) => return one.is_some(),
+            (None, Some(_)) => return false,
+            (Some(one), Some(next)) if one == next => {}
+            (Some(one), Some(next)) => return (one < next) != sort.descending,
+        }
+    }
+    true
+}
+
+async fn known(store: &Store, dice: &mut Dice) -> Vec<Known> {
     let mut brought = Vec::new();
-    for (name, count) in [("Practitioner", 4), ("Patient", 30), ("Encounter", 40), ("Observation", 300)] {
+    for (name, count) in [
+        ("Practitioner", 4),
+        ("Patient", 30),
+        ("Encounter", 40),
+        ("MolecularSequence", 40),
+        ("ValueSet", 20),
+        ("List", 4),
+        ("Observation", 300),
+    ] {
         let kind = ResourceType::parse(name).unwrap();
         for id in 0..count {
-            let text = resource(&mut dice, name);
+            let text = resource(dice, name);
             brought.push(update(kind, &id.to_string(), json(&text), None));
         }
     }
-    for writes_of in brought.chunks(50) {
-        for written in store.commit(&now(), writes(writes_of.to_vec())).await.unwrap() {
+    let mut all = Vec::new();
+    for (n, writes_of) in brought.chunks(50).enumerate() {
+        let when = at(20 * i64::try_from(n).unwrap());
+        for written in store.commit(&when, writes(writes_of.to_vec())).await.unwrap() {
             let stored = written.stored;
             let body = json(&stored.body);
             let mut points = Vec::new();
@@ -244,48 +393,80 @@ async fn queries_agree_with_a_walk_over_everything(store: Store, _: String) {
                     points.extend(link.params.iter().map(|param| (*param, kind, id.to_owned())));
                 });
             }
-            all.push(Known { kind: stored.kind, index: index(stored.kind, &body), id: stored.id, points });
+            let (kind, updated) = (stored.kind, stored.updated);
+            all.push(Known { kind, updated, index: index(kind, &body), id: stored.id, body, points });
         }
     }
+    all
+}
+
+/// A query of one type, or of several.
+fn random(dice: &mut Dice) -> (String, SearchQuery) {
+    if dice.roll(20) == 0 {
+        let kinds = ["Patient", "Encounter", "Observation"].map(|name| ResourceType::parse(name).unwrap());
+        let sort = dice.of(&["", "_sort=_id&", "_sort=-_lastUpdated&"]);
+        let text = format!("{sort}_count={}&{}&{}", 1 + dice.roll(60), common(dice), common(dice));
+        let pairs: Vec<(String, String)> = text
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let (query, _) = SearchQuery::parse(&kinds, &pairs, "", 0, Handling::Strict).unwrap();
+        return (text, query);
+    }
+    let name = dice.of(&NAMES);
+    let mut text = format!("{name}?_count={}", 1 + dice.roll(60));
+    for _ in 0..=dice.roll(3) {
+        text.push('&');
+        text.push_str(&condition(dice, name));
+    }
+    text.push_str(match (dice.roll(6), name) {
+        (0, _) => "&_sort=_id",
+        (1, _) => "&_sort=-_lastUpdated",
+        (2, "Observation" | "ValueSet") => "&_sort=-date",
+        (3, "Observation") => "&_sort=status,-value-quantity",
+        (3, "ValueSet") => "&_sort=-url,title",
+        (3, "MolecularSequence") => "&_sort=window-start,-chromosome",
+        (4, "Observation") => "&_sort=-subject,date",
+        (4, "Patient") => "&_sort=family,-birthdate",
+        (4, "Encounter") => "&_sort=date",
+        _ => "",
+    });
+    let asked = query(&text);
+    (text, asked)
+}
+
+async fn queries_agree_with_a_walk_over_everything(store: Store, _: String) {
+    let mut dice = Dice(SEED);
+    let all = known(&store, &mut dice).await;
     let mut found_some = 0;
     for _ in 0..QUERIES {
-        let name = dice.of(&["Patient", "Encounter", "Observation", "Observation"]);
-        let mut text = format!("{name}?_count={}", 1 + dice.roll(60));
-        for _ in 0..=dice.roll(3) {
-            text.push('&');
-            text.push_str(&condition(&mut dice, name));
-        }
-        text.push_str(match (dice.roll(6), name) {
-            (0, _) => "&_sort=_id",
-            (1, _) => "&_sort=-_lastUpdated",
-            (2, "Observation") => "&_sort=-date",
-            (3, "Observation") => "&_sort=status,-value-quantity",
-            (4, "Patient") => "&_sort=family,-birthdate",
-            _ => "",
-        });
-        let mut asked: SearchQuery = query(&text);
-        let expected: BTreeSet<&str> = all
+        let (text, mut asked) = random(&mut dice);
+        let expected: BTreeSet<(ResourceType, &str)> = all
             .iter()
-            .filter(|one| Some(one.kind) == asked.kind())
+            .filter(|one| asked.kinds.contains(&one.kind))
             .filter(|one| asked.clauses.iter().all(|clause| holds(&all, clause, one)))
-            .map(|one| one.id.as_str())
+            .map(|one| (one.kind, one.id.as_str()))
             .collect();
-        let mut seen = BTreeSet::new();
+        let mut found: Vec<&Known> = Vec::new();
         loop {
             let page =
                 store.search(&now(), &asked).await.map_err(|error| format!("{text}: {error}")).unwrap();
             for stored in page.entries {
-                assert!(seen.insert(stored.id.clone()), "{text}: {} twice", stored.id);
+                found.extend(all.iter().find(|one| (one.kind, &one.id) == (stored.kind, &stored.id)));
             }
             match page.next {
                 Some(next) => asked.after = Some(next),
                 None => break,
             }
         }
-        assert!(
-            seen.iter().map(String::as_str).eq(expected.iter().copied()),
-            "{text}: {seen:?} not {expected:?}"
-        );
+        let seen: BTreeSet<(ResourceType, &str)> =
+            found.iter().map(|one| (one.kind, one.id.as_str())).collect();
+        assert_eq!(seen.len(), found.len(), "{text}: some twice");
+        assert_eq!(seen, expected, "{text}");
+        for pair in found.windows(2) {
+            assert!(follow(&asked, pair[0], pair[1]), "{text}: {} before {}", pair[0].id, pair[1].id);
+        }
         found_some += usize::from(!expected.is_empty());
     }
     assert!(found_some > QUERIES / 4, "{found_some} of {QUERIES} queries found something");

@@ -179,6 +179,15 @@ async fn sorting(store: Store, _: String) {
     assert_eq!(ids(&store, "Observation?_sort=-date").await, ["o4", "o1", "o2", "o3", "o0", "o5"]);
     assert_eq!(ids(&store, "Observation?code=2093-3&_sort=-_lastUpdated").await, ["o4", "o3", "o1", "o0"]);
     assert_eq!(ids(&store, "Observation?patient=b&_sort=_id").await, ["o4", "o5"]);
+    // What has no date stands where it was written, by whatever way it is found.
+    let undated = r#"{"resourceType":"Observation","status":"final","code":{"coding":[{"code":"2160-0"}]},"subject":{"reference":"Patient/b"}}"#;
+    one(&store, &at(9), update(OBSERVATION, "none", json(undated), None)).await.unwrap();
+    for chart in ["", "code=2160-0,2093-3&", "patient=b&", "patient=b&code=2160-0,2093-3&"] {
+        let found = ids(&store, &format!("Observation?{chart}_sort=-date")).await;
+        assert_eq!(found[..2], ["none", "o4"], "{chart}");
+        let found = ids(&store, &format!("Observation?{chart}_sort=date")).await;
+        assert_eq!(found.last().unwrap(), "none", "{chart}");
+    }
 }
 
 /// The same conditions in SQL and in memory, over many resources and queries.
