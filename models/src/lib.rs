@@ -13,6 +13,7 @@ pub mod assess;
 pub mod assessment;
 pub mod bundle;
 pub mod catalogue;
+mod country;
 pub mod formula;
 mod gather;
 mod graph;

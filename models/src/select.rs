@@ -10,7 +10,7 @@ use crate::assessment::{Assessment, InputIssue, InputValue, IssueKind};
 use crate::bundle::Model;
 use crate::gather::{Found, Picked, Source, excerpt, shown};
 use crate::inputs::{Input, Measured, Observed};
-use crate::manifest::{CountryRule, InputKind};
+use crate::manifest::InputKind;
 use crate::record::{Died, Doubt, Fact, FactKind, PatientRecord, Reading, Status, Unit, Value};
 use crate::valueset::Sets;
 use crate::vocabulary::CodeId;
@@ -182,9 +182,6 @@ struct Candidate<'r> {
     torn: bool,
 }
 
-/// What stands in the place of a country of which nothing is known.
-const UNKNOWN: [&str; 2] = ["UNK", "UNKNOWN"];
-
 /// Nobody is known to have become older than 122 (J. Calment): more is a slip in the date.
 const OLDEST: u32 = 122;
 
@@ -236,30 +233,6 @@ impl Chart<'_> {
         let setting = input.spec.setting.as_ref()?;
         let value = self.settings.0.get(setting)?;
         Some(input.by_setting(setting, value))
-    }
-
-    /// The patient's own country says more than what the operator decided for all.
-    fn by_country(&self, input: &Input) -> Option<Found> {
-        let (person, rule) = (self.record.person.as_ref()?, input.spec.country.as_ref()?);
-        let country = person.country.as_ref().filter(|country| !UNKNOWN.contains(&country.as_ref()))?;
-        let Some((number, code)) = region(rule, country).and_then(|region| input.code_index(region)) else {
-            // What the operator decided is for patients of whom no country is known.
-            let details = format!(
-                "{} can't be told: the country of the patient's address, `{}`, is none of ISO 3166",
-                input.spec.title,
-                excerpt(country)
-            );
-            let issue = input.issue(IssueKind::Value, details);
-            return Some(Found::Refused(Box::new(InputIssue {
-                reference: Some(Arc::clone(&person.reference)),
-                remedy: "record the country by its code of ISO 3166, such as DE".to_owned(),
-                ..issue
-            })));
-        };
-        let mut picked = input.picked(number, InputValue::Code(code));
-        picked.used.references.push(Arc::clone(&person.reference));
-        picked.used.original = Some((country.to_string(), String::new()));
-        Some(Found::Value(picked))
     }
 
     /// A fact that holds at the moment asked for: one that is understood, and of these the oldest, so
@@ -612,39 +585,10 @@ impl Doubt {
     }
 }
 
-impl Unit {
-    fn text(&self) -> &str {
-        match self {
-            Self::Ucum(text, _) | Self::Bare(text) => text,
-            Self::Without => "",
-        }
-    }
-}
-
 fn words(reason: Option<&str>) -> &str {
     reason.unwrap_or("no reason given")
 }
 
 fn on(when: DateTime<Utc>) -> String {
     when.format("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-/// The code for a country by its ISO 3166 code or name; what is neither listed nor a country has none.
-fn region<'r>(rule: &'r CountryRule, country: &str) -> Option<&'r str> {
-    let named = |one: &&rust_iso3166::CountryCode| {
-        let name = one.name.to_uppercase();
-        // `United Kingdom of Great Britain and …`, `Korea (Republic of)` and the like.
-        name == country
-            || ["UNITED KINGDOM", "GREAT BRITAIN", "ENGLAND", "SCOTLAND", "WALES", "NORTHERN IRELAND"]
-                .contains(&country)
-                && one.alpha2 == "GB"
-    };
-    let iso = rust_iso3166::from_alpha2(country)
-        .or_else(|| rust_iso3166::from_alpha3(country))
-        .or_else(|| rust_iso3166::ALL.iter().find(named).copied());
-    let listed = |key: &str| rule.values.get(key);
-    let value = listed(country)
-        .or_else(|| listed(iso.as_ref()?.alpha2))
-        .or(rule.other.as_ref().filter(|_| iso.is_some()));
-    value.map(String::as_str)
 }

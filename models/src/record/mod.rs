@@ -112,6 +112,16 @@ pub(crate) enum Unit {
     Without,
 }
 
+impl Unit {
+    /// As it was written.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Ucum(text, _) | Self::Bare(text) => text,
+            Self::Without => "",
+        }
+    }
+}
+
 /// A condition or a medicine in use.
 #[derive(Debug, Clone)]
 pub(crate) struct Fact {
