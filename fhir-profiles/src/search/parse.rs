@@ -357,6 +357,21 @@ impl Reader<'_> {
         self.kind_test(of.kind, &of.targets, of, modifier, name, values)
     }
 
+    /// A token; of a plain `code` the system is the one that its binding says, and is written nowhere.
+    fn implied(self, parameter: &Parameter, value: &str) -> ExactTest {
+        let test = token(value);
+        let parts: Vec<String> = split(value, '|').iter().map(|part| unescape(part)).collect();
+        let [system, code] = parts.as_slice() else { return test };
+        let bound = |kind: &ResourceType| {
+            let mut paths = parameter.paths.iter();
+            !parameter.paths.is_empty()
+                && paths.all(|path| {
+                    path.bound(kind.name()).is_some_and(|codes| codes.contains(system, code) == Some(true))
+                })
+        };
+        if self.kinds.iter().all(bound) { ExactTest { system: None, ..test } } else { test }
+    }
+
     fn kind_test(
         self,
         kind: Kind,
@@ -373,7 +388,7 @@ impl Reader<'_> {
         };
         Ok(match (kind, modifier) {
             (Kind::Token, None | Some("not")) => {
-                Test::Exact(values.iter().map(|value| token(value)).collect())
+                Test::Exact(values.iter().map(|value| self.implied(parameter, value)).collect())
             }
             (Kind::Token, Some("of-type")) => {
                 let typed = |value: &String| match split(value, '|').as_slice() {

@@ -1,6 +1,8 @@
 //! The part of FHIRPath that search parameters are written in, compiled once.
 
 use crate::json::Json;
+use crate::schema::{Schema, Type};
+use crate::terminology::ValueSet;
 
 /// A compiled path below a resource.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -147,6 +149,22 @@ impl Path {
         let value = value.trim().strip_prefix('\'')?.strip_suffix('\'')?;
         self.steps.push(Step::Where(member.trim().to_owned(), value.to_owned()));
         Some(())
+    }
+
+    /// The codes that its element is bound to, if that is a plain `code` of a resource type.
+    pub(crate) fn bound(&self, kind: &str) -> Option<&'static ValueSet> {
+        let schema = Schema::r4();
+        let mut of = schema.resource(kind)?;
+        let (last, before) = self.steps.split_last()?;
+        let element = |of: &'static Type, step: &Step| match step {
+            Step::Member(name) => of.element(name),
+            _ => None,
+        };
+        for step in before {
+            of = schema.get(element(of, step)?.of)?;
+        }
+        let last = element(of, last)?;
+        if schema.get(last.of)?.name == "code" { last.codes } else { None }
     }
 
     /// Calls `each` with every value the path leads to.
