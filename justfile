@@ -30,3 +30,7 @@ bench *folder:
 # A running server against the REST core of the specification
 conformance base="http://127.0.0.1:8080/fhir":
     cargo run -p conformance -- --base {{base}}
+
+# Every fuzz target for so many seconds (nightly, cargo install cargo-fuzz)
+fuzz seconds="60" *targets:
+    bash tests/fuzz.sh {{seconds}} {{targets}}

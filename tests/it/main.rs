@@ -10,4 +10,5 @@ mod offline;
 mod operations;
 mod rest;
 mod scoring;
+mod search;
 mod versions;

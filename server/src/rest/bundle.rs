@@ -1,6 +1,6 @@
 //! `POST [base]`: transaction and batch (<https://hl7.org/fhir/R4/http.html#transaction>).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -95,7 +95,11 @@ async fn run(
         let Some(entry) = entries.get_mut(place).and_then(Option::take) else { continue };
         let commit = match entry {
             Ok(Entry::Get { url }) => {
-                gets.push((place, url));
+                match Reading::of(&url) {
+                    Ok(reading) => gets.push((place, reading)),
+                    Err(failure) if atomic => return Err(at_entry(failure, place)),
+                    Err(failure) => set(&mut answers, place, Answer::Failed(failure)),
+                }
                 continue;
             }
             Ok(entry) => commit_of(app, context, entry, &base),
@@ -112,6 +116,11 @@ async fn run(
         }
     }
     if atomic {
+        let written: HashSet<(ResourceType, String)> =
+            commits.iter().flat_map(|commit| &commit.writes).filter_map(target).collect();
+        for (place, reading) in &gets {
+            reading.expect(app, context, &written).await.map_err(|failure| at_entry(failure, *place))?;
+        }
         let mut whole = Commit { taken, ..Commit::default() };
         for (n, commit) in commits.into_iter().enumerate() {
             whole.references.extend(commit.references);
@@ -140,8 +149,8 @@ async fn run(
             app.store.commit(context, Commit { taken: Some(taken), ..Commit::default() }).await?;
         }
     }
-    for (place, url) in gets {
-        let answer = match get(app, context, &url).await {
+    for (place, reading) in gets {
+        let answer = match reading.answer(app, context).await {
             Ok(text) => Answer::Read(StatusCode::OK, text),
             Err(failure) => Answer::Failed(failure),
         };
@@ -149,6 +158,23 @@ async fn run(
     }
     let missing = || Answer::Failed(Failure::internal("an entry without an answer"));
     Ok((atomic, answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()))
+}
+
+/// What a write is about, where it says so.
+fn target(write: &Write<'_>) -> Option<(ResourceType, String)> {
+    match write {
+        Write::Update { target: store::Target::Id(kind, id), .. }
+        | Write::Patch { target: store::Target::Id(kind, id), .. }
+        | Write::Delete { target: store::Target::Id(kind, id), .. } => Some((*kind, id.clone())),
+        _ => None,
+    }
+}
+
+fn at_entry(mut failure: Failure, place: usize) -> Failure {
+    for issue in &mut failure.issues.0 {
+        issue.expression = format!("Bundle.entry[{place}].request.url");
+    }
+    failure
 }
 
 fn set(answers: &mut [Option<Answer>], place: usize, answer: Answer) {
@@ -231,37 +257,72 @@ fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> 
 }
 
 /// A read or search inside a Bundle.
-async fn get(app: &Arc<App>, context: &Context, url: &str) -> Result<String, Failure> {
-    let (path, query) = url.split_once('?').unwrap_or((url, ""));
-    let parts: Vec<&str> = path.split('/').collect();
-    match parts.as_slice() {
-        ["_history"] => {
-            let kinds = ResourceType::all().collect();
-            history::find(app, context, kinds, None, &request::pairs(query)).await
+enum Reading {
+    History { kinds: Vec<ResourceType>, id: Option<String>, pairs: Vec<(String, String)> },
+    Search(search::Scope, Vec<(String, String)>),
+    Metadata,
+    Read(ResourceType, String),
+    Vread(ResourceType, String, i64),
+}
+
+impl Reading {
+    fn of(url: &str) -> Result<Self, Failure> {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let pairs = request::pairs(query);
+        let parts: Vec<&str> = path.split('/').collect();
+        Ok(match parts.as_slice() {
+            ["_history"] => Self::History { kinds: ResourceType::all().collect(), id: None, pairs },
+            [kind, "_history"] => Self::History { kinds: vec![super::kind(kind)?], id: None, pairs },
+            [kind, id, "_history"] => {
+                let id = super::id(id)?.to_owned();
+                Self::History { kinds: vec![super::kind(kind)?], id: Some(id), pairs }
+            }
+            [""] | [] => Self::Search(search::Scope::system(&pairs)?, pairs),
+            ["metadata"] => Self::Metadata,
+            [kind] => Self::Search(search::Scope::of_type(super::kind(kind)?), pairs),
+            [kind, id] => Self::Read(super::kind(kind)?, super::id(id)?.to_owned()),
+            [kind, id, "_history", version] => {
+                let version = version.parse().map_err(|_| Failure::not_found("there is no such version"))?;
+                Self::Vread(super::kind(kind)?, super::id(id)?.to_owned(), version)
+            }
+            [owner, id, of] if !of.starts_with('$') => {
+                Self::Search(search::Scope::compartment(owner, id, of, &pairs)?, pairs)
+            }
+            _ => return Err(Failure::not_found("this server has no such interaction")),
+        })
+    }
+
+    async fn answer(self, app: &Arc<App>, context: &Context) -> Result<String, Failure> {
+        match self {
+            Self::History { kinds, id, pairs } => {
+                history::find(app, context, kinds, id.as_deref(), &pairs).await
+            }
+            Self::Search(scope, pairs) => search::find(app, context, &scope, &pairs, Handling::Lenient).await,
+            Self::Metadata => Ok(super::metadata::statement(app).to_string()),
+            Self::Read(kind, id) => Ok(app.store.read(context, kind, &id).await?.body),
+            Self::Vread(kind, id, version) => Ok(app.store.vread(context, kind, &id, version).await?.body),
         }
-        [kind, "_history"] => {
-            history::find(app, context, vec![super::kind(kind)?], None, &request::pairs(query)).await
+    }
+
+    /// A transaction is refused as a whole for what can't be read, before it writes anything. What
+    /// it writes itself is `written`.
+    async fn expect(
+        &self,
+        app: &Arc<App>,
+        context: &Context,
+        written: &HashSet<(ResourceType, String)>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Search(scope, pairs) => search::check(app, context, scope, pairs).await,
+            Self::Read(kind, id) | Self::Vread(kind, id, _) if written.contains(&(*kind, id.clone())) => {
+                Ok(())
+            }
+            Self::Read(kind, id) => Ok(app.store.read(context, *kind, id).await.map(drop)?),
+            Self::Vread(kind, id, version) => {
+                Ok(app.store.vread(context, *kind, id, *version).await.map(drop)?)
+            }
+            Self::History { .. } | Self::Metadata => Ok(()),
         }
-        [kind, id, "_history"] => {
-            let (kind, id) = (super::kind(kind)?, super::id(id)?);
-            history::find(app, context, vec![kind], Some(id), &request::pairs(query)).await
-        }
-        [""] | [] => {
-            let pairs = request::pairs(query);
-            search::find(app, context, &search::Scope::system(&pairs)?, &pairs, Handling::Lenient).await
-        }
-        ["metadata"] => Ok(super::metadata::statement(app).to_string()),
-        [kind] => {
-            let kind = super::kind(kind)?;
-            let scope = search::Scope::of_type(kind);
-            search::find(app, context, &scope, &request::pairs(query), Handling::Lenient).await
-        }
-        [kind, id] => Ok(app.store.read(context, super::kind(kind)?, super::id(id)?).await?.body),
-        [kind, id, "_history", version] => {
-            let version = version.parse().map_err(|_| Failure::not_found("there is no such version"))?;
-            Ok(app.store.vread(context, super::kind(kind)?, super::id(id)?, version).await?.body)
-        }
-        _ => Err(Failure::not_found("this server has no such interaction")),
     }
 }
 
