@@ -36,3 +36,7 @@ conformance-table sqlite postgres:
     -cargo run -p conformance -- --base {{sqlite}} --name SQLite --test-report target/conformance-sqlite.json
     -cargo run -p conformance -- --base {{postgres}} --name PostgreSQL --test-report target/conformance-postgres.json
     cargo run -p conformance -- --table target/conformance-sqlite.json target/conformance-postgres.json > conformance/README.md
+
+# Every fuzz target for so many seconds (nightly, cargo install cargo-fuzz)
+fuzz seconds="60" *targets:
+    bash tests/fuzz.sh {{seconds}} {{targets}}

@@ -15,6 +15,7 @@ mod openapi;
 mod operations;
 mod rest;
 mod scoring;
+mod search;
 mod settings;
 mod shapes;
 mod validation;

@@ -246,6 +246,7 @@ fn the_capability_statement_is_true() {
                     "reference" => "Patient/x",
                     "number" | "quantity" => "5.4",
                     "composite" if name == "relationship" => "DocumentReference/x$replaces",
+                    "composite" if name.ends_with("-coordinate") => "x$1$2",
                     "composite" if name.ends_with("-quantity") => "x$5.4",
                     "composite" if name.ends_with("-date") => "x$2024",
                     "composite" => "x$y",

@@ -1,9 +1,18 @@
-//! Any text as the query of any type: a query or findings. The first byte chooses the type.
+//! Any text as the query of any type: a query that can be asked of a resource, or findings. The
+//! first byte chooses the type.
 #![no_main]
 
+use std::sync::LazyLock;
+
+use fhir::json::{Limits, parse};
 use fhir::resource_type::ResourceType;
-use fhir::search::{Handling, SearchQuery};
+use fhir::search::{Handling, Index, SearchQuery, index};
 use libfuzzer_sys::fuzz_target;
+
+static INDEX: LazyLock<Index> = LazyLock::new(|| {
+    let text = br#"{"resourceType":"Observation","code":{"coding":[{"system":"http://loinc.org","code":"1"}],"text":"x"},"subject":{"reference":"Patient/1"},"effectivePeriod":{"start":"2024"},"valueQuantity":{"value":1.5,"system":"http://unitsofmeasure.org","code":"mg"}}"#;
+    index(ResourceType::OBSERVATION, &parse(text, &Limits::default()).unwrap())
+});
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else { return };
@@ -16,6 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     for handling in [Handling::Lenient, Handling::Strict] {
-        let _ = SearchQuery::parse(&[kind], &pairs, "http://localhost/fhir", 0, handling);
+        let read = SearchQuery::parse(&[kind], &pairs, "http://localhost/fhir", 0, handling);
+        for clause in read.iter().flat_map(|(query, _)| &query.clauses) {
+            let _ = clause.matches(&INDEX, "o", 0);
+        }
     }
 });

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::config::{Auth, Config};
 use crate::http::caller::is_here;
 use crate::http::format::negotiate;
+use crate::http::request::unpack;
 use crate::http::telemetry::measure;
 use crate::{router, scoring};
 
@@ -79,6 +80,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
         Actix::new()
             .app_data(web::Data::from(Arc::clone(&shared)))
             .configure(router::configure)
+            .wrap(from_fn(unpack))
             .wrap(from_fn(negotiate))
             .wrap(Condition::new(true, Compress::default()))
             .wrap(

@@ -1,7 +1,10 @@
 //! Reading a request: its media types, its conditions and preferences.
 
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Decompress, Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, web};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage, HttpRequest, ResponseError, web};
 use fhir::json::{self, Json, Limits};
 
 use store::OnlyIf;
@@ -11,6 +14,25 @@ use super::format::{self, Format};
 
 /// What one request may weigh.
 pub(crate) const LIMITS: Limits = Limits { bytes: 64 << 20, depth: 64, values: 2_000_000 };
+
+/// Unpacks a body that came packed (`Content-Encoding`), as it is read.
+pub(crate) async fn unpack(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) {
+        let known = ["gzip", "deflate", "br", "zstd", "identity"];
+        if !encoding.to_str().is_ok_and(|name| known.contains(&name.to_ascii_lowercase().as_str())) {
+            let details = "a body may be packed with gzip, deflate, br or zstd";
+            let failure = Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-supported", details);
+            return Ok(request.into_response(failure.error_response()));
+        }
+        let packed = request.take_payload();
+        let unpacked = Decompress::from_headers(packed, request.headers());
+        request.set_payload(Payload::Stream { payload: Box::pin(unpacked) });
+    }
+    Ok(next.call(request).await?.map_into_boxed_body())
+}
 
 /// Refuses a body that is not said to be JSON.
 pub(crate) fn require_json(request: &HttpRequest) -> Result<(), Failure> {

@@ -22,13 +22,15 @@ pub(crate) struct Scope {
     /// The path below the base: `Observation`, `Patient/1/Condition`, or nothing for all types.
     path: String,
     kinds: Vec<ResourceType>,
+    /// `_type` says where to look.
+    narrowed: bool,
     compartment: Option<Clause>,
 }
 
 impl Scope {
     /// One type.
     pub(crate) fn of_type(kind: ResourceType) -> Self {
-        Self { path: kind.name().to_owned(), kinds: vec![kind], compartment: None }
+        Self { path: kind.name().to_owned(), kinds: vec![kind], narrowed: false, compartment: None }
     }
 
     /// All types, or those that `_type` names.
@@ -46,7 +48,7 @@ impl Scope {
         }
         kinds.sort_unstable();
         kinds.dedup();
-        Ok(Self { path: String::new(), kinds, compartment: None })
+        Ok(Self { path: String::new(), kinds, narrowed: true, compartment: None })
     }
 
     /// A compartment's resources of one type, or with `*` of all
@@ -61,14 +63,31 @@ impl Scope {
         if !fhir::search::is_compartment(owner) {
             return Err(Failure::not_found(format!("{} has no compartment", owner.name())));
         }
-        let kinds = if of == "*" { Self::system(pairs)?.kinds } else { vec![kind(of)?] };
+        let asked = if of == "*" { Self::system(pairs)?.kinds } else { vec![kind(of)?] };
         let id = super::id(id)?;
-        let params: Vec<i64> =
-            kinds.iter().flat_map(|kind| fhir::search::compartment(owner, *kind)).collect();
+        let by = |kind: &ResourceType| fhir::search::compartment(owner, *kind);
+        let kinds: Vec<ResourceType> =
+            asked.into_iter().filter(|kind| *kind == owner || !by(kind).is_empty()).collect();
+        if kinds.is_empty() {
+            let details = format!("no resource of this type is in the compartment of {}", owner.name());
+            return Err(Failure::not_found(details));
+        }
         let value = Some(fhir::reference::hash(owner, id));
-        let test = Test::Exact(vec![ExactTest { value, system: None }]);
-        let compartment = Some(Clause { params, negated: false, test });
-        Ok(Self { path: format!("{}/{id}/{of}", owner.name()), kinds, compartment })
+        let linked = Clause {
+            params: kinds.iter().flat_map(by).collect(),
+            negated: false,
+            test: Test::Exact(vec![ExactTest { value, system: None }]),
+        };
+        let itself = Clause { params: Vec::new(), negated: false, test: Test::Id(vec![id.to_owned()]) };
+        let compartment = Some(match (kinds.as_slice(), linked.params.is_empty()) {
+            (_, true) => itself,
+            ([_], false) if kinds.contains(&owner) => {
+                let test = Test::Either(vec![linked, itself]);
+                Clause { params: Vec::new(), negated: false, test }
+            }
+            _ => linked,
+        });
+        Ok(Self { path: format!("{}/{id}/{of}", owner.name()), kinds, narrowed: of == "*", compartment })
     }
 }
 
@@ -195,9 +214,8 @@ pub(super) async fn find_wider(
     wider: Wider<'_>,
 ) -> Result<String, Failure> {
     let base = app.config.fhir_base();
-    // `_type` says where to look; for one type it is no parameter.
     let (typed, others): (Vec<_>, Vec<_>) =
-        pairs.iter().cloned().partition(|(name, _)| name == "_type" && scope.kinds.len() != 1);
+        pairs.iter().cloned().partition(|(name, _)| name == "_type" && scope.narrowed);
     let meant = value_set::expanded(&app.store, context, &others).await?;
     let (mut query, ignored) =
         SearchQuery::parse(&scope.kinds, &meant, &base, context.at, handling).map_err(Failure::invalid)?;
