@@ -65,7 +65,7 @@ MORE = {
     "OperationDefinition": {"code": "conformance"},
     "Organization": {"name": "conformance"},
     "Questionnaire": {"name": "Conformance"},
-    "SearchParameter": {"status": "draft", "type": "string", "expression": "Patient.id"},
+    "SearchParameter": {"status": "draft", "type": "string", "expression": "Account.id"},
     "StructureDefinition": {"name": "Conformance", "status": "draft", "abstract": False, "differential": {"element": [{"id": "Patient", "path": "Patient"}]},
                             "type": "Patient", "kind": "resource", "derivation": "constraint",
                             "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient"},

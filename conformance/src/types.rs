@@ -249,7 +249,9 @@ fn values(name: &str, parameter: &str) -> &'static [&'static str] {
         "quantity" => &["123456789.5|http://unitsofmeasure.org|kg"],
         "reference" => &["nobody-refers-to-this"],
         // What its parts are the statement does not say.
-        "composite" => &["nobody$nobody", "nobody$1", "nobody$1900-01-01", "Patient/nobody$nobody"],
+        "composite" => {
+            &["nobody$nobody", "nobody$1$2", "nobody$1", "nobody$1900-01-01", "Patient/nobody$nobody"]
+        }
         _ => &[],
     }
 }

@@ -15,6 +15,7 @@ CREATE TABLE resource (
 );
 CREATE UNIQUE INDEX resource_identity ON resource (kind, id);
 CREATE INDEX resource_updated ON resource (kind, updated, key);
+CREATE INDEX resource_changed ON resource (kind, updated) WHERE version > 1;
 
 -- Every version that is no longer the current one.
 CREATE TABLE history (

@@ -12,6 +12,7 @@ CREATE TABLE resource (
 );
 CREATE UNIQUE INDEX resource_identity ON resource (kind, id);
 CREATE INDEX resource_updated ON resource (kind, updated);
+CREATE INDEX resource_changed ON resource (key) WHERE version > 1;
 
 -- Every version that is no longer the current one.
 CREATE TABLE history (
