@@ -159,7 +159,7 @@ fn a_transaction_that_reads_what_is_not_there_writes_nothing() {
             ("Patient/there/_history/7", 404),
             ("Nothing/1", 404),
             ("Patient?birthdate=yesterday", 400),
-            ("Patient/there/$everything", 404),
+            ("Patient/there/$something", 404),
         ] {
             let refused = server.post("/fhir", &transaction(url)).unwrap().expect(status).unwrap();
             assert_eq!(refused.json["issue"][0]["expression"][0], "Bundle.entry[0].request.url", "{url}");

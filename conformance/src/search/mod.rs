@@ -176,6 +176,10 @@ impl Table {
         if first.unsupported() && (name.contains([':', '.']) || name.starts_with('_')) {
             return Err(Stop::Skip(format!("`{name}` is refused as not supported")));
         }
+        // What no compartment of the kind holds has no address there, or is an empty list.
+        if wanted.is_empty() && query.starts_with('/') && first.status == 404 {
+            return first.refused(&[404]);
+        }
         first.expect(200)?;
         let pages = loaded.ask(server, self, query)?;
         let of = |mode: &str| {
