@@ -72,12 +72,12 @@ fn walk<'a>(
     }
     let Some(of) = node.of.filter(|of| of.kind != TypeKind::Primitive) else { return };
     let Some(object) = node.value.and_then(Json::as_object) else { return };
-    for (place_of, name) in of.names.iter().enumerate() {
-        let there = object.iter().any(|(key, _)| {
-            let element = of.element(key.trim_start_matches('_'));
-            element.is_some_and(|element| usize::from(element.name) == place_of)
-        });
-        if !there || matches!(*name, "extension" | "modifierExtension" | "contained" | "resource") {
+    let elements = object.iter().filter_map(|(key, _)| of.element(key.trim_start_matches('_')));
+    let mut there: Vec<usize> = elements.map(|element| usize::from(element.name)).collect();
+    there.sort_unstable();
+    there.dedup();
+    for name in there.into_iter().filter_map(|place| of.names.get(place)) {
+        if matches!(*name, "extension" | "modifierExtension" | "contained" | "resource") {
             continue;
         }
         for (child, index) in members(node, name) {
