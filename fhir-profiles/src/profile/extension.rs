@@ -61,6 +61,10 @@ fn walk<'a>(
         return;
     }
     for name in ["extension", "modifierExtension"] {
+        let holds = |one: Option<&Json>| one.is_some_and(|one| one.get(name).is_some());
+        if !holds(node.value) && !holds(node.sibling) {
+            continue;
+        }
         for (extension, index) in members(node, name) {
             let here = at.element(name);
             let here = index.map_or(here, |index| here.item(index));
