@@ -81,13 +81,14 @@ pub(crate) fn settle(
         };
         if let Some(same) = same {
             ids.push(Some(same.resource_id.clone()));
-            // A correction was taken back; or somebody deleted it, and somebody asks for it again.
+            // Somebody deleted it, and somebody asks for it again; or a correction was taken back. What
+            // holds now goes on holding where nothing but new data came.
             let asked = of_past || cause == Cause::Asked;
-            let gone = matches!(
-                reader.read(ResourceType::RISK_ASSESSMENT, &same.resource_id),
-                Err(Error::Gone { .. })
-            );
-            if (asked && gone) || !supersede::stands(reader, &same.resource_id)? {
+            let id = &same.resource_id;
+            let gone =
+                asked && matches!(reader.read(ResourceType::RISK_ASSESSMENT, id), Err(Error::Gone { .. }));
+            let doubted = cause != Cause::Write || !same.current;
+            if gone || (doubted && !supersede::stands(reader, id)?) {
                 let framing = framing_of(active, assessment, &same.resource_id, of_past);
                 write(assessment, framing, &same.resource_id, commit)?;
                 replaced.insert(same.resource_id.clone());
