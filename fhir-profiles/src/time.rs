@@ -64,6 +64,7 @@ fn date_time(date: &str, rest: &str) -> Option<Span> {
     let (hour, minute) = (digits(parts.next()?, 2)?, digits(parts.next()?, 2)?);
     let (second, mut step) = match parts.next() {
         Some(second) => (digits::<u32>(second, 2)?, 1_000_000),
+        None if fraction.is_some() => return None,
         None => (0, 60_000_000),
     };
     // A leap second is the last second of its minute to everybody who calculates.
@@ -131,6 +132,7 @@ mod tests {
             "0000-01-01",
             "tomorrow",
             "2024-01-01T10",
+            "2024-01-01T10:00.00Z",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

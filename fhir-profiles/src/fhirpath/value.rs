@@ -11,7 +11,7 @@ use super::quantity::{Quantity, Unit, decimal};
 use super::temporal::{Kind, Temporal};
 use super::{Error, equality};
 use crate::json::{Json, Object};
-use crate::schema::{Schema, Type, TypeKind};
+use crate::schema::{Element, Schema, Type, TypeKind};
 
 /// One item of a collection.
 #[derive(Debug, Clone)]
@@ -66,18 +66,31 @@ impl<'a> Node<'a> {
             return self.of.is_none() || matches!(name, "id" | "extension");
         };
         let Some(object) = self.value.and_then(Json::as_object) else { return true };
-        let mut known = false;
-        for element in of.named(name) {
-            known = true;
-            let of = Schema::r4().get(element.of);
-            let primitive = of.is_some_and(|of| of.kind == TypeKind::Primitive);
-            let value = object.get(&element.key);
-            let sibling = if primitive { beside(object, &element.key) } else { None };
-            if value.is_some() || sibling.is_some() {
-                spread(value, sibling, of, each);
-            }
+        let named = |element: &Element| of.names.get(usize::from(element.name)) == Some(&name);
+        if let Some(element) = of.element(name).filter(|element| named(element)) {
+            spread_element(object, element, each);
+            return true;
         }
-        known
+        // A choice has more alternatives than the object has keys.
+        there(of, object, name)
+            .filter(|element| named(element))
+            .for_each(|element| spread_element(object, element, each));
+        of.named(name).next().is_some()
+    }
+
+    /// Calls `each` with the FHIRPath name of each element that the type knows, the element itself, and
+    /// its place where it is one of an array.
+    pub(crate) fn elements(&self, each: &mut dyn FnMut(&'static str, Node<'a>, Option<usize>)) {
+        let Some(of) = self.of.filter(|of| of.kind != TypeKind::Primitive) else { return };
+        let Some(object) = self.value.and_then(Json::as_object) else { return };
+        for element in there(of, object, "") {
+            let Some(name) = of.names.get(usize::from(element.name)) else { continue };
+            let mut n = 0;
+            spread_element(object, element, &mut |node| {
+                each(name, node, element.many.then_some(n));
+                n += 1;
+            });
+        }
     }
 
     /// The type of `id` and `extension` where they stand beside a primitive.
@@ -136,9 +149,35 @@ impl<'a> Node<'a> {
     }
 }
 
+/// The elements of the type that are in the object and whose keys begin with the stem.
+fn there<'a>(
+    of: &'static Type,
+    object: &'a Object<'a>,
+    stem: &str,
+) -> impl Iterator<Item = &'static Element> {
+    object.iter().filter_map(move |(key, _)| {
+        // Where both are there, the value stands for both.
+        let key = match key.strip_prefix('_') {
+            Some(bare) if object.get(bare).is_some() => return None,
+            Some(bare) => bare,
+            None => key,
+        };
+        if key.starts_with(stem) { of.element(key) } else { None }
+    })
+}
+
+fn spread_element<'a>(object: &'a Object<'a>, element: &'static Element, each: &mut dyn FnMut(Node<'a>)) {
+    let of = Schema::r4().get(element.of);
+    let primitive = of.is_some_and(|of| of.kind == TypeKind::Primitive);
+    let sibling = if primitive { beside(object, &element.key) } else { None };
+    spread(object.get(&element.key), sibling, of, each);
+}
+
 /// The `_key` beside `key`.
 fn beside<'a>(object: &'a Object<'a>, key: &str) -> Option<&'a Json<'a>> {
-    object.iter().find(|(other, _)| other.strip_prefix('_') == Some(key)).map(|(_, value)| value)
+    // Most objects have none at all.
+    let mut beside = object.iter().filter(|(other, _)| other.starts_with('_'));
+    beside.find(|(other, _)| other.get(1..) == Some(key)).map(|(_, value)| value)
 }
 
 /// An array is as many elements, each with its own sibling.

@@ -1,6 +1,8 @@
 //! Extensions against their definitions: what they may hold, and where they may stand
 //! (<https://hl7.org/fhir/R4/defining-extensions.html>).
 
+use std::borrow::Cow;
+
 use super::conform::{Check, Scope, members};
 use super::definition::Definition;
 use super::{Found, Profiles, is_type};
@@ -74,31 +76,26 @@ fn walk<'a>(
             walk(check, extension, &here, &below, mode, depth + 1);
         }
     }
-    let Some(of) = node.of.filter(|of| of.kind != TypeKind::Primitive) else { return };
-    let Some(object) = node.value.and_then(Json::as_object) else { return };
-    let elements = object.iter().filter_map(|(key, _)| of.element(key.trim_start_matches('_')));
-    let mut there: Vec<usize> = elements.map(|element| usize::from(element.name)).collect();
-    there.sort_unstable();
-    there.dedup();
-    for name in there.into_iter().filter_map(|place| of.names.get(place)) {
-        if matches!(*name, "extension" | "modifierExtension" | "contained" | "resource") {
-            continue;
+    node.elements(&mut |name, child, index| {
+        if matches!(name, "extension" | "modifierExtension" | "contained" | "resource") {
+            return;
         }
-        for (child, index) in members(node, name) {
-            let here = at.element(name);
-            let here = index.map_or(here, |index| here.item(index));
-            // Nothing below a primitive without a sibling.
-            if child.sibling.is_none() && child.value.and_then(Json::as_object).is_none() {
-                continue;
-            }
-            let path = match child.of {
-                Some(of) if of.kind == TypeKind::Backbone => of.name.to_owned(),
-                _ => format!("{}.{name}", if place.within.is_some() { "Extension" } else { place.path }),
-            };
-            let below = Place { of: child.type_name(), path: &path, within: None };
-            walk(check, child, &here, &below, mode, depth + 1);
+        // Nothing below a primitive without a sibling.
+        if child.sibling.is_none() && child.value.and_then(Json::as_object).is_none() {
+            return;
         }
-    }
+        let here = at.element(name);
+        let here = index.map_or(here, |index| here.item(index));
+        let path = match child.of {
+            Some(of) if of.kind == TypeKind::Backbone => Cow::Borrowed(of.name),
+            _ => Cow::Owned(format!(
+                "{}.{name}",
+                if place.within.is_some() { "Extension" } else { place.path }
+            )),
+        };
+        let below = Place { of: child.type_name(), path: &path, within: None };
+        walk(check, child, &here, &below, mode, depth + 1);
+    });
 }
 
 fn one<'a>(
