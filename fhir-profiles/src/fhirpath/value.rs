@@ -72,8 +72,9 @@ impl<'a> Node<'a> {
             return true;
         }
         // A choice has more alternatives than the object has keys.
-        there(of, object, name)
-            .filter(|element| named(element))
+        keys(object)
+            .filter(|key| key.starts_with(name))
+            .filter_map(|key| of.element(key).filter(|element| named(element)))
             .for_each(|element| spread_element(object, element, each));
         of.named(name).next().is_some()
     }
@@ -83,7 +84,7 @@ impl<'a> Node<'a> {
     pub(crate) fn elements(&self, each: &mut dyn FnMut(&'static str, Node<'a>, Option<usize>)) {
         let Some(of) = self.of.filter(|of| of.kind != TypeKind::Primitive) else { return };
         let Some(object) = self.value.and_then(Json::as_object) else { return };
-        for element in there(of, object, "") {
+        for element in keys(object).filter_map(|key| of.element(key)) {
             let Some(name) = of.names.get(usize::from(element.name)) else { continue };
             let mut n = 0;
             spread_element(object, element, &mut |node| {
@@ -111,20 +112,15 @@ impl<'a> Node<'a> {
             return;
         };
         let Some(object) = self.value.and_then(Json::as_object) else { return };
-        for (key, value) in object.iter() {
-            let bare = key.strip_prefix('_');
-            // Where both are there, the value stands for both.
-            if key == "resourceType" && of.kind == TypeKind::Resource
-                || bare.is_some_and(|bare| object.get(bare).is_some())
-            {
+        for key in keys(object) {
+            if key == "resourceType" && of.kind == TypeKind::Resource {
                 continue;
             }
-            let of = of.element(bare.unwrap_or(key)).and_then(|element| Schema::r4().get(element.of));
+            let of = of.element(key).and_then(|element| Schema::r4().get(element.of));
             let primitive = of.is_some_and(|of| of.kind == TypeKind::Primitive);
-            match bare {
-                Some(_) => spread(None, Some(value), of, each),
-                None => spread(Some(value), if primitive { beside(object, key) } else { None }, of, each),
-            }
+            let value = object.get(key);
+            let sibling = if primitive || value.is_none() { beside(object, key) } else { None };
+            spread(value, sibling, of, each);
         }
     }
 
@@ -149,20 +145,13 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The elements of the type that are in the object and whose keys begin with the stem.
-fn there<'a>(
-    of: &'static Type,
-    object: &'a Object<'a>,
-    stem: &str,
-) -> impl Iterator<Item = &'static Element> {
-    object.iter().filter_map(move |(key, _)| {
+/// The keys of the elements that are there, also of those that only have a `_key`.
+fn keys<'a>(object: &'a Object<'a>) -> impl Iterator<Item = &'a str> {
+    object.iter().filter_map(|(key, _)| match key.strip_prefix('_') {
         // Where both are there, the value stands for both.
-        let key = match key.strip_prefix('_') {
-            Some(bare) if object.get(bare).is_some() => return None,
-            Some(bare) => bare,
-            None => key,
-        };
-        if key.starts_with(stem) { of.element(key) } else { None }
+        Some(bare) if object.get(bare).is_some() => None,
+        Some(bare) => Some(bare),
+        None => Some(key),
     })
 }
 
@@ -175,9 +164,7 @@ fn spread_element<'a>(object: &'a Object<'a>, element: &'static Element, each: &
 
 /// The `_key` beside `key`.
 fn beside<'a>(object: &'a Object<'a>, key: &str) -> Option<&'a Json<'a>> {
-    // Most objects have none at all.
-    let mut beside = object.iter().filter(|(other, _)| other.starts_with('_'));
-    beside.find(|(other, _)| other.get(1..) == Some(key)).map(|(_, value)| value)
+    object.iter().find(|(other, _)| other.strip_prefix('_') == Some(key)).map(|(_, value)| value)
 }
 
 /// An array is as many elements, each with its own sibling.

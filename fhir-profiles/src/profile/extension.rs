@@ -63,6 +63,7 @@ fn walk<'a>(
         return;
     }
     for name in ["extension", "modifierExtension"] {
+        // Most elements have none, and this costs a look at their keys; members() asks the schema too.
         let holds = |one: Option<&Json>| one.is_some_and(|one| one.get(name).is_some());
         if !holds(node.value) && !holds(node.sibling) {
             continue;

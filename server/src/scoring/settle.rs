@@ -80,21 +80,21 @@ pub(crate) fn settle(
             resource_id,
         };
         if let Some(same) = same {
-            ids.push(Some(same.resource_id.clone()));
+            let id = &same.resource_id;
+            ids.push(Some(id.clone()));
             // Somebody deleted it, and somebody asks for it again; or a correction was taken back. What
             // holds now goes on holding where nothing but new data came.
             let asked = of_past || cause == Cause::Asked;
-            let id = &same.resource_id;
             let gone =
                 asked && matches!(reader.read(ResourceType::RISK_ASSESSMENT, id), Err(Error::Gone { .. }));
             let doubted = cause != Cause::Write || !same.current;
             if gone || (doubted && !supersede::stands(reader, id)?) {
-                let framing = framing_of(active, assessment, &same.resource_id, of_past);
-                write(assessment, framing, &same.resource_id, commit)?;
-                replaced.insert(same.resource_id.clone());
+                let framing = framing_of(active, assessment, id, of_past);
+                write(assessment, framing, id, commit)?;
+                replaced.insert(id.clone());
             }
             if !same.current && cause != Cause::AskedOfPast {
-                commit.assessments.push(record(same.resource_id.clone()));
+                commit.assessments.push(record(id.clone()));
             }
             continue;
         }
