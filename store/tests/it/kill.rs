@@ -11,14 +11,12 @@ use crate::place::*;
 
 const URL: &str = "AUGURY_STORE_KILL_URL";
 
-/// The process to be killed: only runs when the test below starts it.
-#[test]
-#[ignore = "is started by the tests beside it"]
-fn writer() {
-    let Ok(url) = std::env::var(URL) else { return };
+/// What the process to be killed does.
+#[expect(clippy::print_stdout, reason = "the killer reads there what is done")]
+fn write_on(url: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&url, &Options::default()).unwrap();
+        let store = Store::open(url, &Options::default()).unwrap();
         let tasks = (0..16).map(|n| {
             let store = store.clone();
             tokio::spawn(async move {
@@ -41,11 +39,16 @@ fn writer() {
     });
 }
 
-fn survives(place: &Place) {
+/// The test of that name starts itself again as the process that writes, and kills it.
+fn survives(test: &str, place: impl FnOnce() -> Place) {
+    if let Ok(url) = std::env::var(URL) {
+        return write_on(&url);
+    }
+    let place = &place();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for round in 0..4 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kill::writer", "--ignored", "--nocapture"])
+            .args(["--exact", test, "--nocapture"])
             .env(URL, &place.url)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -107,10 +110,10 @@ fn wipe(runtime: &tokio::runtime::Runtime, place: &Place) {
 
 #[test]
 fn sqlite() {
-    survives(&Place::sqlite());
+    survives("kill::sqlite", Place::sqlite);
 }
 
 #[test]
 fn postgres() {
-    survives(&Place::postgres());
+    survives("kill::postgres", Place::postgres);
 }
