@@ -62,9 +62,15 @@ impl Drop for Claim {
 }
 
 impl Claim {
-    /// Claims the first patients nobody works on, at most so many, and keeps all their tasks.
-    fn take(queue: &Arc<Queue>, tasks: &mut Vec<Task>, most: usize) -> Self {
+    /// Claims the first patients nobody works on, at most so many, with all their tasks in sight. The
+    /// tasks are looked at while nobody can claim: of a patient set free since, what was done is gone.
+    fn take(
+        queue: &Arc<Queue>,
+        most: usize,
+        look: impl FnOnce() -> Result<Vec<Task>, Fault>,
+    ) -> Result<(Self, Vec<Task>), Fault> {
         let mut claimed = queue.patients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = look()?;
         let mut taken: HashSet<String> = HashSet::new();
         tasks.retain(|task| {
             if taken.contains(&task.patient) {
@@ -74,7 +80,8 @@ impl Claim {
             free && taken.insert(task.patient.clone())
         });
         claimed.extend(taken.iter().cloned());
-        Self { queue: Arc::clone(queue), patients: taken.into_iter().collect() }
+        let claim = Self { queue: Arc::clone(queue), patients: taken.into_iter().collect() };
+        Ok((claim, tasks))
     }
 }
 
@@ -209,8 +216,8 @@ fn prepare<F>(
 where
     F: FnOnce(&mut Reader<'_>, Vec<Task>) -> Result<Commit<'static>, Error>,
 {
-    let mut tasks = desk::due(link, at, most.saturating_mul(SIGHT))?;
-    let claim = Claim::take(queue, &mut tasks, most);
+    let sight = most.saturating_mul(SIGHT);
+    let (claim, mut tasks) = Claim::take(queue, most, || desk::due(link, at, sight))?;
     if most == 1 {
         tasks.truncate(1); // one that fails is found alone
     }

@@ -68,14 +68,14 @@ impl<'a> Node<'a> {
         let Some(object) = self.value.and_then(Json::as_object) else { return true };
         let named = |element: &Element| of.names.get(usize::from(element.name)) == Some(&name);
         if let Some(element) = of.element(name).filter(|element| named(element)) {
-            spread_element(object, element, each);
+            spread_element(object, object.get(&element.key), element, each);
             return true;
         }
         // A choice has more alternatives than the object has keys.
-        keys(object)
-            .filter(|key| key.starts_with(name))
-            .filter_map(|key| of.element(key).filter(|element| named(element)))
-            .for_each(|element| spread_element(object, element, each));
+        members(object)
+            .filter(|(key, _)| key.starts_with(name))
+            .filter_map(|(key, value)| Some((of.element(key).filter(|element| named(element))?, value)))
+            .for_each(|(element, value)| spread_element(object, value, element, each));
         of.named(name).next().is_some()
     }
 
@@ -84,10 +84,11 @@ impl<'a> Node<'a> {
     pub(crate) fn elements(&self, each: &mut dyn FnMut(&'static str, Node<'a>, Option<usize>)) {
         let Some(of) = self.of.filter(|of| of.kind != TypeKind::Primitive) else { return };
         let Some(object) = self.value.and_then(Json::as_object) else { return };
-        for element in keys(object).filter_map(|key| of.element(key)) {
+        for (key, value) in members(object) {
+            let Some(element) = of.element(key) else { continue };
             let Some(name) = of.names.get(usize::from(element.name)) else { continue };
             let mut n = 0;
-            spread_element(object, element, &mut |node| {
+            spread_element(object, value, element, &mut |node| {
                 each(name, node, element.many.then_some(n));
                 n += 1;
             });
@@ -112,13 +113,12 @@ impl<'a> Node<'a> {
             return;
         };
         let Some(object) = self.value.and_then(Json::as_object) else { return };
-        for key in keys(object) {
+        for (key, value) in members(object) {
             if key == "resourceType" && of.kind == TypeKind::Resource {
                 continue;
             }
             let of = of.element(key).and_then(|element| Schema::r4().get(element.of));
             let primitive = of.is_some_and(|of| of.kind == TypeKind::Primitive);
-            let value = object.get(key);
             let sibling = if primitive || value.is_none() { beside(object, key) } else { None };
             spread(value, sibling, of, each);
         }
@@ -145,21 +145,26 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The keys of the elements that are there, also of those that only have a `_key`.
-fn keys<'a>(object: &'a Object<'a>) -> impl Iterator<Item = &'a str> {
-    object.iter().filter_map(|(key, _)| match key.strip_prefix('_') {
+/// The keys of the elements that are there with their values; one that only has a `_key` has none.
+fn members<'a>(object: &'a Object<'a>) -> impl Iterator<Item = (&'a str, Option<&'a Json<'a>>)> {
+    object.iter().filter_map(|(key, value)| match key.strip_prefix('_') {
         // Where both are there, the value stands for both.
         Some(bare) if object.get(bare).is_some() => None,
-        Some(bare) => Some(bare),
-        None => Some(key),
+        Some(bare) => Some((bare, None)),
+        None => Some((key, Some(value))),
     })
 }
 
-fn spread_element<'a>(object: &'a Object<'a>, element: &'static Element, each: &mut dyn FnMut(Node<'a>)) {
+fn spread_element<'a>(
+    object: &'a Object<'a>,
+    value: Option<&'a Json<'a>>,
+    element: &'static Element,
+    each: &mut dyn FnMut(Node<'a>),
+) {
     let of = Schema::r4().get(element.of);
     let primitive = of.is_some_and(|of| of.kind == TypeKind::Primitive);
     let sibling = if primitive { beside(object, &element.key) } else { None };
-    spread(object.get(&element.key), sibling, of, each);
+    spread(value, sibling, of, each);
 }
 
 /// The `_key` beside `key`.

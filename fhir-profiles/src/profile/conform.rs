@@ -401,13 +401,13 @@ impl<'s, 'a> Check<'s, 'a> {
 
 /// The elements of that name; each with its place where it is one of an array.
 pub(super) fn members<'a>(node: Node<'a>, name: &str) -> Vec<(Node<'a>, Option<usize>)> {
-    let mut found = Vec::new();
-    node.member(name, &mut |one| found.push(one));
     let many = match node.of.filter(|of| of.kind != TypeKind::Primitive) {
         Some(of) => of.named(name).next().is_some_and(|element| element.many),
         None => true,
     };
-    found.into_iter().enumerate().map(|(n, one)| (one, many.then_some(n))).collect()
+    let mut found = Vec::new();
+    node.member(name, &mut |one| found.push((one, many.then_some(found.len()))));
+    found
 }
 
 /// Is a type of an instance what a profile names?

@@ -1,8 +1,6 @@
 //! Extensions against their definitions: what they may hold, and where they may stand
 //! (<https://hl7.org/fhir/R4/defining-extensions.html>).
 
-use std::borrow::Cow;
-
 use super::conform::{Check, Scope, members};
 use super::definition::Definition;
 use super::{Found, Profiles, is_type};
@@ -25,10 +23,25 @@ pub enum Extensions {
 /// What is above an extension: the type of the element, and its path from its resource.
 struct Place<'p> {
     of: &'p str,
-    /// `Patient.contact.name`, as the base specification writes paths.
-    path: &'p str,
+    path: Path<'p>,
     /// Address of the extension it is in.
     within: Option<&'p str>,
+}
+
+/// `Patient.contact.name`, as the base specification writes paths; written out where it is asked for.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Of(&'p str),
+    Below(&'p Path<'p>, &'p str),
+}
+
+impl std::fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Of(name) => f.write_str(name),
+            Self::Below(above, name) => write!(f, "{above}.{name}"),
+        }
+    }
 }
 
 impl Profiles {
@@ -43,7 +56,14 @@ impl Profiles {
         let node = Node::resource(resource);
         let mut check = Check::new(self, node, scope, tells);
         let name = resource.text("resourceType").unwrap_or("Resource").to_owned();
-        walk(&mut check, node, &At::root(&name), &Place { of: &name, path: &name, within: None }, mode, 0);
+        walk(
+            &mut check,
+            node,
+            &At::root(&name),
+            &Place { of: &name, path: Path::Of(&name), within: None },
+            mode,
+            0,
+        );
         Issues(check.issues)
     }
 }
@@ -73,7 +93,7 @@ fn walk<'a>(
             let here = index.map_or(here, |index| here.item(index));
             one(check, extension, &here, place, mode, name == "modifierExtension");
             let url = extension.value.and_then(|value| value.text("url")).unwrap_or_default();
-            let below = Place { of: "Extension", path: "Extension", within: Some(url) };
+            let below = Place { of: "Extension", path: Path::Of("Extension"), within: Some(url) };
             walk(check, extension, &here, &below, mode, depth + 1);
         }
     }
@@ -88,13 +108,10 @@ fn walk<'a>(
         let here = at.element(name);
         let here = index.map_or(here, |index| here.item(index));
         let path = match child.of {
-            Some(of) if of.kind == TypeKind::Backbone => Cow::Borrowed(of.name),
-            _ => Cow::Owned(format!(
-                "{}.{name}",
-                if place.within.is_some() { "Extension" } else { place.path }
-            )),
+            Some(of) if of.kind == TypeKind::Backbone => Path::Of(of.name),
+            _ => Path::Below(&place.path, name),
         };
-        let below = Place { of: child.type_name(), path: &path, within: None };
+        let below = Place { of: child.type_name(), path, within: None };
         walk(check, child, &here, &below, mode, depth + 1);
     });
 }
@@ -178,8 +195,9 @@ fn element(expression: &str, place: &Place<'_>) -> bool {
         return is_type(place.of, expression) || (place.within.is_some() && expression == "Extension");
     }
     let wanted = bare(expression);
-    bare(place.path) == wanted
-        || place.path.split_once('.').is_some_and(|(_, rest)| {
+    let path = place.path.to_string();
+    bare(&path) == wanted
+        || path.split_once('.').is_some_and(|(_, rest)| {
             // An element of a data type: `HumanName.family`, `Dosage.asNeeded`.
             let last = rest.rsplit('.').next().unwrap_or_default();
             wanted.rsplit_once('.').is_some_and(|(of, name)| {

@@ -74,7 +74,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let bind = config.bind;
     let app = Arc::new(App::open(config, metrics).await?);
     scoring::device::publish(&app).await?;
-    let worker = scoring::worker::Worker::start(Arc::clone(&app));
+    let worker = scoring::worker::Worker::start(&app);
     let shared = Arc::clone(&app);
     let server = HttpServer::new(move || {
         Actix::new()

@@ -29,22 +29,26 @@ pub(crate) fn mark(
     commit: &mut Commit<'static>,
 ) -> Result<bool, Error> {
     // The assessment cites all that its score rests on. Each by itself: one may have been deleted.
-    let mut pair = Vec::with_capacity(2);
+    let kinds = [(ResourceType::RISK_ASSESSMENT, by), (ResourceType::OBSERVATION, None)];
+    let mut pair = Vec::with_capacity(kinds.len());
+    for (kind, by) in kinds {
+        pair.extend(present(reader, kind, id)?.map(|stored| (stored, by)));
+    }
     let mut verdict = Verdict::Holds;
-    for (kind, by) in [(ResourceType::RISK_ASSESSMENT, by), (ResourceType::OBSERVATION, None)] {
-        if let Some(resource) = present(reader, kind, id)? {
-            verdict = verdict.max(judge(reader, &resource)?);
-            pair.push((kind, by, resource));
-        }
+    let mut resources = Vec::with_capacity(pair.len());
+    for (stored, by) in &pair {
+        let resource = parse(&stored.body)?;
+        verdict = verdict.max(judge(reader, &resource)?);
+        resources.push((stored.kind, *by, resource));
     }
     let status = match verdict {
         Verdict::Holds => return Ok(false),
         Verdict::Changed => "amended",
         Verdict::Withdrawn => "entered-in-error",
     };
-    for (kind, by, resource) in pair {
+    for (kind, by, resource) in resources {
         if !matches!(resource.text("status"), Some(now) if now == status || now == "entered-in-error") {
-            rewrite(commit, kind, id, resource, status, by)?;
+            rewrite(commit, kind, id, resource.into_owned(), status, by)?;
         }
     }
     Ok(true)
@@ -52,14 +56,15 @@ pub(crate) fn mark(
 
 /// Does the RiskAssessment `id` hold, and say so? One that was deleted says nothing against it.
 pub(crate) fn stands(reader: &mut Reader<'_>, id: &str) -> Result<bool, Error> {
-    let Some(resource) = present(reader, ResourceType::RISK_ASSESSMENT, id)? else { return Ok(true) };
+    let Some(stored) = present(reader, ResourceType::RISK_ASSESSMENT, id)? else { return Ok(true) };
+    let resource = parse(&stored.body)?;
     let said = matches!(resource.text("status"), Some("final" | "preliminary" | "corrected"));
     Ok(said && judge(reader, &resource)? == Verdict::Holds)
 }
 
-fn present(reader: &mut Reader<'_>, kind: ResourceType, id: &str) -> Result<Option<Json<'static>>, Error> {
+fn present(reader: &mut Reader<'_>, kind: ResourceType, id: &str) -> Result<Option<Stored>, Error> {
     match reader.read(kind, id) {
-        Ok(stored) => Ok(Some(parse(&stored.body)?.into_owned())),
+        Ok(stored) => Ok(Some(stored)),
         Err(Error::NotFound | Error::Gone { .. }) => Ok(None),
         Err(error) => Err(error),
     }
@@ -93,8 +98,8 @@ fn judge(reader: &mut Reader<'_>, resource: &Json) -> Result<Verdict, Error> {
             continue;
         };
         let verdict = match reader.read(kind, id) {
-            Ok(current) if withdrawn(&parse(&current.body)?) => Verdict::Withdrawn,
             Ok(current) if current.version.to_string() == version => Verdict::Holds,
+            Ok(current) if withdrawn(&parse(&current.body)?) => Verdict::Withdrawn,
             Ok(current) if kind == ResourceType::PATIENT && same_person(reader, &current, version)? => {
                 Verdict::Holds
             }

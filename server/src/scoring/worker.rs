@@ -26,46 +26,52 @@ const QUICKER: Duration = Duration::from_millis(20);
 /// than this: a slow turn must not make the next one late.
 const BREATH: u32 = 3;
 const LONGEST_BREATH: Duration = Duration::from_millis(100);
+/// Turns under way at once, of different patients: while one waits for its commit another scores.
+const TURNS: usize = 2;
 
 /// The scoring worker of this process.
 #[derive(Debug)]
 pub(crate) struct Worker {
     stop: Arc<AtomicBool>,
-    task: JoinHandle<()>,
+    turns: Vec<JoinHandle<()>>,
 }
 
 impl Worker {
     /// Begins to work.
-    pub(crate) fn start(app: Arc<App>) -> Self {
+    pub(crate) fn start(app: &Arc<App>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&stop);
-        let task = tokio::spawn(async move {
-            while !ended.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                match turn(&app).await {
-                    Ok(0) => {
-                        let _ = tokio::time::timeout(LOOK, app.store.changed()).await;
-                    }
-                    Ok(done) if done >= MOST => {
-                        tokio::time::sleep((began.elapsed() * BREATH).min(LONGEST_BREATH)).await;
-                    }
-                    Ok(_) => {}
-                    Err(Error::Conflict { current: 0 }) => tokio::time::sleep(QUICKER).await,
-                    Err(error) => {
-                        metrics::counter!("augury_scoring_failures_total").increment(1);
-                        tracing::error!(%error, "scoring failed; it will be tried again");
-                        tokio::time::sleep(LOOK).await;
-                    }
-                }
-            }
-        });
-        Self { stop, task }
+        let begin = |_| tokio::spawn(work(Arc::clone(app), Arc::clone(&stop)));
+        Self { turns: (0..TURNS).map(begin).collect(), stop }
     }
 
-    /// Ends after the turn under way.
+    /// Ends after the turns under way.
     pub(crate) async fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
-        let _ = self.task.await;
+        for turns in self.turns {
+            let _ = turns.await;
+        }
+    }
+}
+
+/// Turn after turn, until it is to stop.
+async fn work(app: Arc<App>, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        match turn(&app).await {
+            Ok(0) => {
+                let _ = tokio::time::timeout(LOOK, app.store.changed()).await;
+            }
+            Ok(done) if done >= MOST => {
+                tokio::time::sleep((began.elapsed() * BREATH).min(LONGEST_BREATH)).await;
+            }
+            Ok(_) => {}
+            Err(Error::Conflict { current: 0 }) => tokio::time::sleep(QUICKER).await,
+            Err(error) => {
+                metrics::counter!("augury_scoring_failures_total").increment(1);
+                tracing::error!(%error, "scoring failed; it will be tried again");
+                tokio::time::sleep(LOOK).await;
+            }
+        }
     }
 }
 

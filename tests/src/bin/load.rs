@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 
 /// How long an effect of a request is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it asks for what is to follow.
+const AGAIN: Duration = Duration::from_millis(2);
 
 /// Loads one HTTP server on this machine.
 #[derive(Debug, Parser)]
@@ -180,7 +182,7 @@ async fn connection(
     Ok(tally)
 }
 
-/// Asks again and again, a millisecond between, until the body names the resource.
+/// Asks again and again until the body names the resource.
 async fn await_mention(
     arguments: &Arguments,
     stream: &mut TcpStream,
@@ -201,7 +203,7 @@ async fn await_mention(
         if buffer.windows(name.len()).any(|part| part == name.as_bytes()) {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(AGAIN).await;
     }
     anyhow::bail!("{path} does not name {name} after {PATIENCE:?}")
 }
