@@ -2,81 +2,21 @@
 
 use actix_web::http::StatusCode;
 use actix_web::web::{self, ServiceConfig, get, post, route};
-use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, Route};
 
 use crate::http::failure::Failure;
+use crate::rest::interaction::{self, Endpoint};
 use crate::{api, health, rest};
 
 /// Mounts everything.
 pub fn configure(service: &mut ServiceConfig) {
+    for same in interaction::ALL.chunk_by(|one, next| one.address == next.address) {
+        let address = same.first().map_or("", |one| one.address);
+        let methods = same.iter().flat_map(|one| one.methods.iter().map(|method| (one.endpoint, method)));
+        let routes = methods.map(|(endpoint, method)| answer(endpoint, web::method(method.clone())));
+        service.service(routes.fold(resource(address), Resource::route));
+    }
     service
-        .service(
-            resource("/fhir/metadata")
-                .route(get().to(rest::metadata::metadata))
-                .route(web::head().to(rest::metadata::metadata)),
-        )
-        .service(base("/fhir"))
-        .service(base("/fhir/"))
-        .service(resource("/fhir/_search").route(post().to(rest::search::system_by_post)))
-        .service(resource("/fhir/$assess-risk").route(post().to(rest::assess_risk::stateless)))
-        .service(
-            resource("/fhir/Patient/{id}/$assess-risk")
-                .route(get().to(rest::assess_risk::stored))
-                .route(post().to(rest::assess_risk::stored)),
-        )
-        .service(resource("/fhir/RiskAssessment/{id}/$replay").route(post().to(rest::replay::replay)))
-        .service(
-            resource("/fhir/Patient/{id}/$everything")
-                .route(get().to(rest::everything::everything))
-                .route(post().to(rest::everything::everything)),
-        )
-        .service(resource("/fhir/{type}/$validate").route(post().to(rest::validate::of_type)))
-        .service(
-            resource("/fhir/{type}/{id}/$validate")
-                .route(get().to(rest::validate::instance))
-                .route(post().to(rest::validate::instance)),
-        )
-        .service(
-            resource("/fhir/{type}/{id}/$meta")
-                .route(get().to(rest::meta::meta))
-                .route(post().to(rest::meta::meta)),
-        )
-        .service(resource("/fhir/{type}/{id}/$meta-add").route(post().to(rest::meta::add)))
-        .service(resource("/fhir/{type}/{id}/$meta-delete").route(post().to(rest::meta::delete)))
-        .service(resource("/fhir/{type}/_search").route(post().to(rest::search::by_post)))
-        .service(
-            resource("/fhir/{type}/{id}/{of}/_search").route(post().to(rest::search::compartment_by_post)),
-        )
-        .service(
-            resource("/fhir/{type}/{id}/_history/{version}")
-                .route(get().to(rest::read::vread))
-                .route(web::head().to(rest::read::vread)),
-        )
-        .service(resource("/fhir/_history").route(get().to(rest::history::system)))
-        .service(resource("/fhir/{type}/_history").route(get().to(rest::history::of_type)))
-        .service(resource("/fhir/{type}/{id}/_history").route(get().to(rest::history::instance)))
-        .service(
-            resource("/fhir/{type}/{id}/{of}")
-                .route(get().to(rest::search::compartment_by_get))
-                .route(web::head().to(rest::search::compartment_by_get)),
-        )
-        .service(
-            resource("/fhir/{type}/{id}")
-                .route(get().to(rest::read::read))
-                .route(web::head().to(rest::read::read))
-                .route(web::put().to(rest::update::update))
-                .route(web::patch().to(rest::patch::patch))
-                .route(web::delete().to(rest::delete::delete)),
-        )
-        .service(
-            resource("/fhir/{type}")
-                .route(get().to(rest::search::by_get))
-                .route(web::head().to(rest::search::by_get))
-                .route(post().to(rest::create::create))
-                .route(web::put().to(rest::update::update))
-                .route(web::patch().to(rest::patch::patch))
-                .route(web::delete().to(rest::delete::delete)),
-        )
         .service(resource("/predict").route(post().to(api::predict::predict)))
         .service(resource("/predictions").route(get().to(api::predictions::list)))
         .service(resource("/predictions/{id}").route(get().to(api::predictions::read)))
@@ -96,8 +36,35 @@ fn resource(path: &str) -> Resource {
     web::resource(path).default_service(route().to(not_allowed))
 }
 
-fn base(path: &str) -> Resource {
-    resource(path).route(get().to(rest::search::system_by_get)).route(post().to(rest::bundle::bundle))
+fn answer(endpoint: Endpoint, route: Route) -> Route {
+    match endpoint {
+        Endpoint::Metadata => route.to(rest::metadata::metadata),
+        Endpoint::Bundle => route.to(rest::bundle::bundle),
+        Endpoint::SearchSystem => route.to(rest::search::system_by_get),
+        Endpoint::SearchSystemByPost => route.to(rest::search::system_by_post),
+        Endpoint::SearchType => route.to(rest::search::by_get),
+        Endpoint::SearchTypeByPost => route.to(rest::search::by_post),
+        Endpoint::SearchCompartment => route.to(rest::search::compartment_by_get),
+        Endpoint::SearchCompartmentByPost => route.to(rest::search::compartment_by_post),
+        Endpoint::Create => route.to(rest::create::create),
+        Endpoint::Read => route.to(rest::read::read),
+        Endpoint::Vread => route.to(rest::read::vread),
+        Endpoint::Update => route.to(rest::update::update),
+        Endpoint::Patch => route.to(rest::patch::patch),
+        Endpoint::Delete => route.to(rest::delete::delete),
+        Endpoint::HistorySystem => route.to(rest::history::system),
+        Endpoint::HistoryType => route.to(rest::history::of_type),
+        Endpoint::HistoryInstance => route.to(rest::history::instance),
+        Endpoint::AssessRisk => route.to(rest::assess_risk::stateless),
+        Endpoint::AssessRiskOfPatient => route.to(rest::assess_risk::stored),
+        Endpoint::Replay => route.to(rest::replay::replay),
+        Endpoint::Everything => route.to(rest::everything::everything),
+        Endpoint::ValidateType => route.to(rest::validate::of_type),
+        Endpoint::ValidateInstance => route.to(rest::validate::instance),
+        Endpoint::Meta => route.to(rest::meta::meta),
+        Endpoint::MetaAdd => route.to(rest::meta::add),
+        Endpoint::MetaDelete => route.to(rest::meta::delete),
+    }
 }
 
 async fn not_allowed(request: HttpRequest) -> HttpResponse {

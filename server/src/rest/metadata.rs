@@ -8,9 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::http::failure::FHIR_JSON;
+use crate::rest::interaction::{Listed, Offer, offers};
 use crate::scoring::terms;
-
-const OWN: &str = "https://augury.dev/fhir/OperationDefinition/";
 
 /// Anybody may read it: it has no patient's data, and a client must know the server before it can ask.
 pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
@@ -20,6 +19,8 @@ pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
 /// The CapabilityStatement.
 pub(crate) fn statement(app: &App) -> Value {
     let resources: Vec<Value> = ResourceType::all().map(resource).collect();
+    let system = |offer| if let Offer::System(code) = offer { Some(json!({"code": code})) } else { None };
+    let interactions: Vec<Value> = offers().filter_map(system).collect();
     json!({
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -34,10 +35,10 @@ pub(crate) fn statement(app: &App) -> Value {
             "mode": "server",
             "documentation": "RiskAssessment.prediction.probabilityDecimal is a percentage (0-100); its extension risk-fraction is the same as a fraction in full precision.",
             "resource": resources,
-            "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "search-system"}, {"code": "history-system"}],
+            "interaction": interactions,
             "searchParam": shared_parameters(),
             "compartment": compartments(),
-            "operation": [{"name": "assess-risk", "definition": format!("{OWN}assess-risk")}]
+            "operation": operations(&[Listed::AtSystem]),
         }]
     })
 }
@@ -80,49 +81,37 @@ fn resource(kind: ResourceType) -> Value {
     let own = of_type(kind).iter().filter(|one| one.indexed && !one.code.starts_with('_'));
     params.extend(own.map(parameter));
     let includes: Vec<String> = links(kind).map(|one| format!("{}:{}", kind.name(), one.code)).collect();
-    let interactions = [
-        "create",
-        "read",
-        "vread",
-        "update",
-        "patch",
-        "delete",
-        "history-instance",
-        "history-type",
-        "search-type",
-    ];
-    let own = match kind {
-        ResourceType::PATIENT => {
-            vec![(OWN, "assess-risk"), ("http://hl7.org/fhir/OperationDefinition/Patient-", "everything")]
-        }
-        ResourceType::RISK_ASSESSMENT => vec![(OWN, "replay")],
-        _ => Vec::new(),
-    };
-    let all = ["validate", "meta", "meta-add", "meta-delete"]
-        .map(|name| ("http://hl7.org/fhir/OperationDefinition/Resource-", name));
-    let operations: Vec<Value> = own
-        .into_iter()
-        .chain(all)
-        .map(|(at, name)| json!({"name": name, "definition": format!("{at}{name}")}))
-        .collect();
     let mut resource = Map::new();
     resource.insert("type".into(), json!(kind.name()));
     if kind == ResourceType::RISK_ASSESSMENT {
         resource.insert("supportedProfile".into(), json!([terms::PROFILE]));
     }
-    resource.insert("interaction".into(), interactions.iter().map(|code| json!({"code": code})).collect());
-    resource.insert("versioning".into(), json!("versioned-update"));
-    resource.insert("readHistory".into(), json!(true));
-    resource.insert("updateCreate".into(), json!(true));
-    resource.insert("conditionalCreate".into(), json!(true));
-    resource.insert("conditionalRead".into(), json!("full-support"));
-    resource.insert("conditionalUpdate".into(), json!(true));
-    resource.insert("conditionalDelete".into(), json!("single"));
+    let mut interactions = Vec::new();
+    for offer in offers() {
+        match offer {
+            Offer::Type(code) => interactions.push(json!({"code": code})),
+            Offer::Flag(element) => drop(resource.insert(element.into(), json!(true))),
+            Offer::Code(element, code) => drop(resource.insert(element.into(), json!(code))),
+            Offer::System(_) | Offer::Operation(..) => {}
+        }
+    }
+    resource.insert("interaction".into(), Value::Array(interactions));
     if !includes.is_empty() {
         resource.insert("searchInclude".into(), json!(includes));
     }
     resource.insert("searchRevInclude".into(), json!(["*"]));
     resource.insert("searchParam".into(), Value::Array(params));
+    let operations = operations(&[Listed::AtEveryType, Listed::At(kind)]);
     resource.insert("operation".into(), Value::Array(operations));
     Value::Object(resource)
+}
+
+fn operations(wanted: &[Listed]) -> Vec<Value> {
+    let operation = |offer| match offer {
+        Offer::Operation(listed, at, name) if wanted.contains(&listed) => {
+            Some(json!({"name": name, "definition": format!("{at}{name}")}))
+        }
+        _ => None,
+    };
+    offers().filter_map(operation).collect()
 }

@@ -7,6 +7,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod everything;
 pub(crate) mod history;
+pub(crate) mod interaction;
 pub(crate) mod meta;
 pub(crate) mod metadata;
 pub(crate) mod patch;
