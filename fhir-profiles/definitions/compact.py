@@ -31,6 +31,9 @@ LONGEST_TEXT = 120
 OPERATIONS = {
     "Resource-validate", "Resource-meta", "Resource-meta-add", "Resource-meta-delete", "Patient-everything",
 }
+# Of these the server has only the operation on one resource: it says so in a definition of its own.
+ON_ONE = {"Resource-meta", "Patient-everything"}
+OWN = "https://augury.dev/fhir/OperationDefinition/"
 PACKAGED = {
     "profiles-types.json": "Bundle-types.json",
     "profiles-resources.json": "Bundle-resources.json",
@@ -193,6 +196,8 @@ def operation(definition):
         definition.pop(name, None)
     definition["description"] = definition.get("description", "").split("\n")[0].split(". ")[0][:200]
     bare(definition.get("parameter", []))
+    if definition["id"] in ON_ONE:
+        definition |= {"base": definition["url"], "url": OWN + definition["id"], "system": False, "type": False}
     path = HERE.parent / "operations" / f"{definition['id']}.json"
     path.write_text(json.dumps(definition, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

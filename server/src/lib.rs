@@ -1,7 +1,7 @@
 //! Augury's server: HTTP at the edge, scoring of what was written, the command line.
 //!
 //! - [`cmd`]: the subcommands; [`config`]: what the operator says; [`app`]: the long-lived parts.
-//! - [`router`]: every route on one page; `http`: what all routes share.
+//! - `interaction`: what there is; [`router`]: who answers it; `http`: what all routes share.
 //! - `rest`: FHIR's interactions, one a file; `api`: the plain-JSON API over the same core.
 //! - `scoring`: from what was written to RiskAssessments, and how these look.
 
@@ -11,6 +11,7 @@ pub mod cmd;
 pub mod config;
 mod health;
 mod http;
+mod interaction;
 pub mod packages;
 mod rest;
 pub mod router;

@@ -1,11 +1,12 @@
 //! Every route on one page.
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, ServiceConfig, get, post, route};
 use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, Route};
 
 use crate::http::failure::Failure;
-use crate::rest::interaction::{self, Endpoint};
+use crate::interaction::{self, Endpoint};
 use crate::{api, health, rest};
 
 /// Mounts everything.
@@ -74,7 +75,17 @@ async fn not_allowed(request: HttpRequest) -> HttpResponse {
         return Failure::not_found(details).error_response();
     }
     let details = "this address does not have that method; /fhir/metadata says what there is";
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "not-supported", details).error_response()
+    let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "not-supported", details);
+    let allowed = match request.match_pattern().as_deref() {
+        Some("/predict" | "/models/{name}/activate") => "POST".to_owned(),
+        Some(address) if address.starts_with("/fhir") => interaction::methods(address),
+        _ => "GET".to_owned(),
+    };
+    let mut response = failure.error_response();
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
 }
 
 /// What is not routed is answered in FHIR's words too.

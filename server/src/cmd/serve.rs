@@ -55,7 +55,7 @@ fn cors(config: &Config) -> Cors {
         .allowed_origin_fn(move |origin, _| {
             !open || origin.to_str().is_ok_and(|origin| is_here(origin, &public_url))
         })
-        .allow_any_method()
+        .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allow_any_header()
         .expose_headers([header::ETAG, header::LOCATION, header::LAST_MODIFIED])
         .expose_headers(["x-request-id"])

@@ -8,6 +8,8 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage};
 
+use crate::interaction;
+
 /// The request's id, ours or the caller's.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub String);
@@ -29,7 +31,7 @@ pub(crate) async fn measure(
         })
         .map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned);
     request.extensions_mut().insert(RequestId(id.clone()));
-    let method = method_name(request.method());
+    let method = request.method().clone();
     let mut response = next.call(request).await?;
     let pattern = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
     let status = response.status();
@@ -37,7 +39,8 @@ pub(crate) async fn measure(
         response.headers_mut().insert(HEADER, value);
     }
     let elapsed = began.elapsed().as_secs_f64();
-    let interaction = interaction(method, &pattern);
+    let interaction = interaction::name(&pattern, &method);
+    let method = method_name(&method);
     metrics::counter!("augury_http_requests_total", "method" => method, "route" => pattern.clone(),
         "interaction" => interaction, "status" => status.as_u16().to_string())
     .increment(1);
@@ -60,22 +63,6 @@ fn method_name(method: &actix_web::http::Method) -> &'static str {
         "DELETE" => "DELETE",
         "PATCH" => "PATCH",
         "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
-}
-
-/// FHIR's name of what was done (<https://hl7.org/fhir/R4/valueset-type-restful-interaction.html>).
-fn interaction(method: &str, pattern: &str) -> &'static str {
-    match (method, pattern) {
-        (_, "/fhir/metadata") => "capabilities",
-        ("POST", "/fhir") => "transaction-or-batch",
-        ("POST", "/fhir/{type}") => "create",
-        ("GET" | "HEAD", "/fhir/{type}") | ("POST", "/fhir/{type}/_search") => "search-type",
-        ("GET" | "HEAD", "/fhir/{type}/{id}") => "read",
-        ("PUT", "/fhir/{type}/{id}") => "update",
-        ("DELETE", "/fhir/{type}/{id}") => "delete",
-        ("GET" | "HEAD", "/fhir/{type}/{id}/_history/{version}") => "vread",
-        (_, pattern) if pattern.contains('$') => "operation",
         _ => "other",
     }
 }

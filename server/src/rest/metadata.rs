@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::http::failure::FHIR_JSON;
-use crate::rest::interaction::{Listed, Offer, offers};
+use crate::interaction::{Listed, Offer, offers};
 use crate::scoring::terms;
 
 /// Anybody may read it: it has no patient's data, and a client must know the server before it can ask.
