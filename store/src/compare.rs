@@ -6,7 +6,7 @@ use fhir::search::{Bound, DateTest, ExactTest, NumberTest, Place, Prefix, TextTe
 use crate::sql::Sql;
 
 /// ` AND …` for values and systems, each a column of its own table.
-pub(crate) fn values(sql: &mut Sql<'_>, of_value: &str, of_system: &str, any: &[ExactTest]) {
+pub(crate) fn values<'q>(sql: &mut Sql<'q>, of_value: &str, of_system: &str, any: &'q [ExactTest]) {
     let plain: Option<Vec<i64>> =
         any.iter().map(|test| test.value.filter(|_| test.system.is_none())).collect();
     if let Some(plain) = plain {
@@ -17,9 +17,8 @@ pub(crate) fn values(sql: &mut Sql<'_>, of_value: &str, of_system: &str, any: &[
         };
         return;
     }
-    sql.push(" AND (");
-    for (n, test) in any.iter().enumerate() {
-        sql.push(if n > 0 { " OR (" } else { "(" });
+    sql.push(" AND ");
+    either(sql, any, &mut |sql, test| {
         if let Some(value) = test.value {
             sql.push(of_value).push(".value = ").int(value);
         }
@@ -27,7 +26,24 @@ pub(crate) fn values(sql: &mut Sql<'_>, of_value: &str, of_system: &str, any: &[
             sql.push(if test.value.is_some() { " AND " } else { "" });
             sql.push(of_system).push(".system = ").int(system);
         }
-        sql.push(")");
+    });
+}
+
+/// `(… OR …) OR (… OR …)`: SQLite nests expressions only so deep, and a list of choices would be as deep
+/// as it is long.
+pub(crate) fn either<'q, T>(sql: &mut Sql<'q>, any: &'q [T], one: &mut dyn FnMut(&mut Sql<'q>, &'q T)) {
+    sql.push("(");
+    match any {
+        [] => {
+            sql.push("1 = 0");
+        }
+        [only] => one(sql, only),
+        several => {
+            let (first, second) = several.split_at(several.len() / 2);
+            either(sql, first, one);
+            sql.push(" OR ");
+            either(sql, second, one);
+        }
     }
     sql.push(")");
 }
@@ -41,10 +57,9 @@ fn padded(mut values: Vec<i64>) -> Vec<i64> {
 }
 
 /// ` AND …` for a choice of dates.
-pub(crate) fn spans(sql: &mut Sql<'_>, low: &str, high: &str, any: &[DateTest]) {
-    sql.push(" AND (");
-    for (n, DateTest { prefix, span }) in any.iter().enumerate() {
-        sql.push(if n > 0 { " OR (" } else { "(" });
+pub(crate) fn spans<'q>(sql: &mut Sql<'q>, low: &str, high: &str, any: &'q [DateTest]) {
+    sql.push(" AND ");
+    either(sql, any, &mut |sql, DateTest { prefix, span }| {
         match prefix {
             // The second bound of `low` follows from the other two; the database seeks by it.
             Prefix::Eq => {
@@ -64,16 +79,13 @@ pub(crate) fn spans(sql: &mut Sql<'_>, low: &str, high: &str, any: &[DateTest]) 
                 sql.push(low).push(" <= ").int(span.high).push(" AND ").push(high).push(" >= ").int(span.low)
             }
         };
-        sql.push(")");
-    }
-    sql.push(")");
+    });
 }
 
 /// ` AND …` for a choice of numbers in the rows `x` of `index_number`.
-pub(crate) fn numbers(sql: &mut Sql<'_>, x: &str, any: &[NumberTest]) {
-    sql.push(" AND (");
-    for (n, test) in any.iter().enumerate() {
-        sql.push(if n > 0 { " OR (" } else { "(" });
+pub(crate) fn numbers<'q>(sql: &mut Sql<'q>, x: &str, any: &'q [NumberTest]) {
+    sql.push(" AND ");
+    either(sql, any, &mut |sql, test| {
         if let Some(of) = test.of {
             sql.push(x).push(".label = ").int(of).push(" AND ");
         }
@@ -100,9 +112,7 @@ pub(crate) fn numbers(sql: &mut Sql<'_>, x: &str, any: &[NumberTest]) {
             bound(sql, &format!("{x}.base_low"), &format!("{x}.base_high"), last);
             sql.push(")");
         }
-        sql.push(")");
-    }
-    sql.push(")");
+    });
 }
 
 fn bound(sql: &mut Sql<'_>, low: &str, high: &str, of: Bound) {
@@ -128,29 +138,24 @@ fn bound(sql: &mut Sql<'_>, low: &str, high: &str, of: Bound) {
 }
 
 /// ` AND …` for a choice of texts in the rows `x` of `index_text`.
-pub(crate) fn texts(sql: &mut Sql<'_>, x: &str, any: &[TextTest]) {
+pub(crate) fn texts<'q>(sql: &mut Sql<'q>, x: &str, any: &'q [TextTest]) {
     let column = format!("{x}.text");
-    sql.push(" AND (");
-    for (n, test) in any.iter().enumerate() {
-        sql.push(if n > 0 { " OR (" } else { "(" });
-        match test.place {
-            Place::Start => {
-                sql.push(&column).push(" >= ").text(test.text.clone());
-                sql.push(" AND ").push(&column).push(" < ").text(format!("{}\u{10ffff}", test.text));
-            }
-            Place::Anywhere => {
-                let mut pattern = String::from("%");
-                for c in test.text.chars() {
-                    if matches!(c, '%' | '_' | '\\') {
-                        pattern.push('\\');
-                    }
-                    pattern.push(c);
-                }
-                pattern.push('%');
-                sql.push(&column).push(" LIKE ").text(pattern).push(" ESCAPE '\\'");
-            }
+    sql.push(" AND ");
+    either(sql, any, &mut |sql, test| match test.place {
+        Place::Start => {
+            sql.push(&column).push(" >= ").text(test.text.as_str());
+            sql.push(" AND ").push(&column).push(" < ").text(format!("{}\u{10ffff}", test.text));
         }
-        sql.push(")");
-    }
-    sql.push(")");
+        Place::Anywhere => {
+            let mut pattern = String::from("%");
+            for c in test.text.chars() {
+                if matches!(c, '%' | '_' | '\\') {
+                    pattern.push('\\');
+                }
+                pattern.push(c);
+            }
+            pattern.push('%');
+            sql.push(&column).push(" LIKE ").text(pattern).push(" ESCAPE '\\'");
+        }
+    });
 }

@@ -97,3 +97,88 @@ fn a_full_disk_is_told_and_got_over() {
     server.get("/health/ready").unwrap().expect(200).unwrap();
     server.post("/fhir/Patient", &patient).unwrap().expect(201).unwrap();
 }
+
+#[test]
+fn questions_that_would_cost_too_much_are_refused_at_once() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let form = |path: &str, body: String| {
+        let request = server.http().post(server.url(path));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        Answer::of(request.body(body).send().unwrap()).unwrap()
+    };
+    let began = Instant::now();
+    // Each link may lead to any type.
+    let chain = format!("/fhir/Library?{}_id=x", "derived-from.".repeat(6));
+    assert_eq!(server.get(&chain).unwrap().expect(400).unwrap().issue().0, "too-costly");
+    let targets: Vec<String> = (0..226).map(|n| n.to_string()).collect();
+    let many = server.get(&format!("/fhir/Provenance?target={}", targets.join(","))).unwrap();
+    assert_eq!(many.expect(400).unwrap().issue().0, "too-costly");
+    for (name, value) in [
+        ("url:above", "/".repeat(1000)),
+        ("url:above", "/".repeat(500_000)),
+        ("_sort", "_id,".repeat(100_000) + "_id"),
+        ("_sort", "_id,".repeat(100) + "_id"),
+        ("_elements", "id,".repeat(300) + "id"),
+        ("url", "x".repeat(500_000)),
+    ] {
+        let answer = form("/fhir/ValueSet/_search", format!("{name}={value}")).expect(400).unwrap();
+        assert_eq!(answer.issue().0, "value", "{name}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // What people ask goes on being answered.
+    for asked in [
+        "Provenance?target.identifier=a",
+        "Library?derived-from.derived-from._id=x",
+        "ValueSet?url:above=http://a.example/b/c",
+        "Observation?_sort=-date,status,_id",
+    ] {
+        server.get(&format!("/fhir/{asked}")).unwrap().expect(200).unwrap();
+    }
+}
+
+#[test]
+fn value_sets_within_value_sets_are_read_once() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    for n in 0..8 {
+        let within = vec![json!(format!("ValueSet/vs{}", n + 1)); 300];
+        let set = json!({"resourceType": "ValueSet", "id": format!("vs{n}"), "status": "active",
+            "compose": {"include": within.iter().map(|one| json!({"valueSet": [one]})).collect::<Vec<_>>()}});
+        server.put(&format!("/fhir/ValueSet/vs{n}"), &set).unwrap().expect(201).unwrap();
+    }
+    let last = json!({"resourceType": "ValueSet", "id": "vs8", "status": "active",
+        "compose": {"include": [{"system": "urn:s", "concept": [{"code": "a"}]}]}});
+    server.put("/fhir/ValueSet/vs8", &last).unwrap().expect(201).unwrap();
+    let began = Instant::now();
+    server.get("/fhir/Observation?code:in=ValueSet/vs0").unwrap().expect(200).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_reads_of_a_bundle_have_one_budget() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let patients: Vec<_> = (0..1000)
+        .map(|n| {
+            json!({"resource": {"resourceType": "Patient", "name": [{"family": "x".repeat(200)}]},
+                "request": {"method": "POST", "url": "Patient"}, "fullUrl": format!("urn:uuid:{n:08}-0000-4000-8000-000000000000")})
+        })
+        .collect();
+    let bundle = |kind: &str, entries: Vec<serde_json::Value>| json!({"resourceType": "Bundle", "type": kind, "entry": entries});
+    server.post("/fhir", &bundle("transaction", patients)).unwrap().expect(200).unwrap();
+    let ask = json!({"request": {"method": "GET", "url": "Patient?_count=1000"}});
+    let answer = server.post("/fhir", &bundle("batch", vec![ask; 400])).unwrap().expect(200).unwrap();
+    let status = |n: usize| answer.json["entry"][n]["response"]["status"].as_str().unwrap().to_owned();
+    assert!(status(0).starts_with("200"), "{}", status(0));
+    assert!(status(399).starts_with("413"), "{}", status(399));
+}
+
+#[test]
+fn a_length_beyond_all_bounds_is_refused_at_once() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let mut stream = TcpStream::connect(server.bind()).unwrap();
+    let head = "POST /fhir HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/fhir+json\r\nConnection: close\r\n";
+    write!(stream, "{head}Content-Length: 99999999999\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 413");
+}

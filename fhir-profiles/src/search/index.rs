@@ -13,6 +13,8 @@ use crate::time::{self, Span};
 
 /// Of a text so much is kept, in characters.
 const LONGEST: usize = 512;
+/// Values of one resource to search by, at most; all others wait while it is written.
+pub const MOST_ROWS: usize = 20_000;
 /// Stands for a value that nothing could be made of, so that it is not missing.
 const SOMETHING: i64 = 1;
 
@@ -78,13 +80,16 @@ pub struct Index {
     pub rows: Vec<Row>,
 }
 
-/// Extracts the index entries of a resource.
+/// Extracts the index entries of a resource; of more than [`MOST_ROWS`] values not all.
 pub fn index(kind: ResourceType, resource: &Json) -> Index {
     let mut rows = Vec::with_capacity(32);
     for parameter in of_type(kind).iter().filter(|parameter| parameter.written()) {
         let param = i64::from(parameter.number);
         for path in &parameter.paths {
             path.visit(resource, &mut |found| {
+                if rows.len() > MOST_ROWS {
+                    return;
+                }
                 if parameter.inline {
                     inline(&mut rows, parameter, found.value);
                 } else if let [first, others @ ..] = parameter.components.as_slice() {
@@ -101,8 +106,11 @@ pub fn index(kind: ResourceType, resource: &Json) -> Index {
             });
         }
     }
-    rows.sort_unstable();
-    rows.dedup();
+    // Of too many not all were made: they must go on being too many.
+    if rows.len() <= MOST_ROWS {
+        rows.sort_unstable();
+        rows.dedup();
+    }
     Index { patient: patient(kind, resource), date: date(kind, resource, &rows), rows }
 }
 
@@ -347,6 +355,9 @@ fn readable(rows: &mut Vec<Row>, parameter: &Parameter, value: &Json) {
             value.text("text").map(fold).into_iter().for_each(&mut push);
             let codings = value.list("coding").iter().chain(std::iter::once(value));
             codings.filter_map(|coding| coding.text("display")).map(fold).for_each(&mut push);
+            // Of an identifier its type.
+            let of = value.get("type").and_then(|of| of.text("text"));
+            of.map(fold).into_iter().for_each(&mut push);
         }
         Kind::Uri if reads(parameter) => value.as_str().map(address).into_iter().for_each(&mut push),
         _ => {}

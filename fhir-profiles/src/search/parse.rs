@@ -1,5 +1,7 @@
 //! Reading a query against the registry (<https://hl7.org/fhir/R4/search.html>).
 
+use std::cell::Cell;
+
 use super::index::{address, coded, fold, identified, narrowed, of_a_type, reads};
 use super::query::{
     Clause, DateTest, ExactTest, Handling, Include, Place, SearchQuery, Sort, SortKey, Table, Test, TextTest,
@@ -20,6 +22,16 @@ const MOST_PARTS: usize = 500;
 const MOST_CLAUSES: usize = 24;
 /// References followed by one parameter, one after the other.
 const DEEPEST: usize = 6;
+/// Conditions and values of a whole query, those that a chain needs for each type it may lead to
+/// counted too: a database takes only so many in one statement.
+const MOST_ASKED: usize = 4000;
+/// Bytes of one value: a chain reads it again for each type.
+const LONGEST: usize = 1 << 16;
+/// Parts of an address whose ancestors are looked for.
+const MOST_SEGMENTS: usize = 64;
+/// Keys to sort by, and elements to show.
+const MOST_KEYS: usize = 16;
+const MOST_ELEMENTS: usize = 200;
 
 /// Why a parameter is not part of the query.
 enum Trouble {
@@ -44,6 +56,8 @@ struct Reader<'q> {
     /// Microseconds since 1970 UTC.
     now: i64,
     depth: usize,
+    /// What the whole query may still ask.
+    left: &'q Cell<usize>,
 }
 
 impl SearchQuery {
@@ -77,7 +91,8 @@ impl SearchQuery {
         if pairs.len() > MOST_PARTS {
             return Err(Issue::error("too-costly", format!("more than {MOST_PARTS} parameters")).into());
         }
-        let reader = Reader { kinds, base, now, depth: 0 };
+        let left = Cell::new(MOST_ASKED);
+        let reader = Reader { kinds, base, now, depth: 0, left: &left };
         for (name, value) in pairs {
             let taken =
                 if value.is_empty() { Err(Trouble::Unknown) } else { query.take(reader, name, value) };
@@ -107,6 +122,9 @@ impl SearchQuery {
     }
 
     fn take(&mut self, reader: Reader<'_>, name: &str, value: &str) -> Taken<()> {
+        if value.len() > LONGEST {
+            return Err(bad(name, &format!("more than {LONGEST} bytes")).into());
+        }
         match name {
             "_format" | "_pretty" => {}
             "_count" => {
@@ -126,6 +144,9 @@ impl SearchQuery {
                 let names: Vec<String> = value.split(',').map(|one| one.trim().to_owned()).collect();
                 if !names.iter().all(|name| name.bytes().all(|b| b.is_ascii_alphanumeric())) {
                     return Err(bad(name, "names of elements are needed").into());
+                }
+                if names.len() > MOST_ELEMENTS {
+                    return Err(bad(name, &format!("more than {MOST_ELEMENTS} elements")).into());
                 }
                 self.view = View::Elements(names);
             }
@@ -155,6 +176,9 @@ impl SearchQuery {
             "_sort" => {
                 for one in value.split(',') {
                     let (key, descending) = one.strip_prefix('-').map_or((one, false), |key| (key, true));
+                    if self.sort.len() >= MOST_KEYS {
+                        return Err(bad(name, &format!("more than {MOST_KEYS} parameters to sort by")).into());
+                    }
                     let key = reader.sort(key).ok_or_else(|| bad(name, "not a parameter to sort by"))?;
                     self.sort.push(Sort { key, descending });
                 }
@@ -177,6 +201,14 @@ impl Reader<'_> {
             [kind] => Some(*kind),
             _ => None,
         }
+    }
+
+    /// Takes conditions or values out of what the query may still ask.
+    fn ask(&self, more: usize) -> Result<(), Issue> {
+        let left = self.left.get().checked_sub(more);
+        self.left.set(left.unwrap_or_default());
+        let details = || format!("more than {MOST_ASKED} conditions and values in one search");
+        left.map(|_| ()).ok_or_else(|| Issue::error("too-costly", details()))
     }
 
     /// A parameter that each of the types has, with one number.
@@ -203,6 +235,7 @@ impl Reader<'_> {
         if self.depth > DEEPEST {
             return Err(Issue::error("too-costly", "more references in a row than are followed").into());
         }
+        self.ask(1)?;
         let plain = |params: Vec<i64>, test: Test| Clause { params, negated: false, test };
         if let Some(rest) = name.strip_prefix("_has:") {
             return self.has(name, rest, value);
@@ -216,6 +249,11 @@ impl Reader<'_> {
         if values.len() > MOST_PARTS {
             return Err(bad(name, "too many alternatives").into());
         }
+        self.ask(values.len())?;
+        // Of a text it would be the beginning of every one.
+        if values.iter().any(|value| unescape(value).trim().is_empty()) {
+            return Err(bad(name, "an alternative is empty").into());
+        }
         let negated = modifier == Some("not");
         match (code, modifier) {
             ("_id", None | Some("not")) => {
@@ -225,7 +263,13 @@ impl Reader<'_> {
                 return Ok(plain(Vec::new(), Test::Updated(self.dates(name, &values)?)));
             }
             ("_id" | "_lastUpdated", Some(_)) => return Err(modifier_unknown(name).into()),
+            ("_list", None) if values.iter().any(|value| value.starts_with('$')) => {
+                return Err(bad(name, "only Lists that are stored here can be named").into());
+            }
             ("_list", None) => {
+                let plain_id =
+                    |value: String| value.strip_prefix("List/").map_or(value.clone(), str::to_owned);
+                let values = values.into_iter().map(plain_id).collect();
                 let item =
                     parameter(ResourceType::LIST, "item").map_or_else(Vec::new, |item| item.params.clone());
                 let of_list = plain(Vec::new(), Test::Id(values));
@@ -287,6 +331,7 @@ impl Reader<'_> {
             let of = Reader { kinds: &[kind], depth: self.depth + 1, ..self };
             match of.clause(rest, value) {
                 Ok(clause) => found.push((kind, vec![clause])),
+                Err(Trouble::Wrong(issue)) if issue.code == "too-costly" => return Err(issue.into()),
                 Err(wrong @ Trouble::Wrong(_)) => trouble = Some(wrong),
                 Err(unknown @ Trouble::Unknown) => trouble = trouble.or(Some(unknown)),
             }
@@ -382,11 +427,14 @@ impl Reader<'_> {
         values: &[String],
     ) -> Taken<Test> {
         let exact = |value: i64| ExactTest { value: Some(value), system: None };
-        let text = |place: Place| {
-            let text = |value: &String| TextTest { text: fold(&unescape(value)), place };
-            Test::Text(values.iter().map(text).collect())
+        let text = |place: Place| -> Taken<Test> {
+            let text = |value: &String| match fold(&unescape(value)) {
+                text if text.trim().is_empty() => Err(bad(name, "there is no letter to look for")),
+                text => Ok(TextTest { text, place }),
+            };
+            Ok(Test::Text(values.iter().map(text).collect::<Result<_, _>>()?))
         };
-        Ok(match (kind, modifier) {
+        let asked = match (kind, modifier) {
             (Kind::Token, None | Some("not")) => {
                 Test::Exact(values.iter().map(|value| self.implied(parameter, value)).collect())
             }
@@ -415,34 +463,38 @@ impl Reader<'_> {
                 let tests = values
                     .iter()
                     .flat_map(|value| references(targets, parameter.code, only, value, self.base));
-                Test::Exact(tests.collect())
+                let tests: Vec<ExactTest> = tests.collect();
+                self.ask(tests.len())?;
+                Test::Exact(tests)
             }
             (Kind::Uri, None) => {
                 Test::Exact(values.iter().map(|value| exact(hash_text(&unescape(value)))).collect())
             }
-            (Kind::Token, Some("text")) if reads(parameter) => text(Place::Start),
+            (Kind::Token, Some("text")) if reads(parameter) => text(Place::Start)?,
             (Kind::Uri, Some("below")) if reads(parameter) => {
                 let below =
                     |value: &String| TextTest { text: address(&unescape(value)), place: Place::Start };
                 Test::Text(values.iter().map(below).collect())
             }
             (Kind::Uri, Some("above")) => {
-                let above = |value: &String| {
+                let mut tests = Vec::new();
+                for value in values {
                     let value = unescape(value);
                     let ends: Vec<usize> = value.match_indices('/').map(|(at, _)| at).collect();
-                    let parts: Vec<i64> = ends
-                        .into_iter()
-                        .filter_map(|end| value.get(..end))
-                        .chain([value.as_str()])
-                        .map(hash_text)
-                        .collect();
-                    parts.into_iter().map(exact)
-                };
-                Test::Exact(values.iter().flat_map(above).collect())
+                    if ends.len() > MOST_SEGMENTS {
+                        return Err(
+                            bad(name, &format!("more than {MOST_SEGMENTS} parts of an address")).into()
+                        );
+                    }
+                    self.ask(ends.len())?;
+                    let parts = ends.into_iter().filter_map(|end| value.get(..end)).chain([value.as_str()]);
+                    tests.extend(parts.map(hash_text).map(exact));
+                }
+                Test::Exact(tests)
             }
             (Kind::Date, None) => Test::Range(self.dates(name, values)?),
-            (Kind::String, None) => text(Place::Start),
-            (Kind::String, Some("contains")) => text(Place::Anywhere),
+            (Kind::String, None) => text(Place::Start)?,
+            (Kind::String, Some("contains")) => text(Place::Anywhere)?,
             (Kind::String, Some("exact")) => {
                 Test::Exact(values.iter().map(|value| exact(hash_text(&unescape(value)))).collect())
             }
@@ -451,7 +503,14 @@ impl Reader<'_> {
                 Test::Number(tests.collect::<Result<_, _>>()?)
             }
             _ => return Err(modifier_unknown(name).into()),
-        })
+        };
+        let nothing = |test: &ExactTest| test.value.is_none() && test.system.is_none_or(|system| system == 0);
+        match &asked {
+            Test::Exact(tests) if tests.iter().any(nothing) => {
+                Err(bad(name, "a code, a system or both are needed").into())
+            }
+            _ => Ok(asked),
+        }
     }
 
     fn dates(&self, name: &str, values: &[String]) -> Result<Vec<DateTest>, Issue> {
