@@ -1,5 +1,6 @@
 //! How long a question may take. PostgreSQL ends a statement by itself; SQLite is asked to call
-//! [`in_time`] for each row of a search, which fails when the time is over.
+//! [`in_time`] for each row of a search, which fails when the time is over. It gets a column of the
+//! table whose rows these are: without one SQLite calls it for the rows of the outermost loop alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
 use diesel::serialize::{IsNull, Output, ToSql};
-use diesel::sql_types::Bool;
+use diesel::sql_types::{BigInt, Bool};
 use diesel::sqlite::{Sqlite, SqliteConnection};
 
 /// What a question that took too long fails with.
@@ -16,7 +17,7 @@ pub(crate) const OVER: &str = "the time for a question is over";
 #[diesel::declare_sql_function]
 extern "SQL" {
     /// True until the deadline of the connection, then an error.
-    fn in_time() -> Bool;
+    fn in_time(key: BigInt) -> Bool;
 }
 
 /// The moment at which a connection's question ends; none while it has none.
@@ -32,7 +33,7 @@ impl Deadline {
     pub(crate) fn of(connection: &mut SqliteConnection) -> QueryResult<Self> {
         let deadline = Self { began: Instant::now(), end: Arc::new(AtomicU64::new(u64::MAX)) };
         let held = deadline.clone();
-        in_time_utils::register_nondeterministic_impl(connection, move || InTime(!held.is_over()))?;
+        in_time_utils::register_nondeterministic_impl(connection, move |_: i64| InTime(!held.is_over()))?;
         Ok(deadline)
     }
 

@@ -21,7 +21,7 @@ use crate::row;
 use crate::sql::{Dialect, Sql, chunks};
 
 /// Matches that are put in order here, at most: the database orders by what it has an index for.
-const MOST_ORDERED: usize = 10_000;
+const MOST_ORDERED: usize = 100_000;
 /// Resources that change while a search is paged through, at most: each is put in its place here.
 const MOST_CHANGED: usize = 20_000;
 
@@ -166,12 +166,12 @@ fn ordered(
     for keys in chunks(&keys) {
         link.in_time()?;
         for stored in load(link, keys)? {
-            found.push((order(&stored)?, stored));
+            found.push((order(&stored)?, stored.id, stored.key));
         }
     }
     if let Some((moment, _)) = after {
         for (former, now) in moved(link, plan, moment)? {
-            found.push((order(&former)?, now));
+            found.push((order(&former)?, now.id, now.key));
         }
     }
     let compare = |a: (&[Option<Order>], &str), b: (&[Option<Order>], &str)| {
@@ -187,19 +187,24 @@ fn ordered(
         });
         first.fold(Ordering::Equal, Ordering::then).then_with(|| a.1.cmp(b.1))
     };
-    found.sort_by(|(a, one), (b, other)| compare((a, &one.id), (b, &other.id)));
+    found.sort_by(|(a, one, _), (b, other, _)| compare((a, one), (b, other)));
     let all = found.len();
     if let Some((_, after)) = after {
         let Cursor::Of { order, id } = after else { return Err(Cursor::wrong().into()) };
         if order.len() != query.sort.len() + usize::from(query.kind().is_none()) {
             return Err(Cursor::wrong().into());
         }
-        found.retain(|(of, stored)| compare((of, &stored.id), (order, id)) == Ordering::Greater);
+        found.retain(|(of, one, _)| compare((of, one), (order, id)) == Ordering::Greater);
     }
     found.truncate(most);
-    let cursor =
-        |(order, stored): (Vec<Option<Order>>, Stored)| (Cursor::Of { order, id: stored.id.clone() }, stored);
-    Ok((found.into_iter().map(cursor).collect(), all))
+    // Only now: the texts of all matches could be more than there is memory.
+    let keys: Vec<i64> = found.iter().map(|(_, _, key)| *key).collect();
+    let mut texts: HashMap<i64, Stored> = HashMap::with_capacity(keys.len());
+    for keys in chunks(&keys) {
+        texts.extend(load(link, keys)?.into_iter().map(|stored| (stored.key, stored)));
+    }
+    let cursor = |(order, id, key)| texts.remove(&key).map(|stored| (Cursor::Of { order, id }, stored));
+    Ok((found.into_iter().filter_map(cursor).collect(), all))
 }
 
 fn order_of(sort: &Sort, stored: &Stored, json: &Json) -> Option<Order> {
@@ -220,9 +225,18 @@ fn count(link: &mut Link, plan: &Plan<'_>) -> Result<u64, Fault> {
     Ok(counted.first().and_then(|count| u64::try_from(*count).ok()).unwrap_or_default())
 }
 
-/// The resource that matches; it is an error if several do. Index rows hold hashes, so what they
-/// find is compared once more with the resource itself.
+/// The resource that matches; it is an error if several do.
 pub(crate) fn only(link: &mut Link, query: &SearchQuery) -> Result<Option<Stored>, Fault> {
+    let mut found = few(link, query)?;
+    if found.len() > 1 {
+        return Err(Error::Ambiguous.into());
+    }
+    Ok(found.pop())
+}
+
+/// Some of the resources that match. Index rows hold hashes, so what they find is compared once more
+/// with the resource itself.
+pub(crate) fn few(link: &mut Link, query: &SearchQuery) -> Result<Vec<Stored>, Fault> {
     if query.clauses.is_empty() {
         return Err(Error::Precondition("a condition without criteria matches everything".into()).into());
     }
@@ -235,10 +249,7 @@ pub(crate) fn only(link: &mut Link, query: &SearchQuery) -> Result<Option<Stored
             found.push(stored);
         }
     }
-    if found.len() > 1 {
-        return Err(Error::Ambiguous(u32::try_from(found.len()).unwrap_or(u32::MAX)).into());
-    }
-    Ok(found.pop())
+    Ok(found)
 }
 
 /// One of 4,096 locks: so many at most a bundle can hold, however large it is.

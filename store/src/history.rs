@@ -39,7 +39,7 @@ impl HistoryQuery {
 
     /// ` AND …`
     fn narrow<'q>(&'q self, sql: &mut Sql<'q>, after: Option<[i64; 2]>) {
-        sql.in_time();
+        sql.in_time("r.key");
         if let Some(id) = &self.id {
             sql.push(" AND r.id = ").text(id.as_str());
         }

@@ -2,6 +2,7 @@
 //! answers each only then. A commit costs an fsync; sixty-four together cost one.
 
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,6 +15,8 @@ use crate::unit::Unit;
 
 /// Units in one transaction at most: bounds what the first of them waits for the last.
 const GROUP: usize = 256;
+/// How long criteria may be looked for: all others wait meanwhile.
+const CRITERIA: Duration = Duration::from_secs(1);
 /// Units waiting at most; more wait outside, in their own requests.
 const QUEUE: usize = 1024;
 
@@ -28,7 +31,7 @@ pub(crate) struct Lane(mpsc::Sender<Job>);
 
 impl Lane {
     pub(crate) fn open(place: &Place) -> Result<Self, Error> {
-        let link = Link::open(place, Use::Write)?;
+        let link = writing(place)?;
         let checkpoint = Checkpoint::start(place)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let place = place.clone();
@@ -55,6 +58,12 @@ impl Lane {
         self.0.send(Job { unit, reply }).await.map_err(|_| gone())?;
         Ok(answer)
     }
+}
+
+fn writing(place: &Place) -> Result<Link, Error> {
+    let mut link = Link::open(place, Use::Write)?;
+    link.patience = CRITERIA;
+    Ok(link)
 }
 
 fn gone() -> Error {
@@ -91,7 +100,7 @@ fn write(place: &Place, mut link: Link, checkpoint: &Checkpoint, mut receiver: m
             }
         }
         if link.broken {
-            match Link::open(place, Use::Write) {
+            match writing(place) {
                 Ok(fresh) => link = fresh,
                 Err(error) => tracing::error!(%error, "the writer could not open its database again"),
             }

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, ExactTest, Index, Row, SearchQuery, Sort, SortKey, Table, Test, parameter};
 
-use crate::compare::{numbers, spans, texts, values};
+use crate::compare::{either, numbers, spans, texts, values};
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::index::read;
@@ -166,7 +166,7 @@ impl<'q> Plan<'q> {
                 Some("e")
             }
             Lead::Resource => {
-                sql.push(" FROM resource r WHERE r.deleted = ").bool(false).in_time();
+                sql.push(" FROM resource r WHERE r.deleted = ").bool(false).in_time("r.key");
                 self.of_kinds(sql);
                 None
             }
@@ -256,7 +256,7 @@ impl<'q> Plan<'q> {
     /// whether they match or not.
     pub(crate) fn changed(&self, dialect: Dialect, moment: &Moment, most: usize) -> Sql<'q> {
         let mut sql = Sql::new(dialect, "SELECT r.key FROM resource r WHERE r.deleted = ");
-        sql.bool(false).in_time();
+        sql.bool(false).in_time("r.key");
         let kinds = self.query.kinds.iter().map(|kind| i64::from(kind.index()));
         // The plus: changes are few, and the resources of a type many.
         sql.push(if dialect == Dialect::Sqlite { " AND +r.kind IN " } else { " AND r.kind IN " }).ints(kinds);
@@ -297,14 +297,14 @@ fn led<'q>(sql: &mut Sql<'q>, clause: &'q Clause, patient: Option<i64>, c: &str,
         sql.push(" WHERE ").push(e).push(".patient = ").int(patient);
         params(sql, e, clause);
         wanted(sql, e, e, clause, 1);
-        sql.in_time();
+        sql.in_time(&format!("{e}.key"));
     } else {
         sql.push(" FROM index_chart ").push(c).push(", index_exact ").push(e);
         sql.push(", resource ").push(&r).push(" WHERE ");
         beside(sql, c, e);
         params(sql, c, clause);
         wanted(sql, c, e, clause, 1);
-        sql.in_time();
+        sql.in_time(&format!("{e}.key"));
     }
 }
 
@@ -336,7 +336,7 @@ fn wanted<'q>(sql: &mut Sql<'q>, of_value: &str, of_system: &str, clause: &'q Cl
             sql.push(" AND ")
                 .push(of_value)
                 .push(".value IN (SELECT d.value FROM index_text d WHERE d.param");
-            sql.push(" IN ").ints(clause.params.iter().copied()).in_time();
+            sql.push(" IN ").ints(clause.params.iter().copied()).in_time("d.value");
             texts(sql, "d", any);
             sql.push(")");
         }
@@ -347,7 +347,7 @@ fn wanted<'q>(sql: &mut Sql<'q>, of_value: &str, of_system: &str, clause: &'q Cl
                 sql.push(if n > 0 { " UNION ALL " } else { "" });
                 sql.push("SELECT ").push(&t).push(".hash FROM resource ").push(&t).push(" WHERE ");
                 sql.push(&t).push(".kind = ").int(i64::from(kind.index()));
-                sql.push(" AND ").push(&t).push(".deleted = ").bool(false).in_time();
+                sql.push(" AND ").push(&t).push(".deleted = ").bool(false).in_time(&format!("{t}.key"));
                 for clause in clauses {
                     condition(sql, clause, At { row: &t, chart: None, kind: Some(*kind) }, depth + 1);
                 }
@@ -366,7 +366,7 @@ fn condition<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize
 }
 
 fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
-    let (x, c) = (format!("x{depth}"), format!("c{depth}"));
+    let x = format!("x{depth}");
     let of_key = |sql: &mut Sql<'q>, table: &str| {
         sql.push("EXISTS (SELECT 1 FROM ").push(table).push(" ").push(&x).push(" WHERE ");
         sql.push(&x).push(".key = ").push(at.row).push(".key");
@@ -374,37 +374,20 @@ fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
     };
     match &clause.test {
         Test::Exact(_) | Test::Text(_) | Test::Chain(_) | Test::Present(Table::Exact) => {
-            if let Some(e) = at.chart {
-                sql.push("EXISTS (SELECT 1 FROM index_exact ").push(&x).push(" WHERE ");
-                sql.push(&x).push(".patient = ").push(e).push(".patient");
-                params(sql, &x, clause);
-                wanted(sql, &x, &x, clause, depth + 1);
-                sql.push(" AND ").push(&x).push(".date = ").push(e).push(".date");
-                sql.push(" AND ").push(&x).push(".key = ").push(e).push(".key)");
-            } else {
-                sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_chart ");
-                sql.push(&c).push(", index_exact ").push(&x).push(" WHERE ");
-                beside(sql, &c, &x);
-                params(sql, &c, clause);
-                wanted(sql, &c, &x, clause, depth + 1);
-                sql.in_time().push(")");
-            }
+            in_exact(sql, clause, at, depth);
         }
         Test::Present(table) => {
-            let table = match table {
-                Table::Range => "index_range",
-                Table::Number => "index_number",
-                Table::Exact => return,
-            };
-            of_key(sql, table);
-            sql.push(")");
+            // What has no number or date in it, but something else, has a row among the tokens.
+            of_key(sql, if *table == Table::Range { "index_range" } else { "index_number" });
+            sql.push(") OR ");
+            in_exact(sql, clause, at, depth);
         }
         Test::Range(any) => {
             // One day is few rows, found by their dates; years are many, and met soon.
             let narrow = any.iter().all(|test| test.prefix == fhir::search::Prefix::Eq);
             if at.chart.is_none() && narrow && !clause.negated {
                 sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_range ");
-                sql.push(&x).push(" WHERE 1 = 1").in_time();
+                sql.push(&x).push(" WHERE 1 = 1").in_time(&format!("{x}.key"));
                 params(sql, &x, clause);
             } else {
                 of_key(sql, "index_range");
@@ -427,12 +410,28 @@ fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
         }
         Test::Has(kind, clauses) => has(sql, clause, *kind, clauses, at, depth),
         Test::Either(clauses) => {
-            for (n, clause) in clauses.iter().enumerate() {
-                sql.push(if n > 0 { " OR (" } else { "(" });
-                holds(sql, clause, at, depth + 1);
-                sql.push(")");
-            }
+            either(sql, clauses, &mut |sql, clause| holds(sql, clause, at, depth + 1));
         }
+    }
+}
+
+/// A row in `index_exact` of the version, beside the others of its chart or found by its value.
+fn in_exact<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
+    let (x, c) = (format!("x{depth}"), format!("c{depth}"));
+    if let Some(e) = at.chart {
+        sql.push("EXISTS (SELECT 1 FROM index_exact ").push(&x).push(" WHERE ");
+        sql.push(&x).push(".patient = ").push(e).push(".patient");
+        params(sql, &x, clause);
+        wanted(sql, &x, &x, clause, depth + 1);
+        sql.push(" AND ").push(&x).push(".date = ").push(e).push(".date");
+        sql.push(" AND ").push(&x).push(".key = ").push(e).push(".key)");
+    } else {
+        sql.push(at.row).push(".key IN (SELECT ").push(&x).push(".key FROM index_chart ");
+        sql.push(&c).push(", index_exact ").push(&x).push(" WHERE ");
+        beside(sql, &c, &x);
+        params(sql, &c, clause);
+        wanted(sql, &c, &x, clause, depth + 1);
+        sql.in_time(&format!("{x}.key")).push(")");
     }
 }
 
@@ -460,6 +459,7 @@ fn has<'q>(
             sql.push(" WHERE ").push(&lead).push(".patient = ").push(of_match).push(".patient");
             params(sql, &lead, first);
             wanted(sql, &lead, &lead, first, depth + 1);
+            sql.in_time(&format!("{lead}.key"));
             in_chart(sql, clauses, leading, At { row: &row, chart: Some(&lead), kind: Some(kind) }, depth);
             sql.push(")");
             return;
@@ -481,7 +481,7 @@ fn has<'q>(
     beside(sql, &c, &x);
     params(sql, &c, link);
     sql.push(" AND ").push(&c).push(".value = ").push(at.row).push(".hash AND ").push(&t);
-    sql.push(".key = ").push(&x).push(".key").in_time();
+    sql.push(".key = ").push(&x).push(".key").in_time(&format!("{x}.key"));
     let inner = At { row: &t, chart: Some(&x), kind: Some(kind) };
     for clause in clauses {
         condition(sql, clause, inner, depth + 1);

@@ -11,6 +11,8 @@ use crate::error::{Error, Fault};
 
 /// How often a transaction is tried before its caller is told that the store is busy.
 const TRIES: u32 = 8;
+/// How long a connection is waited for.
+const WAIT: Duration = Duration::from_secs(30);
 /// How often if connections turn out to be gone: after a restart of the server all of them are.
 const LOSSES: u32 = 40;
 
@@ -40,7 +42,8 @@ impl Pool {
         &self,
         mut work: impl FnMut(&mut Link) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = Arc::clone(&self.gate).acquire_owned().await.map_err(Error::internal)?;
+        let permit = tokio::time::timeout(WAIT, Arc::clone(&self.gate).acquire_owned()).await;
+        let permit = permit.map_err(|_| Error::Busy)?.map_err(Error::internal)?;
         let links = self.links.clone();
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -63,6 +63,7 @@ impl<'c> Reader<'c> {
 
     /// The current version; `NotFound`, or `Gone` if that says it is deleted.
     pub fn read(&mut self, kind: ResourceType, id: &str) -> Result<Stored, Error> {
+        self.link.in_time()?;
         alive(row::current(self.link, kind, id)?)
     }
 

@@ -49,10 +49,11 @@ impl<'a> Sql<'a> {
         self
     }
 
-    /// Writes ` AND …` that ends a search whose time is over.
-    pub(crate) fn in_time(&mut self) -> &mut Self {
+    /// Writes ` AND …` that ends a search whose time is over: looked at for each row of the table that
+    /// the column is of.
+    pub(crate) fn in_time(&mut self, column: &str) -> &mut Self {
         match self.dialect {
-            Dialect::Sqlite => self.push(" AND in_time()"),
+            Dialect::Sqlite => self.push(" AND in_time(").push(column).push(")"),
             Dialect::Postgres => self,
         }
     }

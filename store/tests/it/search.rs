@@ -288,6 +288,13 @@ async fn a_search_that_takes_too_long_is_ended(store: Store, url: String) {
             .collect();
         store.commit(&now(), writes(many)).await.unwrap();
     }
+    // In the middle of it too: the rows are looked at one by one, and others are done with at once.
+    let texts: Vec<String> = (1..200).map(|n| "x".repeat(n)).collect();
+    let long = query(&format!("Observation?status=final&code:not=none&identifier:not={}", texts.join(",")));
+    let patience = std::time::Duration::from_millis(2);
+    let hurried = Store::open(&url, &store::Options { patience, ..store::Options::default() }).unwrap();
+    let ended = hurried.search(&now(), &long).await;
+    assert!(matches!(ended, Err(Error::Busy)), "{ended:?}");
     // PostgreSQL takes it for a millisecond.
     let patience = std::time::Duration::ZERO;
     let hasty = Store::open(&url, &store::Options { patience, ..store::Options::default() }).unwrap();
