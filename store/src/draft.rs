@@ -3,17 +3,15 @@
 //! All that costs time is done here, before the transaction and outside the writer's lane.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use fhir::json::{Json, Limits, Object};
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
-use fhir::search::{self, Index};
+use fhir::search::{self, Index, MOST_ROWS};
 use fhir::time;
 
 use crate::error::Error;
-
-/// Of one resource; all others wait while it is written.
-const MOST_ROWS: usize = 20_000;
 
 /// Text before the version, text after the time, and how the resource is found.
 #[derive(Debug, Clone)]
@@ -97,9 +95,21 @@ impl Draft {
         Self::new(self.kind, self.id.clone(), self.updated, resource)
     }
 
-    /// Does the text occur anywhere in it?
-    pub(crate) fn mentions(&self, text: &str) -> bool {
-        self.text.contains(text)
+    /// Does it refer to one of these? Where a reference is written with escapes it is not looked at
+    /// closely, and may.
+    pub(crate) fn refers<T>(&self, to: &HashMap<String, T>) -> bool {
+        const BEFORE: &str = r#""reference":""#;
+        self.text.match_indices(BEFORE).any(|(at, _)| {
+            let rest = self.text.get(at + BEFORE.len()..).unwrap_or_default();
+            let text = rest.split('"').next().unwrap_or_default();
+            text.contains('\\') || to.contains_key(text)
+        })
+    }
+
+    /// The same, last changed at another time.
+    pub(crate) fn dated(&self, updated: i64) -> Result<Self, Error> {
+        let body = self.body(1, self.updated);
+        Self::new(self.kind, self.id.clone(), updated, parse(&body)?)
     }
 
     /// The same under another id.

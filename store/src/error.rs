@@ -30,8 +30,8 @@ pub enum Error {
     #[error("{0}")]
     Precondition(String),
     /// A criterion that must find one resource finds several.
-    #[error("{0} resources match")]
-    Ambiguous(u32),
+    #[error("several resources match")]
+    Ambiguous,
     /// The content can't be stored.
     #[error("{0}")]
     Invalid(Issues),

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fhir::json::Json;
 use fhir::outcome::Issue;
@@ -18,7 +19,7 @@ use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::keys::Keys;
 use crate::reader::Reader;
-use crate::record::{Effect, Written};
+use crate::record::{Effect, Stored, Written};
 use crate::version::{Step, absent, apply};
 use crate::{desk, find, row};
 
@@ -131,8 +132,8 @@ impl Unit {
         // First, so that a claim that was lost costs nothing more.
         link.touched = !self.finish.is_empty();
         desk::finish(link, &self.finish)?;
-        let steps = self.resolve(link)?;
-        let (written, moves) = apply(link, keys, &steps, self.of_model)?;
+        let mut steps = self.resolve(link)?;
+        let (written, moves) = apply(link, keys, &mut steps, self.of_model)?;
         link.touched |= !self.assessments.is_empty() || !self.clients.is_empty() || self.taken.is_some();
         desk::queue(link, &[(&self.tasks, &moves)])?;
         desk::assess(link, self.at, &self.assessments)?;
@@ -169,7 +170,7 @@ impl Unit {
         for planned in units.iter().flat_map(|unit| &unit.writes) {
             steps.push(settle(link, planned)?);
         }
-        let (written, moves) = apply(link, keys, &steps, true)?;
+        let (written, moves) = apply(link, keys, &mut steps, true)?;
         let mut left = moves.as_slice();
         let mut tasks = Vec::with_capacity(units.len());
         for unit in units {
@@ -210,8 +211,8 @@ impl Unit {
                 }
             }
             if let Planned::Update { target: Target::Only(query), .. } = planned
-                && let Some(earlier) = brought(&steps, query)
-                && earlier != reference(step.kind, &step.id)
+                && let [earlier] = brought(&steps, query).as_slice()
+                && *earlier != reference(step.kind, &step.id)
             {
                 let details = format!("what is updated by criteria is written twice: {earlier}");
                 return Err(Error::from(Issue::error("duplicate", details)).into());
@@ -227,21 +228,31 @@ impl Unit {
             if moved.contains_key(text) {
                 continue;
             }
-            let found = match find::only(link, query)? {
-                Some(found) => reference(found.kind, &found.id),
-                None => brought(&steps, query).ok_or_else(|| {
-                    // The criteria may name a person: they stay with the caller.
-                    let kind = text.split('?').next().unwrap_or_default();
-                    let details = format!("no resource matches the criteria of a reference to {kind}");
-                    Error::from(Issue::error("not-found", details).at(at.clone()))
-                })?,
+            // What this unit deletes or replaces no longer is what the database says it is.
+            let changed = |one: &Stored| {
+                steps.iter().any(|step| {
+                    (step.draft.is_some() || step.deletes(one.kind, &one.id))
+                        && (step.kind, &step.id) == (one.kind, &one.id)
+                })
             };
+            let stored = find::few(link, query)?.into_iter().filter(|one| !changed(one));
+            let mut found: Vec<String> = stored.map(|one| reference(one.kind, &one.id)).collect();
+            found.extend(brought(&steps, query));
+            if found.len() > 1 {
+                return Err(Error::Ambiguous.into());
+            }
+            let found = found.pop().ok_or_else(|| {
+                // The criteria may name a person: they stay with the caller.
+                let kind = text.split('?').next().unwrap_or_default();
+                let details = format!("no resource matches the criteria of a reference to {kind}");
+                Error::from(Issue::error("not-found", details).at(at.clone()))
+            })?;
             moved.insert(text.clone(), found);
         }
         if !moved.is_empty() {
             for step in &mut steps {
                 if let Some(draft) = &step.draft
-                    && moved.keys().any(|text| draft.mentions(text))
+                    && draft.refers(&moved)
                 {
                     step.draft = Some(Cow::Owned(draft.referring(&|text| moved.get(text).cloned())?));
                 }
@@ -311,8 +322,8 @@ fn one_kind(query: &SearchQuery) -> Result<ResourceType, Error> {
 }
 
 /// What a criterion means among the resources that this very commit writes.
-fn brought(steps: &[Step<'_>], query: &SearchQuery) -> Option<String> {
-    let mut matching = steps.iter().filter(|step| {
+fn brought(steps: &[Step<'_>], query: &SearchQuery) -> Vec<String> {
+    let matching = steps.iter().filter(|step| {
         step.draft.as_ref().is_some_and(|draft| {
             query.kind() == Some(draft.kind)
                 && query
@@ -321,8 +332,10 @@ fn brought(steps: &[Step<'_>], query: &SearchQuery) -> Option<String> {
                     .all(|clause| clause.alone() && clause.matches(&draft.index, &draft.id, draft.updated))
         })
     });
-    let found = matching.next()?;
-    matching.next().is_none().then(|| reference(found.kind, &found.id))
+    let mut found: Vec<String> = matching.map(|step| reference(step.kind, &step.id)).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 fn reference(kind: ResourceType, id: &str) -> String {
@@ -402,7 +415,11 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
             {
                 return Err(Error::Conflict { current: old.version }.into());
             }
-            let resource = (patch.0)(&draft::parse(&old.body)?).map_err(Error::from)?;
+            let before = draft::parse(&old.body)?;
+            // A panic must not cost the others whose writes are in the same transaction.
+            let resource = catch_unwind(AssertUnwindSafe(|| (patch.0)(&before)))
+                .map_err(|_| Error::Internal("the patch panicked".into()))?
+                .map_err(Error::from)?;
             draft::unclaimed(&resource)?;
             if resource.text("id") != Some(&id) {
                 return Err(Error::from(

@@ -17,6 +17,9 @@ use crate::keys::Keys;
 use crate::record::{Effect, Stored, Written};
 use crate::row;
 
+/// What instants are written to, in microseconds.
+const TICK: i64 = 1_000;
+
 /// A write whose target is known.
 pub(crate) struct Step<'u> {
     pub(crate) kind: ResourceType,
@@ -37,6 +40,18 @@ pub(crate) struct Step<'u> {
 }
 
 impl Step<'_> {
+    /// Versions follow each other in time too, whenever their requests came.
+    fn follow(&mut self, updated: i64) -> Result<(), Error> {
+        let after = updated.saturating_add(TICK);
+        if self.at < after {
+            self.at = after;
+            if let Some(draft) = &self.draft {
+                self.draft = Some(Cow::Owned(draft.dated(after)?));
+            }
+        }
+        Ok(())
+    }
+
     /// Will this resource be gone?
     pub(crate) fn deletes(&self, kind: ResourceType, id: &str) -> bool {
         let deletes = self.draft.is_none() && self.settled.is_none() && self.same_as.is_none();
@@ -77,10 +92,15 @@ struct Change {
 pub(crate) fn apply(
     link: &mut Link,
     keys: &Keys,
-    steps: &[Step<'_>],
+    steps: &mut [Step<'_>],
     of_model: bool,
 ) -> Result<(Vec<Written>, Vec<Move>), Fault> {
     let (mut answers, changes) = decide(link, steps, of_model)?;
+    for change in &changes {
+        if let (Some(old), Some(step)) = (&change.old, steps.get_mut(change.at)) {
+            step.follow(old.updated)?;
+        }
+    }
     link.touched |= !changes.is_empty();
     let new_keys = keys.take(link, changes.len())?;
     let mut moves: Vec<Move> = Vec::new();
@@ -205,13 +225,28 @@ fn decide(
                 (Some(Written { effect: Effect::Unchanged, stored: old.clone() }), None)
             }
             (Some(_), Some(old)) => {
-                if !of_model && old.body.contains(fhir::profile::MODEL_SYSTEM) {
+                if !of_model && old.body.contains(fhir::profile::OWN) {
                     draft::unclaimed(&draft::parse(&old.body)?)?;
                 }
                 (None, Some(Effect::Updated))
             }
-            (Some(_), None) => (None, Some(Effect::Created)),
-            (None, Some(_)) => (None, Some(Effect::Deleted)),
+            (Some(_), None) => {
+                if let (false, Some(gone)) = (of_model, &old) {
+                    stays_ours(link, gone)?;
+                }
+                (None, Some(Effect::Created))
+            }
+            (None, Some(old)) => {
+                // An assessment may be deleted; what others refer to as the model or its terms may not.
+                let published = !matches!(
+                    old.kind,
+                    ResourceType::RISK_ASSESSMENT | ResourceType::OBSERVATION | ResourceType::PROVENANCE
+                );
+                if published && !of_model && old.body.contains(fhir::profile::OWN) {
+                    draft::unclaimed(&draft::parse(&old.body)?)?;
+                }
+                (None, Some(Effect::Deleted))
+            }
             (None, None) => {
                 let stored = old.clone().unwrap_or_else(|| absent(step.kind, &step.id).stored);
                 (Some(Written { effect: Effect::Absent, stored }), None)
@@ -223,4 +258,13 @@ fn decide(
         }
     }
     Ok((answers, changes))
+}
+
+/// What was deleted stays whose it was: its id must not come to say something else.
+fn stays_ours(link: &mut Link, gone: &Stored) -> Result<(), Fault> {
+    let before = row::earlier(link, gone.kind, &gone.id, gone.version.saturating_sub(1))?;
+    if let Some(before) = before.filter(|before| !before.deleted) {
+        draft::unclaimed(&draft::parse(&before.body)?)?;
+    }
+    Ok(())
 }

@@ -294,3 +294,28 @@ fn a_value_of_a_clock_ahead_is_scored_when_it_counts() {
         server.wait_for(path, |bundle| bundle["entry"].as_array().is_some_and(|all| all.len() == 1)).unwrap();
     }
 }
+
+#[test]
+fn what_the_server_made_stays_its_own() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        server.delete("/fhir/Device/fib-4-1.0.0").unwrap().expect(403).unwrap();
+        server.delete("/fhir/OperationDefinition/replay").unwrap().expect(403).unwrap();
+        let forged = json!({"resourceType": "Device", "id": "fib-4-1.0.0"});
+        server.put("/fhir/Device/fib-4-1.0.0", &forged).unwrap().expect(403).unwrap();
+        patient(&server, "own");
+        server
+            .post("/fhir/Observation", &quantity("own", "2160-0", "0.80", "mg/dL", 1))
+            .unwrap()
+            .expect(201)
+            .unwrap();
+        let made = assessments(&server, "own", 1);
+        let id = made[0]["id"].as_str().unwrap();
+        let path = format!("/fhir/RiskAssessment/{id}");
+        let other = json!({"resourceType": "RiskAssessment", "id": id, "status": "final", "subject": {"reference": "Patient/own"}});
+        server.put(&path, &other).unwrap().expect(403).unwrap();
+        // It may be deleted, but its id never comes to say something else.
+        server.delete(&path).unwrap().expect(204).unwrap();
+        server.put(&path, &other).unwrap().expect(403).unwrap();
+    }
+}

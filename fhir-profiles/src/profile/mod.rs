@@ -13,7 +13,7 @@ use std::sync::{LazyLock, OnceLock};
 pub use conform::Scope;
 pub use extension::Extensions;
 pub(crate) use ours::of_a_model;
-pub use ours::{MODEL_SYSTEM, definitions, is_of_a_model};
+pub use ours::{MODEL_SYSTEM, OWN, definitions, is_of_a_model};
 
 use crate::fhirpath::{Node, is_subtype};
 use crate::json::{Json, Limits, Object, parse};

@@ -67,8 +67,11 @@ pub(crate) fn of_a_model(resource: &Json) -> Option<&'static str> {
 /// The code system of models: what carries one of its codes says that a model made it.
 pub const MODEL_SYSTEM: &str = "https://augury.dev/fhir/CodeSystem/model";
 
-/// Does it say of itself that a model made it (an assessment, a score, their Provenance), or that it
-/// is one (a Device)?
+/// What the addresses of all that this server defines begin with.
+pub const OWN: &str = "https://augury.dev/fhir/";
+
+/// Does it say of itself that a model made it (an assessment, a score, their Provenance), that it is one
+/// (a Device), or that it defines what these are?
 pub fn is_of_a_model(resource: &Json) -> bool {
     let of_model = |concept: &Json| {
         concept.list("coding").iter().any(|coding| coding.text("system") == Some(MODEL_SYSTEM))
@@ -80,6 +83,9 @@ pub fn is_of_a_model(resource: &Json) -> bool {
         }
         Some("Provenance") => {
             resource.list("agent").iter().any(|agent| agent.list("role").iter().any(of_model))
+        }
+        Some("StructureDefinition" | "OperationDefinition") => {
+            resource.text("url").is_some_and(|url| url.starts_with(OWN))
         }
         _ => false,
     }
