@@ -1,6 +1,6 @@
 //! `$validate`, `$everything`, `$meta`, and the definitions of what is understood.
 
-use harness::{BOTH, Server};
+use harness::{Answer, BOTH, Server};
 use serde_json::{Value, json};
 
 fn each(test: impl Fn(&Server)) {
@@ -215,5 +215,141 @@ fn codes_of_a_value_set() {
         assert_eq!(ids("code:not-in=urn:two"), ["b", "c"]);
         server.get("/fhir/Observation?code:in=urn:nobody").unwrap().expect(400).unwrap();
         server.get("/fhir/Observation?code:in=urn:rule").unwrap().expect(400).unwrap();
+    });
+}
+
+#[test]
+fn above_and_below_follow_a_hierarchy() {
+    each(|server| {
+        let put = |resource: &Value| {
+            let path = format!(
+                "/fhir/{}/{}",
+                resource["resourceType"].as_str().unwrap(),
+                resource["id"].as_str().unwrap()
+            );
+            server.put(&path, resource).unwrap();
+        };
+        let place = |id: &str, within: Option<&str>| {
+            let mut place = json!({"resourceType": "Location", "id": id});
+            if let Some(within) = within {
+                place["partOf"] = json!({"reference": format!("Location/{within}")});
+            }
+            put(&place);
+            put(
+                &json!({"resourceType": "Encounter", "id": format!("in-{id}"), "status": "planned", "class": {"code": "IMP"},
+                "location": [{"location": {"reference": format!("Location/{id}")}}]}),
+            );
+        };
+        place("house", None);
+        place("wing", Some("house"));
+        place("ward", Some("wing"));
+        place("other", None);
+        // A circle has an end too.
+        place("east", Some("west"));
+        place("west", Some("east"));
+        let ids = |query: &str| {
+            let bundle =
+                server.get(&format!("/fhir/Encounter?{query}&_sort=_id")).unwrap().expect(200).unwrap().json;
+            let self_link = bundle["link"][0]["url"].as_str().unwrap();
+            assert!(self_link.contains(query.split('=').next().unwrap()), "{self_link}");
+            let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+            let ids = entries.iter().map(|one| one["resource"]["id"].as_str().unwrap().to_owned());
+            ids.collect::<Vec<String>>()
+        };
+        assert_eq!(ids("location:below=Location/house"), ["in-house", "in-ward", "in-wing"]);
+        assert_eq!(ids("location:below=wing"), ["in-ward", "in-wing"]);
+        assert_eq!(ids("location:above=Location/wing"), ["in-house", "in-wing"]);
+        assert_eq!(ids("location:below=Location/ward,Location/other"), ["in-other", "in-ward"]);
+        assert_eq!(ids("location:below=Location/east"), ["in-east", "in-west"]);
+        assert!(ids("location:below=Location/nowhere").is_empty());
+        server.get("/fhir/Encounter?subject:below=Patient/1").unwrap().expect(400).unwrap();
+        server.get("/fhir/Encounter?class:below=IMP").unwrap().expect(400).unwrap();
+    });
+}
+
+#[test]
+fn what_a_parameter_can_not_mean_is_refused() {
+    each(|server| {
+        let set = json!({"resourceType": "ValueSet", "id": "s", "status": "active",
+            "compose": {"include": [{"system": "urn:s", "concept": [{"code": "a"}]}]}});
+        server.put("/fhir/ValueSet/s", &set).unwrap().expect(201).unwrap();
+        server.get("/fhir/Patient?name:in=ValueSet/s").unwrap().expect(400).unwrap();
+        server.get("/fhir/Encounter?type:in=ValueSet/s").unwrap().expect(200).unwrap();
+        let patient = json!({"resourceType": "Patient", "id": "p", "active": true, "gender": "male",
+            "identifier": [{"type": {"text": "Hospital number"}, "value": "1"}]});
+        server.put("/fhir/Patient/p", &patient).unwrap().expect(201).unwrap();
+        let found = server.get("/fhir/Patient?identifier:text=hospital").unwrap().expect(200).unwrap().json;
+        assert_eq!(found["entry"][0]["resource"]["id"], "p");
+        // How much is shown may be said of a read too.
+        let some = server.get("/fhir/Patient/p?_elements=gender").unwrap().expect(200).unwrap().json;
+        assert_eq!((some["gender"].as_str(), some["active"].is_null()), (Some("male"), true));
+        assert_eq!(some["meta"]["tag"][0]["code"], "SUBSETTED");
+        server.get("/fhir/Patient/p?_summary=count").unwrap().expect(400).unwrap();
+        // A form says in which format the answer is to come.
+        let form = |body: &'static str| {
+            let request = server.http().post(server.url("/fhir/Patient/_search"));
+            request.header("content-type", "application/x-www-form-urlencoded").body(body).send().unwrap()
+        };
+        let answer = form("gender=male&_format=xml");
+        assert!(answer.headers()["content-type"].to_str().unwrap().contains("xml"));
+        assert!(answer.text().unwrap().contains("<Bundle"));
+        assert_eq!(form("_format=turtle").status(), 406);
+    });
+}
+
+#[test]
+fn an_alternative_of_nothing_is_no_match_for_everything() {
+    each(|server| {
+        let place = json!({"resourceType": "Location", "id": "one", "name": "The only place"});
+        server.put("/fhir/Location/one", &place).unwrap().expect(201).unwrap();
+        for asked in [
+            "name=nowhere,",
+            "name=,",
+            "name=%5C",
+            "name=%CC%81",
+            "name:contains=x,",
+            "address=x,",
+            "type:text=x,",
+        ] {
+            server.get(&format!("/fhir/Location?{asked}")).unwrap().expect(400).unwrap();
+            server.delete(&format!("/fhir/Location?{asked}")).unwrap().expect(400).unwrap();
+        }
+        server.get("/fhir/ValueSet?url:below=http://a.example,").unwrap().expect(400).unwrap();
+        for asked in [
+            "organization:identifier=a,",
+            "organization:identifier=%7C",
+            "identifier=%7C",
+            "organization:identifier=%7C%7C",
+        ] {
+            let answer = server.get(&format!("/fhir/Patient?{asked}")).unwrap();
+            assert!(answer.status < 500, "{asked}: {}", answer.status);
+        }
+        server.get("/fhir/Location/one").unwrap().expect(200).unwrap();
+    });
+}
+
+#[test]
+fn long_lists_of_alternatives_are_answered() {
+    each(|server| {
+        server.put("/fhir/Patient/p", &json!({"resourceType": "Patient", "id": "p", "name": [{"family": "a7"}], "birthDate": "2000-01-07"}))
+            .unwrap().expect(201).unwrap();
+        let list =
+            |one: &dyn Fn(usize) -> String, count: usize| (0..count).map(one).collect::<Vec<_>>().join(",");
+        let dates = list(&|n| format!("20{:02}-01-{:02}", n / 28, n % 28 + 1), 500);
+        for (asked, total) in [
+            (format!("name={}", list(&|n| format!("a{n}"), 500)), 1),
+            (format!("name:contains={}", list(&|n| format!("a{n}"), 500)), 1),
+            (format!("birthdate={dates}"), 1),
+            (format!("identifier={}", list(&|n| format!("urn:s|{n}"), 500)), 0),
+        ] {
+            let request = server.http().post(server.url("/fhir/Patient/_search"));
+            let request =
+                request.header("content-type", "application/x-www-form-urlencoded").body(asked.clone());
+            let answer = Answer::of(request.send().unwrap()).unwrap().expect(200).unwrap();
+            let found = answer.json["entry"].as_array().map_or(0, Vec::len);
+            assert_eq!(found, total, "{}", asked.split('=').next().unwrap());
+        }
+        let chained = format!("/fhir/Observation?patient.name={}", list(&|n| format!("a{n}"), 400));
+        server.get(&chained).unwrap().expect(200).unwrap();
     });
 }

@@ -321,3 +321,122 @@ fn a_fhirpath_patch_says_what_is_to_be_done() {
         assert_eq!(server.get("/fhir/Patient/g").unwrap().json["deceasedBoolean"], false);
     });
 }
+
+#[test]
+fn what_a_patch_refers_to_is_found_like_what_is_sent() {
+    each(|server| {
+        server.put("/fhir/Patient/p", &patient("p", "p")).unwrap().expect(201).unwrap();
+        let observation =
+            json!({"resourceType": "Observation", "id": "o", "status": "final", "code": {"text": "x"}});
+        server.put("/fhir/Observation/o", &observation).unwrap().expect(201).unwrap();
+        let refer = |to: &str| {
+            let change = json!([{"op": "add", "path": "/subject", "value": {"reference": to}}]);
+            patched(server, "/fhir/Observation/o", &[], &change)
+        };
+        let done = refer(&server.url("/fhir/Patient/p")).expect(200).unwrap().json;
+        assert_eq!(done["subject"]["reference"], "Patient/p");
+        let found = server.get("/fhir/Observation?patient=p").unwrap().expect(200).unwrap().json;
+        assert_eq!(found["entry"][0]["resource"]["id"], "o");
+        // Criteria are resolved in transactions alone.
+        let refused = refer("Patient?identifier=p");
+        assert!((400..500).contains(&refused.status), "{}", refused.status);
+    });
+}
+
+#[test]
+fn versions_follow_each_other_in_time_whenever_their_requests_came() {
+    use std::io::{Read, Write};
+    each(|server| {
+        server.put("/fhir/Patient/t", &patient("t", "1")).unwrap().expect(201).unwrap();
+        // Its head is here long before its body.
+        let body = patient("t", "3").to_string();
+        let mut slow = std::net::TcpStream::connect(server.bind()).unwrap();
+        write!(
+            slow,
+            "PUT /fhir/Patient/t HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/fhir+json\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        server.put("/fhir/Patient/t", &patient("t", "2")).unwrap().expect(200).unwrap();
+        slow.write_all(body.as_bytes()).unwrap();
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let history = server.get("/fhir/Patient/t/_history").unwrap().expect(200).unwrap().json;
+        let times: Vec<&str> = history["entry"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["resource"]["meta"]["lastUpdated"].as_str().unwrap())
+            .collect();
+        assert!(times.len() == 3 && times.is_sorted_by(|later, earlier| later > earlier), "{times:?}");
+    });
+}
+
+#[test]
+fn a_reference_by_criteria_means_what_is_there_afterwards() {
+    each(|server| {
+        let practitioner = |id: &str| json!({"resourceType": "Practitioner", "id": id, "identifier": [{"system": "urn:n", "value": "x"}]});
+        let observation = json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"},
+            "performer": [{"reference": "Practitioner?identifier=urn:n|x"}]});
+        let entry = |method: &str, url: &str, resource: &Value| json!({"resource": resource, "request": {"method": method, "url": url}});
+        let delete = json!({"request": {"method": "DELETE", "url": "Practitioner/a"}});
+        let transaction = |entries: &[Value]| {
+            server
+                .post("/fhir", &json!({"resourceType": "Bundle", "type": "transaction", "entry": entries}))
+                .unwrap()
+        };
+        server.put("/fhir/Practitioner/a", &practitioner("a")).unwrap().expect(201).unwrap();
+        // What is deleted with it is no match.
+        let cited = entry("POST", "Observation", &observation);
+        let refused = transaction(&[delete.clone(), cited.clone()]);
+        assert!((400..500).contains(&refused.status), "{}", refused.status);
+        server.get("/fhir/Practitioner/a").unwrap().expect(200).unwrap();
+        // One that is there and one that comes are two.
+        let second = entry("PUT", "Practitioner/b", &practitioner("b"));
+        transaction(&[second.clone(), cited.clone()]).expect(412).unwrap();
+        // In the place of the deleted one.
+        let made = transaction(&[delete, second, cited]).expect(200).unwrap().json;
+        let at = made["entry"][2]["response"]["location"].as_str().unwrap();
+        let path = at.split("/_history").next().unwrap().rsplit_once("/Observation/").unwrap().1.to_owned();
+        let made = server.get(&format!("/fhir/Observation/{path}")).unwrap().expect(200).unwrap().json;
+        assert_eq!(made["performer"][0]["reference"], "Practitioner/b");
+    });
+}
+
+#[test]
+fn a_value_that_nothing_could_be_made_of_is_not_missing() {
+    each(|server| {
+        let observation = json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"},
+            "identifier": [{"system": "urn:o", "value": "1"}], "valueQuantity": {"unit": "mg"}, "effectiveTiming": {"code": {"text": "daily"}}});
+        server.post("/fhir/Observation", &observation).unwrap().expect(201).unwrap();
+        let total = |query: &str| {
+            let found = server.get(&format!("/fhir/Observation?{query}&_summary=count")).unwrap();
+            found.expect(200).unwrap().json["total"].as_u64().unwrap()
+        };
+        for parameter in ["value-quantity", "date"] {
+            assert_eq!(total(&format!("{parameter}:missing=true")), 0, "{parameter}");
+            assert_eq!(total(&format!("{parameter}:missing=false")), 1, "{parameter}");
+            assert_eq!(total(&format!("identifier=urn:o|1&{parameter}:missing=false")), 1, "{parameter}");
+        }
+        // Criteria that found it once find it again: no second one is made.
+        let path = "/fhir/Observation?identifier=urn:o|1&value-quantity:missing=false";
+        server.put(path, &observation).unwrap().expect(200).unwrap();
+        assert_eq!(total("identifier=urn:o|1"), 1);
+    });
+}
+
+#[test]
+fn a_history_of_nothing_is_not_found_in_any_time() {
+    each(|server| {
+        server.put("/fhir/Patient/h", &patient("h", "1")).unwrap().expect(201).unwrap();
+        for query in ["", "?_since=2020-01-01T00:00:00Z"] {
+            server.get(&format!("/fhir/Patient/nobody/_history{query}")).unwrap().expect(404).unwrap();
+        }
+        let none =
+            server.get("/fhir/Patient/h/_history?_since=2999-01-01T00:00:00Z").unwrap().expect(200).unwrap();
+        assert!(none.json["entry"].is_null());
+    });
+}

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::failure::Failure;
-use super::request::LIMITS;
+use super::request::{LIMITS, too_long};
 
 /// To here a body is worked on where it arrived: a thread of its own would cost more than it does.
 const SMALL: usize = 64 << 10;
@@ -50,12 +50,13 @@ impl Body {
             let mut body = Self { bytes: Vec::new(), held: 0 };
             let mut chunks = pin!(BodyStream::new(payload));
             while let Some(chunk) = poll_fn(|context| chunks.as_mut().poll_next(context)).await {
-                let chunk = chunk
-                    .map_err(|error| Failure::bad_request(format!("the body could not be read: {error}")))?;
+                let chunk = chunk.map_err(|error| {
+                    tracing::debug!(%error, "a body could not be read");
+                    Failure::bad_request("the body could not be read whole, or not unpacked")
+                })?;
                 let length = body.bytes.len() + chunk.len();
                 if length > most {
-                    let details = format!("more than {most} bytes");
-                    return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", details));
+                    return Err(too_long(most));
                 }
                 body.hold(length)?;
                 body.bytes.extend_from_slice(&chunk);

@@ -48,6 +48,14 @@ impl FromRequest for Caller {
     }
 }
 
+impl Caller {
+    /// A body may have been long on its way: what is written when it is here is written now.
+    pub(crate) fn now(mut self) -> Self {
+        self.context.at = app::now();
+        self
+    }
+}
+
 /// Open access is for this machine. A page of somewhere else that runs in a browser here, or that
 /// has its own name point here, is told so by its `Origin` or by the `Host` it asked for.
 fn from_here(request: &HttpRequest, public_url: &str) -> Result<(), Failure> {

@@ -75,10 +75,10 @@ impl From<store::Error> for Failure {
                 format!("the resource was changed meanwhile; its version is {current}"),
             ),
             Error::Precondition(why) => Self::new(StatusCode::PRECONDITION_FAILED, "conflict", why),
-            Error::Ambiguous(count) => Self::new(
+            Error::Ambiguous => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "multiple-matches",
-                format!("the criteria match {count} resources"),
+                "the criteria match several resources",
             ),
             Error::Invalid(issues) => Self::invalid(issues),
             Error::Busy => {

@@ -7,7 +7,7 @@ use actix_web::body::{BoxBody, MessageBody, to_bytes};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, ResponseError};
+use actix_web::{Error, HttpMessage, HttpRequest, ResponseError};
 use fhir::json::Json;
 use fhir::xml::{self, Layout};
 
@@ -97,31 +97,53 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// The same with what pairs say of it.
+    fn with(mut self, pairs: &[(String, String)]) -> Option<Self> {
+        for (name, value) in pairs {
+            match name.as_str() {
+                "_format" => self.format = Format::of(&essence(value))?,
+                "_pretty" => self.pretty = value == "true",
+                _ => {}
+            }
+        }
+        Some(self)
+    }
+
     /// `_format` before `Accept`; none if nothing of ours is accepted.
     fn of(request: &ServiceRequest) -> Option<Self> {
         let query = request.query_string();
-        let mut wanted = Self { format: Format::Json, pretty: false };
-        let mut format = None;
-        if query.contains("_format") || query.contains("_pretty") {
-            for (name, value) in request::pairs(query) {
-                match name.as_str() {
-                    "_format" => format = Some(value),
-                    "_pretty" => wanted.pretty = value == "true",
-                    _ => {}
-                }
-            }
-        }
+        let pairs = if query.contains("_format") || query.contains("_pretty") {
+            request::pairs(query)
+        } else {
+            Vec::new()
+        };
         let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         let charset = text(header::ACCEPT_CHARSET).is_none_or(|all| {
             all.split(',').any(|one| matches!(essence(one).as_str(), "utf-8" | "*") && quality(one) > 0)
         });
-        wanted.format = match (format, text(header::ACCEPT)) {
-            (Some(format), _) => Format::of(&essence(&format))?,
-            (None, Some(accept)) => accepted(accept)?,
-            (None, None) => Format::Json,
+        let said = pairs.iter().any(|(name, _)| name == "_format");
+        let format = match text(header::ACCEPT).filter(|_| !said) {
+            Some(accept) => accepted(accept)?,
+            None => Format::Json,
         };
+        let wanted = Self { format, pretty: false }.with(&pairs)?;
         charset.then_some(wanted)
     }
+}
+
+/// What a form says of the answer's format counts like what the address says.
+pub(crate) fn by_form(request: &HttpRequest, pairs: &[(String, String)]) -> Result<(), Failure> {
+    let before = request.extensions().get::<Wanted>().copied();
+    if let Some(before) = before {
+        let wanted = before.with(pairs).ok_or_else(unacceptable)?;
+        request.extensions_mut().insert(wanted);
+    }
+    Ok(())
+}
+
+fn unacceptable() -> Failure {
+    let details = "only application/fhir+json and application/fhir+xml in UTF-8 can be answered, of FHIR 4.0";
+    Failure::new(StatusCode::NOT_ACCEPTABLE, "not-supported", details)
 }
 
 /// The best of the two; JSON where both are as good.
@@ -177,13 +199,16 @@ pub(crate) async fn negotiate(
     if !request.path().starts_with("/fhir") {
         return Ok(next.call(request).await?.map_into_boxed_body());
     }
-    let Some(wanted) = Wanted::of(&request) else {
-        let details =
-            "only application/fhir+json and application/fhir+xml in UTF-8 can be answered, of FHIR 4.0";
-        let failure = Failure::new(StatusCode::NOT_ACCEPTABLE, "not-supported", details);
+    if !request::is_utf8(request.query_string()) {
+        let failure = Failure::bad_request("what is percent-encoded in the address is not UTF-8");
         return Ok(request.into_response(failure.error_response()));
+    }
+    let Some(wanted) = Wanted::of(&request) else {
+        return Ok(request.into_response(unacceptable().error_response()));
     };
+    request.extensions_mut().insert(wanted);
     let response = next.call(request).await?.map_into_boxed_body();
+    let wanted = response.request().extensions().get::<Wanted>().copied().unwrap_or(wanted);
     let is_resource = response
         .headers()
         .get(header::CONTENT_TYPE)

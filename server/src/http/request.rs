@@ -6,6 +6,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, ResponseError, web};
 use fhir::json::{self, Json, Limits};
+use percent_encoding::percent_decode_str;
 
 use store::OnlyIf;
 
@@ -20,6 +21,10 @@ pub(crate) async fn unpack(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if length.and_then(|text| text.parse().ok()).is_some_and(|length: u64| length > LIMITS.bytes as u64) {
+        return Ok(request.into_response(too_long(LIMITS.bytes).error_response()));
+    }
     if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) {
         let known = ["gzip", "deflate", "br", "zstd", "identity"];
         if !encoding.to_str().is_ok_and(|name| known.contains(&name.to_ascii_lowercase().as_str())) {
@@ -32,6 +37,11 @@ pub(crate) async fn unpack(
         request.set_payload(Payload::Stream { payload: Box::pin(unpacked) });
     }
     Ok(next.call(request).await?.map_into_boxed_body())
+}
+
+/// The answer to a body of more bytes.
+pub(super) fn too_long(most: usize) -> Failure {
+    Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", format!("more than {most} bytes"))
 }
 
 /// Refuses a body that is not said to be JSON.
@@ -52,6 +62,11 @@ pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
         *text = text.replace('\0', "\u{fffd}");
     }
     pairs
+}
+
+/// Is what is percent-encoded UTF-8? Read as something else, it would ask something else.
+pub(crate) fn is_utf8(encoded: &str) -> bool {
+    percent_decode_str(encoded).decode_utf8().is_ok()
 }
 
 /// Parses a body through the lossless door.
@@ -119,12 +134,14 @@ pub(crate) struct Prefer {
 pub(crate) fn prefer(request: &HttpRequest) -> Prefer {
     let mut prefer = Prefer { returns: Return::Representation, strict: false };
     for value in request.headers().get_all(header::HeaderName::from_static("prefer")) {
-        for token in value.to_str().unwrap_or_default().split([',', ';']).map(str::trim) {
-            match token {
-                "return=minimal" => prefer.returns = Return::Minimal,
-                "return=representation" => prefer.returns = Return::Representation,
-                "return=OperationOutcome" => prefer.returns = Return::Outcome,
-                "handling=strict" => prefer.strict = true,
+        for token in value.to_str().unwrap_or_default().split([',', ';']) {
+            let Some((name, value)) = token.split_once('=') else { continue };
+            let value = value.trim().trim_matches('"').to_ascii_lowercase();
+            match (name.trim().to_ascii_lowercase().as_str(), value.as_str()) {
+                ("return", "minimal") => prefer.returns = Return::Minimal,
+                ("return", "representation") => prefer.returns = Return::Representation,
+                ("return", "operationoutcome") => prefer.returns = Return::Outcome,
+                ("handling", "strict") => prefer.strict = true,
                 _ => {}
             }
         }

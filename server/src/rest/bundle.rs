@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -10,17 +11,20 @@ use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
 use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
-use fhir::search::{Handling, SearchQuery};
+use fhir::search::Handling;
 use store::{About, Commit, Conditional, Context, Effect, MustBe, NewTask, OnlyIf, Write, Written, new_id};
 
-use super::{etag, everything, history, location, patch, search};
+use super::{criteria, etag, everything, history, location, patch, search};
 use crate::app::App;
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::format;
-use crate::http::request;
+use crate::http::request::{self, LIMITS};
 use crate::scoring;
+
+/// How long all reads of a Bundle may take together.
+const READING: Duration = Duration::from_secs(30);
 
 pub(crate) async fn bundle(
     caller: Caller,
@@ -33,6 +37,7 @@ pub(crate) async fn bundle(
         .get_all("prefer")
         .any(|value| value.as_bytes().windows(21).any(|w| w == b"return=representation"));
     let work = async move |body: Body| {
+        let caller = caller.now();
         let bundle = format::read(&body, sent)?;
         let claims = &caller.app.claims;
         if bundle.text("type") == Some("batch") {
@@ -89,7 +94,7 @@ async fn run(
     let base = app.config.fhir_base();
     let plan = plan(bundle, &base, &mut new_id).map_err(Failure::invalid)?;
     let atomic = plan.atomic;
-    let mut references = conditional(&plan, &base);
+    let mut references = conditional(&plan, &base, context.at);
     let mut answers: Vec<Option<Answer>> = plan.entries.iter().map(|_| None).collect();
     let mut gets = Vec::new();
     let mut places = Vec::new();
@@ -149,9 +154,19 @@ async fn run(
             app.store.commit(context, Commit { taken: Some(taken), ..Commit::default() }).await?;
         }
     }
+    let (began, mut bytes) = (Instant::now(), 0);
     for (place, url) in gets {
-        let answer = match get(app, context, &url).await {
-            Ok(text) => Answer::Read(StatusCode::OK, text),
+        let answer = if bytes > LIMITS.bytes || began.elapsed() > READING {
+            let details = "the Bundle's reads are too much for one answer; ask in several";
+            Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-costly", details))
+        } else {
+            get(app, context, &url).await
+        };
+        let answer = match answer {
+            Ok(text) => {
+                bytes += text.len();
+                Answer::Read(StatusCode::OK, text)
+            }
             Err(failure) => Answer::Failed(failure),
         };
         set(&mut answers, place, answer);
@@ -166,23 +181,13 @@ fn set(answers: &mut [Option<Answer>], place: usize, answer: Answer) {
     }
 }
 
-fn criteria(kind: ResourceType, text: &str, base: &str) -> Result<SearchQuery, Failure> {
-    let pairs = request::pairs(text);
-    if pairs.is_empty() {
-        return Err(Failure::bad_request("the criteria are empty"));
-    }
-    Ok(SearchQuery::parse(&[kind], &pairs, base, crate::app::now(), Handling::Strict)
-        .map_err(Failure::invalid)?
-        .0)
-}
-
 /// The references by criteria of each entry, or what is wrong with one.
-fn conditional(plan: &Plan<'_>, base: &str) -> HashMap<usize, Result<Vec<Conditional>, Failure>> {
+fn conditional(plan: &Plan<'_>, base: &str, at: i64) -> HashMap<usize, Result<Vec<Conditional>, Failure>> {
     let one = |cited: &fhir::bundle::Conditional| {
         let Reference::Conditional { kind, criteria: asked } = reference::parse(&cited.text, base) else {
             return Err(Failure::bad_request("not a conditional reference"));
         };
-        let query = criteria(kind, asked, base).map_err(|mut failure| {
+        let query = criteria(kind, asked, base, at).map_err(|mut failure| {
             for issue in &mut failure.issues.0 {
                 issue.expression.clone_from(&cited.at);
             }
@@ -214,13 +219,13 @@ fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> 
     let meant = |target: Target| {
         Ok::<_, Failure>(match target {
             Target::Id(kind, id) => store::Target::Id(kind, id),
-            Target::Criteria(kind, text) => store::Target::Only(criteria(kind, &text, base)?),
+            Target::Criteria(kind, text) => store::Target::Only(criteria(kind, &text, base, context.at)?),
         })
     };
     let (write, topic) = match entry {
         Entry::Create { kind, id, resource, if_none_exist } => {
             let if_none_exist = match if_none_exist {
-                Some(text) => Some(criteria(kind, text.trim_start_matches('?'), base)?),
+                Some(text) => Some(criteria(kind, &text, base, context.at)?),
                 None => None,
             };
             let topic = scoring::concerns(app, &resource).then_some(scoring::WRITE);
@@ -235,7 +240,7 @@ fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> 
             let kind = target.kind();
             let topic = scoring::is_read(kind).then_some(scoring::CHANGE);
             let (target, only_if) = (meant(target)?, only_if(if_match)?);
-            (Write::Patch { target, only_if, patch: patch::of_resource(&app.claims, kind, &patch)? }, topic)
+            (Write::Patch { target, only_if, patch: patch::of_resource(app, kind, &patch)? }, topic)
         }
         Entry::Delete { target, if_match } => {
             let topic = scoring::is_read(target.kind()).then_some(scoring::CHANGE);
@@ -297,6 +302,11 @@ fn failed(error: store::Error) -> Failure {
 async fn get(app: &Arc<App>, context: &Context, url: &str) -> Result<String, Failure> {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let parts: Vec<&str> = path.split('/').collect();
+    if parts.iter().any(|part| part.starts_with('$'))
+        && !matches!(parts.as_slice(), ["Patient", _, "$everything"])
+    {
+        return Err(Failure::not_found("of operations only Patient/[id]/$everything is done in a Bundle"));
+    }
     match parts.as_slice() {
         ["_history"] => {
             let kinds = ResourceType::all().collect();

@@ -25,6 +25,7 @@ pub(crate) async fn create(
     let if_none_exist = unless(&caller, &request, kind)?;
     let by = caller.clone();
     let work = async move |body: Body| {
+        let by = by.now();
         let mut resource = format::read(&body, sent)?;
         fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
             .map_err(|issue| Failure::invalid(issue.into()))?;
@@ -47,13 +48,18 @@ fn unless(
     request: &HttpRequest,
     kind: ResourceType,
 ) -> Result<Option<SearchQuery>, Failure> {
-    let header = request.headers().get("if-none-exist").map(|value| value.to_str().unwrap_or_default());
+    let header = request
+        .headers()
+        .get("if-none-exist")
+        .map(|value| std::str::from_utf8(value.as_bytes()).unwrap_or_default());
     let query = request.query_string();
     let said = request::pairs(query).iter().any(|(name, _)| !matches!(name.as_str(), "_format" | "_pretty"));
+    let base = caller.app.config.fhir_base();
+    let read = |text| criteria(kind, text, &base, caller.context.at).map(Some);
     match (header, said) {
         (None, false) => Ok(None),
-        (Some(text), false) => criteria(kind, text, caller).map(Some),
-        (None, true) => criteria(kind, query, caller).map(Some),
+        (Some(text), false) => read(text),
+        (None, true) => read(query),
         (Some(_), true) => Err(Failure::bad_request("criteria in If-None-Exist and in the address too")),
     }
 }

@@ -51,7 +51,8 @@ pub(crate) async fn find(
     let mut since = i64::MIN;
     for (name, value) in asked {
         let moment = || {
-            fhir::time::parse(&value)
+            // In a query `+` of an offset often arrives as a space.
+            fhir::time::parse(&value.replace(' ', "+"))
                 .ok_or_else(|| Failure::bad_request(format!("{name} is neither a FHIR date nor a dateTime")))
         };
         match name.as_str() {

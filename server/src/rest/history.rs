@@ -65,8 +65,12 @@ pub(crate) async fn find(
     };
     let query = query(kinds, id, &path, pairs)?;
     let page = app.store.history(context, &query).await?;
-    if id.is_some() && page.entries.is_empty() && page.total == Some(0) {
-        return Err(Error::NotFound.into());
+    if let ([kind], Some(id), true) = (query.kinds.as_slice(), id, page.entries.is_empty()) {
+        // Nothing in that time, or nothing at all.
+        match app.store.read(context, *kind, id).await {
+            Ok(_) | Err(Error::Gone { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let base = app.config.fhir_base();
     let used = query.used.iter().filter(|(name, _)| !name.is_empty() && name != "_page");

@@ -101,6 +101,7 @@ async fn change(
     let write =
         Write::Patch { target: Target::Id(kind, id.to_owned()), only_if: OnlyIf::Always, patch: labelled };
     // Labels are nothing that a model reads.
+    let caller = caller.clone().now();
     let written = caller.app.store.commit(&caller.context, commit_of(write, None, caller.context.at)).await?;
     let written = written.first().ok_or_else(|| Failure::internal("a write without an answer"))?;
     answer(&written.stored)

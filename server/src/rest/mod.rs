@@ -6,8 +6,8 @@ pub(crate) mod bundle;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod everything;
+mod hierarchy;
 pub(crate) mod history;
-pub(crate) mod interaction;
 pub(crate) mod meta;
 pub(crate) mod metadata;
 pub(crate) mod patch;
@@ -24,7 +24,7 @@ use chrono::DateTime;
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
 use fhir::resource_type::ResourceType;
-use fhir::search::{Handling, SearchQuery};
+use fhir::search::{Handling, SearchQuery, View};
 use store::{About, Commit, NewTask, Stored, Target, Write, Written};
 
 use crate::http::caller::Caller;
@@ -48,29 +48,27 @@ fn id(text: &str) -> Result<&str, Failure> {
 /// What a write is about: `Type/id`, or the one that matches the criteria behind `Type?`.
 fn aimed(caller: &Caller, request: &HttpRequest) -> Result<(ResourceType, Target), Failure> {
     let kind = kind(request.match_info().query("type"))?;
-    let target = match request.match_info().get("id") {
-        Some(text) => Target::Id(kind, id(text)?.to_owned()),
-        None => Target::Only(criteria(kind, request.query_string(), caller)?),
+    let target = if let Some(text) = request.match_info().get("id") {
+        Target::Id(kind, id(text)?.to_owned())
+    } else {
+        let base = caller.app.config.fhir_base();
+        Target::Only(criteria(kind, request.query_string(), &base, caller.context.at)?)
     };
     Ok((kind, target))
 }
 
 /// Search criteria that must be understood whole: a part ignored would match the wrong resource.
-fn criteria(kind: ResourceType, text: &str, caller: &Caller) -> Result<SearchQuery, Failure> {
+fn criteria(kind: ResourceType, text: &str, base: &str, at: i64) -> Result<SearchQuery, Failure> {
+    // Some say the type too, as in an address.
+    let text = text.strip_prefix(kind.name()).filter(|rest| rest.starts_with('?')).unwrap_or(text);
     let text = text.trim_start_matches('?');
     let mut pairs = request::pairs(text);
     pairs.retain(|(name, _)| !matches!(name.as_str(), "_format" | "_pretty"));
     if pairs.is_empty() {
         return Err(Failure::bad_request("the criteria are empty"));
     }
-    let (query, _) = SearchQuery::parse(
-        &[kind],
-        &pairs,
-        &caller.app.config.fhir_base(),
-        caller.context.at,
-        Handling::Strict,
-    )
-    .map_err(Failure::invalid)?;
+    let (query, _) =
+        SearchQuery::parse(&[kind], &pairs, base, at, Handling::Strict).map_err(Failure::invalid)?;
     Ok(query)
 }
 
@@ -176,7 +174,7 @@ fn written(
 }
 
 /// The answer to a read of one version.
-fn shown(request: &HttpRequest, stored: Stored) -> HttpResponse {
+fn shown(request: &HttpRequest, stored: Stored, view: &View) -> HttpResponse {
     let tag = etag(stored.version);
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let unchanged = match (text(header::IF_NONE_MATCH), text(header::IF_MODIFIED_SINCE)) {
@@ -189,5 +187,12 @@ fn shown(request: &HttpRequest, stored: Stored) -> HttpResponse {
     response
         .insert_header((header::ETAG, tag))
         .insert_header((header::LAST_MODIFIED, last_modified(stored.updated)));
-    if unchanged { response.finish() } else { response.content_type(FHIR_JSON).body(stored.body) }
+    if unchanged {
+        return response.finish();
+    }
+    let body = match view {
+        View::Whole => stored.body,
+        view => fhir::view::subset(view, stored.kind, &stored.body).into_owned(),
+    };
+    response.content_type(FHIR_JSON).body(body)
 }

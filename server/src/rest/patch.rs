@@ -11,12 +11,12 @@ use fhir::resource_type::ResourceType;
 use store::{Patch, Write};
 
 use super::{aimed, commit_of, written};
+use crate::app::App;
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::format;
 use crate::http::request::{self, LIMITS};
-use crate::packages::Claims;
 use crate::scoring;
 
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -36,15 +36,16 @@ pub(crate) async fn patch(
     })?;
     let by = caller.clone();
     let parse = async move |body: Body| {
-        let Some(sent) = sent else { return json_patch(&by.app.claims, kind, &body) };
+        let Some(sent) = sent else { return json_patch(&by.app, kind, &body) };
         let parameters = format::read(&body, sent)?;
         if parameters.text("resourceType") != Some("Parameters") {
             let details = format!("a patch in {media} is Parameters; a JSON Patch is {JSON_PATCH}");
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-supported", details));
         }
-        fhirpath_patch(&by.app.claims, kind, &parameters)
+        fhirpath_patch(&by.app, kind, &parameters)
     };
     let patch = Body::read(payload).await?.work(parse).await?;
+    let caller = caller.now();
     let write = Write::Patch { target, only_if, patch };
     let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), caller.context.at);
     let done = caller.app.store.commit(&caller.context, commit).await.map_err(refused)?;
@@ -53,27 +54,27 @@ pub(crate) async fn patch(
 }
 
 /// A JSON Patch, as the store applies it.
-pub(crate) fn json_patch(claims: &Claims, kind: ResourceType, text: &[u8]) -> Result<Patch, Failure> {
+pub(crate) fn json_patch(app: &App, kind: ResourceType, text: &[u8]) -> Result<Patch, Failure> {
     let patch = JsonPatch::parse(text, &LIMITS).map_err(Failure::invalid)?;
-    let claims = claims.clone();
-    Ok(Patch::new(move |resource| checked(&claims, kind, patch.apply(resource, &LIMITS)?)))
+    let check = checking(app, kind);
+    Ok(Patch::new(move |resource| check(patch.apply(resource, &LIMITS)?)))
 }
 
 /// A FHIRPath Patch, as the store applies it.
-fn fhirpath_patch(claims: &Claims, kind: ResourceType, parameters: &Json) -> Result<Patch, Failure> {
+fn fhirpath_patch(app: &App, kind: ResourceType, parameters: &Json) -> Result<Patch, Failure> {
     let findings = fhir::validate::validate(parameters);
     if findings.has_error() {
         return Err(Failure::invalid(findings));
     }
     let patch = FhirPathPatch::parse(parameters).map_err(Failure::invalid)?;
-    let claims = claims.clone();
-    Ok(Patch::new(move |resource| checked(&claims, kind, patch.apply(resource)?)))
+    let check = checking(app, kind);
+    Ok(Patch::new(move |resource| check(patch.apply(resource)?)))
 }
 
 /// The patch of a Bundle's entry: a Binary that holds a JSON Patch, or Parameters.
-pub(crate) fn of_resource(claims: &Claims, kind: ResourceType, resource: &Json) -> Result<Patch, Failure> {
+pub(crate) fn of_resource(app: &App, kind: ResourceType, resource: &Json) -> Result<Patch, Failure> {
     if resource.text("resourceType") == Some("Parameters") {
-        return fhirpath_patch(claims, kind, resource);
+        return fhirpath_patch(app, kind, resource);
     }
     if resource.text("resourceType") != Some("Binary") || resource.text("contentType") != Some(JSON_PATCH) {
         return Err(Failure::bad_request(format!(
@@ -82,14 +83,19 @@ pub(crate) fn of_resource(claims: &Claims, kind: ResourceType, resource: &Json) 
     }
     let data = resource.text("data").unwrap_or_default();
     let text = STANDARD.decode(data).map_err(|_| Failure::bad_request("the Binary's data is not base64"))?;
-    json_patch(claims, kind, &text)
+    json_patch(app, kind, &text)
 }
 
-/// What a patch makes must be as good as what is sent.
-fn checked(claims: &Claims, kind: ResourceType, resource: Json<'static>) -> Result<Json<'static>, Issues> {
-    match super::validate(claims, &resource, kind) {
-        Ok(_) => Ok(resource),
-        Err(failure) => Err(failure.issues),
+/// What a patch makes must be as good as what is sent, and refers to others in the same way.
+fn checking(
+    app: &App,
+    kind: ResourceType,
+) -> impl Fn(Json<'static>) -> Result<Json<'static>, Issues> + Send + Sync + 'static {
+    let (claims, base) = (app.claims.clone(), app.config.fhir_base());
+    move |mut resource| {
+        fhir::reference::make_all_relative(&mut resource, &base)?;
+        super::validate(&claims, &resource, kind).map_err(|failure| failure.issues)?;
+        Ok(resource)
     }
 }
 

@@ -9,11 +9,12 @@ use fhir::search::{Clause, ExactTest, Handling, Include, SearchQuery, Test};
 use store::{Context, Stored};
 
 use super::address::{address, quoted};
-use super::{kind, value_set};
+use super::{hierarchy, kind, value_set};
 use crate::app::App;
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::format;
 use crate::http::request::{self, Prefer};
 
 /// What is searched.
@@ -151,10 +152,23 @@ async fn form(request: &HttpRequest, payload: web::Payload) -> Result<Vec<(Strin
         let details = "send the parameters as application/x-www-form-urlencoded";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-supported", details));
     }
+    let charset = form.and_then(|value| {
+        value.to_ascii_lowercase().split_once("charset=").map(|(_, name)| name.trim_matches('"').to_owned())
+    });
+    if charset.is_some_and(|charset| charset != "utf-8") {
+        return Err(Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not-supported",
+            "send the parameters in UTF-8",
+        ));
+    }
     let body = Body::read_short(payload).await?;
-    let text = std::str::from_utf8(&body).map_err(|_| Failure::bad_request("the form is not UTF-8"))?;
+    let text = std::str::from_utf8(&body).ok().filter(|text| request::is_utf8(text));
+    let text = text.ok_or_else(|| Failure::bad_request("the form is not UTF-8"))?;
+    let sent = request::pairs(text);
+    format::by_form(request, &sent)?;
     let mut pairs = request::pairs(request.query_string());
-    pairs.extend(request::pairs(text));
+    pairs.extend(sent);
     Ok(pairs)
 }
 
@@ -216,7 +230,8 @@ pub(super) async fn find_wider(
     let base = app.config.fhir_base();
     let (typed, others): (Vec<_>, Vec<_>) =
         pairs.iter().cloned().partition(|(name, _)| name == "_type" && scope.narrowed);
-    let meant = value_set::expanded(&app.store, context, &others).await?;
+    let meant = value_set::expanded(&app.store, context, &scope.kinds, &others).await?;
+    let meant = hierarchy::expanded(&app.store, context, &scope.kinds, &base, meant).await?;
     let (mut query, ignored) =
         SearchQuery::parse(&scope.kinds, &meant, &base, context.at, handling).map_err(Failure::invalid)?;
     // The links say what was asked, not what it meant.

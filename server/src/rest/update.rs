@@ -23,6 +23,7 @@ pub(crate) async fn update(
     let only_if = request::only_if(&request)?;
     let by = caller.clone();
     let work = async move |body: Body| {
+        let by = by.now();
         let mut resource = format::read(&body, sent)?;
         fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
             .map_err(|issue| Failure::invalid(issue.into()))?;

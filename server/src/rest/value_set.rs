@@ -1,13 +1,13 @@
 //! `:in` and `:not-in`: the codes of a ValueSet, in the place of its address
 //! (<https://hl7.org/fhir/R4/search.html#modifiers>).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use fhir::json::Json;
 use fhir::outcome::Issue;
 use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
-use fhir::search::{Handling, SearchQuery};
+use fhir::search::{Handling, Kind, SearchQuery, parameter};
 use store::{Context, Error, Reader, Store};
 
 use crate::http::failure::Failure;
@@ -21,19 +21,25 @@ const DEEPEST: u8 = 8;
 type Pairs = Vec<(String, String)>;
 
 /// The same pairs with each `code:in=ADDRESS` as the codes it means.
-pub(super) async fn expanded(store: &Store, context: &Context, pairs: &Pairs) -> Result<Pairs, Failure> {
+pub(super) async fn expanded(
+    store: &Store,
+    context: &Context,
+    kinds: &[ResourceType],
+    pairs: &Pairs,
+) -> Result<Pairs, Failure> {
     let mut all = Vec::with_capacity(pairs.len());
     for (name, value) in pairs {
         let (bare, modifier) = match name.rsplit_once(':') {
-            Some((bare, "in")) => (bare, ""),
-            Some((bare, "not-in")) => (bare, ":not"),
+            Some((bare, "in")) if is_of_codes(kinds, bare) => (bare, ""),
+            Some((bare, "not-in")) if is_of_codes(kinds, bare) => (bare, ":not"),
             _ => {
                 all.push((name.clone(), value.clone()));
                 continue;
             }
         };
         let address = value.clone();
-        let codes = store.reading(context, move |reader| codes(reader, &address, 0)).await?;
+        let codes =
+            store.reading(context, move |reader| codes(reader, &address, 0, &mut Known::new())).await?;
         if codes.is_empty() {
             return Err(Failure::invalid(
                 Issue::error("value", format!("{name}: the ValueSet is empty")).into(),
@@ -45,8 +51,29 @@ pub(super) async fn expanded(store: &Store, context: &Context, pairs: &Pairs) ->
     Ok(all)
 }
 
+/// Is the parameter one of codes? Of a chain the last one counts, of whatever type it is.
+fn is_of_codes(kinds: &[ResourceType], name: &str) -> bool {
+    let token =
+        |kind: ResourceType, code: &str| parameter(kind, code).is_some_and(|one| one.kind == Kind::Token);
+    match name.rsplit_once(['.', ':']) {
+        Some((_, code)) => ResourceType::all().any(|kind| token(kind, code)),
+        None => kinds.iter().any(|kind| token(*kind, name)),
+    }
+}
+
+/// What is known of sets that were read already: one may be in many others.
+type Known = HashMap<String, BTreeSet<String>>;
+
 /// `system|code` of each code of the set.
-fn codes(reader: &mut Reader<'_>, address: &str, depth: u8) -> Result<BTreeSet<String>, Error> {
+fn codes(
+    reader: &mut Reader<'_>,
+    address: &str,
+    depth: u8,
+    known: &mut Known,
+) -> Result<BTreeSet<String>, Error> {
+    if let Some(codes) = known.get(address) {
+        return Ok(codes.clone());
+    }
     let refuse = |code, details: String| Err(Error::from(Issue::error(code, details)));
     if depth > DEEPEST {
         return refuse("too-costly", "ValueSets within ValueSets too deeply".to_owned());
@@ -61,10 +88,10 @@ fn codes(reader: &mut Reader<'_>, address: &str, depth: u8) -> Result<BTreeSet<S
     } else {
         let part = |name: &str| set.get("compose").map_or(&[][..], |compose| compose.list(name));
         for include in part("include") {
-            all.extend(of_part(reader, include, depth)?);
+            all.extend(of_part(reader, include, depth, known)?);
         }
         for exclude in part("exclude") {
-            for code in of_part(reader, exclude, depth)? {
+            for code in of_part(reader, exclude, depth, known)? {
                 all.remove(&code);
             }
         }
@@ -72,6 +99,7 @@ fn codes(reader: &mut Reader<'_>, address: &str, depth: u8) -> Result<BTreeSet<S
     if all.len() > MOST {
         return refuse("too-costly", format!("the ValueSet {address} has more than {MOST} codes"));
     }
+    known.insert(address.to_owned(), all.clone());
     Ok(all)
 }
 
@@ -103,7 +131,12 @@ fn contained(items: &[Json], all: &mut BTreeSet<String>) {
     }
 }
 
-fn of_part(reader: &mut Reader<'_>, part: &Json, depth: u8) -> Result<BTreeSet<String>, Error> {
+fn of_part(
+    reader: &mut Reader<'_>,
+    part: &Json,
+    depth: u8,
+    known: &mut Known,
+) -> Result<BTreeSet<String>, Error> {
     let concepts = part.list("concept");
     let sets = part.list("valueSet");
     if part.get("filter").is_some() || (concepts.is_empty() && sets.is_empty()) {
@@ -115,7 +148,7 @@ fn of_part(reader: &mut Reader<'_>, part: &Json, depth: u8) -> Result<BTreeSet<S
         concepts.iter().filter_map(|one| Some(token(part.text("system"), one.text("code")?))).collect();
     let mut all = (!concepts.is_empty()).then_some(own);
     for address in sets.iter().filter_map(Json::as_str) {
-        let others = codes(reader, address, depth + 1)?;
+        let others = codes(reader, address, depth + 1, known)?;
         all = Some(all.map_or_else(|| others.clone(), |known| &known & &others));
     }
     Ok(all.unwrap_or_default())
