@@ -1,0 +1,110 @@
+//! What is made to cost: answers come in bounded time and on a small stack.
+
+use fhir::fhirpath::{Environment, Error, Expression, Item, Node};
+use fhir::json::Json;
+
+/// Half of what a thread of the server has.
+const STACK: usize = 1 << 20;
+/// The longest expression that is read.
+const LONGEST: usize = 16 << 10;
+
+const OPERATORS: [&str; 24] = [
+    "*1",
+    "/1",
+    " div 1",
+    " mod 1",
+    "+1",
+    "-1",
+    "&1",
+    " is A",
+    " as A",
+    "|1",
+    "<1",
+    "<=1",
+    ">1",
+    ">=1",
+    "=1",
+    "!=1",
+    "~1",
+    "!~1",
+    " in 1",
+    " contains 1",
+    " and 1",
+    " or 1",
+    " xor 1",
+    " implies 1",
+];
+
+#[expect(clippy::unwrap_used, reason = "a test that cannot begin says so")]
+fn on_a_small_stack(test: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().stack_size(STACK).spawn(test).unwrap().join().unwrap();
+}
+
+/// Reads, evaluates and drops it; says whether it was too deep.
+fn is_too_deep(text: &str) -> bool {
+    let resource = Json::Object(fhir::json::Object::default());
+    match Expression::parse(text) {
+        Ok(expression) => {
+            let _ =
+                expression.evaluate(&Item::Element(Node::resource(&resource)), &Environment::of(&resource));
+            false
+        }
+        Err(error) => error == Error::TooCostly,
+    }
+}
+
+fn repeated(part: &str, length: usize) -> String {
+    part.repeat(length / part.len())
+}
+
+#[test]
+fn an_expression_never_takes_the_whole_stack() {
+    on_a_small_stack(|| {
+        for before in &OPERATORS {
+            for after in &OPERATORS {
+                for part in [format!("{before}{after}"), format!("{before}{after}{before} is A")] {
+                    let _ = is_too_deep(&format!("1{}", repeated(&part, LONGEST / 4)));
+                }
+            }
+        }
+        for part in [" is A*1+1", " as A*1"] {
+            assert!(is_too_deep(&format!("1{}", repeated(part, LONGEST - 8))), "{part}");
+        }
+        for (open, leaf, close) in [
+            ("(", "1", ")"),
+            ("(-", "1", ")"),
+            ("a[", "1", "]"),
+            ("(1)[", "1", "]"),
+            ("iif(true,", "1", ")"),
+            ("select(", "1", ")"),
+            ("1.select(1).where(", "1", ")"),
+            ("1.aggregate(", "1", ")"),
+            ("1.combine(1|", "1", ")"),
+            ("'a'.replace('a',", "'b'", ")"),
+            ("1.power(", "1", ")"),
+            ("1.sort(", "1", ")"),
+            ("(1 is A*1+", "1", ")"),
+            ("1=1+1*(", "1", ")"),
+        ] {
+            for count in [8, 12, 16, 24, 40, 44, 46, 47, 48, 600] {
+                let text = format!("{}{leaf}{}", open.repeat(count), close.repeat(count));
+                assert!(is_too_deep(&text) || count < 48, "{open} {count}");
+                let text =
+                    format!("{}{leaf}{}{}", open.repeat(count), " is A*1+1".repeat(9), close.repeat(count));
+                let _ = is_too_deep(&text);
+            }
+        }
+        for text in ["-", "+-", "(1).", "1[0]", ".a", "a.b[0]", "is A.", "first().", "1.abs()."] {
+            let _ = is_too_deep(&format!("a{}", repeated(text, LONGEST - 8)));
+            let _ = is_too_deep(&format!("{}1", repeated(text, LONGEST - 8)));
+        }
+    });
+}
+
+#[test]
+fn left_sides_of_many_precedences_are_read() {
+    let text = "1 * 1 + 1 is Integer = true in true and true or false implies true";
+    assert!(Expression::parse(text).is_ok());
+    let groups = vec!["(a = 1 and b = 2 or c.exists(d + 1 > 2 and e is Quantity))"; 200].join(" or ");
+    assert!(Expression::parse(&groups).is_ok());
+}
