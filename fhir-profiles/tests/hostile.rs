@@ -1,5 +1,7 @@
 //! What is made to cost: answers come in bounded time and on a small stack.
 
+use std::borrow::Cow;
+
 use fhir::fhirpath::{Environment, Error, Expression, Item, Node};
 use fhir::json::Json;
 
@@ -107,4 +109,39 @@ fn left_sides_of_many_precedences_are_read() {
     assert!(Expression::parse(text).is_ok());
     let groups = vec!["(a = 1 and b = 2 or c.exists(d + 1 > 2 and e is Quantity))"; 200].join(" or ");
     assert!(Expression::parse(&groups).is_ok());
+}
+
+#[test]
+fn what_has_no_order_is_not_sorted() {
+    let sorted = |dates: &[String]| {
+        let resource = Json::Object(fhir::json::Object::default());
+        let expression = Expression::parse(&format!("({}).sort()", dates.join(" | ")))?;
+        let items =
+            expression.evaluate(&Item::Element(Node::resource(&resource)), &Environment::of(&resource));
+        items.map(|items| {
+            items.iter().filter_map(|item| item.display().map(Cow::into_owned)).collect::<Vec<_>>()
+        })
+    };
+    let days: Vec<String> = (1..29).rev().map(|day| format!("@2024-02-{day:02}")).collect();
+    let first = sorted(&days).unwrap_or_default();
+    assert_eq!((first.len(), first.first().map(String::as_str)), (28, Some("2024-02-01")));
+    // Years, months and days in many orders: whether one is before the other can't always be told.
+    for seed in 0..50_u64 {
+        let mut random = seed;
+        let dates: Vec<String> = (0..64)
+            .map(|_| {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let (year, month, day) =
+                    (2020 + (random >> 60) % 2, 1 + (random >> 40) % 12, 1 + (random >> 20) % 28);
+                match (random >> 50) % 3 {
+                    0 => format!("@{year}"),
+                    1 => format!("@{year}-{month:02}"),
+                    _ => format!("@{year}-{month:02}-{day:02}"),
+                }
+            })
+            .collect();
+        assert!(matches!(sorted(&dates), Err(Error::Type(_))), "{dates:?}");
+    }
+    assert!(matches!(sorted(&["1".to_owned(), "'a'".to_owned()]), Err(Error::Type(_))));
 }

@@ -14,6 +14,7 @@ mod operators;
 mod parser;
 mod presence;
 mod quantity;
+mod sort;
 mod temporal;
 mod texts;
 mod value;
