@@ -1,9 +1,10 @@
 //! What is made to cost: answers come in bounded time and on a small stack.
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use fhir::fhirpath::{Environment, Error, Expression, Item, Node};
-use fhir::json::Json;
+use fhir::json::{Json, Limits, parse};
 
 /// Half of what a thread of the server has.
 const STACK: usize = 1 << 20;
@@ -144,4 +145,44 @@ fn what_has_no_order_is_not_sorted() {
         assert!(matches!(sorted(&dates), Err(Error::Type(_))), "{dates:?}");
     }
     assert!(matches!(sorted(&["1".to_owned(), "'a'".to_owned()]), Err(Error::Type(_))));
+}
+
+#[expect(clippy::expect_used, reason = "a test that cannot read its own input says which")]
+fn json(text: &str) -> Json<'_> {
+    parse(text.as_bytes(), &Limits::default()).expect(text)
+}
+
+/// Far more than it takes, far less than a square would.
+fn soon(what: impl FnOnce()) {
+    let begun = Instant::now();
+    what();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn an_evaluation_pays_for_all_it_looks_at() {
+    let items = "{},".repeat(20_000);
+    let extensions = r#"{"url":"http://y"},"#.repeat(20_000);
+    let (items, extensions) = (items.trim_end_matches(','), extensions.trim_end_matches(','));
+    let title = "a".repeat(4 << 20);
+    let text = format!(
+        r#"{{"resourceType":"Questionnaire","title":"{title}","extension":[{extensions}],"item":[{items}]}}"#
+    );
+    let resource = json(&text);
+    for text in [
+        "item.select('a'.indexOf(%resource.title))",
+        "item.select('a'.split(%resource.title))",
+        "item.select('b'.replace(%resource.title, 'c'))",
+        "item.select(%resource.title.convertsToQuantity())",
+        "item.select(%resource.extension('http://x'))",
+    ] {
+        soon(|| {
+            let expression = Expression::parse(text);
+            let items = expression.and_then(|expression| {
+                let focus = Item::Element(Node::resource(&resource));
+                expression.evaluate(&focus, &Environment::of(&resource)).map(|items| items.len())
+            });
+            assert_eq!(items, Err(Error::TooCostly), "{text}");
+        });
+    }
 }

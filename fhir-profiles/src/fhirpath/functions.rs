@@ -282,17 +282,19 @@ fn fhir<'a>(evaluator: &Evaluator<'a>, call: &'a Call, items: &[Item<'a>], frame
     match (call.function.name, call.arguments.as_slice()) {
         ("extension", [url]) => {
             let url = evaluator.text(url, frame)?;
-            let mut found = Vec::new();
+            let (mut found, mut seen) = (Vec::new(), 0);
             for item in items {
                 let Item::Element(node) = item else { continue };
+                seen += node.width() / 16;
                 node.member("extension", &mut |extension| {
+                    seen += 1;
                     let own = extension.value.and_then(|value| value.text("url"));
                     if own.is_some() && own == url.as_deref() {
                         found.push(Item::Element(extension));
                     }
                 });
             }
-            evaluator.charge(items.len())?;
+            evaluator.charge(items.len() + seen)?;
             Ok(found)
         }
         ("hasValue", []) => boolean(match items {
