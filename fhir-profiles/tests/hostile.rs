@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use fhir::conformance::claimed;
 use fhir::fhirpath::{Environment, Error, Expression, Item, Node};
 use fhir::json::{Json, Limits, parse};
+use fhir::profile::Profiles;
 
 /// Half of what a thread of the server has.
 const STACK: usize = 1 << 20;
@@ -185,4 +187,19 @@ fn an_evaluation_pays_for_all_it_looks_at() {
             assert_eq!(items, Err(Error::TooCostly), "{text}");
         });
     }
+}
+
+#[test]
+fn many_references_to_many_contained_resources_are_followed() {
+    let contained: Vec<_> =
+        (0..50_000).map(|n| format!(r#"{{"resourceType":"Practitioner","id":"{n}"}}"#)).collect();
+    let references = vec![r##"{"reference":"#49999"}"##; 100_000];
+    let text = format!(
+        r#"{{"resourceType":"Observation","meta":{{"profile":["http://hl7.org/fhir/StructureDefinition/vitalsigns"]}},
+        "contained":[{}],"hasMember":[{}]}}"#,
+        contained.join(","),
+        references.join(",")
+    );
+    let resource = json(&text);
+    soon(|| assert!(claimed(&resource, Profiles::built_in(), false).has_error()));
 }
