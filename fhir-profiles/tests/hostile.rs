@@ -7,6 +7,7 @@ use fhir::conformance::claimed;
 use fhir::fhirpath::{Environment, Error, Expression, Item, Node};
 use fhir::json::{Json, Limits, parse};
 use fhir::profile::Profiles;
+use fhir::xml;
 
 /// Half of what a thread of the server has.
 const STACK: usize = 1 << 20;
@@ -202,4 +203,18 @@ fn many_references_to_many_contained_resources_are_followed() {
     );
     let resource = json(&text);
     soon(|| assert!(claimed(&resource, Profiles::built_in(), false).has_error()));
+}
+
+#[test]
+fn many_faults_of_a_long_document_have_their_places() {
+    let comment = format!("<!--{}-->", "x".repeat(8 << 20));
+    let faults = "<nothing/>".repeat(100);
+    let text = format!("<Patient xmlns=\"http://hl7.org/fhir\">{comment}{faults}</Patient>");
+    soon(|| {
+        let issues = xml::read(text.as_bytes(), &Limits::default()).map(drop).unwrap_err();
+        assert_eq!(issues.0.len(), 100);
+        let last = issues.0.last().map(|issue| issue.details.as_ref());
+        let column = text.len() - "<nothing/></Patient>".len() + 1;
+        assert_eq!(last, Some(format!("unknown element at line 1 column {column}").as_str()));
+    });
 }
