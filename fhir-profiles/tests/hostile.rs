@@ -218,3 +218,25 @@ fn many_faults_of_a_long_document_have_their_places() {
         assert_eq!(last, Some(format!("unknown element at line 1 column {column}").as_str()));
     });
 }
+
+/// Arithmetic is checked, in the program that is shipped too: it would panic.
+#[test]
+fn numbers_at_their_ends_are_no_panic() {
+    let resource = Json::Object(fhir::json::Object::default());
+    let numbers: Vec<_> = (1..=32).map(|n| n.to_string()).collect();
+    let least = format!("({}).aggregate($total.combine($total).sum(), -2147483647 - 1)", numbers.join(" | "));
+    for text in [
+        format!("({least}).abs()"),
+        format!("-({least})"),
+        "@2024-01-01 + (-9223372036854775808 'd')".to_owned(),
+        "@T10:00 - (-9223372036854775808 's')".to_owned(),
+        "(2147483647).combine(1).sum()".to_owned(),
+    ] {
+        let expression = Expression::parse(&text);
+        let items = expression.and_then(|expression| {
+            let focus = Item::Element(Node::resource(&resource));
+            expression.evaluate(&focus, &Environment::of(&resource)).map(|items| items.len())
+        });
+        assert_eq!(items, Ok(0), "{text}");
+    }
+}
