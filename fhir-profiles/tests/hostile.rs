@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use fhir::conformance::claimed;
+use fhir::conformance::{Strict, claimed, findings};
 use fhir::fhirpath::{Environment, Error, Expression, Item, Node};
 use fhir::json::{Json, Limits, parse};
 use fhir::profile::Profiles;
+use fhir::validate::validate;
 use fhir::xml;
 
 /// Half of what a thread of the server has.
@@ -216,6 +217,24 @@ fn many_faults_of_a_long_document_have_their_places() {
         let last = issues.0.last().map(|issue| issue.details.as_ref());
         let column = text.len() - "<nothing/></Patient>".len() + 1;
         assert_eq!(last, Some(format!("unknown element at line 1 column {column}").as_str()));
+    });
+}
+
+#[test]
+fn many_keys_of_extensions_alone_are_passed_once() {
+    let keys: Vec<_> = (0..200_000).map(|n| format!(r#""_k{n}":{{"id":"x"}}"#)).collect();
+    let text = format!(r#"{{"resourceType":"Observation","status":"final",{}}}"#, keys.join(","));
+    let resource = json(&text);
+    soon(|| assert!(findings(&resource, Profiles::built_in(), &[], Strict::ALL).has_error()));
+    soon(|| assert!(validate(&resource).has_error()));
+    soon(|| {
+        let expression = Expression::parse("children().count()");
+        let focus = Item::Element(Node::resource(&resource));
+        let items = expression.and_then(|expression| {
+            let items = expression.evaluate(&focus, &Environment::of(&resource));
+            items.map(|items| items.first().and_then(Item::display).map(Cow::into_owned))
+        });
+        assert_eq!(items, Ok(Some("200001".to_owned())));
     });
 }
 
