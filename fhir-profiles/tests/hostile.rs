@@ -238,6 +238,18 @@ fn many_keys_of_extensions_alone_are_passed_once() {
     });
 }
 
+#[test]
+fn many_bases_of_a_search_parameter_are_passed_once() {
+    let bases = vec![r#""Account""#; 1_500_000].join(",");
+    let expression = vec!["Patient.a"; 1600].join("|");
+    let text = format!(
+        r#"{{"resourceType":"SearchParameter","url":"http://x","name":"x","status":"draft","description":"x","code":"x","type":"token",
+        "base":[{bases},"Patient"],"expression":"{expression}"}}"#
+    );
+    let resource = json(&text);
+    soon(|| assert!(!validate(&resource).0.is_empty()));
+}
+
 /// Arithmetic is checked, in the program that is shipped too: it would panic.
 #[test]
 fn numbers_at_their_ends_are_no_panic() {
