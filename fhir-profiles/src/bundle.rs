@@ -276,11 +276,13 @@ impl Plan<'_> {
             atomic: self.atomic,
             dangling: Vec::new(),
             conditional: Vec::new(),
+            known: HashSet::new(),
             entry: 0,
         };
         for (n, entry) in self.entries.iter_mut().enumerate() {
             if let Ok(Entry::Create { resource, .. } | Entry::Update { resource, .. }) = entry {
                 found.entry = n;
+                found.known.clear();
                 found.root = roots.get(n).and_then(Option::as_deref);
                 found.walk(resource, Role::Other, &mut format!("Bundle.entry[{n}].resource"));
             }
@@ -316,7 +318,29 @@ struct References<'m> {
     atomic: bool,
     dangling: Vec<Issue>,
     conditional: Vec<Conditional>,
+    /// The texts of those of the entry.
+    known: HashSet<String>,
     entry: usize,
+}
+
+/// A narrative whose hyperlinks and images name entries, with what these become; none if none does.
+fn relinked(text: &str, full_urls: &HashMap<String, String>) -> Option<String> {
+    let (mut out, mut rest, mut found) = (String::new(), text, false);
+    while let Some((before, after)) = rest.split_once("=\"") {
+        out.push_str(before);
+        out.push_str("=\"");
+        rest = after;
+        if !before.ends_with("href") && !before.ends_with("src") {
+            continue;
+        }
+        let value = after.split('"').next().unwrap_or_default();
+        if let (Some(target), Some(behind)) = (full_urls.get(value), after.strip_prefix(value)) {
+            out.push_str(target);
+            (rest, found) = (behind, true);
+        }
+    }
+    out.push_str(rest);
+    found.then_some(out)
 }
 
 /// What a text may be that points to an entry.
@@ -348,14 +372,8 @@ impl References<'_> {
     fn walk(&mut self, node: &mut Json, role: Role, at: &mut String) {
         match node {
             Json::String(text) if role == Role::Narrative => {
-                for (url, target) in self.full_urls {
-                    for attribute in ["href", "src"] {
-                        let (old, new) =
-                            (format!("{attribute}=\"{url}\""), format!("{attribute}=\"{target}\""));
-                        if text.contains(&old) {
-                            *text = Cow::Owned(text.replace(&old, &new));
-                        }
-                    }
+                if let Some(linked) = relinked(text, self.full_urls) {
+                    *text = Cow::Owned(linked);
                 }
             }
             Json::String(text) if role != Role::Other => {
@@ -370,9 +388,8 @@ impl References<'_> {
                     let issue = Issue::error("not-found", "no entry of the transaction has this fullUrl");
                     self.dangling.push(issue.at(at.clone()));
                 } else if matches!(reference::parse(text, self.base), Reference::Conditional { .. }) {
-                    let known = |one: &Conditional| one.entry == self.entry && one.text == *text;
-                    if !self.conditional.iter().any(known) {
-                        let (entry, text) = (self.entry, text.clone().into_owned());
+                    let (entry, text) = (self.entry, text.clone().into_owned());
+                    if self.known.insert(text.clone()) {
                         self.conditional.push(Conditional { entry, at: at.clone(), text });
                     }
                 } else {
@@ -433,6 +450,51 @@ mod tests {
         assert_eq!(plan.conditional, [conditional]);
         let Ok(Entry::Create { resource, .. }) = &plan.entries[0] else { panic!("{plan:?}") };
         assert_eq!(resource.at(&["subject", "reference"]).and_then(Json::as_str), Some("Patient/new2"));
+    }
+
+    #[test]
+    fn hyperlinks_follow_their_entries() {
+        let urls = [("urn:uuid:a", "Patient/1"), ("http://x?y=", "Patient/2"), ("Patient/1", "Patient/3")];
+        let urls = urls.map(|(url, target)| (url.to_owned(), target.to_owned())).into();
+        for (text, wanted) in [
+            (r#"<a href="urn:uuid:a">"#, Some(r#"<a href="Patient/1">"#)),
+            (
+                r#"<img alt="urn:uuid:a" src="urn:uuid:a"/>"#,
+                Some(r#"<img alt="urn:uuid:a" src="Patient/1"/>"#),
+            ),
+            (r#"<a href="http://x?y="/>"#, Some(r#"<a href="Patient/2"/>"#)),
+            (r#"<a href="urn:uuid:ab" title="urn:uuid:a">"#, None),
+            (r#"<a href=""#, None),
+            ("", None),
+        ] {
+            assert_eq!(relinked(text, &urls).as_deref(), wanted, "{text}");
+        }
+    }
+
+    /// A square of these would take minutes.
+    #[test]
+    fn many_entries_with_many_references_are_planned() {
+        let mut entries = String::new();
+        for n in 0..20_000 {
+            let div = format!(
+                r#"<div xmlns=\"http://www.w3.org/1999/xhtml\"><a href=\"urn:uuid:{n}\">x</a></div>"#
+            );
+            entries.push_str(&format!(
+                r#"{{"fullUrl":"urn:uuid:{n}","resource":{{"resourceType":"Patient","text":{{"div":"{div}"}}}},"request":{{"method":"POST","url":"Patient"}}}},"#
+            ));
+        }
+        let references: Vec<_> =
+            (0..100_000).map(|n| format!(r#"{{"reference":"Practitioner?identifier={n}"}}"#)).collect();
+        let text = format!(
+            r#"{{"resourceType":"Bundle","type":"transaction","entry":[{entries}
+            {{"resource":{{"resourceType":"Observation","performer":[{}]}},"request":{{"method":"POST","url":"Observation"}}}}]}}"#,
+            references.join(",")
+        );
+        let plan = planned(&text).unwrap();
+        assert_eq!(plan.conditional.len(), 100_000);
+        let Ok(Entry::Create { resource, .. }) = &plan.entries[19_999] else { panic!() };
+        let div = resource.at(&["text", "div"]).and_then(Json::as_str);
+        assert!(div.unwrap().contains(r#"href="Patient/new20000""#), "{div:?}");
     }
 
     #[test]

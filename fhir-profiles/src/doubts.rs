@@ -150,18 +150,13 @@ fn ids<'s>(node: &'s Json<'s>, found: &mut HashSet<&'s str>, top: bool) {
 
 /// `<b`, `</b`, `<!--`: a letter, a slash or an exclamation mark directly after `<`, and a `>` later.
 fn is_tagged(text: &str) -> bool {
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('<') {
+    // A tag has no other `<` in it, so each is looked at no further than to the next.
+    text.split('<').skip(1).any(|after| {
         let begins = after.trim_start_matches('/').starts_with(|c: char| c.is_ascii_alphabetic())
             || after.starts_with("!--");
-        let inside = after.split('>').next().unwrap_or_default();
-        if begins && inside.len() < after.len() && !inside.contains('<') && !inside.contains(['@', ':', '|'])
-        {
-            return true;
-        }
-        rest = after;
-    }
-    false
+        let inside = after.split_once('>').map(|(inside, _)| inside);
+        begins && inside.is_some_and(|inside| !inside.contains(['@', ':', '|']))
+    })
 }
 
 /// Is it an address of HL7's or anybody's examples and tests?
@@ -175,4 +170,23 @@ pub(crate) fn is_example(address: &str) -> bool {
                 .iter()
                 .any(|name| host == *name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_tagged;
+
+    #[test]
+    fn tags_are_told_from_comparisons() {
+        for text in ["a <b>c", "</b>", "<!-- c -->", "1 < 2 <br/>", "<<p>", "<//a>"] {
+            assert!(is_tagged(text), "{text}");
+        }
+        for text in
+            ["a < b > c", "<5>", "<b", "<a<", "<a@b.c>", "<http://x>", "<a|b>", "<a <5>", ">b<", "<//<a"]
+        {
+            assert!(!is_tagged(text), "{text}");
+        }
+        // A square of this would take minutes.
+        assert!(!is_tagged(&"<".repeat(4 << 20)) && !is_tagged(&"<a".repeat(2 << 20)));
+    }
 }

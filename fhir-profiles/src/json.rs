@@ -81,6 +81,11 @@ impl<'a> Object<'a> {
         Some(self.0.remove(at).1)
     }
 
+    /// Keeps the pairs that are wanted.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&str, &Json<'a>) -> bool) {
+        self.0.retain(|(key, value)| wanted(key, value));
+    }
+
     /// The pairs in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Json<'a>)> {
         self.0.iter().map(|(k, v)| (k.as_ref(), v))

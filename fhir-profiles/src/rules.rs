@@ -1,6 +1,8 @@
 //! Rules that no invariant of the base specification states, and invariants that cost less here than
 //! as FHIRPath, or have a better place.
 
+use std::collections::HashSet;
+
 use crate::fhirpath::{Error, Expression};
 use crate::json::{Json, Object};
 use crate::resource_type::ResourceType;
@@ -98,12 +100,13 @@ fn unreadable(parameter: &Object<'_>) -> bool {
 fn elsewhere(parameter: &Object<'_>) -> bool {
     let text = parameter.get("expression").and_then(Json::as_str).unwrap_or_default();
     let bases = parameter.get("base").map_or(&[][..], Json::items);
-    let is_base = |name: &str| {
-        bases.iter().filter_map(Json::as_str).any(|base| base == name || base.ends_with("Resource"))
-    };
+    let bases: HashSet<&str> = bases.iter().filter_map(Json::as_str).collect();
+    if bases.iter().any(|base| base.ends_with("Resource")) {
+        return false;
+    }
     text.split('|').any(|part| {
         let name = part.trim().trim_start_matches('(').split(['.', ' ', ')']).next().unwrap_or_default();
-        ResourceType::parse(name).is_some() && !is_base(name)
+        ResourceType::parse(name).is_some() && !bases.contains(name)
     })
 }
 

@@ -519,3 +519,27 @@ fn every_sample_of_the_repository_comes_back_from_xml() {
     }
     assert!(count >= 30, "{count}");
 }
+
+#[test]
+fn the_deepest_resource_can_be_written_in_a_bundle() {
+    let nested = |levels: usize| {
+        let mut item = r#"{"linkId":"x","type":"display"}"#.to_owned();
+        for _ in 0..levels {
+            item = format!(r#"{{"linkId":"x","type":"group","item":[{item}]}}"#);
+        }
+        format!(r#"{{"resourceType":"Questionnaire","status":"draft","item":[{item}]}}"#)
+    };
+    let limits = Limits { depth: 80, ..Limits::default() };
+    let deepest =
+        (0..64).take_while(|levels| parse(nested(*levels).as_bytes(), &Limits::default()).is_ok()).last();
+    for levels in deepest.into_iter().flat_map(|deepest| deepest - 1..=deepest) {
+        let mut text = nested(levels);
+        for _ in 0..2 {
+            text =
+                format!(r#"{{"resourceType":"Bundle","type":"collection","entry":[{{"resource":{text}}}]}}"#);
+            let resource = parse(text.as_bytes(), &limits).unwrap_or(Json::Null);
+            assert!(write(&resource, Layout::Compact).is_ok(), "{levels}");
+        }
+    }
+    assert_eq!(deepest, Some(30));
+}

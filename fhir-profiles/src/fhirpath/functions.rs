@@ -1,15 +1,13 @@
 //! Functions of collections and types (<http://hl7.org/fhirpath/N1/#functions>,
 //! <https://hl7.org/fhir/R4/fhirpath.html#functions>).
 
-use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::equality::compare;
 use super::evaluate::{Answer, Evaluator, Frame};
 use super::parser::{Call, Expr, Operator, TypeName};
 use super::temporal::Temporal;
 use super::value::{Item, Items, Node, Seen, is_subtype, is_type};
-use super::{Error, operators};
+use super::{Error, operators, sort};
 use crate::narrative;
 use crate::schema::TypeKind;
 
@@ -239,7 +237,7 @@ pub(super) fn call<'a>(
             Some(count) => Ok(items.into_iter().take(usize::try_from(count).unwrap_or(0)).collect()),
             None => Ok(Vec::new()),
         },
-        ("sort", keys) => sorted(evaluator, items, keys, frame),
+        ("sort", keys) => sort::sorted(evaluator, items, keys, frame),
         ("distinct", []) => operators::union(evaluator, items, Vec::new()),
         ("isDistinct", []) => {
             let mut seen = Seen::default();
@@ -284,17 +282,19 @@ fn fhir<'a>(evaluator: &Evaluator<'a>, call: &'a Call, items: &[Item<'a>], frame
     match (call.function.name, call.arguments.as_slice()) {
         ("extension", [url]) => {
             let url = evaluator.text(url, frame)?;
-            let mut found = Vec::new();
+            let (mut found, mut seen) = (Vec::new(), 0);
             for item in items {
                 let Item::Element(node) = item else { continue };
+                seen += node.width() / 16;
                 node.member("extension", &mut |extension| {
+                    seen += 1;
                     let own = extension.value.and_then(|value| value.text("url"));
                     if own.is_some() && own == url.as_deref() {
                         found.push(Item::Element(extension));
                     }
                 });
             }
-            evaluator.charge(items.len())?;
+            evaluator.charge(items.len() + seen)?;
             Ok(found)
         }
         ("hasValue", []) => boolean(match items {
@@ -422,52 +422,6 @@ fn choice<'a>(
     match (truth, results) {
         (true, [then, ..]) | (false, [_, then]) => evaluator.evaluate(then, frame),
         _ => Ok(Vec::new()),
-    }
-}
-
-fn sorted<'a>(
-    evaluator: &Evaluator<'a>,
-    items: Items<'a>,
-    keys: &'a [Expr],
-    frame: &Frame<'a>,
-) -> Answer<'a> {
-    let mut rows = Vec::with_capacity(items.len());
-    for (n, item) in items.into_iter().enumerate() {
-        let mut values = Vec::new();
-        for key in keys {
-            // `-name` sorts from the end, whatever the type.
-            let key = if let Expr::Negative(key) = key { key } else { key };
-            values.push(Evaluator::single(&evaluator.evaluate(key, &evaluator.each(frame, &item, n)?)?)?);
-        }
-        if keys.is_empty() {
-            values.push(Some(item.system()));
-        }
-        rows.push((values, item));
-    }
-    let depth = rows.len().checked_ilog2().unwrap_or(0) as usize;
-    evaluator.charge(rows.len() * (depth + 1))?;
-    let mut wrong = None;
-    rows.sort_by(|(one, _), (two, _)| {
-        for (n, pair) in one.iter().zip(two).enumerate() {
-            let order = match pair {
-                (Some(one), Some(two)) => compare(one, two, &evaluator.meter).unwrap_or_else(|error| {
-                    wrong = Some(error);
-                    None
-                }),
-                // What has no key comes after what has one.
-                (one, two) => Some(one.is_none().cmp(&two.is_none())),
-            };
-            let order = order.unwrap_or(Ordering::Equal);
-            if order != Ordering::Equal {
-                let down = matches!(keys.get(n), Some(Expr::Negative(_)));
-                return if down { order.reverse() } else { order };
-            }
-        }
-        Ordering::Equal
-    });
-    match wrong {
-        Some(error) => Err(error),
-        None => Ok(rows.into_iter().map(|(_, item)| item).collect()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! FHIRPath (<http://hl7.org/fhirpath/N1/>) over resources of FHIR R4, with the additions of
 //! <https://hl7.org/fhir/R4/fhirpath.html>.
 //!
-//! Neither an expression nor a resource can make an evaluation endless: parentheses are counted
-//! when an expression is read, and every step of an evaluation is paid from a budget.
+//! Neither an expression nor a resource can make an evaluation endless or take more than a thread's
+//! stack: the depth of an expression is counted when it is read, and every step of an evaluation is
+//! paid from a budget.
 
 mod equality;
 mod evaluate;
@@ -13,6 +14,7 @@ mod operators;
 mod parser;
 mod presence;
 mod quantity;
+mod sort;
 mod temporal;
 mod texts;
 mod value;
@@ -115,7 +117,7 @@ impl Expression {
     ///
     /// # Errors
     /// [`Error::Syntax`], [`Error::Unsupported`] for an unknown function, [`Error::TooCostly`] for
-    /// too many parentheses.
+    /// one that is nested too deep.
     pub fn parse(text: &str) -> Result<Self, Error> {
         parser::parse(text).map(|tree| Self { tree })
     }

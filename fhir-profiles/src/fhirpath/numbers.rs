@@ -194,7 +194,9 @@ fn total<'a>(evaluator: &Evaluator<'a>, name: &str, items: &[Item<'a>]) -> Answe
         }
     }
     if name != "avg" {
-        return Ok(vec![result]);
+        // An Integer has 32 bits; what is more has no sum, as it has none by `+`.
+        let fits = !matches!(result, Item::Integer(number) if i32::try_from(number).is_err());
+        return Ok(Some(result).filter(|_| fits).into_iter().collect());
     }
     let average = match quantity(&result) {
         Some(Quantity { value, unit }) => {

@@ -1,7 +1,8 @@
 //! From tokens to a tree (<http://hl7.org/fhirpath/N1/grammar.html>).
 //!
-//! Chains of steps (`a.b.c`) and of operators of one precedence (`a or b or c`) are lists, so that
-//! the tree is only as deep as parentheses are; those are counted.
+//! Chains of steps (`a.b.c`) and of operators of one precedence (`a or b or c`) are lists, and signs
+//! come to one. What nests is counted: parentheses, arguments and indexes, right sides of operators,
+//! and left sides of operators of another precedence. So the tree may be walked and dropped by recursion.
 
 use std::sync::OnceLock;
 
@@ -14,7 +15,7 @@ use super::quantity::{self, Quantity, Unit};
 use super::temporal::Temporal;
 use super::value::Item;
 
-/// Expressions within expressions.
+/// Expressions within expressions, on any way from the root of the tree to a leaf.
 const DEEPEST: usize = 48;
 
 #[derive(Debug)]
@@ -150,7 +151,7 @@ impl Operator {
 }
 
 pub(super) fn parse(text: &str) -> Result<Expr, Error> {
-    let mut parser = Parser { tokens: lexer::tokens(text)?, next: 0, end: text.len(), depth: 0 };
+    let mut parser = Parser { tokens: lexer::tokens(text)?, next: 0, end: text.len(), depth: 0, deepest: 0 };
     let expr = parser.expression(0)?;
     match parser.peek() {
         None => Ok(expr),
@@ -162,7 +163,10 @@ struct Parser {
     tokens: Vec<Placed>,
     next: usize,
     end: usize,
+    /// How many expressions are open.
     depth: usize,
+    /// How deep what was last read reaches, from the root.
+    deepest: usize,
 }
 
 impl Parser {
@@ -191,30 +195,40 @@ impl Parser {
     }
 
     fn expression(&mut self, least: u8) -> Result<Expr, Error> {
+        let beside = std::mem::take(&mut self.deepest);
         self.depth += 1;
-        if self.depth > DEEPEST {
-            return Err(Error::TooCostly);
-        }
+        self.reach(self.depth)?;
         let mut left = self.polarity()?;
-        let mut level = u8::MAX;
+        let mut level = None;
         while let Some(operator) = self.peek().and_then(Operator::read) {
             let precedence = operator.precedence();
             if precedence < least {
                 break;
             }
             self.next += 1;
+            // `1 is A * 1 + 1`: no type takes the operators after it, so precedences may rise again and
+            // again, and each time all that was read moves down by one.
+            if level != Some(precedence) {
+                self.reach(self.deepest + 1)?;
+                left = Expr::Chain { first: Box::new(left), rest: Vec::new() };
+                level = Some(precedence);
+            }
             let operand = match operator {
                 Operator::Is | Operator::As => Operand::Type(self.type_name()?),
                 _ => Operand::Expr(self.expression(precedence + 1)?),
             };
-            match &mut left {
-                Expr::Chain { rest, .. } if level == precedence => rest.push((operator, operand)),
-                _ => left = Expr::Chain { first: Box::new(left), rest: vec![(operator, operand)] },
+            if let Expr::Chain { rest, .. } = &mut left {
+                rest.push((operator, operand));
             }
-            level = precedence;
         }
         self.depth -= 1;
+        self.deepest = self.deepest.max(beside);
         Ok(left)
+    }
+
+    fn reach(&mut self, depth: usize) -> Result<(), Error> {
+        self.deepest = self.deepest.max(depth);
+        if self.deepest > DEEPEST { Err(Error::TooCostly) } else { Ok(()) }
     }
 
     fn polarity(&mut self) -> Result<Expr, Error> {

@@ -111,8 +111,14 @@ impl<'a> Unit<'a> {
     }
 }
 
+/// Longer numbers are not looked at, and none that is needed is.
+const LONGEST: usize = 128;
+
 /// A decimal as JSON or an expression has it, exactly; none if it has more than 28 digits.
 pub(super) fn decimal(text: &str) -> Option<Decimal> {
+    if text.len() > LONGEST {
+        return None;
+    }
     let (digits, exponent) = match text.split_once(['e', 'E']) {
         Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
         None => (text, 0),

@@ -314,7 +314,7 @@ impl Temporal {
             },
             Unit::Other(_) => return Err(wrong()),
         };
-        let count = quantity.value.trunc().to_i64().filter(|count| count.abs() < 1 << 40);
+        let count = quantity.value.trunc().to_i64().filter(|count| count.unsigned_abs() < 1 << 40);
         Ok(count.and_then(|count| self.moved(if negative { -count } else { count }, unit)))
     }
 

@@ -46,6 +46,9 @@ pub(super) fn call<'a>(
         return join(evaluator, call, items, frame);
     }
     let Some(item) = Evaluator::single(items)? else { return Ok(Vec::new()) };
+    if let Item::String(text) = &item {
+        evaluator.charge(text.len() / 16)?;
+    }
     if let Some(kind) = name.strip_prefix("convertsTo") {
         return boolean(converted(kind, &item).is_some());
     }
@@ -57,7 +60,6 @@ pub(super) fn call<'a>(
         };
     }
     let Item::String(text) = item else { return Err(Error::Type("a String is needed")) };
-    evaluator.charge(text.len() / 16)?;
     let arguments = call.arguments.as_slice();
     match (name, arguments) {
         ("length", []) => count(Some(text.chars().count())),
@@ -105,6 +107,8 @@ fn with_text<'a>(
     other: &str,
     replacement: &str,
 ) -> Answer<'a> {
+    // What is looked for is prepared before, however short the text is that it is looked for in.
+    evaluator.charge((other.len() + replacement.len()) / 16)?;
     if call.function.name.contains("atches") {
         evaluator.charge(text.len().saturating_mul(MATCHING))?;
     }
@@ -200,7 +204,7 @@ fn pattern<'a>(
         }
         call.pattern.get_or_init(compile).as_ref().map(Cow::Borrowed)
     } else {
-        evaluator.charge(COMPILING)?;
+        evaluator.charge(COMPILING + text.len())?;
         compile().map(Cow::Owned)
     };
     compiled.ok_or(Error::Type("not a regular expression"))

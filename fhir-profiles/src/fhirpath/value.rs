@@ -2,7 +2,7 @@
 //! (<https://hl7.org/fhir/R4/fhirpath.html>).
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
 
 use rust_decimal::Decimal;
@@ -72,10 +72,12 @@ impl<'a> Node<'a> {
             return true;
         }
         // A choice has more alternatives than the object has keys.
-        members(object)
-            .filter(|(key, _)| key.starts_with(name))
-            .filter_map(|(key, value)| Some((of.element(key).filter(|element| named(element))?, value)))
-            .for_each(|(element, value)| spread_element(object, value, element, each));
+        let wanted = |key: &str| key.starts_with(name) && of.element(key).is_some_and(named);
+        for (key, value, _) in members(object, wanted) {
+            if let Some(element) = of.element(key) {
+                spread_element(object, value, element, each);
+            }
+        }
         of.named(name).next().is_some()
     }
 
@@ -84,7 +86,7 @@ impl<'a> Node<'a> {
     pub(crate) fn elements(&self, each: &mut dyn FnMut(&'static str, Node<'a>, Option<usize>)) {
         let Some(of) = self.of.filter(|of| of.kind != TypeKind::Primitive) else { return };
         let Some(object) = self.value.and_then(Json::as_object) else { return };
-        for (key, value) in members(object) {
+        for (key, value, _) in members(object, |key| of.element(key).is_some()) {
             let Some(element) = of.element(key) else { continue };
             let Some(name) = of.names.get(usize::from(element.name)) else { continue };
             let mut n = 0;
@@ -113,13 +115,13 @@ impl<'a> Node<'a> {
             return;
         };
         let Some(object) = self.value.and_then(Json::as_object) else { return };
-        for (key, value) in members(object) {
+        for (key, value, alone) in members(object, |_| true) {
             if key == "resourceType" && of.kind == TypeKind::Resource {
                 continue;
             }
             let of = of.element(key).and_then(|element| Schema::r4().get(element.of));
             let primitive = of.is_some_and(|of| of.kind == TypeKind::Primitive);
-            let sibling = if primitive || value.is_none() { beside(object, key) } else { None };
+            let sibling = alone.or_else(|| if primitive { beside(object, key) } else { None });
             spread(value, sibling, of, each);
         }
     }
@@ -145,13 +147,33 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The keys of the elements that are there with their values; one that only has a `_key` has none.
-fn members<'a>(object: &'a Object<'a>) -> impl Iterator<Item = (&'a str, Option<&'a Json<'a>>)> {
-    object.iter().filter_map(|(key, value)| match key.strip_prefix('_') {
-        // Where both are there, the value stands for both.
-        Some(bare) if object.get(bare).is_some() => None,
-        Some(bare) => Some((bare, None)),
-        None => Some((key, Some(value))),
+/// A key without `_`, its value, and what is under its `_key` where it has no value.
+type Member<'a> = (&'a str, Option<&'a Json<'a>>, Option<&'a Json<'a>>);
+
+/// Objects of more keys are hashed: a hostile one must not cost a square.
+const COMPARED: usize = 64;
+
+/// The elements that are there, of those that are wanted.
+fn members<'a>(object: &'a Object<'a>, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Member<'a>> {
+    let keys = OnceCell::<HashSet<&str>>::new();
+    let has = move |key: &str| {
+        if object.len() <= COMPARED {
+            object.get(key).is_some()
+        } else {
+            keys.get_or_init(|| object.iter().map(|(key, _)| key).collect()).contains(key)
+        }
+    };
+    object.iter().filter_map(move |(key, value)| {
+        let beside = key.strip_prefix('_');
+        if !wanted(beside.unwrap_or(key)) {
+            return None;
+        }
+        match beside {
+            // Where both are there, the value stands for both.
+            Some(bare) if has(bare) => None,
+            Some(bare) => Some((bare, None, Some(value))),
+            None => Some((key, Some(value), None)),
+        }
     })
 }
 

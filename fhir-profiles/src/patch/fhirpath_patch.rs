@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use crate::fhirpath::{Environment, Expression, Item, Node};
+use super::places::{Place, Step, TooDeep, Walk};
+use super::{STEPS, prune};
+use crate::fhirpath::{Environment, Error, Expression, Item, Node};
 use crate::json::{Json, Object};
 use crate::outcome::{Issue, Issues};
 use crate::schema::{Element, Schema, Type, TypeKind};
@@ -73,16 +75,18 @@ impl FhirPathPatch {
     /// The resource after all operations, in order; what they leave empty is taken out.
     ///
     /// # Errors
-    /// A path finds nothing, or more than the operation can be done to: `processing`.
+    /// A path finds nothing, or more than the operation can be done to: `processing`. The operations
+    /// cost more than a patch may, or nest too deep: `too-costly`.
     pub fn apply(&self, resource: &Json<'_>) -> Result<Json<'static>, Issues> {
         let mut patched = resource.clone().into_owned();
+        let mut steps = STEPS;
         for operation in &self.0 {
             operation
-                .apply(&mut patched)
+                .apply(&mut patched, &mut steps)
                 .map_err(|(code, why)| Issues::from(Issue::error(code, why).at(operation.at.clone())))?;
-            // An emptied element is gone for the operations that follow.
-            super::prune(&mut patched);
         }
+        Walk::over(&patched, &[]).map_err(|TooDeep| Issue::error("too-costly", DEEP))?;
+        prune::all(&mut patched);
         Ok(patched)
     }
 }
@@ -161,33 +165,26 @@ fn undone(why: impl Into<String>) -> Refused {
     ("processing", why.into())
 }
 
-/// Where an element stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
-    /// From the resource to what holds it.
-    holder: Vec<Step>,
-    /// Its key there, without `_`.
-    key: String,
-    /// Its place among several.
-    index: Option<usize>,
+const DEEP: &str = "the patch nests too deep";
+
+fn costly() -> Refused {
+    ("too-costly", "the operations cost more than a patch may".to_owned())
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Index(usize),
-}
+/// Passing a value is so much less than a step of an evaluation.
+const PASSED: usize = 8;
 
 impl Operation {
-    fn apply(&self, resource: &mut Json<'static>) -> Result<(), Refused> {
-        let found = self.found(resource)?;
+    /// `steps`: what the patch may still cost.
+    fn apply(&self, resource: &mut Json<'static>, steps: &mut u64) -> Result<(), Refused> {
+        let found = self.found(resource, steps)?;
         match &self.what {
             What::Add { name, value } => {
                 let [holder] = found.as_slice() else { return Err(one(found.len())) };
-                let (steps, of) = (holder.steps(), holder.of);
+                let (place, of) = (holder.steps(), holder.of);
                 let of = of.ok_or_else(|| undone("nothing can be added to this"))?;
                 let (element, put) = placed(of, name, value)?;
-                let object = at_mut(resource, &steps).and_then(Json::as_object_mut);
+                let object = at_mut(resource, &place).and_then(Json::as_object_mut);
                 add(object.ok_or_else(|| undone("it has no elements"))?, &element, put)
             }
             What::Insert { index, value } => {
@@ -202,6 +199,8 @@ impl Operation {
                 for one in &found {
                     let place = one.place.as_ref().ok_or_else(|| undone("a patch deletes no resource"))?;
                     take_out(resource, place);
+                    // What that leaves empty is gone for the operations that follow.
+                    prune::on_the_way(resource, &place.holder);
                 }
                 Ok(())
             }
@@ -232,26 +231,32 @@ impl Operation {
     }
 
     /// The elements that the path finds, with their places.
-    fn found(&self, resource: &Json<'static>) -> Result<Vec<Target>, Refused> {
+    fn found(&self, resource: &Json<'static>, steps: &mut u64) -> Result<Vec<Target>, Refused> {
         let focus = Item::Element(Node::resource(resource));
-        let items = self.expression.evaluate(&focus, &Environment::of(resource));
-        let items = items.map_err(|error| undone(error.to_string()))?;
+        let environment = Environment { steps: *steps, ..Environment::of(resource) };
+        let (items, left) = self.expression.metered(&focus, &environment);
+        let items = items.map_err(|error| match error {
+            Error::TooCostly => costly(),
+            error => undone(error.to_string()),
+        })?;
         if items.is_empty() && !matches!(self.what, What::Delete) {
             return Err(undone("the path finds nothing"));
         }
-        let mut places = HashMap::new();
-        let holder = &mut Vec::new();
-        walk(resource, holder, &mut places);
-        let place = |item: &Item| {
-            let Item::Element(node) = item else { return None };
-            let address = std::ptr::from_ref(node.value.or(node.sibling)?).cast::<()>();
-            if address == std::ptr::from_ref(resource).cast() {
-                return Some(Target { place: None, of: node.of });
-            }
-            Some(Target { place: Some(places.get(&address)?.clone()), of: node.of })
+        let nowhere = || undone("the path leads to a value that stands nowhere in the resource");
+        let elements = items.into_iter().map(|item| match item {
+            Item::Element(node) => node.value.or(node.sibling).map(|value| (value, node.of)),
+            _ => None,
+        });
+        let found: Vec<_> = elements.collect::<Option<_>>().ok_or_else(nowhere)?;
+        let wanted: Vec<&Json> = found.iter().map(|(value, _)| *value).collect();
+        let walk = Walk::over(resource, &wanted).map_err(|TooDeep| ("too-costly", DEEP.to_owned()))?;
+        let passed = walk.passed / PASSED + found.len();
+        *steps = left.checked_sub(passed as u64).ok_or_else(costly)?;
+        let place = |(value, of): (&Json<'_>, _)| match walk.place(value) {
+            None if std::ptr::eq(value, resource) => Some(Target { place: None, of }),
+            place => Some(Target { place: Some(place?.clone()), of }),
         };
-        let all: Option<Vec<Target>> = items.iter().map(place).collect();
-        all.ok_or_else(|| undone("the path leads to a value that stands nowhere in the resource"))
+        found.into_iter().map(place).collect::<Option<_>>().ok_or_else(nowhere)
     }
 
     /// Of an operation on a list: what holds it, and its element. The path names the whole list.
@@ -285,32 +290,6 @@ impl Target {
         steps.push(Step::Key(place.key.clone()));
         steps.extend(place.index.map(Step::Index));
         steps
-    }
-}
-
-/// Every node of the tree by its address.
-fn walk(node: &Json, holder: &mut Vec<Step>, places: &mut HashMap<*const (), Place>) {
-    let Some(object) = node.as_object() else { return };
-    for (key, value) in object.iter() {
-        let bare = key.strip_prefix('_').unwrap_or(key).to_owned();
-        match value {
-            Json::Array(items) => {
-                for (n, item) in items.iter().enumerate() {
-                    let place = Place { holder: holder.clone(), key: bare.clone(), index: Some(n) };
-                    places.insert(std::ptr::from_ref(item).cast(), place);
-                    holder.extend([Step::Key(key.to_owned()), Step::Index(n)]);
-                    walk(item, holder, places);
-                    holder.truncate(holder.len().saturating_sub(2));
-                }
-            }
-            one => {
-                let place = Place { holder: holder.clone(), key: bare, index: None };
-                places.insert(std::ptr::from_ref(one).cast(), place);
-                holder.push(Step::Key(key.to_owned()));
-                walk(one, holder, places);
-                holder.pop();
-            }
-        }
     }
 }
 

@@ -3,34 +3,15 @@
 
 mod fhirpath_patch;
 mod json_patch;
+mod places;
+mod prune;
 
 pub use fhirpath_patch::FhirPathPatch;
 pub use json_patch::JsonPatch;
 
-use crate::json::Json;
+/// What all operations of a patch may cost together: steps of evaluations, and walks over the resource.
+/// Fifty changes of a questionnaire of 2000 items take two thirds of it; all of it is about 100 ms.
+const STEPS: u64 = 1_500_000;
 
-/// Takes out what a change left empty: in FHIR nothing is, but `null` beside a primitive's extensions.
-fn prune(node: &mut Json) -> bool {
-    match node {
-        Json::Array(items) => {
-            for item in items.iter_mut() {
-                prune(item);
-            }
-            items.retain(|item| !matches!(item, Json::Object(object) if object.is_empty()));
-            items.is_empty() || items.iter().all(|item| *item == Json::Null)
-        }
-        Json::Object(object) => {
-            let mut empty = Vec::new();
-            for (key, value) in object.iter_mut() {
-                if prune(value) {
-                    empty.push(key.to_owned());
-                }
-            }
-            for key in empty {
-                object.remove(&key);
-            }
-            object.is_empty()
-        }
-        _ => false,
-    }
-}
+#[cfg(test)]
+mod tests;

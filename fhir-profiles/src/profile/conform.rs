@@ -29,6 +29,8 @@ pub struct Scope<'a> {
     steps: u64,
     /// The entries of a Bundle by fullUrl, and by `Type/id` where that is an address on a server.
     entries: OnceCell<HashMap<&'a str, &'a Json<'a>>>,
+    /// What resources contain by id, for each by its place in memory.
+    contained: HashMap<usize, HashMap<&'a str, &'a Json<'a>>>,
 }
 
 impl<'a> Scope<'a> {
@@ -36,7 +38,17 @@ impl<'a> Scope<'a> {
     pub fn new(resource: &'a Json<'a>) -> Self {
         let entries = resource.list("entry").len() as u64;
         let steps = STEPS.saturating_add(entries.saturating_mul(STEPS_EACH));
-        Self { root: Node::resource(resource), steps, entries: OnceCell::new() }
+        Self { root: Node::resource(resource), steps, entries: OnceCell::new(), contained: HashMap::new() }
+    }
+
+    fn contained(&mut self, holder: &'a Json<'a>, id: &str) -> Option<&'a Json<'a>> {
+        let by_id = || {
+            // Of two of the same id the first counts.
+            let all = holder.list("contained").iter().rev();
+            all.filter_map(|one| Some((one.text("id")?, one))).collect()
+        };
+        let place = std::ptr::from_ref(holder) as usize;
+        self.contained.entry(place).or_insert_with(by_id).get(id).copied()
     }
 
     fn entry(&self, url: &str) -> Option<&'a Json<'a>> {
@@ -304,12 +316,11 @@ impl<'s, 'a> Check<'s, 'a> {
     }
 
     /// What a reference names, if it is in the same resource or Bundle.
-    pub(super) fn resolve(&self, text: &str) -> Option<Node<'a>> {
+    pub(super) fn resolve(&mut self, text: &str) -> Option<Node<'a>> {
         let root = self.root.value?;
         if let Some(id) = text.strip_prefix('#') {
-            let holders = [self.resource.value, Some(root)].into_iter().flatten();
-            let mut all = holders.flat_map(|holder| holder.list("contained"));
-            return all.find(|one| one.text("id") == Some(id)).map(Node::resource);
+            let mut holders = [self.resource.value, Some(root)].into_iter().flatten();
+            return holders.find_map(|holder| self.scope.contained(holder, id)).map(Node::resource);
         }
         let target = text.split("/_history/").next().unwrap_or(text);
         self.scope.entry(target).map(Node::resource)

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::source::{Fault, Source, Space, Tag, Token, place, value};
+use super::source::{Fault, Source, Space, Tag, Token, places, value};
 use super::{Shape, div, is_number};
 use crate::json::{Json, Limits};
 use crate::outcome::{Issue, Issues};
@@ -27,20 +27,28 @@ pub fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Json<'a>, Issues> {
     let text = std::str::from_utf8(bytes)
         .map_err(|e| Issue::error("structure", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Source::new(text).map_err(|fault| located(&fault, place(text, fault.at)))?;
-    let mut reader =
-        Reader { source, schema: Schema::r4(), depth: limits.depth, left: limits.values, issues: Vec::new() };
+    let source = Source::new(text).map_err(|fault| located(text, &[(fault, String::new())]))?;
+    let mut reader = Reader {
+        text,
+        source,
+        schema: Schema::r4(),
+        depth: limits.depth,
+        left: limits.values,
+        issues: Vec::new(),
+    };
     let resource = reader.document()?;
-    if reader.issues.is_empty() { Ok(resource) } else { Err(Issues(reader.issues)) }
+    if reader.issues.is_empty() { Ok(resource) } else { Err(located(text, &reader.issues)) }
 }
 
 struct Reader<'a> {
+    text: &'a str,
     source: Source<'a>,
     schema: &'static Schema,
     depth: usize,
     /// Elements that may still come.
     left: usize,
-    issues: Vec<Issue>,
+    /// What was found, each with its FHIRPath.
+    issues: Vec<(Fault, String)>,
 }
 
 /// Members of a JSON object to be.
@@ -335,25 +343,25 @@ impl<'a> Reader<'a> {
 
     fn report(&mut self, from: usize, at: &At<'_>, code: &'static str, details: &'static str) {
         if self.issues.len() < MOST {
-            let issue = self.issue(&Fault { code, details, at: from }, at);
-            self.issues.push(issue);
+            self.issues.push((Fault { code, details, at: from }, at.path()));
         }
     }
 
     /// What was found until here, and last what ends the reading.
     fn fatal(&self, fault: &Fault, at: &At<'_>) -> Issues {
         let mut issues = self.issues.clone();
-        issues.push(self.issue(fault, at));
-        Issues(issues)
-    }
-
-    fn issue(&self, fault: &Fault, at: &At<'_>) -> Issue {
-        located(fault, self.source.place(fault.at)).at(at.path())
+        issues.push((*fault, at.path()));
+        located(self.text, &issues)
     }
 }
 
-fn located(fault: &Fault, (line, column): (usize, usize)) -> Issue {
-    Issue::error(fault.code, format!("{} at line {line} column {column}", fault.details))
+fn located(text: &str, found: &[(Fault, String)]) -> Issues {
+    let places = places(text, found.iter().map(|(fault, _)| fault.at));
+    let issue = |((fault, at), (line, column)): (&(Fault, String), (usize, usize))| {
+        let details = format!("{} at line {line} column {column}", fault.details);
+        Issue::error(fault.code, details).at(at.clone())
+    };
+    Issues(found.iter().zip(places).map(issue).collect())
 }
 
 const TEXT: &str = "text is not allowed here";

@@ -20,7 +20,7 @@ const ATTRIBUTES: usize = 64;
 const BINDINGS: usize = 64;
 
 /// Why the text is no FHIR XML, and at which byte.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Fault {
     pub(crate) code: &'static str,
     pub(crate) details: &'static str,
@@ -100,11 +100,6 @@ impl<'a> Source<'a> {
     /// What was read since `from`, as written.
     pub(crate) fn since(&self, from: usize) -> &'a str {
         self.text.get(from..self.position()).unwrap_or_default()
-    }
-
-    /// Line and column of a byte.
-    pub(crate) fn place(&self, at: usize) -> (usize, usize) {
-        place(self.text, at)
     }
 
     pub(crate) fn fault(&self, details: &'static str) -> Fault {
@@ -250,12 +245,25 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Line and column of a byte, both from 1, the column in characters.
-pub(crate) fn place(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    (line, column)
+/// Lines and columns of bytes, both from 1, the columns in characters; the text is passed once.
+pub(crate) fn places(text: &str, bytes: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+    let mut order: Vec<(usize, usize)> = bytes.enumerate().map(|(n, at)| (at, n)).collect();
+    order.sort_unstable();
+    let mut found = vec![(1, 1); order.len()];
+    let (mut from, mut line, mut column) = (0, 1, 1);
+    for (at, n) in order {
+        let between = text.get(from..at).unwrap_or_default();
+        from += between.len();
+        line += between.bytes().filter(|b| *b == b'\n').count();
+        column = match between.rsplit_once('\n') {
+            Some((_, last)) => last.chars().count() + 1,
+            None => column + between.chars().count(),
+        };
+        if let Some(place) = found.get_mut(n) {
+            *place = (line, column);
+        }
+    }
+    found
 }
 
 /// `key = "value"` at the beginning, and what comes after.

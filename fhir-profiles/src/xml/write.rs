@@ -1,10 +1,14 @@
 //! The JSON tree to XML, by the element table.
 
 use super::{FHIR, Shape, div, is_forbidden, is_number};
-use crate::json::{Json, Limits, Object};
+use crate::json::{Json, Object};
 use crate::outcome::{Issue, Issues};
 use crate::schema::{Element, Schema, Type, TypeKind};
 use crate::validate::At;
+
+/// How deep what is written may be nested. A resource that came through the door as deep as it lets
+/// pass may stand in a Bundle, and that in another.
+const DEEPEST: usize = 80;
 
 /// How the text looks. Narrative is never laid out: its white space is content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,7 +92,7 @@ impl Writer {
         at: &At<'_>,
         depth: usize,
     ) -> Result<Vec<Member<'j>>, Issues> {
-        if depth > Limits::default().depth {
+        if depth > DEEPEST {
             return Err(Issue::error("too-costly", "nested too deep").at(at.path()).into());
         }
         if object.is_empty() {
