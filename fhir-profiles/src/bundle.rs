@@ -57,6 +57,8 @@ pub enum Entry<'a> {
         resource: Json<'a>,
         /// `ifMatch` as it came.
         if_match: Option<String>,
+        /// `ifNoneMatch` as it came.
+        if_none_match: Option<String>,
     },
     /// A change of what is there.
     Patch {
@@ -78,6 +80,10 @@ pub enum Entry<'a> {
     Get {
         /// E.g. `Patient/1` or `Observation?patient=1`.
         url: String,
+        /// `ifNoneMatch` as it came.
+        if_none_match: Option<String>,
+        /// `ifModifiedSince` as it came.
+        if_modified_since: Option<String>,
     },
 }
 
@@ -205,8 +211,14 @@ fn entry<'a>(
     let url = url.strip_prefix(base).unwrap_or(url).trim_start_matches('/');
     let bad_url = |why: String| Issue::error("invalid", why).at(at("request.url"));
     let if_match = request.text("ifMatch").map(str::to_owned);
+    let if_none_match = request.text("ifNoneMatch").map(str::to_owned);
     if method == "GET" {
-        return Ok(Entry::Get { url: url.to_owned() });
+        let if_modified_since = request.text("ifModifiedSince").map(str::to_owned);
+        return Ok(Entry::Get { url: url.to_owned(), if_none_match, if_modified_since });
+    }
+    if if_none_match.is_some() && method != "PUT" {
+        let issue = Issue::error("not-supported", "ifNoneMatch is for GET and PUT");
+        return Err(issue.at(at("request.ifNoneMatch")));
     }
     if !matches!(method, "POST" | "PUT" | "PATCH" | "DELETE") {
         return Err(
@@ -241,7 +253,7 @@ fn entry<'a>(
         Target::Id(_, id) => id.clone(),
         Target::Criteria(..) => resource.text("id").map_or_else(new_id, str::to_owned),
     };
-    Ok(Entry::Update { target, id, resource, if_match })
+    Ok(Entry::Update { target, id, resource, if_match, if_none_match })
 }
 
 fn target(url: &str) -> Option<Target> {
@@ -280,12 +292,18 @@ impl Plan<'_> {
             entry: 0,
         };
         for (n, entry) in self.entries.iter_mut().enumerate() {
-            if let Ok(Entry::Create { resource, .. } | Entry::Update { resource, .. }) = entry {
-                found.entry = n;
-                found.known.clear();
-                found.root = roots.get(n).and_then(Option::as_deref);
-                found.walk(resource, Role::Other, &mut format!("Bundle.entry[{n}].resource"));
-            }
+            let Ok(
+                Entry::Create { resource, .. }
+                | Entry::Update { resource, .. }
+                | Entry::Patch { patch: resource, .. },
+            ) = entry
+            else {
+                continue;
+            };
+            found.entry = n;
+            found.known.clear();
+            found.root = roots.get(n).and_then(Option::as_deref);
+            found.walk(resource, Role::Other, &mut format!("Bundle.entry[{n}].resource"));
         }
         self.conditional = found.conditional;
         found.dangling
@@ -523,6 +541,6 @@ mod tests {
         )
         .unwrap();
         assert!(plan.entries[0].is_err());
-        assert!(matches!(&plan.entries[1], Ok(Entry::Get { url }) if url == "Patient/1"));
+        assert!(matches!(&plan.entries[1], Ok(Entry::Get { url, .. }) if url == "Patient/1"));
     }
 }

@@ -40,6 +40,8 @@ pub fn claimed<'a>(resource: &'a Json<'a>, profiles: &'a Profiles, all: bool) ->
             if checked.insert(url) {
                 match profiles.check(one, &mut scope, url, false) {
                     Some(found) => issues.0.extend(found.0.into_iter().map(|issue| below(issue, at))),
+                    // Another version of what counts always would be a way around it.
+                    None if is_always(url) => issues.0.push(unknown(Severity::Error, url, &at.path())),
                     None if all => issues.0.push(unknown(Severity::Warning, url, &at.path())),
                     None => {}
                 }
@@ -113,7 +115,7 @@ fn single(mut issues: Issues) -> Issues {
 
 /// HL7's vital signs and our own profiles count always.
 fn is_always(canonical: &str) -> bool {
-    let url = canonical.split('|').next().unwrap_or_default();
+    let url = canonical.split(['|', '#']).next().unwrap_or_default();
     profile::is_ours(url) || vital_signs::is_one(url)
 }
 

@@ -19,12 +19,18 @@ const ATTRIBUTES: &str = " abbr accesskey align alt axis bgcolor border cellpadd
 /// How deep elements may lie in each other.
 const DEPTH: usize = 200;
 
+/// What XML reads over and HTML ends at the first `>`, so that what follows would act.
+const HIDDEN: [&str; 3] = ["<![CDATA[", "<!-->", "<!--->"];
+
 const NOT_ONE_DIV: &str = "the narrative is not one <div>";
 const ACTIVE: &str = "the narrative has active content (txt-1)";
 
 /// Checks the text of `Narrative.div`. What passes can stand in XML as it is. Says whether there is
 /// anything to see, as txt-2 asks for and not all of HL7's own examples have.
 pub(crate) fn check(text: &str) -> Result<bool, &'static str> {
+    if HIDDEN.iter().any(|start| text.contains(start)) {
+        return Err("the narrative has CDATA or a comment that browsers take for markup");
+    }
     let mut source = Source::new(text).map_err(|fault| fault.details)?;
     let (mut ended, mut content) = (false, false);
     loop {
@@ -133,6 +139,9 @@ mod tests {
             "<form>a</form>",
             "<object>a</object>",
             "<p xmlns=\"http://www.w3.org/2000/svg\">y</p>",
+            "a<!--><img src=\"x\" onerror=\"y\"/>-->",
+            "a<!---><img src=\"x\" onerror=\"y\"/>-->",
+            "<![CDATA[><img src=x onerror=y>]]>",
         ] {
             assert!(div(inner).is_err(), "{inner}");
         }

@@ -70,3 +70,14 @@ fn fhirpy_on_sqlite() {
 fn fhirpy_on_postgres() {
     with_a_key("test_fhirpy.py", Backend::Postgres);
 }
+
+/// Not a client's code: a second reading of the search page, which shares nothing with the server's.
+#[test]
+fn search_oracle_on_sqlite() {
+    with_a_key("test_search_oracle.py", Backend::Sqlite);
+}
+
+#[test]
+fn search_oracle_on_postgres() {
+    with_a_key("test_search_oracle.py", Backend::Postgres);
+}

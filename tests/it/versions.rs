@@ -440,3 +440,40 @@ fn a_history_of_nothing_is_not_found_in_any_time() {
         assert!(none.json["entry"].is_null());
     });
 }
+
+#[test]
+fn conditions_of_an_entry_count_as_those_of_a_request() {
+    each(|server| {
+        server.put("/fhir/Patient/c", &patient("c", "1")).unwrap().expect(201).unwrap();
+        let run = |kind: &str, entry: Value| {
+            server.post("/fhir", &json!({"resourceType": "Bundle", "type": kind, "entry": [entry]})).unwrap()
+        };
+        let put = json!({"resource": patient("c", "2"), "request": {"method": "PUT", "url": "Patient/c", "ifNoneMatch": "*"}});
+        run("transaction", put.clone()).expect(412).unwrap();
+        let answer = run("batch", put).expect(200).unwrap().json;
+        assert!(answer["entry"][0]["response"]["status"].as_str().unwrap().starts_with("412"), "{answer}");
+        for condition in
+            [json!({"ifNoneMatch": "W/\"1\""}), json!({"ifModifiedSince": "2999-01-01T00:00:00Z"})]
+        {
+            let mut request = json!({"method": "GET", "url": "Patient/c"});
+            request.as_object_mut().unwrap().extend(condition.as_object().unwrap().clone());
+            let answer = run("batch", json!({"request": request})).expect(200).unwrap().json;
+            let entry = &answer["entry"][0];
+            assert!(entry["response"]["status"].as_str().unwrap().starts_with("304"), "{answer}");
+            assert!(entry["resource"].is_null());
+        }
+        // What a patch refers to may be made by the same transaction.
+        let observation =
+            json!({"resourceType": "Observation", "id": "o", "status": "final", "code": {"text": "x"}});
+        server.put("/fhir/Observation/o", &observation).unwrap().expect(201).unwrap();
+        let change = json!({"resourceType": "Parameters", "parameter": [{"name": "operation", "part": [
+            {"name": "type", "valueCode": "add"}, {"name": "path", "valueString": "Observation"}, {"name": "name", "valueString": "subject"},
+            {"name": "value", "valueReference": {"reference": "urn:uuid:3f2b8a10-0000-4000-8000-000000000001"}}]}]});
+        let both = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+            {"fullUrl": "urn:uuid:3f2b8a10-0000-4000-8000-000000000001", "resource": {"resourceType": "Patient"}, "request": {"method": "POST", "url": "Patient"}},
+            {"resource": change, "request": {"method": "PATCH", "url": "Observation/o"}}]});
+        server.post("/fhir", &both).unwrap().expect(200).unwrap();
+        let patched = server.get("/fhir/Observation/o").unwrap().json;
+        assert!(patched["subject"]["reference"].as_str().unwrap().starts_with("Patient/"), "{patched}");
+    });
+}

@@ -103,8 +103,8 @@ async fn run(
     for place in plan.order {
         let Some(entry) = entries.get_mut(place).and_then(Option::take) else { continue };
         let commit = match entry {
-            Ok(Entry::Get { url }) => {
-                gets.push((place, url));
+            Ok(Entry::Get { url, if_none_match, if_modified_since }) => {
+                gets.push((place, Asked { url, if_none_match, if_modified_since }));
                 continue;
             }
             // What a transaction claims was checked with the whole.
@@ -124,8 +124,8 @@ async fn run(
     }
     if atomic {
         let mut whole = Commit { taken, ..Commit::default() };
-        for (place, url) in &gets {
-            whole.reads.extend(must_be(app, context, *place, url).await?);
+        for (place, asked) in &gets {
+            whole.reads.extend(must_be(app, context, *place, &asked.url).await?);
         }
         for (n, commit) in commits.into_iter().enumerate() {
             whole.references.extend(commit.references);
@@ -155,20 +155,17 @@ async fn run(
         }
     }
     let (began, mut bytes) = (Instant::now(), 0);
-    for (place, url) in gets {
+    for (place, asked) in gets {
         let answer = if bytes > LIMITS.bytes || began.elapsed() > READING {
             let details = "the Bundle's reads are too much for one answer; ask in several";
             Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-costly", details))
         } else {
-            get(app, context, &url).await
+            read(app, context, &asked).await
         };
-        let answer = match answer {
-            Ok(text) => {
-                bytes += text.len();
-                Answer::Read(StatusCode::OK, text)
-            }
-            Err(failure) => Answer::Failed(failure),
-        };
+        let answer = answer.unwrap_or_else(Answer::Failed);
+        if let Answer::Read(_, text) = &answer {
+            bytes += text.len();
+        }
         set(&mut answers, place, answer);
     }
     let missing = || Answer::Failed(Failure::internal("an entry without an answer"));
@@ -231,9 +228,17 @@ fn commit_of<'a>(app: &App, context: &Context, entry: Entry<'a>, base: &str) -> 
             let topic = scoring::concerns(app, &resource).then_some(scoring::WRITE);
             (Write::Create { resource, id: Some(id), if_none_exist }, topic)
         }
-        Entry::Update { target, id, resource, if_match } => {
+        Entry::Update { target, id, resource, if_match, if_none_match } => {
             let topic = scoring::is_read(target.kind()).then_some(scoring::CHANGE);
-            let (target, only_if) = (meant(target)?, only_if(if_match)?);
+            let only_if = match (if_match, if_none_match.as_deref()) {
+                (if_match, None) => only_if(if_match)?,
+                (None, Some("*")) => OnlyIf::Absent,
+                _ => {
+                    let details = "of ifNoneMatch a PUT understands * alone, and without ifMatch";
+                    return Err(Failure::bad_request(details));
+                }
+            };
+            let target = meant(target)?;
             (Write::Update { resource, target, id: Some(id), only_if }, topic)
         }
         Entry::Patch { target, patch, if_match } => {
@@ -296,6 +301,31 @@ fn failed(error: store::Error) -> Failure {
         _ => failure.status,
     };
     Failure { status, ..failure }
+}
+
+/// What an entry asks for.
+struct Asked {
+    url: String,
+    if_none_match: Option<String>,
+    if_modified_since: Option<String>,
+}
+
+/// The answer to a GET inside a Bundle.
+async fn read(app: &Arc<App>, context: &Context, asked: &Asked) -> Result<Answer, Failure> {
+    let since = asked.if_modified_since.as_deref().and_then(fhir::time::parse);
+    let tags = asked.if_none_match.as_deref();
+    let parts: Vec<&str> = asked.url.split('/').collect();
+    if let (true, [kind, id]) = (tags.is_some() || since.is_some(), parts.as_slice())
+        && !id.starts_with(['_', '$'])
+        && !id.contains('?')
+    {
+        let stored = app.store.read(context, super::kind(kind)?, super::id(id)?).await?;
+        if super::is_unchanged(&stored, tags, since.map(|since| since.low.div_euclid(1_000_000))) {
+            return Ok(Answer::Read(StatusCode::NOT_MODIFIED, String::new()));
+        }
+        return Ok(Answer::Read(StatusCode::OK, stored.body));
+    }
+    Ok(Answer::Read(StatusCode::OK, get(app, context, &asked.url).await?))
 }
 
 /// A read or search inside a Bundle.
@@ -378,7 +408,10 @@ fn response(app: &App, atomic: bool, answers: &[Answer], whole: bool) -> String 
                 text.push('}');
             }
             Answer::Read(status, body) => {
-                text.push_str(&format!(r#""resource":{body},"response":{{"status":"{status}"}}"#));
+                if !body.is_empty() {
+                    text.push_str(&format!(r#""resource":{body},"#));
+                }
+                text.push_str(&format!(r#""response":{{"status":"{status}"}}"#));
             }
             Answer::Failed(failure) => {
                 let outcome = failure.issues.outcome();

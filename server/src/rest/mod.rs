@@ -173,16 +173,24 @@ fn written(
     }
 }
 
+/// Does the caller have it already? `since` counts whole seconds.
+fn is_unchanged(stored: &Stored, tags: Option<&str>, since: Option<i64>) -> bool {
+    match (tags, since) {
+        (Some(tags), _) => {
+            let tag = etag(stored.version);
+            tags.split(',').any(|one| one.trim() == tag || one.trim() == "*")
+        }
+        (None, Some(since)) => stored.updated / 1_000_000 <= since,
+        (None, None) => false,
+    }
+}
+
 /// The answer to a read of one version.
 fn shown(request: &HttpRequest, stored: Stored, view: &View) -> HttpResponse {
     let tag = etag(stored.version);
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let unchanged = match (text(header::IF_NONE_MATCH), text(header::IF_MODIFIED_SINCE)) {
-        (Some(tags), _) => tags.split(',').any(|one| one.trim() == tag || one.trim() == "*"),
-        // The header counts whole seconds.
-        (None, Some(since)) => httpdate(since).is_some_and(|since| stored.updated / 1_000_000 <= since),
-        (None, None) => false,
-    };
+    let since = text(header::IF_MODIFIED_SINCE).and_then(httpdate);
+    let unchanged = is_unchanged(&stored, text(header::IF_NONE_MATCH), since);
     let mut response = HttpResponse::build(if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
     response
         .insert_header((header::ETAG, tag))
