@@ -5,7 +5,7 @@ use fhir::bundle::plan;
 use fhir::json::{Limits, parse};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: fhir_fuzz::stack_of_a_server(), |bytes: &[u8]| {
     let Ok(tree) = parse(bytes, &Limits::default()) else { return };
     let mut count = 0_u32;
     let planned = plan(tree, "http://localhost/fhir", &mut || {

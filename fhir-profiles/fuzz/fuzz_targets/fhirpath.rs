@@ -5,7 +5,7 @@ use fhir::fhirpath::{Environment, Expression, Item, Node};
 use fhir::json::{Json, Limits, Object, parse};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: fhir_fuzz::stack_of_a_server(), |bytes: &[u8]| {
     let (text, rest) = match bytes.iter().position(|byte| *byte == 0) {
         Some(at) => bytes.split_at(at),
         None => (bytes, &[][..]),

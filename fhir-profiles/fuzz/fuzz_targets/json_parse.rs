@@ -4,7 +4,7 @@
 use fhir::json::{Limits, parse};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: fhir_fuzz::stack_of_a_server(), |bytes: &[u8]| {
     if let Ok(tree) = parse(bytes, &Limits::default()) {
         let text = tree.to_text();
         assert_eq!(parse(text.as_bytes(), &Limits::default()).as_ref(), Ok(&tree));

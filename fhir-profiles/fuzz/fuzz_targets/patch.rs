@@ -5,7 +5,7 @@ use fhir::json::{Json, Limits, parse};
 use fhir::patch::{FhirPathPatch, JsonPatch};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: fhir_fuzz::stack_of_a_server(), |bytes: &[u8]| {
     let limits = Limits::default();
     let Ok(tree) = parse(bytes, &limits) else { return };
     let (Some(resource), Some(patch)) = (tree.get("resource"), tree.get("patch")) else { return };

@@ -7,7 +7,7 @@ use fhir::json::{Limits, parse};
 use fhir::profile::Profiles;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: fhir_fuzz::stack_of_a_server(), |bytes: &[u8]| {
     let mut trees = bytes.split(|byte| *byte == b'\n').filter_map(|line| parse(line, &Limits::default()).ok());
     let Some(resource) = trees.next() else { return };
     let mut profiles = Profiles::new();

@@ -14,7 +14,7 @@ static INDEX: LazyLock<Index> = LazyLock::new(|| {
     index(ResourceType::OBSERVATION, &parse(text, &Limits::default()).unwrap())
 });
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: fhir_fuzz::stack_of_a_server(), |bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else { return };
     let (Ok(text), Some(kind)) = (std::str::from_utf8(rest), ResourceType::from_index(*first)) else {
         return;

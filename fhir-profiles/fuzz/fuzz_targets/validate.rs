@@ -9,7 +9,7 @@ use fhir::resource_type::ResourceType;
 use fhir::{search, validate::validate};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: fhir_fuzz::stack_of_a_server(), |bytes: &[u8]| {
     let Ok(tree) = parse(bytes, &Limits::default()) else { return };
     let issues = validate(&tree);
     assert!(issues.0.len() <= 1000);

@@ -7,7 +7,7 @@ use fhir::validate::validate;
 use fhir::xml::{Layout, read, write};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: fhir_fuzz::stack_of_a_server(), |bytes: &[u8]| {
     let limits = Limits::default();
     match read(bytes, &limits) {
         Ok(resource) => {

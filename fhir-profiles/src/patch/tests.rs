@@ -138,6 +138,10 @@ fn what_a_patch_copies_is_bounded() {
     let resource = r#"{"resourceType":"Patient","extension":[{"url":"http://x","valueString":"abc"}]}"#;
     let patch = format!("[{}]", [double; 40].join(","));
     assert_eq!(by_json(resource, &patch), Err("too-costly"));
+    let long = format!(r#"{{"resourceType":"Patient","id":"{}"}}"#, "x".repeat(1 << 20));
+    let copies = (0..60).map(|n| format!(r#"{{"op":"copy","from":"/id","path":"/k{n}"}}"#));
+    let patch = format!("[{}]", copies.collect::<Vec<_>>().join(","));
+    assert_eq!(by_json(&long, &patch), Err("too-costly"));
     let wide = format!(r#"{{"resourceType":"Patient","contact":[{}{{}}]}}"#, "{},".repeat(30_000));
     let copies = (0..1000).map(|n| format!(r#"{{"op":"copy","from":"/contact","path":"/k{n}"}}"#));
     let patch = format!("[{}]", copies.collect::<Vec<_>>().join(","));
