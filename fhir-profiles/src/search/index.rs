@@ -210,6 +210,12 @@ fn composite(
         each(&second.paths, resource, value, &mut |value| match number::recorded(value).filter(|_| number) {
             Some(quantity) => {
                 rows.push(Row::Number { param, quantity: Quantity { label: system, ..quantity } });
+                // There the unit as people read it has no place of its own.
+                if quantity.label != 0 {
+                    let named =
+                        Quantity { code: quantity.label, system: 0, unit: 0, label: system, ..quantity };
+                    rows.push(Row::Number { param, quantity: named });
+                }
             }
             None => add(rows, second.kind, param, None, value),
         });
@@ -245,6 +251,9 @@ fn add(rows: &mut Vec<Row>, kind: Kind, param: i64, target: Option<&str>, value:
                     let value = identified(code);
                     rows.push(Row::Exact { param, value, system: system.map_or(0, hash_text) });
                 });
+                if let (None, Some(system)) = (identifier.text("value"), identifier.text("system")) {
+                    rows.push(Row::Exact { param, value: SOMETHING, system: hash_text(system) });
+                }
             }
             let text = value.text("reference").or_else(|| value.as_str());
             let Some(text) = text else { return };

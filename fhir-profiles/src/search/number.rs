@@ -46,9 +46,10 @@ impl Decimal {
         }
         let mantissa: i128 = sign * all.parse::<i128>().ok()?;
         let last = exponent.unwrap_or(0) - i32::try_from(fraction.len()).ok()?;
-        // FHIR's own examples: 100 is [99.5, 100.5), 1e2 is [95, 105).
-        let scale = if exponent.is_some() { 100 } else { 10 };
-        let step = if exponent.is_some() { last - 2 } else { last - 1 };
+        // FHIR's own examples: 100 is [99.5, 100.5), 5.40e-3 is [0.005395, 0.005405); but 1e2, of one
+        // digit alone, is [95, 105).
+        let alone = exponent.is_some() && all.trim_start_matches('0').len() < 2;
+        let (scale, step) = if alone { (100, last - 2) } else { (10, last - 1) };
         let at = |shifted: i128| format!("{shifted}e{step}").parse::<f64>().ok().filter(|n| n.is_finite());
         let middle = mantissa.checked_mul(scale)?;
         Some(Self { value: at(middle)?, low: at(middle - 5)?, high: at(middle + 5)? })
@@ -140,7 +141,7 @@ pub(crate) fn recorded(value: &Json) -> Option<Quantity> {
     let (low, high, of) = match (value.get("low"), value.get("high")) {
         (None, None) => {
             let number = number(value, "value")?;
-            // `<5` says no more than that it is below.
+            // `<5` says no more than that it is below; 5 itself it is not.
             match value.text("comparator") {
                 Some("<" | "<=") => (None, Some(number), value),
                 Some(">" | ">=") => (Some(number), None, value),
@@ -152,7 +153,15 @@ pub(crate) fn recorded(value: &Json) -> Option<Quantity> {
             (end(low), end(high), low.or(high)?)
         }
     };
-    let extent = Extent { low: low.map_or(i64::MIN, ordered), high: high.map_or(i64::MAX, ordered) };
+    let inner = |mut extent: Extent| {
+        match value.text("comparator") {
+            Some("<") => extent.high = extent.high.saturating_sub(1),
+            Some(">") => extent.low = extent.low.saturating_add(1),
+            _ => {}
+        }
+        extent
+    };
+    let extent = inner(Extent { low: low.map_or(i64::MIN, ordered), high: high.map_or(i64::MAX, ordered) });
     let (code, system) = match of.text("currency") {
         Some(currency) => (Some(currency), Some(CURRENCY)),
         None => (of.text("code"), of.text("system")),
@@ -166,8 +175,9 @@ pub(crate) fn recorded(value: &Json) -> Option<Quantity> {
         label: label.map_or(0, hash_text),
         system: system.map_or(0, hash_text),
         unit: ucum.map_or(0, |unit| unit.unit),
-        canonical: ucum
-            .map_or(extent, |unit| Extent { low: end(low, i64::MIN, unit), high: end(high, i64::MAX, unit) }),
+        canonical: ucum.map_or(extent, |unit| {
+            inner(Extent { low: end(low, i64::MIN, unit), high: end(high, i64::MAX, unit) })
+        }),
     })
 }
 

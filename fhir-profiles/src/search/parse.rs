@@ -7,7 +7,7 @@ use super::query::{
     Clause, DateTest, ExactTest, Handling, Include, Place, SearchQuery, Sort, SortKey, Table, Test, TextTest,
     View,
 };
-use super::registry::{Kind, Parameter, of_type, parameter};
+use super::registry::{Component, Kind, Parameter, of_type, parameter};
 use super::value::{bad, date, modifier_unknown, quantity, references, split, token, unescape};
 use crate::outcome::{Issue, Issues};
 use crate::reference::{self, Reference, hash, hash_text};
@@ -366,6 +366,10 @@ impl Reader<'_> {
                     return Err(bad(name, &format!("{wanted} values with $ between them are needed")).into());
                 }
             };
+            let token = |of: &Component, part: &str| of.kind == Kind::Token && part.ends_with('|');
+            if token(first, one) || token(second, two) {
+                return Err(bad(name, "a part of a composite needs its code").into());
+            }
             let last = three.map(|three| quantity(name, three, false)).transpose()?;
             let number = matches!(second.kind, Kind::Number | Kind::Quantity);
             let mut of = None;
@@ -436,6 +440,13 @@ impl Reader<'_> {
         };
         let asked = match (kind, modifier) {
             (Kind::Token, None | Some("not")) => {
+                // The system of a plain code is written nowhere, so there is nothing to compare with.
+                let of_system = |value: &String| value.ends_with('|') && !value.ends_with("\\|");
+                if self.kinds.iter().all(|kind| parameter.is_of_plain_codes(*kind))
+                    && values.iter().any(of_system)
+                {
+                    return Err(bad(name, "a code is needed, alone or behind its system").into());
+                }
                 Test::Exact(values.iter().map(|value| self.implied(parameter, value)).collect())
             }
             (Kind::Token, Some("of-type")) => {

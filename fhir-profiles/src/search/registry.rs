@@ -64,6 +64,11 @@ pub(crate) struct Component {
 }
 
 impl Parameter {
+    /// Is each of its values a code whose system only its binding says?
+    pub(crate) fn is_of_plain_codes(&self, kind: ResourceType) -> bool {
+        !self.paths.is_empty() && self.paths.iter().all(|path| path.bound(kind.name()).is_some())
+    }
+
     /// Has it rows of its own?
     pub fn written(&self) -> bool {
         self.indexed && self.params == [i64::from(self.number)]
