@@ -26,7 +26,8 @@ const QUICKER: Duration = Duration::from_millis(20);
 /// than this: a slow turn must not make the next one late.
 const BREATH: u32 = 3;
 const LONGEST_BREATH: Duration = Duration::from_millis(100);
-/// Turns under way at once, of different patients: while one waits for its commit another scores.
+/// Turns under way at once, of different patients: while one waits for its commit another scores. Where
+/// turns are full there is one alone, so that writers keep their share.
 const TURNS: usize = 2;
 
 /// The scoring worker of this process.
@@ -40,7 +41,9 @@ impl Worker {
     /// Begins to work.
     pub(crate) fn start(app: &Arc<App>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let begin = |_| tokio::spawn(work(Arc::clone(app), Arc::clone(&stop)));
+        let crowded = Arc::new(AtomicBool::new(false));
+        let begin =
+            |place| tokio::spawn(work(Arc::clone(app), Arc::clone(&stop), Arc::clone(&crowded), place));
         Self { turns: (0..TURNS).map(begin).collect(), stop }
     }
 
@@ -54,10 +57,18 @@ impl Worker {
 }
 
 /// Turn after turn, until it is to stop.
-async fn work(app: Arc<App>, stop: Arc<AtomicBool>) {
+async fn work(app: Arc<App>, stop: Arc<AtomicBool>, crowded: Arc<AtomicBool>, place: usize) {
     while !stop.load(Ordering::Relaxed) {
+        if place > 0 && crowded.load(Ordering::Relaxed) {
+            tokio::time::sleep(LONGEST_BREATH).await;
+            continue;
+        }
         let began = Instant::now();
-        match turn(&app).await {
+        let done = turn(&app).await;
+        if let Ok(done) = done {
+            crowded.store(done >= MOST, Ordering::Relaxed);
+        }
+        match done {
             Ok(0) => {
                 let _ = tokio::time::timeout(LOOK, app.store.changed()).await;
             }
