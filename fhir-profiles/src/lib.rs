@@ -18,6 +18,7 @@ pub mod reference;
 pub mod resource_type;
 mod rules;
 mod schema;
+pub mod scope;
 pub mod search;
 mod terminology;
 pub mod time;
