@@ -181,6 +181,9 @@ impl ResourceType {
         (0..NAMES.len()).map(|at| Self(u8::try_from(at).unwrap_or_default()))
     }
 
+    /// AuditEvent.
+    pub const AUDIT_EVENT: Self = Self(6);
+
     /// Bundle.
     pub const BUNDLE: Self = Self(11);
 
@@ -252,6 +255,7 @@ mod tests {
             assert_eq!(ResourceType::parse(kind.name()), Some(kind));
             assert_eq!(ResourceType::from_index(kind.index()), Some(kind));
         }
+        assert_eq!(ResourceType::AUDIT_EVENT.name(), "AuditEvent");
         assert_eq!(ResourceType::OBSERVATION.name(), "Observation");
         assert_eq!(ResourceType::RISK_ASSESSMENT.name(), "RiskAssessment");
         assert_eq!(ResourceType::VALUE_SET.name(), "ValueSet");

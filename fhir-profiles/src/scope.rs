@@ -43,6 +43,19 @@ pub enum Op {
     Search,
 }
 
+impl Op {
+    /// As FHIR calls the interaction.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Read => "read",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Search => "search",
+        }
+    }
+}
+
 const OPS: [(Op, char); 5] =
     [(Op::Create, 'c'), (Op::Read, 'r'), (Op::Update, 'u'), (Op::Delete, 'd'), (Op::Search, 's')];
 

@@ -1,5 +1,7 @@
 //! Who asks, when, and in which request: the first argument of every call.
 
+use crate::access::Access;
+
 /// The one asking. Access is decided from it, in this crate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
@@ -20,11 +22,13 @@ pub struct Context {
     pub at: i64,
     /// Who asks.
     pub principal: Principal,
+    /// What they may do.
+    pub access: Access,
 }
 
 impl Context {
     /// A request by a part of the program.
     pub fn system(name: &'static str, at: i64) -> Self {
-        Self { request: String::new(), at, principal: Principal::System(name) }
+        Self { request: String::new(), at, principal: Principal::System(name), access: Access::Whole }
     }
 }

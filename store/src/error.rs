@@ -2,6 +2,8 @@
 
 use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use fhir::outcome::{Issue, Issues};
+use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 
 use crate::deadline::OVER;
 
@@ -26,6 +28,9 @@ pub enum Error {
         /// The current version; 0 where there is none to name.
         current: i64,
     },
+    /// Who asks may not do this with any resource of the type, or not with what was sent.
+    #[error("{0:?} of {1} is not allowed")]
+    Denied(Op, ResourceType),
     /// A condition of the request does not hold.
     #[error("{0}")]
     Precondition(String),

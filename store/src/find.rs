@@ -9,6 +9,7 @@ use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
 use fhir::search::{Order, SearchQuery, Sort, SortKey};
 
+use crate::access::Access;
 use crate::connection::Link;
 use crate::cursor::Cursor;
 use crate::draft;
@@ -26,8 +27,10 @@ const MOST_ORDERED: usize = 100_000;
 const MOST_CHANGED: usize = 20_000;
 
 /// One page, and the total where it is wanted or plain to see.
-pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> {
-    let plan = Plan::of(query);
+pub(crate) fn page(link: &mut Link, access: &Access, query: &SearchQuery) -> Result<Page, Fault> {
+    let narrowed = access.narrow(query)?;
+    let query = narrowed.query();
+    let plan = Plan::of(&narrowed);
     let after = query.after.as_deref().map(|text| begin(link, text)).transpose()?;
     if query.count_only {
         return Ok(Page { total: Some(count(link, &plan)?), ..Page::default() });
@@ -55,7 +58,7 @@ pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> 
         None => None,
     };
     let entries: Vec<Stored> = found.into_iter().map(|(_, stored)| stored).collect();
-    let included = include::along(link, &query.includes, &entries)?;
+    let included = include::along(link, access, &query.includes, &entries)?;
     Ok(Page { entries, included, total, next })
 }
 
@@ -226,8 +229,8 @@ fn count(link: &mut Link, plan: &Plan<'_>) -> Result<u64, Fault> {
 }
 
 /// The resource that matches; it is an error if several do.
-pub(crate) fn only(link: &mut Link, query: &SearchQuery) -> Result<Option<Stored>, Fault> {
-    let mut found = few(link, query)?;
+pub(crate) fn only(link: &mut Link, access: &Access, query: &SearchQuery) -> Result<Option<Stored>, Fault> {
+    let mut found = few(link, access, query)?;
     if found.len() > 1 {
         return Err(Error::Ambiguous.into());
     }
@@ -236,11 +239,13 @@ pub(crate) fn only(link: &mut Link, query: &SearchQuery) -> Result<Option<Stored
 
 /// Some of the resources that match. Index rows hold hashes, so what they find is compared once more
 /// with the resource itself.
-pub(crate) fn few(link: &mut Link, query: &SearchQuery) -> Result<Vec<Stored>, Fault> {
+pub(crate) fn few(link: &mut Link, access: &Access, query: &SearchQuery) -> Result<Vec<Stored>, Fault> {
     if query.clauses.is_empty() {
         return Err(Error::Precondition("a condition without criteria matches everything".into()).into());
     }
-    let plan = Plan::of(query);
+    let narrowed = access.narrow(query)?;
+    let query = narrowed.query();
+    let plan = Plan::of(&narrowed);
     let mut found = Vec::new();
     let sql = plan.page(link.dialect, None, 8)?;
     for (_, stored) in link.ask(|link| run(link, &sql))? {

@@ -2,14 +2,16 @@
 
 use diesel::sql_types::BigInt;
 use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 use fhir::time::Span;
 
+use crate::access::Access;
 use crate::connection::Link;
 use crate::cursor::Cursor;
 use crate::error::Fault;
 use crate::record::{Page, Stored};
-use crate::row;
 use crate::sql::{Sql, chunks};
+use crate::{reader, row};
 
 /// Which versions are asked for (<https://hl7.org/fhir/R4/http.html#history>).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +64,19 @@ impl HistoryQuery {
     }
 }
 
-/// One page of versions, tombstones included; the total of a resource's versions, where all are asked for.
-pub(crate) fn page(link: &mut Link, query: &HistoryQuery) -> Result<Page, Fault> {
-    let after = match query.after.as_deref().map(Cursor::parse).transpose()? {
+/// One page of versions, tombstones included; the total of a resource's versions, where all are asked for
+/// and all may be seen.
+pub(crate) fn page(link: &mut Link, access: &Access, query: &HistoryQuery) -> Result<Page, Fault> {
+    let op = if query.id.is_some() { Op::Read } else { Op::Search };
+    let mut query = query.clone();
+    if let Some(denied) = query.kinds.iter().find_map(|kind| access.permits(op, *kind).err()) {
+        query.kinds.retain(|kind| access.permits(op, *kind).is_ok());
+        if query.kinds.is_empty() {
+            return Err(denied.into());
+        }
+    }
+    let whole = query.kinds.iter().all(|kind| access.is_whole(op, *kind));
+    let mut after = match query.after.as_deref().map(Cursor::parse).transpose()? {
         None => None,
         Some(Cursor::At { order, .. }) => {
             Some(<[i64; 2]>::try_from(order).map_err(|_| Fault::from(Cursor::wrong()))?)
@@ -72,8 +84,41 @@ pub(crate) fn page(link: &mut Link, query: &HistoryQuery) -> Result<Page, Fault>
         Some(Cursor::Of { .. }) => return Err(Cursor::wrong().into()),
     };
     let most = usize::try_from(query.count).unwrap_or(usize::MAX).max(1);
+    let mut entries: Vec<([i64; 2], Stored)> = Vec::with_capacity(most.saturating_add(1));
+    loop {
+        let found = versions(link, &query, after, most.saturating_add(1))?;
+        let last = found.last().map(|(place, _)| *place).filter(|_| found.len() > most);
+        for (place, stored) in found {
+            if entries.len() <= most && (whole || reader::is_shown(link, access, op, &stored)?) {
+                entries.push((place, stored));
+            }
+        }
+        after = last;
+        if after.is_none() || entries.len() > most {
+            break;
+        }
+    }
+    let more = entries.len() > most;
+    entries.truncate(most);
+    let end = |(place, _): &([i64; 2], Stored)| Cursor::At { order: place.to_vec(), id: "0".to_owned() };
+    let next = entries.last().filter(|_| more).map(|last| end(last).to_string());
+    let total = match &query.id {
+        Some(_) if whole && query.since.is_none() && query.at.is_none() => Some(count(link, &query)?),
+        _ => None,
+    };
+    let entries = entries.into_iter().map(|(_, stored)| stored).collect();
+    Ok(Page { entries, included: Vec::new(), total, next })
+}
+
+/// At most so many versions after that place, each with its own.
+fn versions(
+    link: &mut Link,
+    query: &HistoryQuery,
+    after: Option<[i64; 2]>,
+    most: usize,
+) -> Result<Vec<([i64; 2], Stored)>, Fault> {
     let column = query.order()[0];
-    let mut places: Vec<(i64, i64)> = Vec::new();
+    let mut places: Vec<[i64; 2]> = Vec::new();
     for kinds in query.kinds.chunks(100) {
         let mut sql = Sql::new(link.dialect, "");
         let tables = ["resource", "history"];
@@ -83,33 +128,28 @@ pub(crate) fn page(link: &mut Link, query: &HistoryQuery) -> Result<Page, Fault>
             sql.push(table).push(" r WHERE r.kind = ").int(i64::from(kind.index()));
             query.narrow(&mut sql, after);
             sql.push(" ORDER BY r.").push(column).push(" DESC, r.key DESC");
-            sql.limit(most.saturating_add(1)).push(") p").push(&n.to_string());
+            sql.limit(most).push(") p").push(&n.to_string());
         }
         link.in_time()?;
-        places.extend(sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?);
+        let rows = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?;
+        places.extend(rows.into_iter().map(|(place, key)| [place, key]));
     }
     places.sort_unstable_by(|one, other| other.cmp(one));
-    let more = places.len() > most;
     places.truncate(most);
-    let keys: Vec<i64> = places.iter().map(|(_, key)| *key).collect();
-    let mut entries: Vec<Stored> = Vec::with_capacity(keys.len());
-    for keys in chunks(&keys) {
+    let mut entries: Vec<([i64; 2], Stored)> = Vec::with_capacity(places.len());
+    for places in chunks(&places) {
         for table in ["resource", "history"] {
             let mut sql = Sql::new(link.dialect, "SELECT ");
             sql.push(row::COLUMNS).push(" FROM ").push(table).push(" r WHERE r.key IN ");
-            sql.ints(keys.iter().copied());
-            entries.extend(row::load(link, &sql)?);
+            sql.ints(places.iter().map(|[_, key]| *key));
+            let at_its_place = |stored: Stored| {
+                places.iter().find(|[_, key]| *key == stored.key).map(|place| (*place, stored))
+            };
+            entries.extend(row::load(link, &sql)?.into_iter().filter_map(at_its_place));
         }
     }
-    let place = |stored: &Stored| keys.iter().position(|key| *key == stored.key);
-    entries.sort_by_cached_key(place);
-    let end = |(first, key): &(i64, i64)| Cursor::At { order: vec![*first, *key], id: "0".to_owned() };
-    let next = places.last().filter(|_| more).map(|place| end(place).to_string());
-    let total = match &query.id {
-        Some(_) if query.since.is_none() && query.at.is_none() => Some(count(link, query)?),
-        _ => None,
-    };
-    Ok(Page { entries, included: Vec::new(), total, next })
+    entries.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
+    Ok(entries)
 }
 
 fn count(link: &mut Link, query: &HistoryQuery) -> Result<u64, Fault> {

@@ -4,8 +4,10 @@
 use std::collections::{BTreeSet, HashSet};
 
 use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 use fhir::search::{Clause, ExactTest, Handling, Include, SearchQuery, Test, links, parameter, references};
 
+use crate::access::Access;
 use crate::connection::Link;
 use crate::draft;
 use crate::error::{Error, Fault};
@@ -20,7 +22,12 @@ const ROUNDS: usize = 8;
 const TOGETHER: usize = 64;
 
 /// What is included with `matches`, each once and none of them a match.
-pub(crate) fn along(link: &mut Link, includes: &[Include], matches: &[Stored]) -> Result<Vec<Stored>, Fault> {
+pub(crate) fn along(
+    link: &mut Link,
+    access: &Access,
+    includes: &[Include],
+    matches: &[Stored],
+) -> Result<Vec<Stored>, Fault> {
     let mut known: HashSet<i64> = matches.iter().map(|stored| stored.key).collect();
     let mut all: Vec<Stored> = Vec::new();
     let mut from: Vec<Stored> = if includes.is_empty() { Vec::new() } else { matches.to_vec() };
@@ -29,9 +36,9 @@ pub(crate) fn along(link: &mut Link, includes: &[Include], matches: &[Stored]) -
         for include in includes.iter().filter(|include| round == 0 || include.iterate) {
             link.in_time()?;
             let found = if include.reverse {
-                referrers(link, include, &from)?
+                referrers(link, access, include, &from)?
             } else {
-                targets(link, include, &from)?
+                targets(link, access, include, &from)?
             };
             brought.extend(found.into_iter().filter(|stored| known.insert(stored.key)));
             if all.len() + brought.len() > MOST {
@@ -49,7 +56,12 @@ pub(crate) fn along(link: &mut Link, includes: &[Include], matches: &[Stored]) -
 }
 
 /// What the resources point to.
-fn targets(link: &mut Link, include: &Include, from: &[Stored]) -> Result<Vec<Stored>, Fault> {
+fn targets(
+    link: &mut Link,
+    access: &Access,
+    include: &Include,
+    from: &[Stored],
+) -> Result<Vec<Stored>, Fault> {
     let mut wanted: BTreeSet<(ResourceType, String)> = BTreeSet::new();
     for stored in from.iter().filter(|stored| include.source.is_none_or(|source| source == stored.kind)) {
         let json = draft::parse(&stored.body)?;
@@ -64,13 +76,22 @@ fn targets(link: &mut Link, include: &Include, from: &[Stored]) -> Result<Vec<St
     let mut found = Vec::with_capacity(wanted.len());
     for (kind, id) in wanted {
         link.in_time()?;
-        found.extend(row::current(link, kind, &id)?.filter(|stored| !stored.deleted));
+        if let Some(stored) = row::current(link, kind, &id)?.filter(|stored| !stored.deleted)
+            && access.shows(Op::Search, &stored)?
+        {
+            found.push(stored);
+        }
     }
     Ok(found)
 }
 
 /// What points to the resources.
-fn referrers(link: &mut Link, include: &Include, from: &[Stored]) -> Result<Vec<Stored>, Fault> {
+fn referrers(
+    link: &mut Link,
+    access: &Access,
+    include: &Include,
+    from: &[Stored],
+) -> Result<Vec<Stored>, Fault> {
     let from: Vec<&Stored> =
         from.iter().filter(|stored| include.target.is_none_or(|target| target == stored.kind)).collect();
     let kinds: Vec<ResourceType> =
@@ -92,7 +113,11 @@ fn referrers(link: &mut Link, include: &Include, from: &[Stored]) -> Result<Vec<
                 SearchQuery::parse(&kinds, &[], "", 0, Handling::Strict).map_err(Error::from)?;
             query.clauses.push(Clause { params: params.to_vec(), negated: false, test: test.clone() });
             query.count = u32::try_from(MOST + 1).unwrap_or(u32::MAX);
-            found.extend(find::page(link, &query)?.entries);
+            match find::page(link, access, &query) {
+                Ok(page) => found.extend(page.entries),
+                Err(Fault::Refused(Error::Denied(..))) => {}
+                Err(fault) => return Err(fault),
+            }
         }
     }
     Ok(found)

@@ -8,6 +8,7 @@
 //!
 //! Tables are described in `migrations/`; times are microseconds since 1970 UTC everywhere.
 
+mod access;
 mod charts;
 mod checkpoint;
 mod commit;
@@ -28,7 +29,6 @@ mod lane;
 mod migration;
 mod moment;
 mod plan;
-
 mod pool;
 mod queue;
 mod reader;
@@ -41,6 +41,7 @@ mod transaction;
 mod unit;
 mod version;
 
+pub use access::{Access, Grant};
 pub use commit::{
     About, Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch,
     Target, Write,

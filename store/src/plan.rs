@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, ExactTest, Index, Row, SearchQuery, Sort, SortKey, Table, Test, parameter};
 
+use crate::access::Narrowed;
 use crate::compare::{either, numbers, spans, texts, values};
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -98,7 +99,8 @@ struct At<'a> {
 }
 
 impl<'q> Plan<'q> {
-    pub(crate) fn of(query: &'q SearchQuery) -> Self {
+    pub(crate) fn of(query: &'q Narrowed) -> Self {
+        let query = query.query();
         let sort = query.sort.first();
         let key = sort.map(|sort| &sort.key);
         let patient = patient(query);
@@ -410,7 +412,20 @@ fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
         }
         Test::Has(kind, clauses) => has(sql, clause, *kind, clauses, at, depth),
         Test::Either(clauses) => {
-            either(sql, clauses, &mut |sql, clause| holds(sql, clause, at, depth + 1));
+            either(sql, clauses, &mut |sql, clause| {
+                sql.push(if clause.negated { "NOT (" } else { "(" });
+                holds(sql, clause, at, depth + 1);
+                sql.push(")");
+            });
+        }
+        Test::All(clauses) => {
+            sql.push("1 = 1");
+            for clause in clauses {
+                condition(sql, clause, at, depth + 1);
+            }
+        }
+        Test::Kind(kinds) => {
+            sql.push(at.row).push(".kind IN ").ints(kinds.iter().map(|kind| i64::from(kind.index())));
         }
     }
 }

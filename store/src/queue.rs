@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::access::Access;
 use crate::commit::Commit;
 use crate::connection::Link;
 use crate::context::Context;
@@ -107,7 +108,7 @@ impl Store {
     where
         F: FnOnce(&mut Reader<'_>, Vec<Task>) -> Result<Commit<'static>, Error> + Send + 'static,
     {
-        let at = context.at;
+        let by = context.clone();
         let singly = self.queue.singly.load(Ordering::Relaxed);
         let most = if singly > 0 { 1 } else { most };
         let (result, tasks) = match &self.writer {
@@ -115,7 +116,7 @@ impl Store {
                 let queue = Arc::clone(&self.queue);
                 let mut work = Some(work);
                 let (turn, claim) =
-                    self.pool.run(move |link| prepare(link, &queue, at, most, &mut work)).await?;
+                    self.pool.run(move |link| prepare(link, &queue, &by, most, &mut work)).await?;
                 let answer = match turn {
                     Turn::Nothing => return Ok(Worked::default()),
                     Turn::Ready(unit, tasks) => (self.write(*unit).await, tasks),
@@ -130,15 +131,15 @@ impl Store {
                 let run = move |link: &mut Link| {
                     let mut claimed = Vec::new();
                     let result = transaction::within(link, |link| {
-                        let mut tasks = desk::due(link, at, most)?;
+                        let mut tasks = desk::due(link, by.at, most)?;
                         hold(link, &mut tasks)?;
                         claimed.clone_from(&tasks);
                         let Some(work) = work.take().filter(|_| !tasks.is_empty()) else {
                             return Ok(Vec::new());
                         };
                         let finish = tasks.iter().map(|task| task.key).collect();
-                        let commit = guarded(work, &mut Reader::new(link), tasks)?;
-                        unit(at, commit, finish)?.run(link, &keys)
+                        let commit = guarded(work, &mut Reader::new(link, &Access::Whole), tasks)?;
+                        unit(&by, commit, finish)?.run(link, &keys)
                     });
                     // The closure is spent: what failed is left for the next turn.
                     Ok((result.map_err(Error::from), claimed))
@@ -201,15 +202,15 @@ where
         .unwrap_or_else(|_| Err(Error::Internal("the worker panicked".into())))
 }
 
-fn unit(at: i64, commit: Commit<'static>, finish: Vec<i64>) -> Result<Unit, Error> {
-    Unit::new(at, Commit { finish, of_model: true, ..commit })
+fn unit(context: &Context, commit: Commit<'static>, finish: Vec<i64>) -> Result<Unit, Error> {
+    Unit::new(context, Commit { finish, of_model: true, ..commit })
 }
 
 /// SQLite: claims in this process, reads on one snapshot, and leaves the writing to the lane.
 fn prepare<F>(
     link: &mut Link,
     queue: &Arc<Queue>,
-    at: i64,
+    context: &Context,
     most: usize,
     work: &mut Option<F>,
 ) -> Result<(Turn, Option<Claim>), Fault>
@@ -217,15 +218,15 @@ where
     F: FnOnce(&mut Reader<'_>, Vec<Task>) -> Result<Commit<'static>, Error>,
 {
     let sight = most.saturating_mul(SIGHT);
-    let (claim, mut tasks) = Claim::take(queue, most, || desk::due(link, at, sight))?;
+    let (claim, mut tasks) = Claim::take(queue, most, || desk::due(link, context.at, sight))?;
     if most == 1 {
         tasks.truncate(1); // one that fails is found alone
     }
     let Some(work) = work.take().filter(|_| !tasks.is_empty()) else { return Ok((Turn::Nothing, None)) };
     let finish = tasks.iter().map(|task| task.key).collect();
-    let ready = reader::snapshot(link, |reader| guarded(work, reader, tasks.clone()))
+    let ready = reader::snapshot(link, &Access::Whole, |reader| guarded(work, reader, tasks.clone()))
         .map_err(Error::from)
-        .and_then(|commit| unit(at, commit, finish));
+        .and_then(|commit| unit(context, commit, finish));
     let turn = match ready {
         Ok(unit) => Turn::Ready(Box::new(unit), tasks),
         Err(error) => Turn::Failed(error, tasks),

@@ -2,8 +2,10 @@
 
 use diesel::sql_types::BigInt;
 use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 use fhir::search::SearchQuery;
 
+use crate::access::Access;
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::history::HistoryQuery;
@@ -54,38 +56,53 @@ type Rows = (Vec<(i64, i64)>, Vec<Cut>);
 /// A view of the data that does not change while it is used.
 pub struct Reader<'c> {
     link: &'c mut Link,
+    access: &'c Access,
 }
 
 impl<'c> Reader<'c> {
-    pub(crate) fn new(link: &'c mut Link) -> Self {
-        Self { link }
+    pub(crate) fn new(link: &'c mut Link, access: &'c Access) -> Self {
+        Self { link, access }
     }
 
     /// The current version; `NotFound`, or `Gone` if that says it is deleted.
     pub fn read(&mut self, kind: ResourceType, id: &str) -> Result<Stored, Error> {
         self.link.in_time()?;
-        alive(row::current(self.link, kind, id)?)
+        self.access.permits(Op::Read, kind)?;
+        let stored = row::current(self.link, kind, id)?;
+        self.alive(stored)
     }
 
     /// That version; `NotFound`, or `Gone` if it says the resource was deleted.
     pub fn vread(&mut self, kind: ResourceType, id: &str, version: i64) -> Result<Stored, Error> {
+        self.access.permits(Op::Read, kind)?;
         // The current one is asked first; while it moves to history it is in neither or both
         // places only for others.
-        match row::current(self.link, kind, id)? {
-            Some(stored) if stored.version == version => alive(Some(stored)),
-            Some(_) => alive(row::earlier(self.link, kind, id, version)?),
+        let stored = match row::current(self.link, kind, id)? {
+            Some(stored) if stored.version == version => Some(stored),
+            Some(_) => row::earlier(self.link, kind, id, version)?,
+            None => None,
+        };
+        self.alive(stored)
+    }
+
+    /// What may not be seen is not there.
+    fn alive(&mut self, stored: Option<Stored>) -> Result<Stored, Error> {
+        match stored {
+            Some(stored) if !is_shown(self.link, self.access, Op::Read, &stored)? => Err(Error::NotFound),
             None => Err(Error::NotFound),
+            Some(stored) if stored.deleted => Err(Error::Gone { version: stored.version }),
+            Some(stored) => Ok(stored),
         }
     }
 
     /// One page of versions; `query.after` is [`Page::next`] of the page before.
     pub fn history(&mut self, query: &HistoryQuery) -> Result<Page, Error> {
-        Ok(history::page(self.link, query)?)
+        Ok(history::page(self.link, self.access, query)?)
     }
 
     /// One page of matches; `query.after` is [`Page::next`] of the page before.
     pub fn search(&mut self, query: &SearchQuery) -> Result<Page, Error> {
-        Ok(find::page(self.link, query)?)
+        Ok(find::page(self.link, self.access, query)?)
     }
 
     /// Of each wanted value of token or reference parameters the patient's newest resources by
@@ -103,6 +120,13 @@ impl<'c> Reader<'c> {
             sql.push(row::COLUMNS).push(" FROM resource r WHERE r.key IN ");
             sql.ints(part.iter().map(|(_, key)| *key));
             let mut part_found = row::load(self.link, &sql)?;
+            if *self.access != Access::Whole {
+                let access = self.access;
+                let shown = |stored: &Stored| access.shows(Op::Search, stored);
+                let shown = part_found.iter().map(shown).collect::<Result<Vec<bool>, Error>>()?;
+                let mut shown = shown.into_iter();
+                part_found.retain(|_| shown.next().unwrap_or_default());
+            }
             part_found.sort_unstable_by_key(|stored| {
                 part.iter().position(|(_, key)| *key == stored.key).unwrap_or(usize::MAX)
             });
@@ -143,11 +167,14 @@ impl<'c> Reader<'c> {
     }
 }
 
-fn alive(stored: Option<Stored>) -> Result<Stored, Error> {
-    match stored {
-        None => Err(Error::NotFound),
-        Some(stored) if stored.deleted => Err(Error::Gone { version: stored.version }),
-        Some(stored) => Ok(stored),
+/// May the version be seen? That something was deleted may be known to whom it was shown before.
+pub(crate) fn is_shown(link: &mut Link, access: &Access, op: Op, stored: &Stored) -> Result<bool, Error> {
+    if !stored.deleted || access.is_whole(op, stored.kind) {
+        return access.shows(op, stored);
+    }
+    match row::earlier(link, stored.kind, &stored.id, stored.version.saturating_sub(1))? {
+        Some(before) if !before.deleted => access.shows(op, &before),
+        _ => Ok(false),
     }
 }
 
@@ -215,6 +242,7 @@ fn add((rows, cut): &mut Rows, param: i64, value: i64, each: usize, keys: &[(i64
 /// Runs `read` on one snapshot.
 pub(crate) fn snapshot<T>(
     link: &mut Link,
+    access: &Access,
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, Error>,
 ) -> Result<T, Fault> {
     match link.dialect {
@@ -226,7 +254,7 @@ pub(crate) fn snapshot<T>(
             ))?;
         }
     }
-    let result = link.ask(|link| read(&mut Reader::new(link)));
+    let result = link.ask(|link| read(&mut Reader::new(link, access)));
     let ended = link.execute("ROLLBACK");
     link.broken |= ended.is_err();
     Ok(result?)

@@ -116,15 +116,15 @@ impl Store {
     pub async fn ping(&self, context: &Context) -> Result<(), Error> {
         if self.failing.load(Ordering::Relaxed) {
             let taken = Some(format!("probe {}", new_id()));
-            self.write(Unit::new(context.at, Commit { taken, ..Commit::default() })?).await?;
+            self.write(Unit::new(context, Commit { taken, ..Commit::default() })?).await?;
         }
         self.pool.run(|link| link.execute("SELECT 1")).await
     }
 
     /// The current version; `NotFound`, or `Gone` if that says it is deleted.
-    pub async fn read(&self, _: &Context, kind: ResourceType, id: &str) -> Result<Stored, Error> {
-        let id = id.to_owned();
-        self.pool.run(move |link| Ok(Reader::new(link).read(kind, &id)?)).await
+    pub async fn read(&self, context: &Context, kind: ResourceType, id: &str) -> Result<Stored, Error> {
+        let (id, access) = (id.to_owned(), context.access.clone());
+        self.pool.run(move |link| Ok(Reader::new(link, &access).read(kind, &id)?)).await
     }
 
     /// That version; `NotFound`, or `Gone` if it says the resource was deleted.
@@ -140,28 +140,31 @@ impl Store {
     }
 
     /// One page of matches; `query.after` is [`Page::next`] of the page before.
-    pub async fn search(&self, _: &Context, query: &SearchQuery) -> Result<Page, Error> {
+    pub async fn search(&self, context: &Context, query: &SearchQuery) -> Result<Page, Error> {
         let mut query = query.clone();
-        query.after = query.after.map(|page| self.seal.open(&query.scope, &query.used, &page)).transpose()?;
+        let of = format!("{:?} {}", context.principal, query.scope);
+        query.after = query.after.map(|page| self.seal.open(&of, &query.used, &page)).transpose()?;
+        let access = context.access.clone();
         let seal = Arc::clone(&self.seal);
         self.pool
             .run(move |link| {
-                let mut page = reader::snapshot(link, |reader| reader.search(&query))?;
-                page.next = page.next.map(|end| seal.close(&query.scope, &query.used, &end));
+                let mut page = reader::snapshot(link, &access, |reader| reader.search(&query))?;
+                page.next = page.next.map(|end| seal.close(&of, &query.used, &end));
                 Ok(page)
             })
             .await
     }
 
     /// One page of versions; `query.after` is [`Page::next`] of the page before.
-    pub async fn history(&self, _: &Context, query: &HistoryQuery) -> Result<Page, Error> {
+    pub async fn history(&self, context: &Context, query: &HistoryQuery) -> Result<Page, Error> {
         let mut query = query.clone();
-        let of = format!("{:?} {:?}", query.kinds, query.id);
+        let of = format!("{:?} {:?} {:?}", context.principal, query.kinds, query.id);
+        let access = context.access.clone();
         query.after = query.after.map(|page| self.seal.open(&of, &query.used, &page)).transpose()?;
         let seal = Arc::clone(&self.seal);
         self.pool
             .run(move |link| {
-                let mut page = reader::snapshot(link, |reader| reader.history(&query))?;
+                let mut page = reader::snapshot(link, &access, |reader| reader.history(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end));
                 Ok(page)
             })
@@ -171,10 +174,11 @@ impl Store {
     /// Several reads on one snapshot. `read` may be called again if the connection was lost.
     pub async fn reading<T: Send + 'static>(
         &self,
-        _: &Context,
+        context: &Context,
         mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.pool.run(move |link| reader::snapshot(link, &mut read)).await
+        let access = context.access.clone();
+        self.pool.run(move |link| reader::snapshot(link, &access, &mut read)).await
     }
 
     /// Does all of it durably, or nothing; answers the writes in their order.
@@ -184,7 +188,7 @@ impl Store {
     /// several), `Invalid` (content, or a conditional reference that finds nothing), `Busy`, `Internal`.
     pub async fn commit(&self, context: &Context, commit: Commit<'_>) -> Result<Vec<Written>, Error> {
         let wakes = !commit.tasks.is_empty();
-        let written = self.write(Unit::new(context.at, commit)?).await?;
+        let written = self.write(Unit::new(context, commit)?).await?;
         if wakes {
             self.changed.notify_one();
         }
@@ -198,7 +202,7 @@ impl Store {
         commits: Vec<Commit<'_>>,
     ) -> Vec<Result<Vec<Written>, Error>> {
         let wakes = commits.iter().any(|commit| !commit.tasks.is_empty());
-        let units: Vec<_> = commits.into_iter().map(|commit| Unit::new(context.at, commit)).collect();
+        let units: Vec<_> = commits.into_iter().map(|commit| Unit::new(context, commit)).collect();
         let mut answers = Vec::with_capacity(units.len());
         match &self.writer {
             Writer::Lane(lane) => {

@@ -8,19 +8,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use fhir::json::Json;
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 use fhir::search::SearchQuery;
 use uuid::Uuid;
 
+use crate::access::Access;
 use crate::commit::{
     Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
 };
 use crate::connection::Link;
+use crate::context::Context;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::keys::Keys;
-use crate::reader::Reader;
+use crate::reader::{Reader, is_shown};
 use crate::record::{Effect, Stored, Written};
-use crate::version::{Step, absent, apply};
+use crate::version::{Step, absent, apply, permitted};
 use crate::{desk, find, row};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
@@ -53,8 +56,8 @@ enum Planned {
     },
 }
 
-fn must_be(link: &mut Link, read: &MustBe) -> Result<(), Fault> {
-    let mut reader = Reader::new(link);
+fn must_be(link: &mut Link, access: &Access, read: &MustBe) -> Result<(), Fault> {
+    let mut reader = Reader::new(link, access);
     let found = match read.version {
         Some(version) => reader.vread(read.kind, &read.id, version),
         None => reader.read(read.kind, &read.id),
@@ -72,6 +75,7 @@ fn must_be(link: &mut Link, read: &MustBe) -> Result<(), Fault> {
 /// A commit made ready.
 pub(crate) struct Unit {
     at: i64,
+    access: Access,
     writes: Vec<Planned>,
     reads: Vec<MustBe>,
     references: Vec<Conditional>,
@@ -87,12 +91,14 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    pub(crate) fn new(at: i64, commit: Commit<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(context: &Context, commit: Commit<'_>) -> Result<Self, Error> {
+        let at = context.at;
         let of_model = commit.of_model;
         let writes = commit.writes.into_iter().map(|write| plan(at, write, of_model));
         let writes = writes.collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
             at,
+            access: context.access.clone(),
             of_model,
             taken: commit.taken,
             writes,
@@ -112,6 +118,7 @@ impl Unit {
     pub(crate) fn postponing(at: i64, tasks: Vec<i64>, until: i64) -> Self {
         Self {
             at,
+            access: Access::Whole,
             writes: Vec::new(),
             reads: Vec::new(),
             references: Vec::new(),
@@ -133,7 +140,7 @@ impl Unit {
         link.touched = !self.finish.is_empty();
         desk::finish(link, &self.finish)?;
         let mut steps = self.resolve(link)?;
-        let (written, moves) = apply(link, keys, &mut steps, self.of_model)?;
+        let (written, moves) = apply(link, keys, &mut steps, &self.access, self.of_model)?;
         link.touched |= !self.assessments.is_empty() || !self.clients.is_empty() || self.taken.is_some();
         desk::queue(link, &[(&self.tasks, &moves)])?;
         desk::assess(link, self.at, &self.assessments)?;
@@ -141,7 +148,7 @@ impl Unit {
         desk::clients(link, self.at, &self.clients)?;
         desk::take(link, self.taken.as_deref())?;
         desk::postpone(link, &self.postpone, self.until)?;
-        self.reads.iter().try_for_each(|read| must_be(link, read))?;
+        self.reads.iter().try_for_each(|read| must_be(link, &self.access, read))?;
         Ok(written)
     }
 
@@ -167,10 +174,14 @@ impl Unit {
     ) -> Result<Vec<Vec<Written>>, Fault> {
         link.touched = false;
         let mut steps = Vec::with_capacity(units.len());
-        for planned in units.iter().flat_map(|unit| &unit.writes) {
-            steps.push(settle(link, planned)?);
+        for unit in units {
+            for planned in &unit.writes {
+                let step = settle(link, &unit.access, planned)?;
+                permitted(&unit.access, &step)?;
+                steps.push(step);
+            }
         }
-        let (written, moves) = apply(link, keys, &mut steps, true)?;
+        let (written, moves) = apply(link, keys, &mut steps, &Access::Whole, true)?;
         let mut left = moves.as_slice();
         let mut tasks = Vec::with_capacity(units.len());
         for unit in units {
@@ -190,7 +201,7 @@ impl Unit {
         let mut steps: Vec<Step<'_>> = Vec::with_capacity(self.writes.len());
         let mut first: HashMap<String, usize> = HashMap::new();
         for (at, planned) in self.writes.iter().enumerate() {
-            let mut step = settle(link, planned)?;
+            let mut step = settle(link, &self.access, planned)?;
             // Deletes come first: what this unit deletes is no match.
             if let Planned::Create { draft, .. } = planned
                 && step.settled.is_some()
@@ -235,7 +246,7 @@ impl Unit {
                         && (step.kind, &step.id) == (one.kind, &one.id)
                 })
             };
-            let stored = find::few(link, query)?.into_iter().filter(|one| !changed(one));
+            let stored = find::few(link, &self.access, query)?.into_iter().filter(|one| !changed(one));
             let mut found: Vec<String> = stored.map(|one| reference(one.kind, &one.id)).collect();
             found.extend(brought(&steps, query));
             if found.len() > 1 {
@@ -343,11 +354,12 @@ fn reference(kind: ResourceType, id: &str) -> String {
 }
 
 /// Makes the target of one write known.
-fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> {
+fn settle<'u>(link: &mut Link, access: &Access, planned: &'u Planned) -> Result<Step<'u>, Fault> {
     Ok(match planned {
         Planned::Create { draft, if_none_exist } => {
+            access.permits(Op::Create, draft.kind)?;
             let found = match if_none_exist {
-                Some(query) => find::only(link, query)?,
+                Some(query) => find::only(link, access, query)?,
                 None => None,
             };
             let step = Step {
@@ -384,7 +396,7 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
                 same_as: None,
             };
             if let Target::Only(query) = target {
-                match find::only(link, query)? {
+                match find::only(link, access, query)? {
                     None => step.unused = *named,
                     Some(found) if found.id == draft.id => {}
                     Some(_) if *named => {
@@ -403,10 +415,14 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, id.clone()),
                 Target::Only(query) => {
-                    (one_kind(query)?, find::only(link, query)?.ok_or(Error::NotFound)?.id)
+                    (one_kind(query)?, find::only(link, access, query)?.ok_or(Error::NotFound)?.id)
                 }
             };
+            access.permits(Op::Update, kind)?;
             let old = row::held(link, &[(kind, id.as_str())])?.pop().ok_or(Error::NotFound)?;
+            if !is_shown(link, access, Op::Update, &old)? {
+                return Err(Error::NotFound.into());
+            }
             if old.deleted {
                 return Err(Error::Gone { version: old.version }.into());
             }
@@ -442,7 +458,9 @@ fn settle<'u>(link: &mut Link, planned: &'u Planned) -> Result<Step<'u>, Fault> 
         Planned::Delete { target, only_if, at } => {
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, Some(id.clone())),
-                Target::Only(query) => (one_kind(query)?, find::only(link, query)?.map(|found| found.id)),
+                Target::Only(query) => {
+                    (one_kind(query)?, find::only(link, access, query)?.map(|found| found.id))
+                }
             };
             let settled = id.is_none().then(|| absent(kind, ""));
             let id = id.unwrap_or_default();

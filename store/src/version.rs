@@ -6,14 +6,17 @@ use std::collections::HashMap;
 
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 use fhir::search::Index;
 
+use crate::access::Access;
 use crate::commit::OnlyIf;
 use crate::connection::Link;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::index::Rows;
 use crate::keys::Keys;
+use crate::reader::is_shown;
 use crate::record::{Effect, Stored, Written};
 use crate::row;
 
@@ -93,9 +96,10 @@ pub(crate) fn apply(
     link: &mut Link,
     keys: &Keys,
     steps: &mut [Step<'_>],
+    access: &Access,
     of_model: bool,
 ) -> Result<(Vec<Written>, Vec<Move>), Fault> {
-    let (mut answers, changes) = decide(link, steps, of_model)?;
+    let (mut answers, changes) = decide(link, steps, access, of_model)?;
     for change in &changes {
         if let (Some(old), Some(step)) = (&change.old, steps.get_mut(change.at)) {
             step.follow(old.updated)?;
@@ -176,6 +180,7 @@ pub(crate) fn apply(
 fn decide(
     link: &mut Link,
     steps: &[Step<'_>],
+    access: &Access,
     of_model: bool,
 ) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
     let targets: Vec<(ResourceType, &str)> = steps
@@ -205,6 +210,7 @@ fn decide(
                 return Err(Error::from(Issue::error("invalid", details)).into());
             }
         };
+        let old = if *access == Access::Whole { old } else { meant(link, access, step, old)? };
         let alive = old.as_ref().filter(|old| !old.deleted);
         match (step.only_if, alive) {
             (OnlyIf::Version(wanted), Some(old)) if old.version != wanted => {
@@ -258,6 +264,44 @@ fn decide(
         }
     }
     Ok((answers, changes))
+}
+
+/// What a caller with few rights means by a step: of what may not be deleted nothing is known, and what
+/// may not be changed can't be written over.
+fn meant(
+    link: &mut Link,
+    access: &Access,
+    step: &Step<'_>,
+    old: Option<Stored>,
+) -> Result<Option<Stored>, Fault> {
+    let op = if step.draft.is_some() { Op::Update } else { Op::Delete };
+    let shown = match &old {
+        Some(old) => Some(is_shown(link, access, op, old)?),
+        None => None,
+    };
+    match (&step.draft, shown) {
+        (None, shown) => {
+            access.permits(Op::Delete, step.kind)?;
+            Ok(old.filter(|_| shown == Some(true)))
+        }
+        (Some(draft), Some(true)) if allows(access, op, draft) => Ok(old),
+        (Some(_), None) => permitted(access, step).map(|()| None),
+        (Some(_), Some(_)) => Err(Error::Denied(op, step.kind).into()),
+    }
+}
+
+/// May the new resource be there? Who may write a version may write the first one.
+pub(crate) fn permitted(access: &Access, step: &Step<'_>) -> Result<(), Fault> {
+    let Some(draft) = step.draft.as_ref().filter(|_| *access != Access::Whole) else { return Ok(()) };
+    let op = if step.fresh { Op::Create } else { Op::Update };
+    if allows(access, Op::Create, draft) || !step.fresh && allows(access, Op::Update, draft) {
+        return Ok(());
+    }
+    Err(Error::Denied(op, step.kind).into())
+}
+
+fn allows(access: &Access, op: Op, draft: &Draft) -> bool {
+    access.allows(op, draft.kind, &draft.id, draft.updated, &draft.index)
 }
 
 /// What was deleted stays whose it was: its id must not come to say something else.

@@ -69,8 +69,10 @@ impl Row {
 }
 
 /// All index entries of a resource.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
+    /// The resource's type.
+    pub kind: ResourceType,
     /// [`hash`] of the patient whose chart it belongs to; 0 for none.
     pub patient: i64,
     /// Its clinical time in microseconds since 1970 UTC (the start; of an Observation's period the
@@ -111,7 +113,7 @@ pub fn index(kind: ResourceType, resource: &Json) -> Index {
         rows.sort_unstable();
         rows.dedup();
     }
-    Index { patient: patient(kind, resource), date: date(kind, resource, &rows), rows }
+    Index { kind, patient: patient(kind, resource), date: date(kind, resource, &rows), rows }
 }
 
 fn patient(kind: ResourceType, resource: &Json) -> i64 {

@@ -117,6 +117,10 @@ pub enum Test {
     Has(ResourceType, Vec<Clause>),
     /// One of these conditions.
     Either(Vec<Clause>),
+    /// All of these conditions.
+    All(Vec<Clause>),
+    /// One of these types.
+    Kind(Vec<ResourceType>),
 }
 
 /// A token, reference or address. `None` stands for any.
@@ -318,7 +322,11 @@ impl TextTest {
 impl Clause {
     /// Is it about the resource alone, and not about others too?
     pub fn alone(&self) -> bool {
-        !matches!(self.test, Test::Chain(_) | Test::Has(..))
+        match &self.test {
+            Test::Chain(_) | Test::Has(..) => false,
+            Test::Either(clauses) | Test::All(clauses) => clauses.iter().all(Self::alone),
+            _ => true,
+        }
     }
 
     /// The same condition in memory: of a resource's index entries, id and last update. What is
@@ -342,6 +350,8 @@ impl Clause {
             Test::Id(ids) => ids.iter().any(|wanted| wanted == id),
             Test::Updated(tests) => tests.iter().any(|t| t.matches(updated, updated)),
             Test::Either(clauses) => clauses.iter().any(|clause| clause.matches(index, id, updated)),
+            Test::All(clauses) => clauses.iter().all(|clause| clause.matches(index, id, updated)),
+            Test::Kind(kinds) => kinds.contains(&index.kind),
             Test::Chain(_) | Test::Has(..) => return true,
         };
         holds != self.negated

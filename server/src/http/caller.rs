@@ -8,7 +8,7 @@ use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use sha2::{Digest, Sha256};
-use store::{Context, Principal};
+use store::{Access, Context, Principal};
 
 use super::failure::Failure;
 use super::telemetry::RequestId;
@@ -36,7 +36,8 @@ impl FromRequest for Caller {
                 .map(|data| Arc::clone(&data.clone().into_inner()))
                 .ok_or_else(|| Failure::internal("no application state"))?;
             let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-            let mut context = Context { request: id, at: app::now(), principal: Principal::Anyone };
+            let mut context =
+                Context { request: id, at: app::now(), principal: Principal::Anyone, access: Access::Whole };
             if app.config.auth == Auth::Open {
                 from_here(&request, &app.config.public_url)?;
             }

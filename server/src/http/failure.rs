@@ -74,6 +74,11 @@ impl From<store::Error> for Failure {
                 "conflict",
                 format!("the resource was changed meanwhile; its version is {current}"),
             ),
+            Error::Denied(op, kind) => Self::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                format!("what the caller was granted does not allow this {} of {kind}", op.name()),
+            ),
             Error::Precondition(why) => Self::new(StatusCode::PRECONDITION_FAILED, "conflict", why),
             Error::Ambiguous => Self::new(
                 StatusCode::PRECONDITION_FAILED,

@@ -14,6 +14,7 @@ macro_rules! both {
     };
 }
 
+mod access;
 mod kill;
 mod paging;
 mod place;

@@ -1,0 +1,303 @@
+//! What a caller may do, and the one place where that becomes part of what is asked.
+//!
+//! A right is a search filter: [`Access::narrow`] turns a query into one that finds only what the
+//! caller may find, at every hop of it, and SQL is written of nothing else.
+
+use std::sync::{Arc, LazyLock};
+
+use fhir::reference::hash;
+use fhir::resource_type::ResourceType;
+use fhir::scope::{May, Op};
+use fhir::search::{Clause, ExactTest, Index, SearchQuery, Table, Test, compartment, index, parameter};
+
+use crate::draft;
+use crate::error::Error;
+use crate::record::Stored;
+
+/// What may be done with which resources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Of this type; none for all but AuditEvents, which have to be named.
+    pub kind: Option<ResourceType>,
+    /// What may be done.
+    pub may: May,
+    /// Only what lies in the compartment of the patient with this id; and, to be read, what belongs
+    /// to no patient.
+    pub within: Option<String>,
+    /// What else must hold of the resource.
+    pub only: Vec<Clause>,
+}
+
+/// All that a caller may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Everything: a part of the program itself, or a server that is open to its own machine.
+    Whole,
+    /// What any of these allows.
+    Granted(Arc<[Grant]>),
+}
+
+/// Types whose resources are of no patient: who has a patient's rights may read them.
+const SHARED: [&str; 29] = [
+    "ActivityDefinition",
+    "CapabilityStatement",
+    "CodeSystem",
+    "CompartmentDefinition",
+    "ConceptMap",
+    "DeviceDefinition",
+    "Endpoint",
+    "GraphDefinition",
+    "HealthcareService",
+    "ImplementationGuide",
+    "InsurancePlan",
+    "Library",
+    "Location",
+    "Measure",
+    "Medication",
+    "MedicationKnowledge",
+    "MessageDefinition",
+    "NamingSystem",
+    "OperationDefinition",
+    "Organization",
+    "PlanDefinition",
+    "Practitioner",
+    "PractitionerRole",
+    "Questionnaire",
+    "SearchParameter",
+    "StructureDefinition",
+    "StructureMap",
+    "Substance",
+    "ValueSet",
+];
+
+static IS_SHARED: LazyLock<Vec<bool>> =
+    LazyLock::new(|| ResourceType::all().map(|kind| SHARED.contains(&kind.name())).collect());
+
+/// A query that finds only what its caller may find.
+#[derive(Debug)]
+pub(crate) struct Narrowed(SearchQuery);
+
+impl Narrowed {
+    pub(crate) fn query(&self) -> &SearchQuery {
+        &self.0
+    }
+}
+
+fn clause(params: Vec<i64>, test: Test) -> Clause {
+    Clause { params, negated: false, test }
+}
+
+fn nothing() -> Clause {
+    clause(Vec::new(), Test::Either(Vec::new()))
+}
+
+/// All of the conditions as one.
+fn both(mut all: Vec<Clause>) -> Clause {
+    match (all.pop(), all.is_empty()) {
+        (Some(one), true) => one,
+        (last, _) => {
+            all.extend(last);
+            clause(Vec::new(), Test::All(all))
+        }
+    }
+}
+
+impl Grant {
+    fn is_about(&self, op: Op, kind: ResourceType) -> bool {
+        let named = match self.kind {
+            Some(named) => named == kind,
+            None => kind != ResourceType::AUDIT_EVENT,
+        };
+        named && self.may.allows(op)
+    }
+
+    /// What must hold of a resource of the type; none if it can't hold.
+    fn conditions(&self, op: Op, kind: ResourceType) -> Option<Vec<Clause>> {
+        let mut all = Vec::with_capacity(1 + self.only.len());
+        if let Some(patient) = &self.within {
+            match belonging(op, kind, patient) {
+                Belonging::By(clause) => all.push(clause),
+                Belonging::Nobody => {}
+                Belonging::None => return None,
+            }
+        }
+        all.extend(self.only.iter().cloned());
+        Some(all)
+    }
+}
+
+/// How resources of a type are of a patient.
+enum Belonging {
+    /// Those that this finds.
+    By(Clause),
+    /// They are nobody's, and everybody may read them.
+    Nobody,
+    /// None of them.
+    None,
+}
+
+/// What is of a patient: less than the compartment
+/// (<https://hl7.org/fhir/R4/compartmentdefinition-patient.html>), for what somebody did as a performer is
+/// of the patient it was done to. Of Patients that one alone, of Devices also those that are nobody's.
+fn belonging(op: Op, kind: ResourceType, patient: &str) -> Belonging {
+    let reads = matches!(op, Op::Read | Op::Search);
+    if kind == ResourceType::PATIENT {
+        return Belonging::By(clause(Vec::new(), Test::Id(vec![patient.to_owned()])));
+    }
+    let chart =
+        ["patient", "subject"].iter().filter_map(|code| parameter(kind, code)).find(|one| one.indexed);
+    let params = match chart {
+        Some(parameter) => parameter.params.clone(),
+        // Of a Group every other member could be read too.
+        None if kind.name() == "Group" => return Belonging::None,
+        None => compartment(ResourceType::PATIENT, kind),
+    };
+    if params.is_empty() {
+        let shared = IS_SHARED.get(usize::from(kind.index())).copied().unwrap_or_default();
+        return if reads && shared { Belonging::Nobody } else { Belonging::None };
+    }
+    let value = Some(hash(ResourceType::PATIENT, patient));
+    let own = clause(params.clone(), Test::Exact(vec![ExactTest { value, system: None }]));
+    if reads && kind == ResourceType::DEVICE {
+        let nobody = Clause { params, negated: true, test: Test::Present(Table::Exact) };
+        return Belonging::By(clause(Vec::new(), Test::Either(vec![own, nobody])));
+    }
+    Belonging::By(own)
+}
+
+impl Access {
+    /// What must hold of a resource of the type for this to be done with it: all of these.
+    ///
+    /// # Errors
+    /// `Denied` if it is done with none.
+    fn conditions(&self, op: Op, kind: ResourceType) -> Result<Vec<Clause>, Error> {
+        let Self::Granted(grants) = self else { return Ok(Vec::new()) };
+        let about = grants.iter().filter(|grant| grant.is_about(op, kind));
+        let mut any: Vec<Vec<Clause>> = Vec::new();
+        for all in about.filter_map(|grant| grant.conditions(op, kind)) {
+            if all.is_empty() {
+                return Ok(all);
+            }
+            if !any.contains(&all) {
+                any.push(all);
+            }
+        }
+        let first = any.first().ok_or(Error::Denied(op, kind))?.clone();
+        if any.len() == 1 {
+            return Ok(first);
+        }
+        // What all of them ask first, the patient, is asked once: the database seeks by it.
+        let common: Vec<Clause> =
+            first.into_iter().take(1).filter(|one| any.iter().all(|all| all.first() == Some(one))).collect();
+        let rest: Vec<Vec<Clause>> =
+            any.into_iter().map(|all| all.into_iter().skip(common.len()).collect()).collect();
+        if rest.iter().any(Vec::is_empty) {
+            return Ok(common);
+        }
+        let either = clause(Vec::new(), Test::Either(rest.into_iter().map(both).collect()));
+        Ok(common.into_iter().chain([either]).collect())
+    }
+
+    /// Is this done with some resource of the type at all?
+    ///
+    /// # Errors
+    /// `Denied` if not.
+    pub fn permits(&self, op: Op, kind: ResourceType) -> Result<(), Error> {
+        self.conditions(op, kind).map(drop)
+    }
+
+    /// Is this done with every resource of the type?
+    pub(crate) fn is_whole(&self, op: Op, kind: ResourceType) -> bool {
+        *self == Self::Whole || self.conditions(op, kind).is_ok_and(|all| all.is_empty())
+    }
+
+    /// May this be done with a resource that has these index entries?
+    pub(crate) fn allows(&self, op: Op, kind: ResourceType, id: &str, updated: i64, of: &Index) -> bool {
+        let holds = |all: Vec<Clause>| all.iter().all(|one| one.matches(of, id, updated));
+        self.conditions(op, kind).is_ok_and(holds)
+    }
+
+    /// The same of a stored version, which must not be one that is deleted.
+    pub(crate) fn shows(&self, op: Op, stored: &Stored) -> Result<bool, Error> {
+        if *self == Self::Whole {
+            return Ok(true);
+        }
+        let Ok(all) = self.conditions(op, stored.kind) else { return Ok(false) };
+        if all.is_empty() {
+            return Ok(true);
+        }
+        let of = index(stored.kind, &draft::parse(&stored.body)?);
+        Ok(all.iter().all(|one| one.matches(&of, &stored.id, stored.updated)))
+    }
+
+    /// The query that finds of what `query` finds only what may be found, by nothing but what may be
+    /// found.
+    ///
+    /// # Errors
+    /// `Denied` if that is nothing of any of its types.
+    pub(crate) fn narrow(&self, query: &SearchQuery) -> Result<Narrowed, Error> {
+        let mut query = query.clone();
+        if *self == Self::Whole {
+            return Ok(Narrowed(query));
+        }
+        self.narrow_hops(&mut query.clauses);
+        let several = query.kinds.len() > 1;
+        let (mut kinds, mut whole, mut any, mut denied) = (Vec::new(), Vec::new(), Vec::new(), None);
+        for kind in query.kinds.drain(..) {
+            match self.conditions(Op::Search, kind) {
+                Err(error) => denied = denied.or(Some(error)),
+                Ok(all) => {
+                    kinds.push(kind);
+                    if !several {
+                        query.clauses.extend(all);
+                    } else if all.is_empty() {
+                        whole.push(kind);
+                    } else {
+                        let of = clause(Vec::new(), Test::Kind(vec![kind]));
+                        any.push(both([of].into_iter().chain(all).collect()));
+                    }
+                }
+            }
+        }
+        if let (Some(denied), true) = (denied, kinds.is_empty()) {
+            return Err(denied);
+        }
+        if !any.is_empty() {
+            if !whole.is_empty() {
+                any.push(clause(Vec::new(), Test::Kind(whole)));
+            }
+            query.clauses.push(clause(Vec::new(), Test::Either(any)));
+        }
+        query.kinds = kinds;
+        Ok(Narrowed(query))
+    }
+
+    /// What conditions say of other resources holds only of those that may be found.
+    fn narrow_hops(&self, clauses: &mut [Clause]) {
+        for of in clauses {
+            let reached = match &mut of.test {
+                Test::Chain(targets) => {
+                    targets.retain_mut(|(kind, clauses)| self.reaches(*kind, clauses));
+                    !targets.is_empty()
+                }
+                Test::Has(kind, clauses) => self.reaches(*kind, clauses),
+                Test::Either(clauses) | Test::All(clauses) => {
+                    self.narrow_hops(clauses);
+                    true
+                }
+                _ => true,
+            };
+            if !reached {
+                *of = nothing();
+            }
+        }
+    }
+
+    /// Narrows what is asked of resources of the type; not so if none of them may be found.
+    fn reaches(&self, kind: ResourceType, clauses: &mut Vec<Clause>) -> bool {
+        let Ok(all) = self.conditions(Op::Search, kind) else { return false };
+        self.narrow_hops(clauses);
+        clauses.extend(all);
+        true
+    }
+}
