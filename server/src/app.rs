@@ -95,7 +95,12 @@ impl App {
 /// The store that the settings name, made if it is not there.
 pub fn open_store(config: &Config) -> anyhow::Result<Store> {
     make_data_dir(config)?;
-    Store::open(&config.database_url, &store::Options::default()).map_err(|error| no_database(config, error))
+    let options = store::Options {
+        auditing: config.auditing,
+        site: config.public_url.clone(),
+        ..store::Options::default()
+    };
+    Store::open(&config.database_url, &options).map_err(|error| no_database(config, error))
 }
 
 /// A database file lives in the data folder, if nothing else is said.

@@ -10,6 +10,8 @@
 //! | `region` | `AUGURY_REGION` | none: models that need one refuse |
 //! | `packages` | `AUGURY_PACKAGES` | none: FHIR packages, `.tgz` or folders, separated by commas |
 //! | `validate_claims` | `AUGURY_VALIDATE_CLAIMS` | `false`: of the profiles that `meta.profile` names, vital signs and our own count |
+//! | `audit` | `AUGURY_AUDIT` | `durable`; `buffered` answers reads before their audit is on disk; `off` is accepted only with open access |
+//! | `audit_failure` | `AUGURY_AUDIT_FAILURE` | `closed`: what can't be audited is not answered; `open` |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -19,6 +21,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use store::Auditing;
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,10 @@ pub struct Config {
     pub packages: Vec<PathBuf>,
     /// Does a write have to conform to every profile it claims?
     pub validate_claims: bool,
+    /// How accesses are audited.
+    pub auditing: Auditing,
+    /// An access that can't be audited goes on.
+    pub audit_fails_open: bool,
     /// `tracing` filter.
     pub log: String,
     /// Form of log lines.
@@ -71,7 +79,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 12] = [
     "bind",
     "public_url",
     "database_url",
@@ -80,6 +88,8 @@ const NAMES: [&str; 10] = [
     "region",
     "packages",
     "validate_claims",
+    "audit",
+    "audit_failure",
     "log",
     "log_format",
 ];
@@ -160,6 +170,22 @@ impl Config {
         };
         let log = get("log").unwrap_or("info").to_owned();
         tracing_subscriber::EnvFilter::try_new(&log).map_err(|e| wrong("log", e.to_string()))?;
+        let auditing = match get("audit") {
+            None | Some("durable") => Auditing::Durable,
+            Some("buffered") => Auditing::Buffered,
+            Some("off") if auth == Auth::Open => Auditing::Off,
+            Some("off") => return Err(wrong("audit", "`off` is accepted only with open access")),
+            Some(other) => {
+                return Err(wrong("audit", format!("`{other}` is neither `durable`, `buffered` nor `off`")));
+            }
+        };
+        let audit_fails_open = match get("audit_failure") {
+            None | Some("closed") => false,
+            Some("open") => true,
+            Some(other) => {
+                return Err(wrong("audit_failure", format!("`{other}` is neither `closed` nor `open`")));
+            }
+        };
         let region = get("region").map(str::to_owned);
         if region.as_deref().is_some_and(|region| !matches!(region, "north-america" | "other")) {
             return Err(wrong("region", "must be `north-america` or `other`"));
@@ -183,6 +209,8 @@ impl Config {
             region,
             packages,
             validate_claims,
+            auditing,
+            audit_fails_open,
             log,
             log_format,
         })

@@ -3,6 +3,7 @@
 
 use actix_web::http::Method;
 use fhir::resource_type::ResourceType;
+use store::Act;
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +192,41 @@ pub(crate) fn methods(address: &str) -> String {
     let methods: Vec<&str> = here.flat_map(|one| one.methods.iter().map(Method::as_str)).collect();
     methods.join(", ")
 }
+
+/// What a request at an address is in the audit trail, and whether it is an operation, of which the store
+/// does not know; none for what shows nothing of anybody.
+pub(crate) fn act(address: &str, method: &Method) -> Option<(Act, bool)> {
+    let is = |one: &&Interaction| one.address == address && one.methods.contains(method);
+    let act = match ALL.iter().find(is).map(|one| one.endpoint) {
+        Some(Endpoint::Metadata) => return None,
+        Some(Endpoint::Bundle) => Act::Batch,
+        Some(Endpoint::SearchSystem | Endpoint::SearchSystemByPost) => Act::SearchSystem,
+        Some(
+            Endpoint::SearchType
+            | Endpoint::SearchTypeByPost
+            | Endpoint::SearchCompartment
+            | Endpoint::SearchCompartmentByPost,
+        ) => Act::SearchType,
+        Some(Endpoint::Create) => Act::Create,
+        Some(Endpoint::Read) => Act::Read,
+        Some(Endpoint::Vread) => Act::Vread,
+        Some(Endpoint::Update) => Act::Update,
+        Some(Endpoint::Patch) => Act::Patch,
+        Some(Endpoint::Delete) => Act::Delete,
+        Some(Endpoint::HistorySystem) => Act::HistorySystem,
+        Some(Endpoint::HistoryType) => Act::HistoryType,
+        Some(Endpoint::HistoryInstance) => Act::HistoryInstance,
+        Some(_) => return Some((Act::Operation, true)),
+        None if PLAIN.iter().any(|plain| address.starts_with(plain)) => return Some((Act::Operation, true)),
+        // A method or address that there is not.
+        None if address.starts_with("/fhir") || address.is_empty() => Act::Operation,
+        None => return None,
+    };
+    Some((act, false))
+}
+
+/// Addresses of the plain API that show or change something.
+const PLAIN: [&str; 2] = ["/predict", "/models"];
 
 /// What is done at an address (<https://hl7.org/fhir/R4/valueset-type-restful-interaction.html>), for
 /// metrics.

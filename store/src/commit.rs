@@ -7,6 +7,8 @@ use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 
+use crate::audit::Entry;
+
 /// Which resource is meant.
 #[derive(Debug, Clone)]
 pub enum Target {
@@ -205,6 +207,8 @@ pub struct Commit<'a> {
     pub clients: Vec<ClientChange>,
     /// Digest of a file's item that is taken in by this; one that was is refused.
     pub taken: Option<String>,
+    /// What else is recorded as done by this.
+    pub notes: Vec<Entry>,
     /// A model's own work: only such a commit may write what says that a model made it.
     pub of_model: bool,
 }

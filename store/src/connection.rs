@@ -7,6 +7,7 @@ use diesel::connection::SimpleConnection;
 use diesel::r2d2::ManageConnection;
 use diesel::{Connection as _, PgConnection, SqliteConnection};
 
+use crate::audit::{Authority, Row};
 use crate::charts::{ChartRow, Charts};
 use crate::deadline::Deadline;
 use crate::error::{Error, Fault};
@@ -109,6 +110,11 @@ pub(crate) struct Link {
     pub(crate) charts: Arc<Charts>,
     /// What the open transaction adds to these.
     pub(crate) brought: Vec<ChartRow>,
+    /// Who signs the rows of the audit trail, where any are written.
+    pub(crate) authority: Option<Arc<Authority>>,
+    /// What the open transaction adds to the trail, and the agents it adds.
+    pub(crate) audited: Vec<Row>,
+    pub(crate) met: Vec<i64>,
 }
 
 impl Link {
@@ -128,6 +134,9 @@ impl Link {
             touched: false,
             charts: Arc::default(),
             brought: Vec::new(),
+            authority: None,
+            audited: Vec::new(),
+            met: Vec::new(),
         })
     }
 
@@ -159,12 +168,13 @@ impl Link {
 }
 
 /// Opens connections for the pool.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Manager {
     pub(crate) place: Place,
     pub(crate) purpose: Use,
     pub(crate) charts: Arc<Charts>,
     pub(crate) patience: Duration,
+    pub(crate) authority: Option<Arc<Authority>>,
 }
 
 impl ManageConnection for Manager {
@@ -178,7 +188,12 @@ impl ManageConnection for Manager {
             let patience = PATIENCE.as_millis();
             link.execute(&format!("SET statement_timeout = {patience}"))?;
         }
-        Ok(Link { charts: Arc::clone(&self.charts), patience: self.patience, ..link })
+        Ok(Link {
+            charts: Arc::clone(&self.charts),
+            patience: self.patience,
+            authority: self.authority.clone(),
+            ..link
+        })
     }
 
     fn is_valid(&self, link: &mut Link) -> Result<(), Error> {

@@ -1,34 +1,78 @@
 //! Who asks, when, and in which request: the first argument of every call.
 
-use crate::access::Access;
+use std::sync::Arc;
 
-/// The one asking. Access is decided from it, in this crate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Principal {
-    /// Part of the program itself, named: a worker, an import.
-    System(&'static str),
-    /// A registered client, by its id.
-    Client(String),
-    /// Nobody in particular: a server that is open to its own machine.
-    Anyone,
-}
+use fhir::resource_type::ResourceType;
+
+use crate::access::Access;
+use crate::audit::{Act, Entry, Trail, Who};
+use crate::record::Stored;
 
 /// One request to the store.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The request's id, for the log.
-    pub request: String,
+    /// The request's id, for the log and the audit trail.
+    pub request: Arc<str>,
     /// The time of the request in microseconds since 1970 UTC; what is written carries it.
     pub at: i64,
     /// Who asks.
-    pub principal: Principal,
+    pub who: Arc<Who>,
     /// What they may do.
     pub access: Access,
+    /// Where what they see is noted; a part of the program itself leaves no such trail.
+    pub trail: Option<Trail>,
 }
 
 impl Context {
     /// A request by a part of the program.
     pub fn system(name: &'static str, at: i64) -> Self {
-        Self { request: String::new(), at, principal: Principal::System(name), access: Access::Whole }
+        Self { request: "".into(), at, who: Who::system(name), access: Access::Whole, trail: None }
     }
+
+    /// Adds to the trail.
+    pub fn note(&self, entry: Entry) {
+        if let Some(trail) = &self.trail {
+            trail.note(entry);
+        }
+    }
+
+    /// One resource was shown.
+    pub(crate) fn saw(&self, act: Act, stored: &Stored) {
+        if let Some(trail) = &self.trail {
+            let entity = |version| Some((stored.kind, stored.id.clone(), version));
+            for patient in each(&stored.patient) {
+                let patient = patient.to_owned();
+                trail.note(Entry { entity: entity(stored.version), patient, ..Entry::of(act) });
+            }
+        }
+    }
+
+    /// A list was shown: once for each patient that is in it.
+    pub(crate) fn saw_list<'s>(
+        &self,
+        act: Act,
+        of: Option<(ResourceType, &str)>,
+        query: &str,
+        found: impl IntoIterator<Item = &'s Stored>,
+    ) {
+        let Some(trail) = &self.trail else { return };
+        let mut patients: Vec<&str> =
+            found.into_iter().flat_map(|stored| stored.patient.split_ascii_whitespace()).collect();
+        patients.sort_unstable();
+        patients.dedup();
+        if patients.is_empty() {
+            patients.push("");
+        }
+        for patient in patients {
+            let entity = of.map(|(kind, id)| (kind, id.to_owned(), 0));
+            let (patient, query) = (patient.to_owned(), query.to_owned());
+            trail.note(Entry { entity, patient, query, ..Entry::of(act) });
+        }
+    }
+}
+
+/// Every patient, or once nobody.
+pub(crate) fn each(patients: &str) -> impl Iterator<Item = &str> {
+    let nobody = patients.is_empty().then_some("");
+    patients.split_ascii_whitespace().chain(nobody)
 }

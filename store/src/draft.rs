@@ -20,8 +20,8 @@ pub(crate) struct Draft {
     pub(crate) id: String,
     pub(crate) updated: i64,
     pub(crate) index: Index,
-    /// Whose chart it belongs to.
-    pub(crate) patient: Option<String>,
+    /// The ids of the patients it is about, with spaces between.
+    pub(crate) patient: String,
     text: String,
     /// Where the version and the time are put in.
     hole: usize,
@@ -70,7 +70,7 @@ impl Draft {
             let details = format!("more than {MOST_ROWS} values to search by in one resource");
             return Err(Issue::error("too-long", details).at(kind.name()).into());
         }
-        let patient = patient(kind, &id, &resource);
+        let patient = patients(kind, &id, &resource);
         Ok(Self { kind, id, updated, index, patient, text, hole })
     }
 
@@ -136,17 +136,27 @@ pub(crate) fn parse(body: &str) -> Result<Json<'_>, Error> {
         .map_err(|issues| Error::Internal(format!("a stored body does not parse: {issues}")))
 }
 
-/// Whose chart a resource belongs to: its own, if it is a Patient, else its subject's.
-pub(crate) fn patient(kind: ResourceType, id: &str, resource: &Json<'_>) -> Option<String> {
+/// Whom a resource is about: the Patient itself, its subject, or who else takes part in it.
+fn patients(kind: ResourceType, id: &str, resource: &Json<'_>) -> String {
     if kind == ResourceType::PATIENT {
-        return Some(id.to_owned());
+        return id.to_owned();
     }
-    ["subject", "patient"].iter().find_map(|member| {
-        let reference = resource.get(member)?.text("reference")?;
-        let id = reference.strip_prefix("Patient/")?;
-        let id = id.split('/').next()?;
+    let subject = ["subject", "patient"].iter().find_map(|member| {
+        let id = resource.get(member)?.text("reference")?.strip_prefix("Patient/")?.split('/').next()?;
         (!id.is_empty()).then(|| id.to_owned())
-    })
+    });
+    if let Some(subject) = subject {
+        return subject;
+    }
+    let mut found: Vec<String> = Vec::new();
+    for parameter in search::participants(kind) {
+        search::references(parameter, resource, &mut |kind, id| {
+            if kind == ResourceType::PATIENT && found.iter().all(|known| known != id) {
+                found.push(id.to_owned());
+            }
+        });
+    }
+    found.join(" ")
 }
 
 /// Puts id and time into the tree, where index extraction reads them.

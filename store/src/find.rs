@@ -10,6 +10,7 @@ use fhir::resource_type::ResourceType;
 use fhir::search::{Order, SearchQuery, Sort, SortKey};
 
 use crate::access::Access;
+use crate::audit::find as events;
 use crate::connection::Link;
 use crate::cursor::Cursor;
 use crate::draft;
@@ -30,6 +31,11 @@ const MOST_CHANGED: usize = 20_000;
 pub(crate) fn page(link: &mut Link, access: &Access, query: &SearchQuery) -> Result<Page, Fault> {
     let narrowed = access.narrow(query)?;
     let query = narrowed.query();
+    if query.kind() == Some(ResourceType::AUDIT_EVENT) {
+        let mut page = events::page(link, query)?;
+        page.included = include::along(link, access, &query.includes, &page.entries)?;
+        return Ok(page);
+    }
     let plan = Plan::of(&narrowed);
     let after = query.after.as_deref().map(|text| begin(link, text)).transpose()?;
     if query.count_only {
@@ -287,14 +293,14 @@ pub(crate) fn lock(link: &mut Link, criteria: &[&SearchQuery]) -> Result<(), Fau
 /// Advisory locks of criteria lie apart from all others.
 const LOCKS: i64 = 0x6361_7365_0000;
 
-type Columns = (BigInt, BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Bool, Text);
-type Found = (i64, i64, i64, i64, i64, String, i64, i64, bool, String);
+type Columns = (BigInt, BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Bool, Text, Text);
+type Found = (i64, i64, i64, i64, i64, String, i64, i64, bool, String, String);
 
 fn run(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<([i64; 3], Stored)>, Fault> {
     let rows: Vec<Found> = sql.rows::<Columns, Found>(&mut link.connection)?;
     rows.into_iter()
-        .map(|(a, b, c, key, kind, id, version, updated, deleted, body)| {
-            Ok(([a, b, c], row::stored((key, kind, id, version, updated, deleted, body))?))
+        .map(|(a, b, c, key, kind, id, version, updated, deleted, patient, body)| {
+            Ok(([a, b, c], row::stored((key, kind, id, version, updated, deleted, patient, body))?))
         })
         .collect()
 }

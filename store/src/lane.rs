@@ -1,15 +1,17 @@
 //! SQLite's one writer: takes the commits that wait, makes one durable transaction of them, and
 //! answers each only then. A commit costs an fsync; sixty-four together cost one.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audit::Authority;
 use crate::checkpoint::Checkpoint;
 use crate::connection::{Link, Place, Use};
 use crate::error::{Error, Fault};
-use crate::keys::Keys;
+use crate::keys::Numbers;
 use crate::transaction::{self, Answer};
 use crate::unit::Unit;
 
@@ -30,14 +32,18 @@ struct Job {
 pub(crate) struct Lane(mpsc::Sender<Job>);
 
 impl Lane {
-    pub(crate) fn open(place: &Place) -> Result<Self, Error> {
-        let link = writing(place)?;
-        let checkpoint = Checkpoint::start(place)?;
+    /// On PostgreSQL only what is small and often, for each commit there is a round trip of its own.
+    pub(crate) fn open(place: &Place, authority: &Arc<Authority>) -> Result<Self, Error> {
+        let link = writing(place, authority)?;
+        let checkpoint = match place {
+            Place::Sqlite(_) => Some(Checkpoint::start(place)?),
+            Place::Postgres(_) => None,
+        };
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let place = place.clone();
+        let (place, authority) = (place.clone(), Arc::clone(authority));
         thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write(&place, link, &checkpoint, receiver))
+            .spawn(move || write(&place, &authority, link, checkpoint.as_ref(), receiver))
             .map_err(Error::internal)?;
         Ok(Self(sender))
     }
@@ -60,8 +66,9 @@ impl Lane {
     }
 }
 
-fn writing(place: &Place) -> Result<Link, Error> {
+fn writing(place: &Place, authority: &Arc<Authority>) -> Result<Link, Error> {
     let mut link = Link::open(place, Use::Write)?;
+    link.authority = Some(Arc::clone(authority));
     link.patience = CRITERIA;
     Ok(link)
 }
@@ -70,8 +77,14 @@ fn gone() -> Error {
     Error::Internal("the writer has stopped".into())
 }
 
-fn write(place: &Place, mut link: Link, checkpoint: &Checkpoint, mut receiver: mpsc::Receiver<Job>) {
-    let keys = Keys::default();
+fn write(
+    place: &Place,
+    authority: &Arc<Authority>,
+    mut link: Link,
+    checkpoint: Option<&Checkpoint>,
+    mut receiver: mpsc::Receiver<Job>,
+) {
+    let keys = Numbers::of_versions();
     let mut jobs: Vec<Job> = Vec::with_capacity(GROUP);
     while receiver.blocking_recv_many(&mut jobs, GROUP) > 0 {
         // A panic costs the requests of one group, never the writer.
@@ -89,7 +102,9 @@ fn write(place: &Place, mut link: Link, checkpoint: &Checkpoint, mut receiver: m
                     // Who asked may have gone away; the write stands.
                     let _ = job.reply.send(answer);
                 }
-                checkpoint.committed(&mut link);
+                if let Some(checkpoint) = checkpoint {
+                    checkpoint.committed(&mut link);
+                }
             }
             Err(fault) => {
                 tracing::error!(?fault, units = jobs.len(), "a group of commits failed");
@@ -100,7 +115,7 @@ fn write(place: &Place, mut link: Link, checkpoint: &Checkpoint, mut receiver: m
             }
         }
         if link.broken {
-            match writing(place) {
+            match writing(place, authority) {
                 Ok(fresh) => link = fresh,
                 Err(error) => tracing::error!(%error, "the writer could not open its database again"),
             }

@@ -9,6 +9,7 @@
 //! Tables are described in `migrations/`; times are microseconds since 1970 UTC everywhere.
 
 mod access;
+mod audit;
 mod charts;
 mod checkpoint;
 mod commit;
@@ -42,11 +43,12 @@ mod unit;
 mod version;
 
 pub use access::{Access, Grant};
+pub use audit::{Act, Agent, Auditing, Entry, Finding, Outcome, Proof, Trail, Verified, Who};
 pub use commit::{
     About, Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch,
     Target, Write,
 };
-pub use context::{Context, Principal};
+pub use context::Context;
 pub use error::Error;
 pub use history::HistoryQuery;
 pub use queue::Worked;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use diesel::r2d2;
 use tokio::sync::Semaphore;
 
+use crate::audit::Authority;
 use crate::connection::{Link, Manager, Place, Use};
 use crate::error::{Error, Fault};
 
@@ -25,13 +26,25 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn open(place: &Place, purpose: Use, size: u32, patience: Duration) -> Result<Self, Error> {
+    pub(crate) fn open(
+        place: &Place,
+        purpose: Use,
+        size: u32,
+        patience: Duration,
+        authority: Arc<Authority>,
+    ) -> Result<Self, Error> {
         let links = r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(1))
             .test_on_check_out(false)
             .connection_timeout(Duration::from_secs(5))
-            .build(Manager { place: place.clone(), purpose, charts: Arc::default(), patience })
+            .build(Manager {
+                place: place.clone(),
+                purpose,
+                charts: Arc::default(),
+                patience,
+                authority: Some(authority),
+            })
             .map_err(Error::internal)?;
         Ok(Self { links, gate: Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1))) })
     }

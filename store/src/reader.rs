@@ -6,6 +6,7 @@ use fhir::scope::Op;
 use fhir::search::SearchQuery;
 
 use crate::access::Access;
+use crate::audit::find as events;
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::history::HistoryQuery;
@@ -68,7 +69,7 @@ impl<'c> Reader<'c> {
     pub fn read(&mut self, kind: ResourceType, id: &str) -> Result<Stored, Error> {
         self.link.in_time()?;
         self.access.permits(Op::Read, kind)?;
-        let stored = row::current(self.link, kind, id)?;
+        let stored = self.current(kind, id)?;
         self.alive(stored)
     }
 
@@ -77,12 +78,19 @@ impl<'c> Reader<'c> {
         self.access.permits(Op::Read, kind)?;
         // The current one is asked first; while it moves to history it is in neither or both
         // places only for others.
-        let stored = match row::current(self.link, kind, id)? {
+        let stored = match self.current(kind, id)? {
             Some(stored) if stored.version == version => Some(stored),
             Some(_) => row::earlier(self.link, kind, id, version)?,
             None => None,
         };
         self.alive(stored)
+    }
+
+    fn current(&mut self, kind: ResourceType, id: &str) -> Result<Option<Stored>, Fault> {
+        if kind == ResourceType::AUDIT_EVENT {
+            return events::one(self.link, id);
+        }
+        row::current(self.link, kind, id)
     }
 
     /// What may not be seen is not there.
@@ -239,7 +247,24 @@ fn add((rows, cut): &mut Rows, param: i64, value: i64, each: usize, keys: &[(i64
     }
 }
 
-/// Runs `read` on one snapshot.
+/// Runs `read` on one snapshot, however long it takes.
+pub(crate) fn patiently<T>(
+    link: &mut Link,
+    read: impl FnOnce(&mut Link) -> Result<T, Error>,
+) -> Result<T, Fault> {
+    link.execute(match link.dialect {
+        Dialect::Sqlite => "BEGIN",
+        Dialect::Postgres => {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0"
+        }
+    })?;
+    let result = read(link);
+    let ended = link.execute("ROLLBACK");
+    link.broken |= ended.is_err();
+    Ok(result?)
+}
+
+/// Runs `read` on one snapshot, for as long as the link has patience.
 pub(crate) fn snapshot<T>(
     link: &mut Link,
     access: &Access,

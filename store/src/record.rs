@@ -17,6 +17,9 @@ pub struct Stored {
     pub updated: i64,
     /// This version says that the resource was deleted; the body is empty.
     pub deleted: bool,
+    /// The ids of the patients it is about, with spaces between; of what is deleted, those of the
+    /// version before.
+    pub patient: String,
     /// Minified JSON, `meta` included.
     pub body: String,
 }

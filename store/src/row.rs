@@ -10,18 +10,20 @@ use crate::record::Stored;
 use crate::sql::{Dialect, Sql, chunks};
 
 /// SQL types of [`COLUMNS`].
-pub(crate) type Columns = (BigInt, BigInt, Text, BigInt, BigInt, Bool, Text);
+pub(crate) type Columns = (BigInt, BigInt, Text, BigInt, BigInt, Bool, Text, Text);
 /// Rust types of [`COLUMNS`].
-pub(crate) type Tuple = (i64, i64, String, i64, i64, bool, String);
+pub(crate) type Tuple = (i64, i64, String, i64, i64, bool, String, String);
 /// The columns of one version.
-pub(crate) const COLUMNS: &str = "r.key, r.kind, r.id, r.version, r.updated, r.deleted, r.body";
+pub(crate) const COLUMNS: &str = "r.key, r.kind, r.id, r.version, r.updated, r.deleted, r.patient, r.body";
 
-pub(crate) fn stored((key, kind, id, version, updated, deleted, body): Tuple) -> Result<Stored, Fault> {
+pub(crate) fn stored(
+    (key, kind, id, version, updated, deleted, patient, body): Tuple,
+) -> Result<Stored, Fault> {
     let kind = u8::try_from(kind)
         .ok()
         .and_then(ResourceType::from_index)
         .ok_or_else(|| Fault::Database(format!("a row has the resource type {kind}")))?;
-    Ok(Stored { key, kind, id, version, updated, deleted, body })
+    Ok(Stored { key, kind, id, version, updated, deleted, patient, body })
 }
 
 pub(crate) fn load(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Stored>, Fault> {
@@ -81,13 +83,14 @@ pub(crate) fn insert(link: &mut Link, rows: &[&Stored]) -> Result<(), Fault> {
     for rows in chunks(&rows) {
         let mut sql = Sql::new(
             link.dialect,
-            "INSERT INTO resource (key, kind, id, version, updated, deleted, hash, body) VALUES ",
+            "INSERT INTO resource (key, kind, id, version, updated, deleted, hash, patient, body) VALUES ",
         );
         for (n, row) in rows.iter().enumerate() {
             sql.push(if n > 0 { ",(" } else { "(" }).int(row.key).push(",");
             sql.int(i64::from(row.kind.index())).push(",").text(row.id.as_str()).push(",");
             sql.int(row.version).push(",").int(row.updated).push(",").bool(row.deleted);
-            sql.push(",").int(hash(row.kind, &row.id)).push(",").text(row.body.as_str()).push(")");
+            sql.push(",").int(hash(row.kind, &row.id)).push(",").text(row.patient.as_str());
+            sql.push(",").text(row.body.as_str()).push(")");
         }
         sql.run(&mut link.connection)?;
     }
@@ -99,20 +102,20 @@ pub(crate) fn replace(link: &mut Link, rows: &[(i64, &Stored)]) -> Result<(), Fa
     for rows in chunks(rows) {
         let mut sql = Sql::new(
             link.dialect,
-            "INSERT INTO history (key, kind, id, version, updated, deleted, body) \
-             SELECT key, kind, id, version, updated, deleted, body FROM resource WHERE key IN ",
+            "INSERT INTO history (key, kind, id, version, updated, deleted, patient, body) \
+             SELECT key, kind, id, version, updated, deleted, patient, body FROM resource WHERE key IN ",
         );
         sql.ints(rows.iter().map(|(old, _)| *old));
         let moved = sql.run(&mut link.connection)?;
         let mut sql = Sql::new(
             link.dialect,
             "UPDATE resource SET key = v.column2, version = v.column3, updated = v.column4, \
-             deleted = v.column5, body = v.column6 FROM (VALUES ",
+             deleted = v.column5, patient = v.column6, body = v.column7 FROM (VALUES ",
         );
         for (n, (old, row)) in rows.iter().enumerate() {
             sql.push(if n > 0 { ",(" } else { "(" }).int(*old).push(",").int(row.key).push(",");
             sql.int(row.version).push(",").int(row.updated).push(",").bool(row.deleted);
-            sql.push(",").text(row.body.as_str()).push(")");
+            sql.push(",").text(row.patient.as_str()).push(",").text(row.body.as_str()).push(")");
         }
         sql.push(") AS v WHERE resource.key = v.column1");
         let replaced = sql.run(&mut link.connection)?;

@@ -15,23 +15,28 @@ use crate::sql::Sql;
 /// Bytes of the code that stay.
 const KEPT: usize = 16;
 
+/// What the database holds under that name; made if it is not there.
+pub(crate) fn secret(link: &mut Link, name: &str) -> Result<String, Error> {
+    let known = |link: &mut Link| -> Result<Option<String>, Fault> {
+        let mut sql = Sql::new(link.dialect, "SELECT value FROM secret WHERE name = ");
+        sql.text(name);
+        Ok(sql.rows::<Text, String>(&mut link.connection)?.pop())
+    };
+    if known(link)?.is_none() {
+        let made = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(|id| id.simple().to_string()).concat();
+        let mut sql = Sql::new(link.dialect, "INSERT INTO secret (name, value) VALUES (");
+        sql.text(name).push(", ").text(made).push(") ON CONFLICT DO NOTHING");
+        sql.run(&mut link.connection).map_err(Fault::from)?;
+    }
+    known(link)?.ok_or_else(|| Error::internal(format!("there is no secret {name}")))
+}
+
 /// The key, shared by all processes on a database.
 pub(crate) struct Seal(Hmac<Sha256>);
 
 impl Seal {
     pub(crate) fn of(link: &mut Link) -> Result<Self, Error> {
-        let known = |link: &mut Link| -> Result<Option<String>, Fault> {
-            let sql = Sql::new(link.dialect, "SELECT value FROM secret WHERE name = 'page'");
-            Ok(sql.rows::<Text, String>(&mut link.connection)?.pop())
-        };
-        if known(link)?.is_none() {
-            let made =
-                [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(|id| id.simple().to_string()).concat();
-            let mut sql = Sql::new(link.dialect, "INSERT INTO secret (name, value) VALUES ('page', ");
-            sql.text(made).push(") ON CONFLICT DO NOTHING");
-            sql.run(&mut link.connection).map_err(Fault::from)?;
-        }
-        let key = known(link)?.ok_or_else(|| Error::internal("there is no key for pages"))?;
+        let key = secret(link, "page")?;
         Hmac::new_from_slice(key.as_bytes()).map(Self).map_err(Error::internal)
     }
 

@@ -8,12 +8,13 @@ use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 use tokio::sync::Notify;
 
+use crate::audit::{Act, Auditing, Authority, Trail};
 use crate::commit::Commit;
 use crate::connection::{Link, PATIENCE, Place, Use};
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::history::HistoryQuery;
-use crate::keys::Keys;
+use crate::keys::Numbers;
 use crate::lane::Lane;
 use crate::pool::Pool;
 use crate::queue::Queue;
@@ -21,7 +22,7 @@ use crate::reader::{self, Reader};
 use crate::record::{Backlog, Client, Page, Stored, Written};
 use crate::seal::Seal;
 use crate::unit::{Unit, new_id};
-use crate::{desk, migration, transaction};
+use crate::{desk, migration, seal, transaction};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -34,11 +35,26 @@ pub struct Options {
     pub connections: u32,
     /// How long a search may take; then it is refused as busy.
     pub patience: Duration,
+    /// How the audit trail is kept.
+    pub auditing: Auditing,
+    /// What the trail is signed with, at least 32 bytes that all processes on a database share and the
+    /// database does not hold; without one, the store makes its own, which protects from mistakes alone.
+    pub secret: Option<Vec<u8>>,
+    /// What this server calls itself in AuditEvents: its address.
+    pub site: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { migrate: true, readers: 4, connections: 16, patience: PATIENCE }
+        Self {
+            migrate: true,
+            readers: 4,
+            connections: 16,
+            patience: PATIENCE,
+            auditing: Auditing::default(),
+            secret: None,
+            site: String::new(),
+        }
     }
 }
 
@@ -48,7 +64,7 @@ pub(crate) enum Writer {
     /// One thread for all.
     Lane(Lane),
     /// Any connection.
-    Pool { keys: Arc<Keys> },
+    Pool { keys: Arc<Numbers> },
 }
 
 /// All data, in an SQLite file or a PostgreSQL database.
@@ -59,6 +75,9 @@ pub struct Store {
     pub(crate) queue: Arc<Queue>,
     changed: Arc<Notify>,
     seal: Arc<Seal>,
+    pub(crate) authority: Arc<Authority>,
+    /// What records what was read.
+    recorder: Lane,
     /// The last write failed, and by no fault of its own.
     failing: Arc<AtomicBool>,
 }
@@ -77,16 +96,24 @@ impl Store {
             return Err(Error::Internal("the schema is older than this program: run migrate".into()));
         }
         let seal = Arc::new(Seal::of(&mut link)?);
+        let secret = match &options.secret {
+            Some(secret) => secret.clone(),
+            None => seal::secret(&mut link, "audit")?.into_bytes(),
+        };
+        let authority = Arc::new(Authority::new(&secret, options.auditing, &options.site)?);
         drop(link);
+        let recorder = Lane::open(&place, &authority)?;
+        let (readers, patience) = (options.readers, options.patience);
         let (pool, writer) = match &place {
             Place::Sqlite(_) => {
-                let lane = Lane::open(&place)?;
-                (Pool::open(&place, Use::Read, options.readers, options.patience)?, Writer::Lane(lane))
+                let writer = Writer::Lane(recorder.clone());
+                (Pool::open(&place, Use::Read, readers, patience, Arc::clone(&authority))?, writer)
             }
             Place::Postgres(_) => {
-                let keys = Arc::default();
+                let keys = Arc::new(Numbers::of_versions());
+                let most = options.connections;
                 (
-                    Pool::open(&place, Use::Write, options.connections, options.patience)?,
+                    Pool::open(&place, Use::Write, most, patience, Arc::clone(&authority))?,
                     Writer::Pool { keys },
                 )
             }
@@ -97,6 +124,8 @@ impl Store {
             queue: Arc::default(),
             changed: Arc::default(),
             seal,
+            authority,
+            recorder,
             failing: Arc::default(),
         })
     }
@@ -124,7 +153,9 @@ impl Store {
     /// The current version; `NotFound`, or `Gone` if that says it is deleted.
     pub async fn read(&self, context: &Context, kind: ResourceType, id: &str) -> Result<Stored, Error> {
         let (id, access) = (id.to_owned(), context.access.clone());
-        self.pool.run(move |link| Ok(Reader::new(link, &access).read(kind, &id)?)).await
+        let stored = self.pool.run(move |link| Ok(Reader::new(link, &access).read(kind, &id)?)).await?;
+        context.saw(Act::Read, &stored);
+        Ok(stored)
     }
 
     /// That version; `NotFound`, or `Gone` if it says the resource was deleted.
@@ -136,39 +167,55 @@ impl Store {
         version: i64,
     ) -> Result<Stored, Error> {
         let id = id.to_owned();
-        self.reading(context, move |reader| reader.vread(kind, &id, version)).await
+        let stored = self.reading(context, move |reader| reader.vread(kind, &id, version)).await?;
+        context.saw(Act::Vread, &stored);
+        Ok(stored)
     }
 
     /// One page of matches; `query.after` is [`Page::next`] of the page before.
     pub async fn search(&self, context: &Context, query: &SearchQuery) -> Result<Page, Error> {
         let mut query = query.clone();
-        let of = format!("{:?} {}", context.principal, query.scope);
+        let of = format!("{} {}", context.who.name(), query.scope);
         query.after = query.after.map(|page| self.seal.open(&of, &query.used, &page)).transpose()?;
         let access = context.access.clone();
         let seal = Arc::clone(&self.seal);
-        self.pool
+        let asked = query.asked.clone();
+        let act = if query.kind().is_some() { Act::SearchType } else { Act::SearchSystem };
+        let page = self
+            .pool
             .run(move |link| {
                 let mut page = reader::snapshot(link, &access, |reader| reader.search(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end));
                 Ok(page)
             })
-            .await
+            .await?;
+        context.saw_list(act, None, &asked, page.entries.iter().chain(&page.included));
+        Ok(page)
     }
 
     /// One page of versions; `query.after` is [`Page::next`] of the page before.
     pub async fn history(&self, context: &Context, query: &HistoryQuery) -> Result<Page, Error> {
         let mut query = query.clone();
-        let of = format!("{:?} {:?} {:?}", context.principal, query.kinds, query.id);
+        let of = format!("{} {:?} {:?}", context.who.name(), query.kinds, query.id);
         let access = context.access.clone();
         query.after = query.after.map(|page| self.seal.open(&of, &query.used, &page)).transpose()?;
         let seal = Arc::clone(&self.seal);
-        self.pool
+        let asked = query.asked.clone();
+        let (act, one) = match (query.kinds.as_slice(), &query.id) {
+            ([kind], Some(id)) => (Act::HistoryInstance, Some((*kind, id.clone()))),
+            ([_], None) => (Act::HistoryType, None),
+            _ => (Act::HistorySystem, None),
+        };
+        let page = self
+            .pool
             .run(move |link| {
                 let mut page = reader::snapshot(link, &access, |reader| reader.history(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end));
                 Ok(page)
             })
-            .await
+            .await?;
+        context.saw_list(act, one.as_ref().map(|(kind, id)| (*kind, id.as_str())), &asked, &page.entries);
+        Ok(page)
     }
 
     /// Several reads on one snapshot. `read` may be called again if the connection was lost.
@@ -233,6 +280,22 @@ impl Store {
             self.changed.notify_one();
         }
         answers
+    }
+
+    /// Records what the request has seen so far, durably where that is asked of this store.
+    ///
+    /// # Errors
+    /// Those of [`Store::commit`]: then what was seen must not be shown.
+    pub async fn record(&self, context: &Context) -> Result<(), Error> {
+        let notes = context.trail.as_ref().map(Trail::take).unwrap_or_default();
+        if notes.is_empty() || self.authority.auditing == Auditing::Off {
+            return Ok(());
+        }
+        let unit = Unit::new(context, Commit { notes, ..Commit::default() })?;
+        match self.authority.auditing {
+            Auditing::Buffered => self.recorder.send(unit).await.map(drop),
+            _ => self.noted(self.recorder.commit(unit).await.map(drop)),
+        }
     }
 
     /// Wakes up after commits that queued tasks. A task may also come from another process, or

@@ -2,9 +2,10 @@
 
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 
+use crate::audit;
 use crate::connection::{Database, Link};
 use crate::error::{Error, Fault};
-use crate::keys::Keys;
+use crate::keys::Numbers;
 use crate::record::Written;
 use crate::sql::Dialect;
 use crate::unit::Unit;
@@ -19,7 +20,7 @@ pub(crate) type Answer = Result<Vec<Written>, Error>;
 /// A savepoint per unit copies every page that the unit touches, and hardly a unit ever fails
 /// after it changed something. So the first try has none; if one fails midway, all is rolled back
 /// and done once more with them.
-pub(crate) fn run(link: &mut Link, keys: &Keys, units: &[&Unit]) -> Result<Vec<Answer>, Fault> {
+pub(crate) fn run(link: &mut Link, keys: &Numbers, units: &[&Unit]) -> Result<Vec<Answer>, Fault> {
     let mut midway = false;
     let first = within(link, |link| {
         follow(link, keys)?;
@@ -52,8 +53,14 @@ pub(crate) fn run(link: &mut Link, keys: &Keys, units: &[&Unit]) -> Result<Vec<A
     }
 }
 
-fn follow(link: &mut Link, keys: &Keys) -> Result<(), Fault> {
-    if link.dialect == Dialect::Sqlite { keys.follow(link) } else { Ok(()) }
+fn follow(link: &mut Link, keys: &Numbers) -> Result<(), Fault> {
+    if link.dialect == Dialect::Postgres {
+        return Ok(());
+    }
+    if let Some(authority) = link.authority.clone() {
+        authority.follow(link)?;
+    }
+    keys.follow(link)
 }
 
 /// Runs `work` in a transaction; COMMIT's own answer is part of the result.
@@ -63,9 +70,13 @@ pub(crate) fn within<T>(
 ) -> Result<T, Fault> {
     begin(link)?;
     let result = work(link).and_then(|value| {
+        audit::flush(link)?;
         <Database as TransactionManager<Database>>::commit_transaction(&mut link.connection)
             .map(|()| {
                 link.charts.learn(&mut link.brought);
+                if let Some(authority) = &link.authority {
+                    authority.met(&mut link.met);
+                }
                 value
             })
             .map_err(|error| match Fault::from(error) {
@@ -76,6 +87,8 @@ pub(crate) fn within<T>(
     });
     if result.is_err() {
         link.brought.clear();
+        link.audited.clear();
+        link.met.clear();
         roll_back(link);
     }
     result
@@ -111,9 +124,9 @@ fn roll_back(link: &mut Link) {
 }
 
 /// One unit in its own savepoint. PostgreSQL's transient faults end the transaction for all.
-fn one(link: &mut Link, keys: &Keys, unit: &Unit) -> Result<Answer, Fault> {
+fn one(link: &mut Link, keys: &Numbers, unit: &Unit) -> Result<Answer, Fault> {
     <Database as TransactionManager<Database>>::begin_transaction(&mut link.connection)?;
-    let brought = link.brought.len();
+    let (brought, audited) = (link.brought.len(), link.audited.len());
     let result = unit.run(link, keys);
     match result {
         Ok(written) => {
@@ -132,6 +145,7 @@ fn one(link: &mut Link, keys: &Keys, unit: &Unit) -> Result<Answer, Fault> {
             }
             <Database as TransactionManager<Database>>::rollback_transaction(&mut link.connection)?;
             link.brought.truncate(brought);
+            link.audited.truncate(audited);
             Ok(Err(fault.into()))
         }
     }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use fhir::json::Json;
 use fhir::outcome::Issue;
@@ -13,14 +14,15 @@ use fhir::search::SearchQuery;
 use uuid::Uuid;
 
 use crate::access::Access;
+use crate::audit::{self, Act, Entry, Sealing, Who};
 use crate::commit::{
     Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
 };
 use crate::connection::Link;
-use crate::context::Context;
+use crate::context::{Context, each};
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
-use crate::keys::Keys;
+use crate::keys::Numbers;
 use crate::reader::{Reader, is_shown};
 use crate::record::{Effect, Stored, Written};
 use crate::version::{Step, absent, apply, permitted};
@@ -75,7 +77,10 @@ fn must_be(link: &mut Link, access: &Access, read: &MustBe) -> Result<(), Fault>
 /// A commit made ready.
 pub(crate) struct Unit {
     at: i64,
+    request: Arc<str>,
+    who: Arc<Who>,
     access: Access,
+    notes: Vec<Entry>,
     writes: Vec<Planned>,
     reads: Vec<MustBe>,
     references: Vec<Conditional>,
@@ -86,6 +91,7 @@ pub(crate) struct Unit {
     clients: Vec<ClientChange>,
     postpone: Vec<i64>,
     until: i64,
+    sealing: Option<Sealing>,
     of_model: bool,
     taken: Option<String>,
 }
@@ -98,7 +104,10 @@ impl Unit {
         let writes = writes.collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
             at,
+            request: Arc::clone(&context.request),
+            who: Arc::clone(&context.who),
             access: context.access.clone(),
+            notes: commit.notes,
             of_model,
             taken: commit.taken,
             writes,
@@ -111,14 +120,18 @@ impl Unit {
             clients: commit.clients,
             postpone: Vec::new(),
             until: 0,
+            sealing: None,
         })
     }
 
     /// Puts off tasks, and nothing else.
-    pub(crate) fn postponing(at: i64, tasks: Vec<i64>, until: i64) -> Self {
+    pub(crate) fn postponing(context: &Context, tasks: Vec<i64>, until: i64) -> Self {
         Self {
-            at,
+            at: context.at,
+            request: Arc::clone(&context.request),
+            who: Arc::clone(&context.who),
             access: Access::Whole,
+            notes: Vec::new(),
             writes: Vec::new(),
             reads: Vec::new(),
             references: Vec::new(),
@@ -129,13 +142,19 @@ impl Unit {
             clients: Vec::new(),
             postpone: tasks,
             until,
+            sealing: None,
             of_model: false,
             taken: None,
         }
     }
 
+    /// Adds to the log of the audit trail, and nothing else.
+    pub(crate) fn sealing(context: &Context, sealing: Sealing) -> Self {
+        Self { sealing: Some(sealing), ..Self::postponing(context, Vec::new(), 0) }
+    }
+
     /// Runs it inside the open transaction.
-    pub(crate) fn run(&self, link: &mut Link, keys: &Keys) -> Result<Vec<Written>, Fault> {
+    pub(crate) fn run(&self, link: &mut Link, keys: &Numbers) -> Result<Vec<Written>, Fault> {
         // First, so that a claim that was lost costs nothing more.
         link.touched = !self.finish.is_empty();
         desk::finish(link, &self.finish)?;
@@ -149,6 +168,10 @@ impl Unit {
         desk::take(link, self.taken.as_deref())?;
         desk::postpone(link, &self.postpone, self.until)?;
         self.reads.iter().try_for_each(|read| must_be(link, &self.access, read))?;
+        if let Some(sealing) = &self.sealing {
+            audit::seal(link, sealing)?;
+        }
+        self.audit(link, &written);
         Ok(written)
     }
 
@@ -164,13 +187,14 @@ impl Unit {
             && self.clients.is_empty()
             && self.taken.is_none()
             && self.postpone.is_empty()
+            && self.sealing.is_none()
     }
 
     /// Runs several units that only create as if they were one: as many statements as for one.
     pub(crate) fn run_together(
         units: &[&Self],
         link: &mut Link,
-        keys: &Keys,
+        keys: &Numbers,
     ) -> Result<Vec<Vec<Written>>, Fault> {
         link.touched = false;
         let mut steps = Vec::with_capacity(units.len());
@@ -191,7 +215,51 @@ impl Unit {
         }
         desk::queue(link, &tasks)?;
         let mut written = written.into_iter();
-        Ok(units.iter().map(|unit| written.by_ref().take(unit.writes.len()).collect()).collect())
+        let mut answers: Vec<Vec<Written>> = Vec::with_capacity(units.len());
+        for unit in units {
+            answers.push(written.by_ref().take(unit.writes.len()).collect());
+            unit.audit(link, answers.last().map_or(&[], Vec::as_slice));
+        }
+        Ok(answers)
+    }
+
+    /// Who did what, to be written before the transaction ends.
+    fn audit(&self, link: &mut Link, written: &[Written]) {
+        if link.authority.is_none() {
+            return;
+        }
+        let mut note = |entry: Entry| {
+            let (request, who) = (Arc::clone(&self.request), Arc::clone(&self.who));
+            link.audited.push(audit::Row { at: self.at, request, who, entry });
+        };
+        for (planned, Written { effect, stored }) in self.writes.iter().zip(written) {
+            let act = match (planned, effect) {
+                (_, Effect::Created) | (Planned::Create { .. }, _) => Act::Create,
+                (Planned::Update { .. }, _) => Act::Update,
+                (Planned::Patch { .. }, _) => Act::Patch,
+                (Planned::Delete { .. }, _) => Act::Delete,
+            };
+            for patient in each(&stored.patient) {
+                let entity = Some((stored.kind, stored.id.clone(), stored.version));
+                note(Entry { entity, patient: patient.to_owned(), ..Entry::of(act) });
+            }
+        }
+        for done in &self.assessments {
+            let entity = Some((ResourceType::RISK_ASSESSMENT, done.resource_id.clone(), 0));
+            let (patient, text) = (done.patient.clone(), format!("{}@{}", done.model, done.version));
+            note(Entry { entity, patient, note: text, ..Entry::of(Act::Score) });
+        }
+        for Activate { model, version } in &self.activate {
+            note(Entry { note: format!("{model}@{version}"), ..Entry::of(Act::Activate) });
+        }
+        for change in &self.clients {
+            let text = match change {
+                ClientChange::Add { id, .. } => format!("client {id} added"),
+                ClientChange::Revoke { id } => format!("client {id} revoked"),
+            };
+            note(Entry { note: text, ..Entry::of(Act::Security) });
+        }
+        self.notes.iter().cloned().for_each(note);
     }
 
     /// Finds what criteria mean, and rewrites the references that change by it.
@@ -301,6 +369,19 @@ impl Planned {
 }
 
 fn plan(at: i64, write: Write<'_>, of_model: bool) -> Result<Planned, Error> {
+    let kind_of = match &write {
+        Write::Create { resource, .. } => kind(resource)?,
+        Write::Update { target, .. } | Write::Patch { target, .. } | Write::Delete { target, .. } => {
+            match target {
+                Target::Id(kind, _) => *kind,
+                Target::Only(query) => one_kind(query)?,
+            }
+        }
+    };
+    if kind_of == ResourceType::AUDIT_EVENT {
+        let details = "AuditEvents are written by this server alone, and never changed";
+        return Err(Issue::error("forbidden", details).at("AuditEvent").into());
+    }
     if let (Write::Create { resource, .. } | Write::Update { resource, .. }, false) = (&write, of_model) {
         draft::unclaimed(resource)?;
     }

@@ -15,7 +15,7 @@ use crate::connection::Link;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::index::Rows;
-use crate::keys::Keys;
+use crate::keys::Numbers;
 use crate::reader::is_shown;
 use crate::record::{Effect, Stored, Written};
 use crate::row;
@@ -71,6 +71,7 @@ pub(crate) fn absent(kind: ResourceType, id: &str) -> Written {
         version: 0,
         updated: 0,
         deleted: true,
+        patient: String::new(),
         body: String::new(),
     };
     Written { effect: Effect::Absent, stored }
@@ -94,7 +95,7 @@ struct Change {
 /// only by what is `of_model`.
 pub(crate) fn apply(
     link: &mut Link,
-    keys: &Keys,
+    keys: &Numbers,
     steps: &mut [Step<'_>],
     access: &Access,
     of_model: bool,
@@ -120,6 +121,11 @@ pub(crate) fn apply(
         let Some(trace) = moves.get_mut(change.at) else { continue };
         trace.key = key;
         let version = change.old.as_ref().map_or(1, |old| old.version.saturating_add(1));
+        let patient = match (&step.draft, &change.old) {
+            (Some(draft), _) => draft.patient.as_str(),
+            (None, Some(old)) => old.patient.as_str(),
+            (None, None) => "",
+        };
         let body = step.draft.as_ref().map(|draft| draft.body(version, step.at));
         let stored = Stored {
             key,
@@ -128,16 +134,17 @@ pub(crate) fn apply(
             version,
             updated: step.at,
             deleted: body.is_none(),
+            patient: patient.to_owned(),
             body: body.unwrap_or_default(),
         };
+        trace.patients.extend(stored.patient.split_ascii_whitespace().map(str::to_owned));
         if let Some(draft) = &step.draft {
             rows.add(key, &draft.index);
-            trace.patients.extend(draft.patient.clone());
         }
         if let Some(old) = change.old {
             if !old.deleted {
                 let resource = draft::parse(&old.body)?;
-                trace.patients.extend(draft::patient(old.kind, &old.id, &resource));
+                trace.patients.extend(old.patient.split_ascii_whitespace().map(str::to_owned));
                 gone.push((old.key, fhir::search::index(old.kind, &resource)));
             }
             places.push((change.at, change.effect, true));
@@ -146,6 +153,7 @@ pub(crate) fn apply(
             places.push((change.at, change.effect, false));
             fresh.push(stored);
         }
+        trace.patients.sort_unstable();
         trace.patients.dedup();
     }
 

@@ -17,4 +17,4 @@ pub use query::{
     SortKey, Table, Test, TextTest, View,
 };
 pub(crate) use registry::kind;
-pub use registry::{Kind, Parameter, compartment, is_compartment, of_type, parameter};
+pub use registry::{Kind, Parameter, compartment, is_compartment, of_type, parameter, participants};

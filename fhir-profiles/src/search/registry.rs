@@ -138,18 +138,28 @@ pub(crate) fn kind(text: &str) -> Kind {
 /// The numbers of the parameters by which a resource of `kind` belongs to a compartment; empty if
 /// it never does. A resource of the compartment's own type belongs to its own.
 pub fn compartment(owner: ResourceType, kind: ResourceType) -> Vec<i64> {
+    linking(owner, kind).flat_map(|parameter| parameter.params.iter().copied()).collect()
+}
+
+fn linking(owner: ResourceType, kind: ResourceType) -> impl Iterator<Item = &'static Parameter> {
     COMPARTMENTS
         .lines()
-        .filter_map(|line| {
+        .filter_map(move |line| {
             let mut columns = line.split('\t');
             let fits = columns.next() == Some(owner.name()) && columns.next() == Some(kind.name());
             columns.next().filter(|_| fits)
         })
         .flat_map(|codes| codes.split(' '))
-        .filter_map(|code| parameter(kind, code))
+        .filter_map(move |code| parameter(kind, code))
         .filter(|parameter| parameter.indexed)
-        .flat_map(|parameter| parameter.params.iter().copied())
-        .collect()
+}
+
+/// The parameters by which a resource of the type is about patients.
+pub fn participants(kind: ResourceType) -> &'static [&'static Parameter] {
+    static OF: LazyLock<Vec<Vec<&'static Parameter>>> = LazyLock::new(|| {
+        ResourceType::all().map(|kind| linking(ResourceType::PATIENT, kind).collect()).collect()
+    });
+    OF.get(usize::from(kind.index())).map_or(&[], Vec::as_slice)
 }
 
 /// Do resources of the type have a compartment?

@@ -2,7 +2,8 @@
 CREATE SEQUENCE resource_key INCREMENT BY 64;
 
 -- The current version of every resource, found by key or by (kind, id) in one lookup. `hash` stands
--- for it in the index rows of what points to it.
+-- for it in the index rows of what points to it. `patient`: the ids of the patients it is about, with
+-- spaces between; what is deleted keeps them.
 CREATE TABLE resource (
     key BIGINT PRIMARY KEY,
     kind BIGINT NOT NULL,
@@ -11,6 +12,7 @@ CREATE TABLE resource (
     updated BIGINT NOT NULL,
     deleted BOOLEAN NOT NULL,
     hash BIGINT NOT NULL,
+    patient TEXT COLLATE "C" NOT NULL,
     body TEXT NOT NULL
 );
 CREATE UNIQUE INDEX resource_identity ON resource (kind, id);
@@ -25,6 +27,7 @@ CREATE TABLE history (
     version BIGINT NOT NULL,
     updated BIGINT NOT NULL,
     deleted BOOLEAN NOT NULL,
+    patient TEXT COLLATE "C" NOT NULL,
     body TEXT NOT NULL
 );
 CREATE UNIQUE INDEX history_identity ON history (kind, id, version);

@@ -1,5 +1,6 @@
 -- The current version of every resource, found by key or by (kind, id) in one lookup. `hash` stands
--- for it in the index rows of what points to it.
+-- for it in the index rows of what points to it. `patient`: the ids of the patients it is about, with
+-- spaces between; what is deleted keeps them.
 CREATE TABLE resource (
     key INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,
@@ -8,6 +9,7 @@ CREATE TABLE resource (
     updated INTEGER NOT NULL,
     deleted BOOLEAN NOT NULL,
     hash INTEGER NOT NULL,
+    patient TEXT NOT NULL,
     body TEXT NOT NULL
 );
 CREATE UNIQUE INDEX resource_identity ON resource (kind, id);
@@ -22,6 +24,7 @@ CREATE TABLE history (
     version INTEGER NOT NULL,
     updated INTEGER NOT NULL,
     deleted BOOLEAN NOT NULL,
+    patient TEXT NOT NULL,
     body TEXT NOT NULL
 );
 CREATE UNIQUE INDEX history_identity ON history (kind, id, version);

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
 use crate::app::App;
 use crate::config::{Auth, Config};
+use crate::http::audited::audited;
 use crate::http::caller::is_here;
 use crate::http::format::negotiate;
 use crate::http::request::unpack;
@@ -89,6 +90,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
                     .add(("Cache-Control", "no-store"))
                     .add(("Referrer-Policy", "no-referrer")),
             )
+            .wrap(from_fn(audited))
             .wrap(cors(&shared.config))
             .wrap(from_fn(measure))
     })

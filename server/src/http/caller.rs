@@ -8,7 +8,7 @@ use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use sha2::{Digest, Sha256};
-use store::{Access, Context, Principal};
+use store::{Access, Agent, Context, Trail, Who};
 
 use super::failure::Failure;
 use super::telemetry::RequestId;
@@ -36,14 +36,18 @@ impl FromRequest for Caller {
                 .map(|data| Arc::clone(&data.clone().into_inner()))
                 .ok_or_else(|| Failure::internal("no application state"))?;
             let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-            let mut context =
-                Context { request: id, at: app::now(), principal: Principal::Anyone, access: Access::Whole };
+            let mut agent = Agent { address: address(&request), ..Agent::default() };
             if app.config.auth == Auth::Open {
                 from_here(&request, &app.config.public_url)?;
             }
             if app.config.auth == Auth::Required {
-                context.principal = Principal::Client(client(&app, &context, &request).await?);
+                let client = client(&app, &request).await?;
+                (agent.client, agent.client_name) = (Some(client.id), Some(client.name));
             }
+            let (who, access) = (Who::new(agent), Access::Whole);
+            let trail = Some(Trail::default());
+            let context = Context { request: id.into(), at: app::now(), who, access, trail };
+            request.extensions_mut().insert(context.clone());
             Ok(Self { context, app })
         })
     }
@@ -55,6 +59,11 @@ impl Caller {
         self.context.at = app::now();
         self
     }
+}
+
+/// Where a request came from.
+pub(crate) fn address(request: &HttpRequest) -> Option<String> {
+    request.peer_addr().map(|peer| peer.ip().to_string())
 }
 
 /// Open access is for this machine. A page of somewhere else that runs in a browser here, or that
@@ -83,7 +92,7 @@ fn is_own(authority: &str, public_url: &str) -> bool {
         || public_url.split("//").nth(1).and_then(|rest| rest.split('/').next()) == Some(authority)
 }
 
-async fn client(app: &App, context: &Context, request: &HttpRequest) -> Result<String, Failure> {
+async fn client(app: &App, request: &HttpRequest) -> Result<store::Client, Failure> {
     let refused = || {
         Failure::new(
             StatusCode::UNAUTHORIZED,
@@ -99,8 +108,8 @@ async fn client(app: &App, context: &Context, request: &HttpRequest) -> Result<S
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, key)| key.trim_start_matches(' '))
         .ok_or_else(refused)?;
-    match app.store.client(context, &key_hash(key)).await {
-        Ok(client) => Ok(client.id),
+    match app.store.client(&Context::system("login", app::now()), &key_hash(key)).await {
+        Ok(client) => Ok(client),
         Err(store::Error::NotFound) => Err(refused()),
         Err(error) => Err(error.into()),
     }

@@ -1,5 +1,6 @@
 //! What all routes share: who asks, what may be sent, how failure is said, what is measured.
 
+pub(crate) mod audited;
 pub(crate) mod body;
 pub(crate) mod caller;
 pub(crate) mod failure;

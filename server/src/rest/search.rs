@@ -244,6 +244,7 @@ pub(super) async fn find_wider(
     query.includes.extend(wider.includes);
     query.clauses.extend(wider.clauses);
     query.scope.clone_from(&scope.path);
+    query.asked = address("", &scope.path, pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     query.clauses.extend(scope.compartment.clone());
     let page = app.store.search(context, &query).await?;
     let mut text = String::from(r#"{"resourceType":"Bundle","type":"searchset""#);

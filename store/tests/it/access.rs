@@ -2,7 +2,7 @@
 
 use fhir::resource_type::ResourceType;
 use fhir::scope::{Clinical, Op};
-use store::{Access, Commit, Context, Error, Grant, HistoryQuery, Principal, Store, Write};
+use store::{Access, Commit, Context, Error, Grant, HistoryQuery, Store, Who, Write};
 
 use crate::place::*;
 
@@ -24,7 +24,7 @@ fn with(scopes: &str, patient: &str) -> Context {
         only: scope.only,
     });
     let access = Access::Granted(grants.collect());
-    Context { access, principal: Principal::Client("app".into()), ..now() }
+    Context { access, who: Who::system("app"), ..now() }
 }
 
 async fn found(store: &Store, context: &Context, text: &str) -> Result<Vec<String>, Error> {
@@ -167,6 +167,7 @@ async fn versions_and_what_was_deleted(store: Store, _: String) {
         at: None,
         count,
         after: None,
+        asked: String::new(),
         used: Vec::new(),
     };
     let versions = |page: store::Page| -> Vec<String> {

@@ -15,6 +15,7 @@ macro_rules! both {
 }
 
 mod access;
+mod audit;
 mod kill;
 mod paging;
 mod place;

@@ -1,0 +1,5 @@
+DROP TABLE audit_head;
+DROP TABLE audit_block;
+DROP TABLE audit_agent;
+DROP TABLE audit;
+DROP SEQUENCE audit_key;

@@ -1,0 +1,53 @@
+-- One number for every row of `audit`. A process takes a block of numbers at a time.
+CREATE SEQUENCE audit_key INCREMENT BY 64;
+
+-- Who did what, append-only, each row authenticated by `mac`. `entity` and `chart` are hashes of `Type/id`
+-- of what it was done to and of the patient; `epoch` says on PostgreSQL which transaction wrote it.
+CREATE TABLE audit (
+    key BIGINT PRIMARY KEY,
+    epoch BIGINT NOT NULL DEFAULT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT),
+    at BIGINT NOT NULL,
+    act BIGINT NOT NULL,
+    outcome BIGINT NOT NULL,
+    agent BIGINT NOT NULL,
+    request TEXT COLLATE "C" NOT NULL,
+    kind BIGINT NOT NULL,
+    id TEXT COLLATE "C" NOT NULL,
+    version BIGINT NOT NULL,
+    entity BIGINT NOT NULL,
+    patient TEXT COLLATE "C" NOT NULL,
+    chart BIGINT NOT NULL,
+    query TEXT COLLATE "C" NOT NULL,
+    note TEXT COLLATE "C" NOT NULL,
+    mac BIGINT NOT NULL
+);
+CREATE INDEX audit_epoch ON audit (epoch, key);
+CREATE INDEX audit_chart ON audit (chart) WHERE chart <> 0;
+CREATE INDEX audit_entity ON audit (entity) WHERE entity <> 0 AND entity <> chart;
+
+-- The ones who did it, each once, found by a hash of the text.
+CREATE TABLE audit_agent (
+    key BIGINT PRIMARY KEY,
+    text TEXT COLLATE "C" NOT NULL
+);
+
+-- The leaves of the Merkle tree, 256 a row: keys of the audited, each as its distance from the one before,
+-- and hashes. They are the rows up to `epoch`, `high`. `root`: of a complete block, else empty.
+CREATE TABLE audit_block (
+    first BIGINT PRIMARY KEY,
+    epoch BIGINT NOT NULL,
+    high BIGINT NOT NULL,
+    keys TEXT COLLATE "C" NOT NULL,
+    leaves TEXT COLLATE "C" NOT NULL,
+    root TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX audit_block_high ON audit_block (epoch, high);
+
+-- Signed tree heads. `horizon`: the first epoch, or on SQLite key, that is not yet in the tree.
+CREATE TABLE audit_head (
+    size BIGINT PRIMARY KEY,
+    recorded BIGINT NOT NULL,
+    horizon BIGINT NOT NULL,
+    frontier TEXT COLLATE "C" NOT NULL,
+    note TEXT COLLATE "C" NOT NULL
+);

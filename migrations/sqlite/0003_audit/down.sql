@@ -1,0 +1,4 @@
+DROP TABLE audit_head;
+DROP TABLE audit_block;
+DROP TABLE audit_agent;
+DROP TABLE audit;

@@ -1,0 +1,49 @@
+-- Who did what, append-only, each row authenticated by `mac`. `entity` and `chart` are hashes of `Type/id`
+-- of what it was done to and of the patient; `epoch` says on PostgreSQL which transaction wrote it.
+CREATE TABLE audit (
+    key INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    act INTEGER NOT NULL,
+    outcome INTEGER NOT NULL,
+    agent INTEGER NOT NULL,
+    request TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    entity INTEGER NOT NULL,
+    patient TEXT NOT NULL,
+    chart INTEGER NOT NULL,
+    query TEXT NOT NULL,
+    note TEXT NOT NULL,
+    mac INTEGER NOT NULL
+);
+CREATE INDEX audit_chart ON audit (chart) WHERE chart <> 0;
+CREATE INDEX audit_entity ON audit (entity) WHERE entity <> 0 AND entity <> chart;
+
+-- The ones who did it, each once, found by a hash of the text.
+CREATE TABLE audit_agent (
+    key INTEGER PRIMARY KEY,
+    text TEXT NOT NULL
+);
+
+-- The leaves of the Merkle tree, 256 a row: keys of the audited, each as its distance from the one before,
+-- and hashes. They are the rows up to `epoch`, `high`. `root`: of a complete block, else empty.
+CREATE TABLE audit_block (
+    first INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    high INTEGER NOT NULL,
+    keys TEXT NOT NULL,
+    leaves TEXT NOT NULL,
+    root TEXT NOT NULL
+);
+CREATE INDEX audit_block_high ON audit_block (epoch, high);
+
+-- Signed tree heads. `horizon`: the first epoch, or on SQLite key, that is not yet in the tree.
+CREATE TABLE audit_head (
+    size INTEGER PRIMARY KEY,
+    recorded INTEGER NOT NULL,
+    horizon INTEGER NOT NULL,
+    frontier TEXT NOT NULL,
+    note TEXT NOT NULL
+);

@@ -1,0 +1,83 @@
+//! The one who did it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Who acts, as far as is known; what is not known is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Agent {
+    /// A part of the program itself, named: a worker, an import.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Id of the registered client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// What people call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_name: Option<String>,
+    /// The person, as `issuer` calls them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What people call them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<String>,
+    /// Who says who they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// `Practitioner/1`: the person as a resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fhir_user: Option<String>,
+    /// As what they act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The public id of the token that was shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// From where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// What for: a code of v3 PurposeOfUse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// What they gave as a reason for access in an emergency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An agent as the database keeps it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Who {
+    /// Who it is.
+    pub agent: Agent,
+    pub(super) text: String,
+    pub(super) key: i64,
+}
+
+impl Who {
+    /// Made once for each request, or for many of one caller.
+    pub fn new(agent: Agent) -> Arc<Self> {
+        let text = serde_json::to_string(&agent).unwrap_or_default();
+        let key = key(&text);
+        Arc::new(Self { agent, text, key })
+    }
+
+    /// A part of the program.
+    pub fn system(name: &str) -> Arc<Self> {
+        Self::new(Agent { system: Some(name.to_owned()), ..Agent::default() })
+    }
+
+    /// Stands for the caller, whatever they call from and with.
+    pub(crate) fn name(&self) -> String {
+        let Agent { system, client, user, issuer, .. } = &self.agent;
+        format!("{system:?} {client:?} {user:?} {issuer:?}")
+    }
+}
+
+/// The first eight bytes of its SHA-256.
+pub(super) fn key(text: &str) -> i64 {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
+}

@@ -1,0 +1,210 @@
+//! A row of the trail as a FHIR AuditEvent, after IHE's Basic Audit Log Patterns
+//! (<https://profiles.ihe.net/ITI/BALP/>).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fhir::resource_type::ResourceType;
+use fhir::time::format_instant;
+use serde_json::{Map, Value, json};
+
+use super::act::{Act, Coding, DICOM, Outcome};
+use super::agent::Agent;
+use super::row::Columns;
+
+const BALP: &str = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.";
+const SOURCE: Coding = (DICOM, "110153", "Source Role ID");
+const DESTINATION: Coding = (DICOM, "110152", "Destination Role ID");
+const APPLICATION: Coding = (DICOM, "110150", "Application");
+const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType";
+const RECIPIENT: Coding = (PARTICIPATION, "IRCP", "information recipient");
+const AUTHOR: Coding = (PARTICIPATION, "AUT", "author (originator)");
+const CUSTODIAN: Coding =
+    ("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "custodian", "Custodian");
+const ISSUER: Coding =
+    ("https://profiles.ihe.net/ITI/BALP/CodeSystem/UserAgentTypes", "AuthzOauthService", "OAuth service");
+const BEARER: Coding =
+    ("https://profiles.ihe.net/ITI/BALP/CodeSystem/UserAgentTypes", "UserOauthAgent", "OAuth agent");
+const REQUEST: (&str, &str) =
+    ("https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType", "XrequestId");
+const ENTITY: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
+const ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
+const PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+const NETWORK_NAME: &str = "1";
+const NETWORK_ADDRESS: &str = "2";
+const NETWORK_URI: &str = "5";
+
+fn coding((system, code, display): Coding) -> Value {
+    json!({ "system": system, "code": code, "display": display })
+}
+
+fn concept(of: Coding) -> Value {
+    json!({ "coding": [coding(of)] })
+}
+
+/// The resource. `site` is what this server calls itself.
+pub(crate) fn render(row: &Columns, agent: &Agent, site: &str) -> Value {
+    let act = Act::from_number(row.act).unwrap_or(Act::Operation);
+    let outcome = Outcome::from_number(row.outcome).unwrap_or(Outcome::Success);
+    let (kind, subtype, action) = act.codes();
+    let mut event = json!({
+        "resourceType": "AuditEvent",
+        "id": row.key.to_string(),
+        "meta": { "versionId": "1", "lastUpdated": format_instant(row.at) },
+        "type": coding(kind),
+        "subtype": [coding(subtype)],
+        "action": action,
+        "recorded": format_instant(row.at),
+        "outcome": outcome.number().to_string(),
+    });
+    let Some(object) = event.as_object_mut() else { return event };
+    if let (Some(meta), Some(profile)) =
+        (object.get_mut("meta").and_then(Value::as_object_mut), profile(act, outcome, row))
+    {
+        meta.insert("profile".into(), json!([profile]));
+    }
+    if !row.note.is_empty() {
+        object.insert("outcomeDesc".into(), json!(row.note));
+    }
+    if let Some(purpose) = &agent.purpose {
+        object
+            .insert("purposeOfEvent".into(), json!([{ "coding": [{ "system": PURPOSE, "code": purpose }] }]));
+    }
+    object.insert("agent".into(), Value::Array(agents(act, agent, site)));
+    let observer = json!({ "identifier": { "value": site }, "display": "Augury" });
+    object.insert("source".into(), json!({
+        "site": site,
+        "observer": observer,
+        "type": [{ "system": "http://terminology.hl7.org/CodeSystem/security-source-type", "code": "4", "display": "Application Server" }],
+    }));
+    let entities = entities(act, row);
+    if !entities.is_empty() {
+        object.insert("entity".into(), Value::Array(entities));
+    }
+    event
+}
+
+/// What went wrong is not after the patterns, which are of what was done.
+fn profile(act: Act, outcome: Outcome, row: &Columns) -> Option<String> {
+    if outcome != Outcome::Success {
+        return None;
+    }
+    let name = match act {
+        Act::Create => "Create",
+        Act::Read | Act::Vread => "Read",
+        Act::Update | Act::Patch => "Update",
+        Act::Delete => "Delete",
+        Act::SearchType | Act::SearchSystem => "Query",
+        Act::Token => {
+            return Some("https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.IUA.71".to_owned());
+        }
+        _ => return None,
+    };
+    let patient = if row.patient.is_empty() { "" } else { "Patient" };
+    Some(format!("{BALP}BasicAudit.{patient}{name}"))
+}
+
+/// The program that asked, this server, and the person, each in its direction.
+fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
+    let (client, server, user) = match act {
+        Act::Read | Act::Vread | Act::Deliver | Act::Export => (DESTINATION, SOURCE, RECIPIENT),
+        Act::Create | Act::Update | Act::Patch => (SOURCE, DESTINATION, AUTHOR),
+        Act::Delete => (APPLICATION, CUSTODIAN, AUTHOR),
+        Act::Token => (APPLICATION, ISSUER, RECIPIENT),
+        _ if act.is_rest() => (SOURCE, DESTINATION, RECIPIENT),
+        _ => (APPLICATION, APPLICATION, RECIPIENT),
+    };
+    let person = agent.user.is_some();
+    let mut who = Map::new();
+    if let Some(id) = agent.client.as_ref().or(agent.system.as_ref()) {
+        who.insert("identifier".into(), json!({ "value": id }));
+    }
+    let name = agent.client_name.as_deref().or(agent.system.as_deref()).unwrap_or("not known");
+    who.insert("display".into(), json!(name));
+    let network = match &agent.address {
+        Some(address) => json!({ "address": address, "type": NETWORK_ADDRESS }),
+        None => json!({ "address": "localhost", "type": NETWORK_NAME }),
+    };
+    let mut all = vec![
+        json!({ "type": concept(client), "who": who, "requestor": !person, "network": network }),
+        json!({
+            "type": concept(server),
+            "who": { "identifier": { "value": site }, "display": "Augury" },
+            "requestor": false,
+            "network": { "address": site, "type": NETWORK_URI },
+        }),
+    ];
+    let policy = agent.token.as_ref().map(|token| json!([format!("urn:ietf:params:oauth:jti:{token}")]));
+    if let Some(id) = &agent.user {
+        let mut who = Map::new();
+        if let Some(reference) = &agent.fhir_user {
+            who.insert("reference".into(), json!(reference));
+        }
+        let mut identifier = Map::new();
+        if let Some(issuer) = &agent.issuer {
+            identifier.insert("system".into(), json!(issuer));
+        }
+        identifier.insert("value".into(), json!(id));
+        who.insert("identifier".into(), Value::Object(identifier));
+        let mut one = Map::new();
+        one.insert("type".into(), concept(user));
+        if let Some(role) = &agent.role {
+            one.insert("role".into(), json!([{ "text": role }]));
+        }
+        one.insert("who".into(), Value::Object(who));
+        if let Some(name) = &agent.user_name {
+            one.insert("name".into(), json!(name));
+        }
+        one.insert("requestor".into(), json!(true));
+        if let Some(policy) = policy {
+            one.insert("policy".into(), policy);
+        }
+        if let Some(purpose) = &agent.purpose {
+            one.insert(
+                "purposeOfUse".into(),
+                json!([{ "coding": [{ "system": PURPOSE, "code": purpose }], "text": agent.reason.as_deref().unwrap_or(purpose) }]),
+            );
+        }
+        all.push(Value::Object(one));
+    } else if let Some(policy) = policy {
+        all.push(json!({ "type": concept(BEARER), "requestor": true, "policy": policy }));
+        if let Some(first) = all.first_mut().and_then(Value::as_object_mut) {
+            first.insert("requestor".into(), json!(false));
+        }
+    }
+    all
+}
+
+fn entities(act: Act, row: &Columns) -> Vec<Value> {
+    type Word = (&'static str, &'static str);
+    let entity = |(code, display): Word, (role, called): Word| {
+        let mut map = Map::new();
+        map.insert("type".into(), coding((ENTITY, code, display)));
+        map.insert("role".into(), coding((ROLE, role, called)));
+        map
+    };
+    let mut all = Vec::new();
+    if !row.patient.is_empty() {
+        let mut one = entity(("1", "Person"), ("1", "Patient"));
+        one.insert("what".into(), json!({ "reference": format!("Patient/{}", row.patient) }));
+        all.push(one);
+    }
+    let kind = u8::try_from(row.kind).ok().and_then(ResourceType::from_index);
+    if let (Some(kind), false) = (kind, row.id.is_empty()) {
+        let mut one = entity(("2", "System Object"), ("4", "Domain Resource"));
+        let version = if row.version > 0 { format!("/_history/{}", row.version) } else { String::new() };
+        one.insert("what".into(), json!({ "reference": format!("{kind}/{}{version}", row.id) }));
+        all.push(one);
+    }
+    if !row.query.is_empty() {
+        let mut one = entity(("2", "System Object"), ("24", "Query"));
+        one.insert("query".into(), json!(STANDARD.encode(&row.query)));
+        all.push(one);
+    }
+    if !row.request.is_empty() && act != Act::Token {
+        let mut one = Map::new();
+        one.insert("type".into(), json!({ "system": REQUEST.0, "code": REQUEST.1 }));
+        one.insert("what".into(), json!({ "identifier": { "value": row.request } }));
+        all.push(one);
+    }
+    all.into_iter().map(Value::Object).collect()
+}

@@ -1,0 +1,283 @@
+//! The trail as a Merkle log: rows become leaves soon after they were written, by one process at a time,
+//! and each new head of the tree is signed. What is changed, taken out, put in or moved afterwards is
+//! found, and named.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use diesel::sql_types::{BigInt, Text};
+
+use super::find::{Found, SELECT, rows};
+use super::head::Head;
+use super::merkle::{Frontier, Hash, leaf};
+use super::row::Authority;
+use crate::connection::Link;
+use crate::error::{Error, Fault};
+use crate::sql::{Dialect, Sql};
+
+/// Leaves of a block.
+pub(super) const BLOCK: u64 = 256;
+/// Rows taken into the tree at a time.
+const MOST: usize = 16_384;
+/// Which log the heads are of.
+pub(super) const ORIGIN: &str = "augury.dev/audit";
+/// Of the heads of one minute the last stays.
+const MINUTE: i64 = 60_000_000;
+/// Only one process seals at a time.
+const LOCK: i64 = 0x6175_6469_7400;
+
+/// Where a row stands: on SQLite by its key, on PostgreSQL first by the transaction that wrote it.
+pub(super) type Position = (i64, i64);
+
+/// The tree as it is.
+pub(super) struct State {
+    pub(super) frontier: Frontier,
+    pub(super) horizon: i64,
+    pub(super) recorded: i64,
+}
+
+/// 256 leaves, or the fewer that there are at the end.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    pub(super) first: u64,
+    pub(super) last: Position,
+    pub(super) keys: Vec<i64>,
+    pub(super) leaves: Vec<Hash>,
+    pub(super) root: Option<Hash>,
+}
+
+/// What sealing adds, to be written if the tree is still of that size.
+#[derive(Debug)]
+pub(crate) struct Sealing {
+    from: u64,
+    blocks: Vec<Block>,
+    frontier: Frontier,
+    horizon: i64,
+    recorded: i64,
+    before: i64,
+    note: String,
+}
+
+impl Sealing {
+    /// The new head.
+    pub(super) fn note(&self) -> &str {
+        &self.note
+    }
+}
+
+fn broken(what: &str) -> Fault {
+    Fault::Database(format!("the audit log: {what}"))
+}
+
+pub(super) fn number(value: i64) -> Result<u64, Fault> {
+    u64::try_from(value).map_err(|_| broken("a negative number"))
+}
+
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The newest head; none where nothing was sealed yet.
+pub(super) fn state(link: &mut Link) -> Result<Option<State>, Fault> {
+    let sql = Sql::new(
+        link.dialect,
+        "SELECT recorded, horizon, frontier FROM audit_head ORDER BY size DESC LIMIT 1",
+    );
+    let found = sql.rows::<(BigInt, BigInt, Text), (i64, i64, String)>(&mut link.connection)?.pop();
+    let Some((recorded, horizon, text)) = found else { return Ok(None) };
+    let frontier = STANDARD.decode(text).ok().and_then(|bytes| Frontier::from_bytes(&bytes));
+    Ok(Some(State { frontier: frontier.ok_or_else(|| broken("an unreadable frontier"))?, horizon, recorded }))
+}
+
+type BlockTypes = (BigInt, BigInt, BigInt, Text, Text, Text);
+type BlockRow = (i64, i64, i64, String, String, String);
+
+/// The blocks that the rest of the statement asks for.
+pub(super) fn blocks(link: &mut Link, rest: impl FnOnce(&mut Sql<'_>)) -> Result<Vec<Block>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT first, epoch, high, keys, leaves, root FROM audit_block");
+    rest(&mut sql);
+    let rows = sql.rows::<BlockTypes, BlockRow>(&mut link.connection)?;
+    rows.into_iter().map(|row| block(row).ok_or_else(|| broken("an unreadable block"))).collect()
+}
+
+fn block((first, epoch, high, keys, leaves, root): BlockRow) -> Option<Block> {
+    let mut all = Vec::with_capacity(256);
+    let mut last = 0_i64;
+    for step in keys.split(',').filter(|step| !step.is_empty()) {
+        last = last.checked_add(step.parse().ok()?)?;
+        all.push(last);
+    }
+    let bytes = STANDARD.decode(leaves).ok()?;
+    let (leaves, rest) = bytes.as_chunks::<32>();
+    if leaves.len() != all.len() || !rest.is_empty() || leaves.is_empty() || leaves.len() > 256 {
+        return None;
+    }
+    let root = if root.is_empty() { None } else { Some(STANDARD.decode(root).ok()?.try_into().ok()?) };
+    let first = u64::try_from(first).ok()?;
+    Some(Block { first, last: (epoch, high), keys: all, leaves: leaves.to_vec(), root })
+}
+
+/// Writes ` AND …` for rows after a position, and the order they stand in.
+pub(super) fn after(sql: &mut Sql<'_>, dialect: Dialect, position: Position) {
+    match dialect {
+        Dialect::Sqlite => sql.push(" AND a.key > ").int(position.1),
+        Dialect::Postgres => {
+            sql.push(" AND (a.epoch, a.key) > (").int(position.0).push(", ").int(position.1).push(")")
+        }
+    };
+}
+
+pub(super) fn up_to(sql: &mut Sql<'_>, dialect: Dialect, position: Position) {
+    match dialect {
+        Dialect::Sqlite => sql.push(" AND a.key <= ").int(position.1),
+        Dialect::Postgres => {
+            sql.push(" AND (a.epoch, a.key) <= (").int(position.0).push(", ").int(position.1).push(")")
+        }
+    };
+}
+
+pub(super) fn in_order(sql: &mut Sql<'_>, dialect: Dialect) {
+    sql.push(match dialect {
+        Dialect::Sqlite => " ORDER BY a.key",
+        Dialect::Postgres => " ORDER BY a.epoch, a.key",
+    });
+}
+
+/// What no transaction that is still open can have written: rows before this epoch are all there.
+fn horizon(link: &mut Link) -> Result<i64, Fault> {
+    let text = match link.dialect {
+        Dialect::Sqlite => "SELECT COALESCE((SELECT MAX(key) FROM audit), 0) + 1",
+        Dialect::Postgres => "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT)",
+    };
+    let sql = Sql::new(link.dialect, text);
+    sql.rows::<BigInt, i64>(&mut link.connection)?.pop().ok_or_else(|| broken("no horizon"))
+}
+
+/// Rows that are complete and not in the tree, in their order, and the horizon behind them.
+fn waiting(link: &mut Link, from: i64) -> Result<(Vec<Found>, i64), Fault> {
+    let to = horizon(link)?;
+    let column = match link.dialect {
+        Dialect::Sqlite => "a.key",
+        Dialect::Postgres => "a.epoch",
+    };
+    let ask = |link: &mut Link, to: i64, most: usize| {
+        let mut sql = Sql::new(link.dialect, SELECT);
+        sql.push(" WHERE ").push(column).push(" >= ").int(from);
+        sql.push(" AND ").push(column).push(" < ").int(to);
+        in_order(&mut sql, link.dialect);
+        sql.limit(most);
+        rows(link, &sql)
+    };
+    let mut found = ask(link, to, MOST)?;
+    if found.len() < MOST {
+        return Ok((found, to));
+    }
+    let place = |one: &Found| match link.dialect {
+        Dialect::Sqlite => one.columns.key,
+        Dialect::Postgres => one.columns.epoch,
+    };
+    let last = found.last().map_or(to, place);
+    if found.first().map(place) == Some(last) && link.dialect == Dialect::Postgres {
+        // One transaction wrote more than that.
+        let to = last.saturating_add(1);
+        return Ok((ask(link, to, usize::MAX)?, to));
+    }
+    if link.dialect == Dialect::Sqlite {
+        return Ok((found, last.saturating_add(1)));
+    }
+    found.retain(|one| place(one) < last);
+    Ok((found, last))
+}
+
+/// What there is to seal; none if there is nothing.
+pub(super) fn prepare(link: &mut Link, authority: &Authority, at: i64) -> Result<Option<Sealing>, Fault> {
+    let state = state(link)?;
+    let (mut frontier, from, before) =
+        state.map_or((Frontier::default(), 0, 0), |state| (state.frontier, state.horizon, state.recorded));
+    let (found, horizon) = waiting(link, from)?;
+    let size = frontier.size();
+    let mut open = match size % BLOCK {
+        0 => None,
+        over => blocks(link, |sql| {
+            sql.push(" WHERE first = ").int(signed(size - over));
+        })?
+        .pop(),
+    };
+    if size % BLOCK != open.as_ref().map_or(0, |block| block.leaves.len() as u64) {
+        return Err(broken("the last block is not what the head says"));
+    }
+    let mut done = Vec::new();
+    for one in found {
+        if authority.code(&one.columns, &one.agent) != one.mac {
+            tracing::error!(
+                audit = one.columns.key,
+                "a row of the audit trail was not written by this server"
+            );
+            continue;
+        }
+        let hash = leaf(&one.columns.canonical(&one.agent));
+        let mut block = open.take().unwrap_or_else(|| Block {
+            first: frontier.size(),
+            last: (0, 0),
+            keys: Vec::with_capacity(256),
+            leaves: Vec::with_capacity(256),
+            root: None,
+        });
+        block.keys.push(one.columns.key);
+        block.leaves.push(hash);
+        block.last = (one.columns.epoch, one.columns.key);
+        block.root = frontier.append(hash).into_iter().find(|node| node.level == 8).map(|node| node.hash);
+        if block.root.is_some() {
+            done.push(block);
+        } else {
+            open = Some(block);
+        }
+    }
+    if frontier.size() == size {
+        return Ok(None);
+    }
+    done.extend(open);
+    let head = Head { origin: ORIGIN.to_owned(), size: frontier.size(), root: frontier.root(), recorded: at };
+    let note = authority.signer.sign(&head).map_err(Error::internal)?;
+    Ok(Some(Sealing { from: size, blocks: done, frontier, horizon, recorded: at, before, note }))
+}
+
+/// Adds it to the tree, inside the open transaction.
+pub(crate) fn write(link: &mut Link, sealing: &Sealing) -> Result<(), Fault> {
+    if link.dialect == Dialect::Postgres {
+        let mut sql = Sql::new(link.dialect, "SELECT pg_advisory_xact_lock(");
+        sql.int(LOCK).push(")");
+        sql.run(&mut link.connection)?;
+    }
+    let size = state(link)?.map_or(0, |state| state.frontier.size());
+    if size != sealing.from {
+        return Err(Error::Conflict { current: 0 }.into());
+    }
+    link.touched = true;
+    for block in &sealing.blocks {
+        let mut last = 0;
+        let keys: Vec<String> =
+            block.keys.iter().map(|key| (key - std::mem::replace(&mut last, *key)).to_string()).collect();
+        let mut sql = Sql::new(
+            link.dialect,
+            "INSERT INTO audit_block (first, epoch, high, keys, leaves, root) VALUES (",
+        );
+        sql.int(signed(block.first)).push(",").int(block.last.0).push(",").int(block.last.1);
+        sql.push(",").text(keys.join(",")).push(",").text(STANDARD.encode(block.leaves.as_flattened()));
+        sql.push(",").text(block.root.map_or_else(String::new, |root| STANDARD.encode(root)));
+        sql.push(") ON CONFLICT (first) DO UPDATE SET epoch = excluded.epoch, high = excluded.high, ");
+        sql.push("keys = excluded.keys, leaves = excluded.leaves, root = excluded.root");
+        sql.run(&mut link.connection)?;
+    }
+    if sealing.before / MINUTE == sealing.recorded / MINUTE {
+        let mut sql = Sql::new(link.dialect, "DELETE FROM audit_head WHERE size = ");
+        sql.int(signed(sealing.from));
+        sql.run(&mut link.connection)?;
+    }
+    let mut sql =
+        Sql::new(link.dialect, "INSERT INTO audit_head (size, recorded, horizon, frontier, note) VALUES (");
+    sql.int(signed(sealing.frontier.size())).push(",").int(sealing.recorded).push(",").int(sealing.horizon);
+    sql.push(",").text(STANDARD.encode(sealing.frontier.to_bytes())).push(",").text(sealing.note.as_str());
+    sql.push(")");
+    sql.run(&mut link.connection)?;
+    Ok(())
+}

@@ -1,0 +1,328 @@
+//! Is the trail what was recorded? And the proof for somebody else that an event is in it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use diesel::sql_types::{BigInt, Text};
+
+use super::find::{Found, SELECT, rows};
+use super::head::{Head, Verifier};
+use super::log::{self, BLOCK, Block, Position, after, in_order, number, signed, up_to};
+use super::merkle::{
+    Frontier, Hash, Span, consistency, inclusion, leaf, verify_consistency, verify_inclusion,
+};
+use super::row::Authority;
+use crate::connection::Link;
+use crate::error::{Error, Fault};
+use crate::sql::Sql;
+
+/// Blocks read at a time.
+const TOGETHER: usize = 16;
+/// Findings that are named, at most.
+const NAMED: usize = 1000;
+
+/// What is wrong with the trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The event is not what was recorded.
+    Changed(i64),
+    /// The event is no longer there.
+    Removed(i64),
+    /// The event was not written by this server, or is there twice.
+    Inserted(i64),
+    /// The events from this place in the log on are not those that were signed.
+    Tree(u64),
+    /// The head of this size is not one that this server signed.
+    Head(u64),
+    /// The log was longer once: a head of this size is known elsewhere.
+    Shortened(u64),
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Changed(key) => write!(f, "AuditEvent/{key} was changed"),
+            Self::Removed(key) => write!(f, "AuditEvent/{key} was removed"),
+            Self::Inserted(key) => write!(f, "AuditEvent/{key} was not recorded by this server"),
+            Self::Tree(place) => write!(f, "the log from entry {place} on is not the one that was signed"),
+            Self::Head(size) => write!(f, "the signed head of {size} entries is not genuine"),
+            Self::Shortened(size) => write!(f, "the log had {size} entries once"),
+        }
+    }
+}
+
+/// What came of looking at all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Events in the log.
+    pub events: u64,
+    /// Events that wait to be taken into it.
+    pub waiting: u64,
+    /// How many things are wrong.
+    pub wrong: u64,
+    /// The first of them.
+    pub findings: Vec<Finding>,
+    /// The newest head, as a signed note.
+    pub head: Option<String>,
+}
+
+impl Verified {
+    fn add(&mut self, finding: Finding) {
+        self.wrong += 1;
+        if self.findings.len() < NAMED {
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// Looks at all of it. `witnessed`: heads that were kept elsewhere.
+pub(super) fn verify(
+    link: &mut Link,
+    authority: &Authority,
+    witnessed: &[String],
+    seen: &mut dyn FnMut(u64),
+) -> Result<Verified, Fault> {
+    let mut verified = Verified::default();
+    let trusted = authority.signer.verifier();
+    let sql = Sql::new(link.dialect, "SELECT size, note FROM audit_head ORDER BY size");
+    let kept = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?;
+    verified.head = kept.last().map(|(_, note)| note.clone());
+    let mut heads: Vec<Head> = Vec::with_capacity(kept.len());
+    for (size, note) in kept {
+        let size = number(size)?;
+        match trusted.open(&note) {
+            Ok(head) if head.size == size => heads.push(head),
+            _ => verified.add(Finding::Head(size)),
+        }
+    }
+    let newest = heads.last().map_or(0, |head| head.size);
+    for note in witnessed {
+        match trusted.open(note) {
+            Ok(head) if head.size > newest => verified.add(Finding::Shortened(head.size)),
+            Ok(head) => heads.push(head),
+            Err(_) => verified.add(Finding::Head(0)),
+        }
+    }
+    heads.sort_unstable_by_key(|head| head.size);
+    let mut heads = heads.into_iter().peekable();
+    let mut frontier = Frontier::default();
+    let mut position: Position = (i64::MIN, i64::MIN);
+    let mut whole = true;
+    loop {
+        let from = frontier.size();
+        let found = log::blocks(link, |sql| {
+            sql.push(" WHERE first >= ").int(signed(from)).push(" ORDER BY first").limit(TOGETHER);
+        });
+        let Ok(found) = found else {
+            verified.add(Finding::Tree(from));
+            whole = false;
+            break;
+        };
+        let last = found.len() < TOGETHER;
+        for block in found {
+            if block.first != frontier.size() {
+                verified.add(Finding::Tree(frontier.size()));
+                whole = false;
+                break;
+            }
+            events(link, authority, &block, position, &mut verified)?;
+            position = block.last;
+            let (complete, root) = (block.leaves.len() as u64 == BLOCK, block.root);
+            let mut made = None;
+            for hash in block.leaves {
+                made = frontier.append(hash).into_iter().find(|node| node.level == 8).map(|node| node.hash);
+                while let Some(head) = heads.next_if(|head| head.size <= frontier.size()) {
+                    if head.size == frontier.size() && head.root != frontier.root() {
+                        verified.add(Finding::Tree(block.first));
+                    }
+                }
+            }
+            if root != made.filter(|_| complete) {
+                verified.add(Finding::Tree(block.first));
+            }
+        }
+        seen(frontier.size());
+        if last || !whole {
+            break;
+        }
+    }
+    verified.events = frontier.size();
+    if let Some(head) = heads.next().filter(|_| whole) {
+        verified.add(Finding::Tree(head.size));
+    }
+    if frontier.size() < newest && whole {
+        verified.add(Finding::Shortened(newest));
+    }
+    waiting(link, authority, position, &mut verified)?;
+    Ok(verified)
+}
+
+/// Are the rows of a block there, as they were, and no others?
+fn events(
+    link: &mut Link,
+    authority: &Authority,
+    block: &Block,
+    from: Position,
+    verified: &mut Verified,
+) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, SELECT);
+    sql.push(" WHERE 1 = 1");
+    after(&mut sql, link.dialect, from);
+    up_to(&mut sql, link.dialect, block.last);
+    in_order(&mut sql, link.dialect);
+    let found = rows(link, &sql)?;
+    let mut expected = block.keys.iter().zip(&block.leaves).peekable();
+    let mut strangers: Vec<Found> = Vec::new();
+    let mut missing: Vec<(i64, Hash)> = Vec::new();
+    for one in found {
+        let known = block.keys.contains(&one.columns.key);
+        if !known {
+            strangers.push(one);
+            continue;
+        }
+        while let Some((key, hash)) = expected.next_if(|(key, _)| **key != one.columns.key) {
+            missing.push((*key, *hash));
+        }
+        match expected.next() {
+            Some((key, hash)) => check(authority, &one, *key, hash, verified),
+            None => strangers.push(one),
+        }
+    }
+    missing.extend(expected.map(|(key, hash)| (*key, *hash)));
+    for (key, hash) in missing {
+        // Its place may have been changed.
+        let mut sql = Sql::new(link.dialect, SELECT);
+        sql.push(" WHERE a.key = ").int(key);
+        match rows(link, &sql)?.pop() {
+            Some(one) if leaf(&one.columns.canonical(&one.agent)) != hash => {
+                verified.add(Finding::Changed(key));
+            }
+            Some(_) => verified.add(Finding::Tree(block.first)),
+            None => verified.add(Finding::Removed(key)),
+        }
+    }
+    for stranger in strangers {
+        verified.add(Finding::Inserted(stranger.columns.key));
+    }
+    Ok(())
+}
+
+fn check(authority: &Authority, one: &Found, key: i64, hash: &Hash, verified: &mut Verified) {
+    let same = leaf(&one.columns.canonical(&one.agent)) == *hash;
+    if !same || authority.code(&one.columns, &one.agent) != one.mac {
+        verified.add(Finding::Changed(key));
+    }
+}
+
+/// What is not in the log yet must at least be this server's.
+fn waiting(
+    link: &mut Link,
+    authority: &Authority,
+    mut from: Position,
+    verified: &mut Verified,
+) -> Result<(), Fault> {
+    loop {
+        let mut sql = Sql::new(link.dialect, SELECT);
+        sql.push(" WHERE 1 = 1");
+        after(&mut sql, link.dialect, from);
+        in_order(&mut sql, link.dialect);
+        sql.limit(4096);
+        let found = rows(link, &sql)?;
+        let Some(last) = found.last() else { return Ok(()) };
+        from = (last.columns.epoch, last.columns.key);
+        for one in found {
+            if authority.code(&one.columns, &one.agent) == one.mac {
+                verified.waiting += 1;
+            } else {
+                verified.add(Finding::Inserted(one.columns.key));
+            }
+        }
+    }
+}
+
+/// All that somebody with the public key needs to see that an event is in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// What was hashed: a JSON array of what is known of the event.
+    pub leaf: Vec<u8>,
+    /// Its place in the log, from 0.
+    pub index: u64,
+    /// The hashes beside its way up.
+    pub path: Vec<[u8; 32]>,
+    /// The head it leads to, as a signed note.
+    pub head: String,
+    /// The hashes that lead from an older head to this one.
+    pub consistency: Option<Vec<[u8; 32]>>,
+}
+
+impl Proof {
+    /// Does it hold for whoever trusts this key, and knows the log by this older head?
+    pub fn holds(&self, key: &str, older: Option<&str>) -> bool {
+        let Ok(verifier) = key.parse::<Verifier>() else { return false };
+        let Ok(head) = verifier.open(&self.head) else { return false };
+        let hash = leaf(&self.leaf);
+        let is_in = verify_inclusion(&hash, self.index, head.size, &self.path, &head.root);
+        is_in
+            && match (older, &self.consistency) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(older), Some(path)) => verifier.open(older).is_ok_and(|older| {
+                    verify_consistency(older.size, &older.root, head.size, &head.root, path)
+                }),
+            }
+    }
+}
+
+/// The proof of one event, and that the log of `older` entries is the beginning of this one; `NotFound`
+/// while it is not yet in the log.
+pub(super) fn prove(link: &mut Link, key: i64, older: Option<u64>) -> Result<Proof, Fault> {
+    let mut sql = Sql::new(link.dialect, SELECT);
+    sql.push(" WHERE a.key = ").int(key);
+    let one = rows(link, &sql)?.pop().ok_or(Error::NotFound)?;
+    let at = (one.columns.epoch, one.columns.key);
+    let block = log::blocks(link, |sql| {
+        sql.push(" WHERE (epoch, high) >= (").int(at.0).push(", ").int(at.1);
+        sql.push(") ORDER BY epoch, high").limit(1);
+    })?;
+    let block = block.into_iter().next().ok_or(Error::NotFound)?;
+    let place = block.keys.iter().position(|known| *known == key).ok_or(Error::NotFound)?;
+    let index = block.first + place as u64;
+    let sql = Sql::new(link.dialect, "SELECT size, note FROM audit_head ORDER BY size DESC LIMIT 1");
+    let head = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?.pop();
+    let (size, head) = head.ok_or(Error::NotFound)?;
+    let size = number(size)?;
+    let path = inclusion(index, size, &mut |span| stored(link, span))?.ok_or(Error::NotFound)?;
+    let consistency = match older {
+        Some(older) => {
+            let proof = consistency(older, size, &mut |span| stored(link, span))?;
+            Some(proof.ok_or_else(|| Error::Precondition("the log was never of that size".into()))?)
+        }
+        None => None,
+    };
+    Ok(Proof { leaf: one.columns.canonical(&one.agent), index, path, head, consistency })
+}
+
+/// Hashes that the proof reads.
+fn stored(link: &mut Link, Span { level, first, count }: Span) -> Result<Vec<Hash>, Fault> {
+    if level == 0 {
+        let block = first / BLOCK * BLOCK;
+        let found = log::blocks(link, |sql| {
+            sql.push(" WHERE first >= ").int(signed(block));
+            sql.push(" AND first < ").int(signed(first + count)).push(" ORDER BY first");
+        })?;
+        let all = found.into_iter().flat_map(|block| (block.first..).zip(block.leaves));
+        return Ok(all.filter(|(at, _)| (first..first + count).contains(at)).map(|(_, hash)| hash).collect());
+    }
+    let wide = u32::from(level) - 8;
+    let (low, high) = (first << wide, (first + count) << wide);
+    let mut sql = Sql::new(link.dialect, "SELECT root FROM audit_block WHERE first >= ");
+    sql.int(signed(low * BLOCK)).push(" AND first < ").int(signed(high * BLOCK));
+    sql.push(" AND root <> '' ORDER BY first");
+    let found = sql.rows::<Text, String>(&mut link.connection)?;
+    let root = |text: String| STANDARD.decode(text).ok()?.try_into().ok();
+    let roots: Option<Vec<Hash>> = found.into_iter().map(root).collect();
+    let roots = roots.ok_or_else(|| Fault::Database("the audit log: an unreadable root".into()))?;
+    Ok(roots
+        .chunks_exact(1 << wide)
+        .map(|part| super::merkle::top(part.to_vec()).unwrap_or_default())
+        .collect())
+}
