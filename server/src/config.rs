@@ -11,6 +11,7 @@
 //! | `packages` | `AUGURY_PACKAGES` | none: FHIR packages, `.tgz` or folders, separated by commas |
 //! | `validate_claims` | `AUGURY_VALIDATE_CLAIMS` | `false`: of the profiles that `meta.profile` names, vital signs and our own count |
 //! | `audit` | `AUGURY_AUDIT` | `durable`; `buffered` answers reads before their audit is on disk; `off` is accepted only with open access |
+//! | `audit_witness` | `AUGURY_AUDIT_WITNESS` | none: a file outside the database's reach that signed heads of the audit log are added to |
 //! | `audit_failure` | `AUGURY_AUDIT_FAILURE` | `closed`: what can't be audited is not answered; `open` |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
@@ -63,6 +64,8 @@ pub struct Config {
     pub validate_claims: bool,
     /// How accesses are audited.
     pub auditing: Auditing,
+    /// Where heads of the audit log are kept too.
+    pub audit_witness: Option<PathBuf>,
     /// An access that can't be audited goes on.
     pub audit_fails_open: bool,
     /// `tracing` filter.
@@ -79,7 +82,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "bind",
     "public_url",
     "database_url",
@@ -90,6 +93,7 @@ const NAMES: [&str; 12] = [
     "validate_claims",
     "audit",
     "audit_failure",
+    "audit_witness",
     "log",
     "log_format",
 ];
@@ -211,6 +215,7 @@ impl Config {
             validate_claims,
             auditing,
             audit_fails_open,
+            audit_witness: get("audit_witness").map(PathBuf::from),
             log,
             log_format,
         })

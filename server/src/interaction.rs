@@ -34,6 +34,9 @@ pub(crate) enum Endpoint {
     Meta,
     MetaAdd,
     MetaDelete,
+    VerifyAudit,
+    ProveAudit,
+    Accounting,
 }
 
 /// What a CapabilityStatement says of it.
@@ -49,6 +52,22 @@ pub(crate) enum Offer {
     Code(&'static str, &'static str),
     /// An operation by its name and what its definition's address is before that, where it is listed.
     Operation(Listed, &'static str, &'static str),
+}
+
+impl Offer {
+    /// Is it a way to change a resource?
+    pub(crate) fn writes(self) -> bool {
+        match self {
+            Self::Type(code) => matches!(code, "create" | "update" | "patch" | "delete"),
+            Self::Flag(element) | Self::Code(element, _) => {
+                matches!(
+                    element,
+                    "updateCreate" | "conditionalCreate" | "conditionalUpdate" | "conditionalDelete"
+                )
+            }
+            Self::System(_) | Self::Operation(..) => false,
+        }
+    }
 }
 
 /// Where a CapabilityStatement lists an operation.
@@ -114,6 +133,24 @@ pub(crate) const ALL: &[Interaction] = &[
         ASK,
         Endpoint::Everything,
         &[Offer::Operation(Listed::At(ResourceType::PATIENT), OWN_PATIENT, "everything")],
+    ),
+    on(
+        "/fhir/AuditEvent/$verify",
+        READ,
+        Endpoint::VerifyAudit,
+        &[Offer::Operation(Listed::At(ResourceType::AUDIT_EVENT), OWN, "verify")],
+    ),
+    on(
+        "/fhir/AuditEvent/{id}/$proof",
+        READ,
+        Endpoint::ProveAudit,
+        &[Offer::Operation(Listed::At(ResourceType::AUDIT_EVENT), OWN, "proof")],
+    ),
+    on(
+        "/fhir/Patient/{id}/$accounting-of-disclosures",
+        READ,
+        Endpoint::Accounting,
+        &[Offer::Operation(Listed::At(ResourceType::PATIENT), OWN, "accounting-of-disclosures")],
     ),
     on(
         "/fhir/{type}/$validate",
@@ -256,7 +293,10 @@ pub(crate) fn name(address: &str, method: &Method) -> &'static str {
             | Endpoint::ValidateInstance
             | Endpoint::Meta
             | Endpoint::MetaAdd
-            | Endpoint::MetaDelete,
+            | Endpoint::MetaDelete
+            | Endpoint::VerifyAudit
+            | Endpoint::ProveAudit
+            | Endpoint::Accounting,
         ) => "operation",
         None => "other",
     }

@@ -7,6 +7,7 @@
 
 mod api;
 pub mod app;
+mod audit;
 pub mod cmd;
 pub mod config;
 mod health;

@@ -65,6 +65,9 @@ fn answer(endpoint: Endpoint, route: Route) -> Route {
         Endpoint::Meta => route.to(rest::meta::meta),
         Endpoint::MetaAdd => route.to(rest::meta::add),
         Endpoint::MetaDelete => route.to(rest::meta::delete),
+        Endpoint::VerifyAudit => route.to(rest::audit_event::verify),
+        Endpoint::ProveAudit => route.to(rest::audit_event::proof),
+        Endpoint::Accounting => route.to(rest::audit_event::accounting),
     }
 }
 

@@ -207,7 +207,7 @@ impl Access {
     }
 
     /// Is this done with every resource of the type?
-    pub(crate) fn is_whole(&self, op: Op, kind: ResourceType) -> bool {
+    pub fn is_whole(&self, op: Op, kind: ResourceType) -> bool {
         *self == Self::Whole || self.conditions(op, kind).is_ok_and(|all| all.is_empty())
     }
 

@@ -29,6 +29,12 @@ impl Context {
         Self { request: "".into(), at, who: Who::system(name), access: Access::Whole, trail: None }
     }
 
+    /// The same caller, on whose behalf a part of the program does what they may not do themselves.
+    #[must_use]
+    pub fn on_behalf(&self) -> Self {
+        Self { access: Access::Whole, ..self.clone() }
+    }
+
     /// Adds to the trail.
     pub fn note(&self, entry: Entry) {
         if let Some(trail) = &self.trail {

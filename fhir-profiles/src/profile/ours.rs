@@ -12,7 +12,7 @@ const SOURCES: [&str; 5] = [
     include_str!("../../profiles/augury-provenance.json"),
 ];
 
-const OPERATIONS: [&str; 7] = [
+const OPERATIONS: [&str; 10] = [
     include_str!("../../operations/Resource-validate.json"),
     include_str!("../../operations/Resource-meta.json"),
     include_str!("../../operations/Resource-meta-add.json"),
@@ -20,6 +20,9 @@ const OPERATIONS: [&str; 7] = [
     include_str!("../../operations/Patient-everything.json"),
     include_str!("../../operations/assess-risk.json"),
     include_str!("../../operations/replay.json"),
+    include_str!("../../operations/verify.json"),
+    include_str!("../../operations/proof.json"),
+    include_str!("../../operations/accounting-of-disclosures.json"),
 ];
 
 const EXTENSIONS: [&str; 10] = [

@@ -70,6 +70,16 @@ pub(super) fn texts(
 }
 
 /// A progress bar over `length` steps, silent unless stderr is a terminal.
+/// Counts what nobody knows the number of.
+pub(super) fn counter() -> indicatif::ProgressBar {
+    use std::io::IsTerminal;
+    if std::io::stderr().is_terminal() {
+        indicatif::ProgressBar::no_length()
+    } else {
+        indicatif::ProgressBar::hidden()
+    }
+}
+
 pub(super) fn progress(length: usize) -> indicatif::ProgressBar {
     use std::io::IsTerminal;
     if std::io::stderr().is_terminal() {

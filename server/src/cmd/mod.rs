@@ -1,5 +1,6 @@
 //! The command line: one subcommand, one file.
 
+mod audit;
 mod client;
 mod demo;
 mod generate;
@@ -47,6 +48,9 @@ enum Command {
     Models(models::Action),
     /// Bring the database to the current schema.
     Migrate,
+    /// The trail of who did what.
+    #[command(subcommand)]
+    Audit(audit::Action),
     /// API keys of callers.
     #[command(subcommand)]
     Client(client::Action),
@@ -85,6 +89,7 @@ fn dispatch(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Validate(arguments) => validate::run(config, &arguments),
         Command::Models(action) => models::run(config, action),
         Command::Migrate => migrate::run(config),
+        Command::Audit(action) => audit::run(config, action),
         Command::Client(action) => client::run(config, action),
         Command::Generate(arguments) => generate::run(&arguments),
     }

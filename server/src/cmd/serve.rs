@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
 use crate::app::App;
+use crate::audit::Keeper;
 use crate::config::{Auth, Config};
 use crate::http::audited::audited;
 use crate::http::caller::is_here;
@@ -37,6 +38,7 @@ pub(super) struct Running {
     pub(super) app: Arc<App>,
     server: actix_web::dev::Server,
     worker: scoring::worker::Worker,
+    keeper: Keeper,
 }
 
 impl Running {
@@ -44,6 +46,7 @@ impl Running {
     pub(super) async fn until_end(self) -> anyhow::Result<()> {
         let result = self.server.await;
         self.worker.stop().await;
+        self.keeper.stop().await;
         Ok(result?)
     }
 }
@@ -76,6 +79,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let app = Arc::new(App::open(config, metrics).await?);
     scoring::device::publish(&app).await?;
     let worker = scoring::worker::Worker::start(&app);
+    let keeper = Keeper::start(&app).await?;
     let shared = Arc::clone(&app);
     let server = HttpServer::new(move || {
         Actix::new()
@@ -100,5 +104,5 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     .bind(bind)
     .with_context(|| format!("AUGURY_BIND (bind) {bind}"))?
     .run();
-    Ok(Running { app, server, worker })
+    Ok(Running { app, server, worker, keeper })
 }

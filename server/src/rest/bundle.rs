@@ -12,7 +12,10 @@ use fhir::outcome::{Issue, Issues};
 use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 use fhir::search::Handling;
-use store::{About, Commit, Conditional, Context, Effect, MustBe, NewTask, OnlyIf, Write, Written, new_id};
+use store::{
+    About, Act, Commit, Conditional, Context, Effect, Entry as Note, MustBe, NewTask, OnlyIf, Outcome, Write,
+    Written, new_id,
+};
 
 use super::{criteria, etag, everything, history, location, patch, search};
 use crate::app::App;
@@ -23,6 +26,8 @@ use crate::http::format;
 use crate::http::request::{self, LIMITS};
 use crate::scoring;
 
+/// Characters of an entry's address that the audit trail keeps.
+const LONGEST: usize = 2000;
 /// How long all reads of a Bundle may take together.
 const READING: Duration = Duration::from_secs(30);
 
@@ -92,6 +97,7 @@ async fn run(
     taken: Option<String>,
 ) -> Result<(bool, Vec<Answer>), Failure> {
     let base = app.config.fhir_base();
+    let requests = requests(&bundle);
     let plan = plan(bundle, &base, &mut new_id).map_err(Failure::invalid)?;
     let atomic = plan.atomic;
     let mut references = conditional(&plan, &base, context.at);
@@ -169,7 +175,33 @@ async fn run(
         set(&mut answers, place, answer);
     }
     let missing = || Answer::Failed(Failure::internal("an entry without an answer"));
-    Ok((atomic, answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect()))
+    let answers: Vec<Answer> = answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect();
+    for ((act, query), answer) in requests.into_iter().zip(&answers) {
+        if let Answer::Failed(failure) = answer {
+            let (outcome, note) = (Outcome::Minor, failure.status.to_string());
+            context.note(Note { outcome, query, note, ..Note::of(act) });
+        }
+    }
+    Ok((atomic, answers))
+}
+
+/// What each entry asks for, for the audit trail.
+fn requests(bundle: &Json<'_>) -> Vec<(Act, String)> {
+    let request = |entry: &Json<'_>| {
+        let text = |name| entry.at(&["request", name]).and_then(Json::as_str).unwrap_or_default();
+        let act = match text("method") {
+            "POST" => Act::Create,
+            "PUT" => Act::Update,
+            "PATCH" => Act::Patch,
+            "DELETE" => Act::Delete,
+            _ if text("url").contains('?') => Act::SearchType,
+            _ => Act::Read,
+        };
+        let mut url = text("url").replace('\0', "\u{fffd}");
+        url.truncate(url.char_indices().nth(LONGEST).map_or(url.len(), |(at, _)| at));
+        (act, format!("{} {url}", text("method")))
+    };
+    bundle.list("entry").iter().map(request).collect()
 }
 
 fn set(answers: &mut [Option<Answer>], place: usize, answer: Answer) {

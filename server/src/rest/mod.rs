@@ -2,6 +2,7 @@
 
 mod address;
 pub(crate) mod assess_risk;
+pub(crate) mod audit_event;
 pub(crate) mod bundle;
 pub(crate) mod create;
 pub(crate) mod delete;

@@ -218,6 +218,25 @@ pub(crate) async fn find(
     find_wider(app, context, scope, pairs, handling, plain).await
 }
 
+/// One page of a search in one type, for those who make something else of it than a Bundle.
+pub(super) async fn page(
+    app: &App,
+    context: &Context,
+    kind: ResourceType,
+    pairs: &[(String, String)],
+) -> Result<store::Page, Failure> {
+    let base = app.config.fhir_base();
+    let (mut query, _) =
+        SearchQuery::parse(&[kind], pairs, &base, context.at, Handling::Strict).map_err(Failure::invalid)?;
+    query.asked = asked(kind.name(), pairs);
+    Ok(app.store.search(context, &query).await?)
+}
+
+/// A search as the audit trail keeps it.
+fn asked(path: &str, pairs: &[(String, String)]) -> String {
+    address("", path, pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
 /// The same of a wider search.
 pub(super) async fn find_wider(
     app: &Arc<App>,
@@ -244,7 +263,7 @@ pub(super) async fn find_wider(
     query.includes.extend(wider.includes);
     query.clauses.extend(wider.clauses);
     query.scope.clone_from(&scope.path);
-    query.asked = address("", &scope.path, pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    query.asked = asked(&scope.path, pairs);
     query.clauses.extend(scope.compartment.clone());
     let page = app.store.search(context, &query).await?;
     let mut text = String::from(r#"{"resourceType":"Bundle","type":"searchset""#);

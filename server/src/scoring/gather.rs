@@ -9,6 +9,7 @@ use fhir::json::Json;
 use fhir::profile::is_of_a_model;
 use fhir::reference::{Reference, hash};
 use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 use fhir::search::{Handling, SearchQuery, parameter};
 use models::{Assessment, PatientRecord, RecordBuilder};
 use store::{Context, Cut, Error, Latest, Reader, Stored, Wanted};
@@ -174,7 +175,11 @@ pub(crate) async fn assess_stored(
     let as_of = question.moment();
     app.store.read(context, ResourceType::PATIENT, patient).await?;
     let (id, reading) = (patient.to_owned(), Arc::clone(&active));
-    let record = app.store.reading(context, move |reader| record(reader, &reading, &id, as_of)).await?;
+    // Of inputs that the caller may not see each is in the answer with its value: who may read
+    // assessments may read them. A number without them would be another, and wrong.
+    context.access.permits(Op::Read, ResourceType::RISK_ASSESSMENT)?;
+    let record =
+        app.store.reading(&context.on_behalf(), move |reader| record(reader, &reading, &id, as_of)).await?;
     Ok(ask::score(app, &active, &models, &[record], as_of).pop().unwrap_or_default())
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fhir::json::Json;
 use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 use models::Assessment;
 use serde_json::Value;
 use store::{Commit, Context, Error, NewAssessment, OnlyIf, Reader, Target, Write, new_id};
@@ -186,19 +187,21 @@ pub(crate) async fn keep(
     assessments: Vec<Assessment>,
     cause: Cause,
 ) -> Result<Vec<String>, Failure> {
+    context.access.permits(Op::Create, ResourceType::RISK_ASSESSMENT)?;
+    let own = context.on_behalf();
     let assessments = Arc::new(assessments);
     // A worker may settle the same patient meanwhile; then look again.
     for _ in 0..5 {
         let (active, id, asked) = (app.models(), patient.to_owned(), Arc::clone(&assessments));
         let (commit, ids) = app
             .store
-            .reading(context, move |reader| {
+            .reading(&own, move |reader| {
                 let mut commit = Commit::default();
                 let ids = settle(reader, &active, &id, &asked, cause, &mut commit)?;
                 Ok((commit, ids))
             })
             .await?;
-        match app.store.commit(context, commit).await {
+        match app.store.commit(&own, commit).await {
             Ok(_) => {}
             Err(Error::Conflict { .. }) => continue,
             Err(error) => return Err(error.into()),

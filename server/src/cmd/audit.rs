@@ -1,0 +1,189 @@
+//! `augury audit …`: is the trail what was recorded, the proof of one event, and what is in it.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Subcommand, ValueEnum};
+use fhir::resource_type::ResourceType;
+use fhir::search::{Handling, SearchQuery};
+use serde_json::json;
+use store::{Act, Commit, Context, Entry, Store};
+
+use crate::config::Config;
+use crate::http::request;
+use crate::rest::audit_event::{HEADING, line};
+use crate::{app, audit};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Look at all of the trail: what was changed, removed, put in or moved is named.
+    Verify {
+        /// Heads of the log that were kept elsewhere, besides those of the settings.
+        #[arg(long = "witness", value_name = "FILE")]
+        witnesses: Vec<PathBuf>,
+    },
+    /// Print the events, oldest first.
+    Export {
+        /// From this date or time on.
+        #[arg(long)]
+        from: Option<String>,
+        /// To this date or time.
+        #[arg(long)]
+        to: Option<String>,
+        /// About this patient alone.
+        #[arg(long, value_name = "ID")]
+        patient: Option<String>,
+        /// How.
+        #[arg(long, value_enum, default_value = "ndjson")]
+        format: Format,
+        /// Into this file.
+        #[arg(short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Print the public key that heads of the log are signed with.
+    Key,
+    /// Print the proof that an event is in the log, as JSON for `verify_audit.py` and its like.
+    Prove {
+        /// The event's id.
+        id: String,
+        /// A head that was kept, in a file; the proof then says too that the log only grew since.
+        #[arg(long, value_name = "FILE")]
+        older: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// One AuditEvent a line.
+    Ndjson,
+    /// A table.
+    Csv,
+}
+
+pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
+    let store = app::open_store(config)?;
+    let context = Context::system("command line", app::now());
+    super::runtime()?.block_on(async {
+        match action {
+            Action::Verify { witnesses } => {
+                let mut heads = Vec::new();
+                for path in config.audit_witness.iter().filter(|path| path.exists()).chain(&witnesses) {
+                    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                    heads.extend(audit::heads(&text));
+                }
+                verify(&store, &context, heads).await
+            }
+            Action::Export { from, to, patient, format, output } => {
+                let of = [
+                    from.map(|from| ("date".to_owned(), format!("ge{from}"))),
+                    to.map(|to| ("date".to_owned(), format!("le{to}"))),
+                    patient.map(|patient| ("patient".to_owned(), patient)),
+                ];
+                let mut out: Box<dyn Write> = match &output {
+                    Some(path) => Box::new(File::create(path).with_context(|| path.display().to_string())?),
+                    None => Box::new(std::io::stdout()),
+                };
+                let many =
+                    export(&store, &context, of.into_iter().flatten().collect(), format, &mut out).await?;
+                let note = format!("{many} audit events");
+                let notes = vec![Entry { note, ..Entry::of(Act::Export) }];
+                store.commit(&context, Commit { notes, ..Commit::default() }).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::Key => {
+                writeln!(std::io::stdout(), "{}", store.audit_key())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::Prove { id, older } => {
+                prove(&store, &context, &id, older).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    })
+}
+
+async fn verify(store: &Store, context: &Context, heads: Vec<String>) -> anyhow::Result<ExitCode> {
+    let bar = super::input::counter();
+    let shown = bar.clone();
+    let verified = store.verify_audit(context, heads, move |events| shown.set_position(events)).await?;
+    bar.finish_and_clear();
+    let mut out = std::io::stdout();
+    for finding in &verified.findings {
+        writeln!(out, "{finding}")?;
+    }
+    let more = verified.wrong - verified.findings.len() as u64;
+    if more > 0 {
+        writeln!(out, "and {more} more")?;
+    }
+    let (events, waiting, wrong) = (verified.events, verified.waiting, verified.wrong);
+    writeln!(out, "{events} events in the log, {waiting} to be taken in, {wrong} findings")?;
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn export(
+    store: &Store,
+    context: &Context,
+    mut pairs: Vec<(String, String)>,
+    format: Format,
+    out: &mut dyn Write,
+) -> anyhow::Result<u64> {
+    let mut out = BufWriter::new(out);
+    pairs.extend(
+        [("_sort", "_id"), ("_count", "1000")].map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let kinds = [ResourceType::AUDIT_EVENT];
+    let (mut query, _) = SearchQuery::parse(&kinds, &pairs, "", context.at, Handling::Strict)
+        .map_err(|issues| anyhow::anyhow!("{issues}"))?;
+    if format == Format::Csv {
+        out.write_all(HEADING.as_bytes())?;
+    }
+    let mut many = 0;
+    loop {
+        let page = store.search(context, &query).await?;
+        for stored in &page.entries {
+            many += 1;
+            match format {
+                Format::Ndjson => writeln!(out, "{}", stored.body)?,
+                Format::Csv => {
+                    let event =
+                        request::parse(stored.body.as_bytes()).map_err(|error| anyhow::anyhow!("{error}"))?;
+                    out.write_all(line(&event).as_bytes())?;
+                }
+            }
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            out.flush()?;
+            return Ok(many);
+        }
+    }
+}
+
+async fn prove(store: &Store, context: &Context, id: &str, older: Option<PathBuf>) -> anyhow::Result<()> {
+    let older = match older {
+        Some(path) => Some(std::fs::read_to_string(&path).with_context(|| path.display().to_string())?),
+        None => None,
+    };
+    let size = |head: &String| -> anyhow::Result<u64> {
+        let size = head.lines().nth(1).and_then(|line| line.parse().ok());
+        size.context("this is not a signed head")
+    };
+    let proof = store.prove_audit(context, id, older.as_ref().map(size).transpose()?).await?;
+    anyhow::ensure!(proof.holds(&store.audit_key(), older.as_deref()), "the log is not what was signed");
+    let hashes = |path: &[[u8; 32]]| path.iter().map(|hash| STANDARD.encode(hash)).collect::<Vec<_>>();
+    let mut whole = json!({
+        "leaf": STANDARD.encode(&proof.leaf), "index": proof.index, "path": hashes(&proof.path),
+        "head": proof.head, "key": store.audit_key(),
+    });
+    if let (Some(object), Some(older), Some(path)) = (whole.as_object_mut(), older, &proof.consistency) {
+        object.insert("older".into(), json!(older));
+        object.insert("consistency".into(), json!(hashes(path)));
+    }
+    writeln!(std::io::stdout(), "{whole}")?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! What there is to ask of the audit trail beside a search: is it what was recorded, the proof of one
+//! event, and who saw or changed what of a patient.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fhir::json::Json;
+use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
+use fhir::search::Handling;
+use serde_json::{Value, json};
+
+use super::search::{Scope, find};
+use super::{id, search};
+use crate::http::caller::Caller;
+use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::request;
+
+/// `GET AuditEvent/$verify`: looks at all of the trail, which takes some seconds for each million events.
+pub(crate) async fn verify(caller: Caller) -> Result<HttpResponse, Failure> {
+    whole(&caller)?;
+    let witnessed = match &caller.app.config.audit_witness {
+        Some(path) => {
+            std::fs::read_to_string(path).map(|text| crate::audit::heads(&text)).unwrap_or_default()
+        }
+        None => Vec::new(),
+    };
+    let verified = caller.app.store.verify_audit(&caller.context, witnessed, |_| {}).await?;
+    let mut parameters = vec![
+        json!({"name": "result", "valueBoolean": verified.wrong == 0}),
+        json!({"name": "events", "valueDecimal": verified.events}),
+        json!({"name": "waiting", "valueDecimal": verified.waiting}),
+        json!({"name": "wrong", "valueDecimal": verified.wrong}),
+    ];
+    let finding = |one: &store::Finding| json!({"name": "finding", "valueString": one.to_string()});
+    parameters.extend(verified.findings.iter().map(finding));
+    if let Some(head) = verified.head {
+        parameters.push(json!({"name": "head", "valueString": head}));
+    }
+    parameters.push(json!({"name": "key", "valueString": caller.app.store.audit_key()}));
+    Ok(answer(&json!({"resourceType": "Parameters", "parameter": parameters})))
+}
+
+/// `GET AuditEvent/[id]/$proof?older=SIZE`: what somebody with the public key needs to see that the event is
+/// in the log (RFC 6962, section 2.1.1).
+pub(crate) async fn proof(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Failure> {
+    let id = id(&path)?;
+    caller.app.store.read(&caller.context, ResourceType::AUDIT_EVENT, id).await?;
+    let older = request::pairs(request.query_string())
+        .into_iter()
+        .find(|(name, _)| name == "older")
+        .map(|(_, value)| value.parse().map_err(|_| Failure::bad_request("older is the size of a log")))
+        .transpose()?;
+    let proof = caller.app.store.prove_audit(&caller.context, id, older).await?;
+    let hash = |name: &'static str| move |hash: &[u8; 32]| json!({"name": name, "valueBase64Binary": STANDARD.encode(hash)});
+    let mut parameters = vec![
+        json!({"name": "leaf", "valueBase64Binary": STANDARD.encode(&proof.leaf)}),
+        json!({"name": "index", "valueDecimal": proof.index}),
+    ];
+    parameters.extend(proof.path.iter().map(hash("path")));
+    parameters.push(json!({"name": "head", "valueString": proof.head}));
+    parameters.push(json!({"name": "key", "valueString": caller.app.store.audit_key()}));
+    parameters.extend(proof.consistency.iter().flatten().map(hash("consistency")));
+    Ok(answer(&json!({"resourceType": "Parameters", "parameter": parameters})))
+}
+
+/// Who looks at all of the trail must be allowed to see all of it.
+fn whole(caller: &Caller) -> Result<(), Failure> {
+    if caller.context.access.is_whole(Op::Search, ResourceType::AUDIT_EVENT) {
+        return Ok(());
+    }
+    Err(store::Error::Denied(Op::Search, ResourceType::AUDIT_EVENT).into())
+}
+
+fn answer(parameters: &Value) -> HttpResponse {
+    HttpResponse::Ok().content_type(FHIR_JSON).body(parameters.to_string())
+}
+
+/// `GET Patient/[id]/$accounting-of-disclosures?start=&end=`: the events about a patient, as a searchset or,
+/// with `Accept: text/csv` or `_format=csv`, as lines of a table.
+pub(crate) async fn accounting(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Failure> {
+    let patient = id(&path)?;
+    let mut pairs = vec![("patient".to_owned(), patient.to_owned())];
+    let mut csv = request.headers().get(header::ACCEPT).is_some_and(|accept| accept == "text/csv");
+    for (name, value) in request::pairs(request.query_string()) {
+        match name.as_str() {
+            "start" => pairs.push(("date".to_owned(), format!("ge{value}"))),
+            "end" => pairs.push(("date".to_owned(), format!("le{value}"))),
+            "_count" | "_page" | "date" => pairs.push((name, value)),
+            "_format" if value.contains("csv") => csv = true,
+            "_format" | "_pretty" | "patient" => {}
+            _ => {
+                return Err(Failure::bad_request("no such parameter; there are start, end, _count, _format"));
+            }
+        }
+    }
+    if !csv {
+        let scope = Scope::of_type(ResourceType::AUDIT_EVENT);
+        let text = find(&caller.app, &caller.context, &scope, &pairs, Handling::Strict).await?;
+        return Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text));
+    }
+    pairs.retain(|(name, _)| name != "_count" && name != "_page");
+    pairs.push(("_count".to_owned(), "1000".to_owned()));
+    let mut table = String::from(HEADING);
+    let mut page: Option<String> = None;
+    loop {
+        let asked: Vec<_> =
+            pairs.iter().cloned().chain(page.map(|page| ("_page".to_owned(), page))).collect();
+        let found = search::page(&caller.app, &caller.context, ResourceType::AUDIT_EVENT, &asked).await?;
+        for stored in &found.entries {
+            table.push_str(&line(&request::parse(stored.body.as_bytes())?));
+        }
+        page = found.next;
+        if page.is_none() {
+            break;
+        }
+        if table.len() > request::LIMITS.bytes {
+            let details = "more than fits into one answer; ask for less at a time with start and end";
+            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-costly", details));
+        }
+    }
+    let name = format!("attachment; filename=\"accounting-{patient}.csv\"");
+    Ok(HttpResponse::Ok()
+        .content_type("text/csv; charset=utf-8")
+        .insert_header((header::CONTENT_DISPOSITION, name))
+        .body(table))
+}
+
+pub(crate) const HEADING: &str = "recorded,id,action,event,outcome,outcome_text,client,user,user_name,address,purpose,patient,entity,query\r\n";
+
+/// One AuditEvent as a line of a table (RFC 4180).
+pub(crate) fn line(event: &Json) -> String {
+    let first = |list: &str| event.list(list).first();
+    let agent = |requestor: bool| {
+        event.list("agent").iter().find(|agent| {
+            agent.get("requestor").and_then(Json::as_bool) == Some(requestor) && agent.get("who").is_some()
+        })
+    };
+    let client = event.list("agent").iter().find(|agent| agent.get("network").is_some());
+    let user = agent(true).filter(|agent| agent.get("network").is_none());
+    let entities = event.list("entity");
+    let reference = |patient: bool| {
+        let text = |entity: &Json| {
+            entity.at(&["what", "reference"]).and_then(Json::as_str).unwrap_or_default().to_owned()
+        };
+        entities.iter().map(text).find(|text| !text.is_empty() && text.starts_with("Patient/") == patient)
+    };
+    let query = entities.iter().find_map(|entity| entity.text("query"));
+    let query = query
+        .and_then(|text| STANDARD.decode(text).ok())
+        .map(|text| String::from_utf8_lossy(&text).into_owned());
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let who = |of: Option<&Json>| {
+        let of = of.and_then(|agent| agent.get("who"));
+        text(of.and_then(|who| {
+            who.text("reference")
+                .or_else(|| who.at(&["identifier", "value"]).and_then(Json::as_str))
+                .or_else(|| who.text("display"))
+        }))
+    };
+    let purpose =
+        first("purposeOfEvent").and_then(|one| one.list("coding").first()).and_then(|one| one.text("code"));
+    let columns = [
+        text(event.text("recorded")),
+        text(event.text("id")),
+        text(event.text("action")),
+        text(first("subtype").and_then(|one| one.text("display"))),
+        text(event.text("outcome")),
+        text(event.text("outcomeDesc")),
+        who(client),
+        who(user),
+        text(user.and_then(|user| user.text("name"))),
+        text(client.and_then(|client| client.at(&["network", "address"])).and_then(Json::as_str)),
+        text(purpose),
+        reference(true).unwrap_or_default(),
+        reference(false).unwrap_or_default(),
+        query.unwrap_or_default(),
+    ];
+    let mut line = columns.map(quoted).join(",");
+    line.push_str("\r\n");
+    line
+}
+
+/// What a spreadsheet would take for a formula is text.
+fn quoted(mut text: String) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        text.insert(0, '\'');
+    }
+    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
