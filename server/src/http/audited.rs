@@ -44,7 +44,8 @@ pub(crate) async fn audited(
         if failed || is_operation {
             let mut parts = request.path().strip_prefix("/fhir/").unwrap_or_default().split('/');
             let kind = parts.next().and_then(ResourceType::parse);
-            let entity = kind.zip(request.match_info().get("id")).map(|(kind, id)| (kind, id.to_owned(), 0));
+            let id = request.match_info().get("id").filter(|id| fhir::reference::is_id(id));
+            let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
             let patient = match &entity {
                 Some((ResourceType::PATIENT, id, _)) if !failed => id.clone(),
                 _ => String::new(),
