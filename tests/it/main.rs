@@ -18,5 +18,6 @@ mod scoring;
 mod search;
 mod settings;
 mod shapes;
+mod smart;
 mod validation;
 mod versions;
