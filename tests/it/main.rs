@@ -19,5 +19,6 @@ mod search;
 mod settings;
 mod shapes;
 mod smart;
+mod smart_clients;
 mod validation;
 mod versions;
