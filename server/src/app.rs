@@ -12,6 +12,7 @@ use store::{Context, Store};
 
 use crate::config::Config;
 use crate::packages::Claims;
+use crate::smart::Smart;
 
 /// Everything a request or a worker may need. One per process.
 pub struct App {
@@ -27,6 +28,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// When the process began to serve.
     pub started: DateTime<Utc>,
+    /// The authorization server.
+    pub(crate) smart: Smart,
     active: RwLock<Arc<Active>>,
     /// Held while a model is put in use: what was read is what is replaced.
     pub activating: tokio::sync::Mutex<()>,
@@ -77,13 +80,24 @@ impl App {
         use_activated(&mut catalogue, &store).await?;
         let active = RwLock::new(Arc::new(Active::new(catalogue)));
         let settings = settings(&config);
+        let smart = Smart::open(&config).context("AUGURY_SECRET (secret)")?;
         let activating = tokio::sync::Mutex::default();
-        Ok(Self { claims, config, store, settings, metrics, started: Utc::now(), active, activating })
+        Ok(Self { claims, config, store, smart, settings, metrics, started: Utc::now(), active, activating })
     }
 
     /// The models in use, as of now.
     pub fn models(&self) -> Arc<Active> {
         Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// An endpoint of the authorization server.
+    pub(crate) fn oauth(&self, endpoint: &str) -> String {
+        format!("{}/oauth/{endpoint}", self.config.public_url)
+    }
+
+    /// Where tokens are got.
+    pub(crate) fn token_endpoint(&self) -> String {
+        self.oauth("token")
     }
 
     /// Replaces the models in use.

@@ -13,6 +13,7 @@
 //! | `audit` | `AUGURY_AUDIT` | `durable`; `buffered` answers reads before their audit is on disk; `off` is accepted only with open access |
 //! | `audit_witness` | `AUGURY_AUDIT_WITNESS` | none: a file outside the database's reach that signed heads of the audit log are added to |
 //! | `audit_failure` | `AUGURY_AUDIT_FAILURE` | `closed`: what can't be audited is not answered; `open` |
+//! | `secret` | `AUGURY_SECRET` | a random one, kept in data_dir + `/secret`; the same for all processes on one database, 32 bytes at least |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -24,6 +25,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use store::Auditing;
+use crate::smart::secret::LEAST;
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,23 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// A text that never gets into a log.
+#[derive(Clone)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 /// All settings, checked.
@@ -68,6 +87,8 @@ pub struct Config {
     pub audit_witness: Option<PathBuf>,
     /// An access that can't be audited goes on.
     pub audit_fails_open: bool,
+    /// What only the processes of this server know; without one, there is a file for it.
+    pub secret: Option<Hidden>,
     /// `tracing` filter.
     pub log: String,
     /// Form of log lines.
@@ -82,7 +103,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "bind",
     "public_url",
     "database_url",
@@ -94,6 +115,7 @@ const NAMES: [&str; 13] = [
     "audit",
     "audit_failure",
     "audit_witness",
+    "secret",
     "log",
     "log_format",
 ];
@@ -204,6 +226,10 @@ impl Config {
                 return Err(wrong("validate_claims", format!("`{other}` is neither `true` nor `false`")));
             }
         };
+        let secret = get("secret").map(str::to_owned);
+        if secret.as_ref().is_some_and(|secret| secret.len() < LEAST) {
+            return Err(wrong("secret", format!("must have at least {LEAST} bytes")));
+        }
         Ok(Self {
             bind,
             public_url,
@@ -216,6 +242,7 @@ impl Config {
             auditing,
             audit_fails_open,
             audit_witness: get("audit_witness").map(PathBuf::from),
+            secret: secret.map(Hidden),
             log,
             log_format,
         })
@@ -281,6 +308,7 @@ mod tests {
             [("AUGURY_LOG_FORMAT", "xml")],
             [("AUGURY_VALIDATE_CLAIMS", "maybe")],
             [("AUGURY_DATA_DIR", "")],
+            [("AUGURY_SECRET", "too short")],
         ] {
             assert!(env(&pairs).is_err(), "{pairs:?}");
         }

@@ -3,6 +3,7 @@
 //! - [`cmd`]: the subcommands; [`config`]: what the operator says; [`app`]: the long-lived parts.
 //! - `interaction`: what there is; [`router`]: who answers it; `http`: what all routes share.
 //! - `rest`: FHIR's interactions, one a file; `api`: the plain-JSON API over the same core.
+//! - `smart`: the authorization server.
 //! - `scoring`: from what was written to RiskAssessments, and how these look.
 
 mod api;
@@ -17,3 +18,4 @@ pub mod packages;
 mod rest;
 pub mod router;
 mod scoring;
+mod smart;

@@ -7,10 +7,11 @@ use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, Route};
 
 use crate::http::failure::Failure;
 use crate::interaction::{self, Endpoint};
-use crate::{api, health, rest};
+use crate::{api, health, rest, smart};
 
 /// Mounts everything.
 pub fn configure(service: &mut ServiceConfig) {
+    authorization(service);
     for same in interaction::ALL.chunk_by(|one, next| one.address == next.address) {
         let address = same.first().map_or("", |one| one.address);
         let methods = same.iter().flat_map(|one| one.methods.iter().map(|method| (one.endpoint, method)));
@@ -30,6 +31,42 @@ pub fn configure(service: &mut ServiceConfig) {
         .service(resource("/docs").route(get().to(api::docs::docs)))
         .service(resource("/openapi.json").route(get().to(api::docs::openapi)))
         .default_service(route().to(nowhere));
+}
+
+/// The authorization server, before FHIR's addresses could be meant.
+fn authorization(service: &mut ServiceConfig) {
+    service
+        .service(resource("/fhir/.well-known/smart-configuration").route(get().to(smart::discovery::smart)))
+        .service(resource("/.well-known/openid-configuration").route(get().to(smart::discovery::openid)))
+        .service(
+            resource("/.well-known/oauth-authorization-server").route(get().to(smart::discovery::openid)),
+        )
+        .service(resource("/.well-known/jwks.json").route(get().to(smart::keys::jwks)))
+        .service(
+            resource("/oauth/authorize")
+                .route(get().to(smart::authorize::by_get))
+                .route(post().to(smart::authorize::by_post)),
+        )
+        .service(resource("/oauth/sign-in").route(post().to(smart::sign_in::sign_in)))
+        .service(resource("/oauth/sign-out").route(post().to(smart::sign_in::sign_out)))
+        .service(resource("/oauth/patient").route(post().to(smart::patient::choose)))
+        .service(
+            resource("/oauth/consent")
+                .route(get().to(smart::consent::next))
+                .route(post().to(smart::consent::decide)),
+        )
+        .service(
+            resource("/oauth/manage")
+                .route(get().to(smart::manage::page))
+                .route(post().to(smart::manage::end)),
+        )
+        .service(resource("/oauth/token").route(post().to(smart::token::token)))
+        .service(resource("/oauth/introspect").route(post().to(smart::introspect::introspect)))
+        .service(resource("/oauth/revoke").route(post().to(smart::revoke::revoke)))
+        .service(resource("/oauth/register").route(post().to(smart::register::register)))
+        .service(resource("/oauth/launch").route(post().to(smart::launch::launch)))
+        .service(resource("/oauth/style.css").route(get().to(smart::pages::style)))
+        .service(resource("/oauth/smart-style.json").route(get().to(smart::discovery::style)));
 }
 
 /// Methods that an address does not have are refused in FHIR's words.
@@ -81,6 +118,10 @@ async fn not_allowed(request: HttpRequest) -> HttpResponse {
     let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "not-supported", details);
     let allowed = match request.match_pattern().as_deref() {
         Some("/predict" | "/models/{name}/activate") => "POST".to_owned(),
+        Some("/oauth/authorize" | "/oauth/consent" | "/oauth/manage") => "GET, POST".to_owned(),
+        Some("/oauth/style.css" | "/oauth/smart-style.json") => "GET".to_owned(),
+        Some(address) if address.starts_with("/oauth/") => "POST".to_owned(),
+        Some(address) if address.contains("/.well-known/") => "GET".to_owned(),
         Some(address) if address.starts_with("/fhir") => interaction::methods(address),
         _ => "GET".to_owned(),
     };

@@ -7,7 +7,9 @@ use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 
+use crate::account::AccountChange;
 use crate::audit::Entry;
+use crate::authorization::AuthorizationChange;
 
 /// Which resource is meant.
 #[derive(Debug, Clone)]
@@ -205,6 +207,10 @@ pub struct Commit<'a> {
     pub activate: Vec<Activate>,
     /// Clients to add or revoke.
     pub clients: Vec<ClientChange>,
+    /// What the authorization server remembers or forgets.
+    pub authorization: Vec<AuthorizationChange>,
+    /// Changes to the accounts of people.
+    pub accounts: Vec<AccountChange>,
     /// Digest of a file's item that is taken in by this; one that was is refused.
     pub taken: Option<String>,
     /// What else is recorded as done by this.

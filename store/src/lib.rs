@@ -9,7 +9,9 @@
 //! Tables are described in `migrations/`; times are microseconds since 1970 UTC everywhere.
 
 mod access;
+mod account;
 mod audit;
+mod authorization;
 mod charts;
 mod checkpoint;
 mod commit;
@@ -38,12 +40,18 @@ mod row;
 mod seal;
 mod sql;
 mod store;
+mod tokens;
 mod transaction;
 mod unit;
 mod version;
 
 pub use access::{Access, Grant};
+pub use account::{Account, AccountChange};
 pub use audit::{Act, Agent, Auditing, Entry, Finding, Outcome, Proof, Trail, Verified, Who};
+pub use authorization::{
+    AccessToken, Authentication, AuthorizationChange, Code, Granted, Launch, LaunchContext, RefreshToken,
+    Registration, SigningKey, SmartClient, SmartGrant, Status,
+};
 pub use commit::{
     About, Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch,
     Target, Write,

@@ -70,6 +70,14 @@ impl<'a> Sql<'a> {
         self.place(Value::Text(value.into()))
     }
 
+    /// A text, or `NULL`.
+    pub(crate) fn perhaps(&mut self, value: Option<&'a str>) -> &mut Self {
+        match value {
+            Some(value) => self.text(value),
+            None => self.push("NULL"),
+        }
+    }
+
     /// `(?, ?, …)` of whole numbers; of none `(NULL)`, which nothing is in: PostgreSQL knows no `()`.
     pub(crate) fn ints(&mut self, values: impl IntoIterator<Item = i64>) -> &mut Self {
         let mut values = values.into_iter().peekable();

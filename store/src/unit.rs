@@ -14,7 +14,9 @@ use fhir::search::SearchQuery;
 use uuid::Uuid;
 
 use crate::access::Access;
+use crate::account::AccountChange;
 use crate::audit::{self, Act, Entry, Sealing, Who};
+use crate::authorization::AuthorizationChange;
 use crate::commit::{
     Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
 };
@@ -26,7 +28,7 @@ use crate::keys::Numbers;
 use crate::reader::{Reader, is_shown};
 use crate::record::{Effect, Stored, Written};
 use crate::version::{Step, absent, apply, permitted};
-use crate::{desk, find, row};
+use crate::{account, desk, find, row, tokens};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
 pub fn new_id() -> String {
@@ -89,6 +91,8 @@ pub(crate) struct Unit {
     finish: Vec<i64>,
     activate: Vec<Activate>,
     clients: Vec<ClientChange>,
+    authorization: Vec<AuthorizationChange>,
+    accounts: Vec<AccountChange>,
     postpone: Vec<i64>,
     until: i64,
     sealing: Option<Sealing>,
@@ -118,6 +122,8 @@ impl Unit {
             finish: commit.finish,
             activate: commit.activate,
             clients: commit.clients,
+            authorization: commit.authorization,
+            accounts: commit.accounts,
             postpone: Vec::new(),
             until: 0,
             sealing: None,
@@ -140,6 +146,8 @@ impl Unit {
             finish: Vec::new(),
             activate: Vec::new(),
             clients: Vec::new(),
+            authorization: Vec::new(),
+            accounts: Vec::new(),
             postpone: tasks,
             until,
             sealing: None,
@@ -160,11 +168,17 @@ impl Unit {
         desk::finish(link, &self.finish)?;
         let mut steps = self.resolve(link)?;
         let (written, moves) = apply(link, keys, &mut steps, &self.access, self.of_model)?;
-        link.touched |= !self.assessments.is_empty() || !self.clients.is_empty() || self.taken.is_some();
+        link.touched |= !self.assessments.is_empty()
+            || !self.clients.is_empty()
+            || !self.authorization.is_empty()
+            || !self.accounts.is_empty()
+            || self.taken.is_some();
         desk::queue(link, &[(&self.tasks, &moves)])?;
         desk::assess(link, self.at, &self.assessments)?;
         desk::activate(link, self.at, &self.activate)?;
         desk::clients(link, self.at, &self.clients)?;
+        tokens::apply(link, self.at, &self.authorization)?;
+        account::apply(link, self.at, &self.accounts)?;
         desk::take(link, self.taken.as_deref())?;
         desk::postpone(link, &self.postpone, self.until)?;
         self.reads.iter().try_for_each(|read| must_be(link, &self.access, read))?;
@@ -185,6 +199,8 @@ impl Unit {
             && self.finish.is_empty()
             && self.activate.is_empty()
             && self.clients.is_empty()
+            && self.authorization.is_empty()
+            && self.accounts.is_empty()
             && self.taken.is_none()
             && self.postpone.is_empty()
             && self.sealing.is_none()

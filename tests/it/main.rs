@@ -19,5 +19,7 @@ mod scoring;
 mod search;
 mod settings;
 mod shapes;
+mod smart;
+mod smart_clients;
 mod validation;
 mod versions;

@@ -1,6 +1,8 @@
 //! Real servers for tests: the `augury` binary itself, on a port of its own, over a database
 //! of its own, spoken to by HTTP alone.
 
+pub mod browser;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -178,6 +180,25 @@ impl Server {
     /// The database it stands on.
     pub fn database_url(&self) -> &str {
         &self.database_url
+    }
+
+    /// `augury ARGUMENTS…` on the same database and data folder, with that on its standard input.
+    pub fn command(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+        let mut command = command(arguments)?;
+        command
+            .env("AUGURY_DATABASE_URL", &self.database_url)
+            .env("AUGURY_DATA_DIR", self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            std::io::Write::write_all(&mut stdin, input.as_bytes())?;
+        }
+        let ended = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        anyhow::ensure!(ended.status.success(), "{arguments:?}: {said}");
+        Ok(String::from_utf8(ended.stdout)?)
     }
 
     /// An absolute address; `path` begins with a slash.

@@ -1,30 +1,76 @@
-//! `augury client …`: API keys. A key is shown once and kept only as a digest.
+//! `augury client …`: callers with an API key, and apps that ask for tokens. A key or secret is shown
+//! once and kept only as a digest.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
-use store::{ClientChange, Commit, Context};
+use store::{
+    Authentication, AuthorizationChange, ClientChange, Commit, Context, Registration, SmartClient, Status,
+};
 use uuid::Uuid;
 
 use crate::app;
 use crate::config::Config;
 use crate::http::caller::key_hash;
+use crate::smart::jwks::Remote;
+use crate::smart::register::{USUAL, USUAL_ITSELF, checked_keys};
+use crate::smart::request::is_redirect_uri;
+use crate::smart::scope;
+use crate::smart::secret::random;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Register a caller; prints its key, once.
-    Add {
-        /// For people to recognise it by.
-        name: String,
-    },
+    /// Register a caller. Without options it gets an API key, printed once; with one of --public,
+    /// --secret, --jwks, --jwks-url it is an app that asks for tokens.
+    Add(New),
     /// All registered callers.
     List,
-    /// Make a caller's key worthless.
+    /// Let an app that registered itself ask for tokens.
+    Approve {
+        /// The app's id, as `list` shows it.
+        id: String,
+    },
+    /// Make a caller's key, or all that an app was granted, worthless.
     Revoke {
         /// The caller's id, as `list` shows it.
         id: String,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct New {
+    /// For people to recognise it by.
+    name: String,
+    /// An app on a device or in a browser, which can keep no secret.
+    #[arg(long, group = "proof")]
+    public: bool,
+    /// An app on a server, with a secret that is printed once.
+    #[arg(long, group = "proof")]
+    secret: bool,
+    /// An app with keys of its own: a file with its public key set (JSON).
+    #[arg(long, value_name = "FILE", group = "proof")]
+    jwks: Option<PathBuf>,
+    /// An app with keys of its own: where its public key set is. May go with --jwks.
+    #[arg(long, value_name = "URL")]
+    jwks_url: Option<String>,
+    /// Where the app is answered; may be given several times.
+    #[arg(long, value_name = "URI")]
+    redirect: Vec<String>,
+    /// All scopes that it may ever be granted, separated by spaces.
+    #[arg(long, value_name = "SCOPES")]
+    scope: Option<String>,
+    /// Where an EHR opens the app.
+    #[arg(long, value_name = "URL")]
+    launch_url: Option<String>,
+}
+
+impl New {
+    fn is_app(&self) -> bool {
+        self.public || self.secret || self.jwks.is_some() || self.jwks_url.is_some()
+    }
 }
 
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
@@ -32,25 +78,121 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         let store = app::open_store(config)?;
         let context = Context::system("command line", app::now());
         let mut out = std::io::stdout();
-        let change = match action {
+        let mut commit = Commit::default();
+        match action {
             Action::List => {
                 for client in store.clients(&context).await? {
                     let state = if client.revoked.is_some() { "revoked" } else { "active" };
                     writeln!(out, "{}  {state:8}  {}", client.id, client.name)?;
                 }
+                for client in store.smart_clients(&context).await? {
+                    let state = match client.status {
+                        Status::Pending => "pending",
+                        Status::Approved => "approved",
+                        Status::Revoked => "revoked",
+                    };
+                    writeln!(
+                        out,
+                        "{}  {state:8}  {}  [{}]",
+                        client.id,
+                        client.registration.name,
+                        kind(&client)
+                    )?;
+                }
                 return Ok(ExitCode::SUCCESS);
             }
-            Action::Add { name } => {
-                anyhow::ensure!(!name.trim().is_empty(), "a caller needs a name");
-                // Two random UUIDs: 244 bits from the system's generator.
-                let key = format!("augury_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-                let id = Uuid::now_v7().to_string();
-                writeln!(out, "id   {id}\nkey  {key}\nKeep the key; it can't be shown again.")?;
-                ClientChange::Add { id, name, key_hash: key_hash(&key) }
+            Action::Add(new) => {
+                ensure!(!new.name.trim().is_empty(), "a caller needs a name");
+                if new.is_app() {
+                    let (client, secret) = app_of(config, new, context.at)?;
+                    writeln!(out, "id      {}", client.id)?;
+                    if let Some(secret) = secret {
+                        writeln!(out, "secret  {secret}\nKeep the secret; it can't be shown again.")?;
+                    }
+                    commit.authorization.push(AuthorizationChange::Register(client));
+                } else {
+                    ensure!(
+                        new.redirect.is_empty() && new.scope.is_none() && new.launch_url.is_none(),
+                        "an app needs one of --public, --secret, --jwks, --jwks-url"
+                    );
+                    // Two random UUIDs: 244 bits from the system's generator.
+                    let key = format!("augury_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+                    let id = Uuid::now_v7().to_string();
+                    writeln!(out, "id   {id}\nkey  {key}\nKeep the key; it can't be shown again.")?;
+                    commit.clients.push(ClientChange::Add { id, name: new.name, key_hash: key_hash(&key) });
+                }
             }
-            Action::Revoke { id } => ClientChange::Revoke { id },
-        };
-        store.commit(&context, Commit { clients: vec![change], ..Commit::default() }).await?;
+            Action::Approve { id } => {
+                commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Approved });
+            }
+            Action::Revoke { id } => {
+                if store.smart_clients(&context).await?.iter().any(|client| client.id == id) {
+                    commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Revoked });
+                } else {
+                    commit.clients.push(ClientChange::Revoke { id });
+                }
+            }
+        }
+        store.commit(&context, commit).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn kind(client: &SmartClient) -> &'static str {
+    match client.registration.authentication {
+        Authentication::Public => "app, public",
+        Authentication::Secret(_) => "app, with a secret",
+        Authentication::Keys { .. } => "app, with keys",
+    }
+}
+
+fn app_of(config: &Config, new: New, at: i64) -> anyhow::Result<(SmartClient, Option<String>)> {
+    let mut secret = None;
+    let authentication = if new.public {
+        Authentication::Public
+    } else if new.secret {
+        let made = random()?;
+        let hash = key_hash(&made);
+        secret = Some(made);
+        Authentication::Secret(hash)
+    } else {
+        let remote = Remote::new(config.bind.ip().is_loopback());
+        let jwks = new.jwks.as_deref().map(key_set).transpose()?;
+        checked_keys(&|address| remote.may_fetch(address), jwks, new.jwks_url.clone())
+            .map_err(anyhow::Error::msg)?
+    };
+    if new.jwks_url.is_some() && !matches!(authentication, Authentication::Keys { .. }) {
+        bail!("--jwks-url does not go with --public or --secret");
+    }
+    let with_keys = matches!(authentication, Authentication::Keys { .. });
+    ensure!(with_keys || !new.redirect.is_empty(), "an app that people use needs --redirect");
+    for uri in new.redirect.iter().chain(&new.launch_url) {
+        ensure!(
+            is_redirect_uri(uri),
+            "{uri}: must be https, http on the user's own machine, or of a scheme of the app's own"
+        );
+    }
+    let usual = if new.redirect.is_empty() { USUAL_ITSELF } else { USUAL };
+    let asked = new.scope.as_deref().unwrap_or(usual);
+    let known = scope::parse(asked);
+    let unknown =
+        asked.split_ascii_whitespace().find(|one| !known.iter().any(|scope| scope.to_string() == *one));
+    if let Some(unknown) = unknown {
+        bail!("{unknown} is no scope that this server knows");
+    }
+    let registration = Registration {
+        name: new.name,
+        authentication,
+        redirect_uris: new.redirect,
+        launch_url: new.launch_url,
+        scope: scope::text(&known),
+    };
+    let id = Uuid::now_v7().to_string();
+    Ok((SmartClient { id, status: Status::Approved, created: at, registration }, secret))
+}
+
+fn key_set(path: &Path) -> anyhow::Result<serde_json::Value> {
+    let shown = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(shown)?;
+    serde_json::from_str(&text).with_context(shown)
 }

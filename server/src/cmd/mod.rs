@@ -10,6 +10,7 @@ mod migrate;
 mod models;
 mod score;
 mod serve;
+mod user;
 mod validate;
 
 use std::io::{IsTerminal, Write};
@@ -51,15 +52,20 @@ enum Command {
     /// The trail of who did what.
     #[command(subcommand)]
     Audit(audit::Action),
-    /// API keys of callers.
+    /// API keys of callers, and apps that ask for tokens.
     #[command(subcommand)]
     Client(client::Action),
+    /// People who sign in.
+    #[command(subcommand)]
+    User(user::Action),
     /// Make any number of plausible patients, as transaction Bundles, one a line.
     Generate(generate::Arguments),
 }
 
 /// Runs the command line; the exit code says how it went.
 pub fn run() -> ExitCode {
+    // TLS of what is fetched; a second call would change nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // Candle's matrix code would otherwise hand each small batch to a thread pool.
     let cli = Cli::parse();
     let result = Config::load(cli.config.as_deref(), std::env::vars())
@@ -91,6 +97,7 @@ fn dispatch(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::run(config),
         Command::Audit(action) => audit::run(config, action),
         Command::Client(action) => client::run(config, action),
+        Command::User(action) => user::run(config, action),
         Command::Generate(arguments) => generate::run(&arguments),
     }
 }

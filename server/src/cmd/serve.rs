@@ -52,12 +52,19 @@ impl Running {
 }
 
 /// Pages of any origin may ask where every request needs a key, which a browser never adds by itself;
-/// where none is needed, only pages of this machine.
+/// where none is needed, only pages of this machine. What an app in a browser needs to get a token asks
+/// for no cookie, and is for any origin.
 fn cors(config: &Config) -> Cors {
     let (open, public_url) = (config.auth == Auth::Open, config.public_url.clone());
     Cors::default()
-        .allowed_origin_fn(move |origin, _| {
-            !open || origin.to_str().is_ok_and(|origin| is_here(origin, &public_url))
+        .allowed_origin_fn(move |origin, request| {
+            let path = request.uri.path();
+            let any = ["/.well-known/", "/fhir/.well-known/", "/fhir/metadata"];
+            let tokens = ["/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/smart-style.json"];
+            !open
+                || any.iter().any(|one| path.starts_with(one))
+                || tokens.contains(&path)
+                || origin.to_str().is_ok_and(|origin| is_here(origin, &public_url))
         })
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allow_any_header()

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::telemetry::RequestId;
 use crate::app::{self, App};
 use crate::config::Auth;
+use crate::smart::bearer;
 
 /// A caller that may go on, and its request's context.
 #[derive(Clone)]
@@ -97,7 +98,7 @@ async fn client(app: &App, request: &HttpRequest) -> Result<store::Client, Failu
         Failure::new(
             StatusCode::UNAUTHORIZED,
             "login",
-            "a valid API key is needed: Authorization: Bearer KEY",
+            "a valid access token or API key is needed: Authorization: Bearer …",
         )
     };
     let key = request

@@ -196,7 +196,8 @@ pub(crate) async fn negotiate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    if !request.path().starts_with("/fhir") {
+    // What discovery says is JSON, whatever is accepted.
+    if !request.path().starts_with("/fhir") || request.path().starts_with("/fhir/.well-known/") {
         return Ok(next.call(request).await?.map_into_boxed_body());
     }
     if !request::is_utf8(request.query_string()) {

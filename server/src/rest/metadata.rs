@@ -34,6 +34,7 @@ pub(crate) fn statement(app: &App) -> Value {
         "rest": [{
             "mode": "server",
             "documentation": "RiskAssessment.prediction.probabilityDecimal is a percentage (0-100); its extension risk-fraction is the same as a fraction in full precision.",
+            "security": crate::smart::discovery::security(app),
             "resource": resources,
             "interaction": interactions,
             "searchParam": shared_parameters(),

@@ -1,0 +1,10 @@
+DROP TABLE signing_key;
+DROP TABLE used_assertion;
+DROP TABLE refresh_token;
+DROP TABLE access_token;
+DROP TABLE authorization_code;
+DROP TABLE smart_grant;
+DROP TABLE launch;
+DROP TABLE browser_session;
+DROP TABLE account;
+DROP TABLE smart_client;

@@ -1,0 +1,170 @@
+//! `augury user …`: people who sign in here to allow apps something.
+
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Subcommand;
+use fhir::reference::{Reference, parse};
+use store::{Account, AccountChange, Commit, Context};
+
+use crate::app;
+use crate::config::Config;
+use crate::smart::password::{SHORTEST, base32, generated, hash};
+use crate::smart::role::Role;
+use crate::smart::secret::{Secret, random};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Add somebody. The password is read from standard input if that is no terminal; else one is made
+    /// and printed once.
+    Add {
+        /// What is typed to sign in.
+        login: String,
+        /// What they may be allowed: clinician, integration, compliance, data-scientist, operator, admin
+        /// or patient.
+        #[arg(long)]
+        role: String,
+        /// Who they are in FHIR: Practitioner/ID, PractitionerRole/ID, Patient/ID, RelatedPerson/ID or Person/ID.
+        #[arg(long, value_name = "REFERENCE")]
+        fhir_user: Option<String>,
+        /// Their name for people; else the login.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// All accounts.
+    List,
+    /// Nobody can sign in with it any more, and what was allowed with it is worthless.
+    Lock {
+        /// Whose.
+        login: String,
+    },
+    /// Undo that, and forget wrong passwords.
+    Unlock {
+        /// Whose.
+        login: String,
+    },
+    /// Another password, read or made like that of `add`; sessions end.
+    Password {
+        /// Whose.
+        login: String,
+    },
+    /// A second factor: prints an address for an authenticator app, once.
+    Totp {
+        /// Whose.
+        login: String,
+        /// Ask for none any more.
+        #[arg(long)]
+        off: bool,
+    },
+}
+
+pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
+    super::runtime()?.block_on(async {
+        let store = app::open_store(config)?;
+        let context = Context::system("command line", app::now());
+        let mut out = std::io::stdout();
+        let change = match action {
+            Action::List => {
+                for one in store.accounts(&context).await? {
+                    let state = if one.locked { "locked" } else { "active" };
+                    let user = one.fhir_user.unwrap_or_default();
+                    writeln!(out, "{}  {state:6}  {}  {}  {user}", one.login, one.role, one.name)?;
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
+            Action::Add { login, role, fhir_user, name } => {
+                let known = Role::names().collect::<Vec<_>>().join(", ");
+                ensure!(Role::parse(&role).is_some(), "--role must be one of {known}");
+                ensure!(
+                    role != "patient" || is_patient(fhir_user.as_deref()),
+                    "a patient needs --fhir-user Patient/ID"
+                );
+                ensure!(!login.trim().is_empty() && login.len() <= 200, "a login has 1 to 200 characters");
+                ensure!(fhir_user.as_deref().is_none_or(is_user), "--fhir-user must be like Practitioner/1");
+                let password = hash(&password(&mut out)?)?;
+                let name = name.unwrap_or_else(|| login.clone());
+                AccountChange::Add(Account {
+                    id: uuid::Uuid::new_v4().to_string(),
+                    login,
+                    name,
+                    role,
+                    fhir_user,
+                    password,
+                    totp: None,
+                    totp_step: 0,
+                    failed: 0,
+                    locked_until: 0,
+                    locked: false,
+                    created: context.at,
+                })
+            }
+            Action::Lock { login } => {
+                AccountChange::Lock { id: store.account(&context, &login).await?.id, locked: true }
+            }
+            Action::Unlock { login } => {
+                AccountChange::Lock { id: store.account(&context, &login).await?.id, locked: false }
+            }
+            Action::Password { login } => {
+                let id = store.account(&context, &login).await?.id;
+                AccountChange::Password { id, hash: hash(&password(&mut out)?)? }
+            }
+            Action::Totp { login, off } => {
+                let id = store.account(&context, &login).await?.id;
+                let secret = if off { None } else { Some(second_factor(config, &login, &mut out)?) };
+                AccountChange::Totp { id, secret }
+            }
+        };
+        match store.commit(&context, Commit { accounts: vec![change], ..Commit::default() }).await {
+            Err(store::Error::Conflict { .. }) => {
+                anyhow::bail!("there is an account with that login already")
+            }
+            done => drop(done?),
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Who a user can be (SMART's `fhirUser`).
+fn is_user(reference: &str) -> bool {
+    match parse(reference, "") {
+        Reference::Local { kind, version: None, .. } => {
+            matches!(
+                kind.name(),
+                "Practitioner" | "PractitionerRole" | "Patient" | "RelatedPerson" | "Person"
+            )
+        }
+        _ => false,
+    }
+}
+
+fn is_patient(reference: Option<&str>) -> bool {
+    reference.is_some_and(|reference| is_user(reference) && reference.starts_with("Patient/"))
+}
+
+fn password(out: &mut impl Write) -> anyhow::Result<String> {
+    let mut input = std::io::stdin();
+    let mut given = String::new();
+    if !input.is_terminal() {
+        input.read_to_string(&mut given).context("standard input")?;
+    }
+    let given = given.trim_end_matches(['\r', '\n']);
+    if given.is_empty() {
+        let made = generated()?;
+        writeln!(out, "password  {made}\nIt can't be shown again.")?;
+        return Ok(made);
+    }
+    ensure!(given.chars().count() >= SHORTEST, "a password has at least {SHORTEST} characters");
+    Ok(given.to_owned())
+}
+
+/// A new secret, printed for an app and sealed for the store (RFC 6238).
+fn second_factor(config: &Config, login: &str, out: &mut impl Write) -> anyhow::Result<String> {
+    let random = URL_SAFE_NO_PAD.decode(random()?)?;
+    let secret = random.get(..20).context("too few random bytes")?;
+    let label = percent_encoding::utf8_percent_encode(login, percent_encoding::NON_ALPHANUMERIC);
+    writeln!(out, "otpauth://totp/Augury:{label}?secret={}&issuer=Augury", base32(secret))?;
+    Secret::load(config)?.seal("totp", secret).context("nothing can be sealed")
+}

@@ -1,0 +1,94 @@
+//! Who the client is (RFC 6749 section 2.3): by its secret, by a key of its own, or by its name alone
+//! where it is public.
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
+use store::{Authentication, Context, SmartClient, Status};
+
+use super::form::Form;
+use super::refusal::Refusal;
+use super::secret::same;
+use super::{assertion, throttle};
+use crate::app::App;
+use crate::http::caller::key_hash;
+
+/// The client that asks, as far as it can prove that.
+pub(crate) async fn client(
+    app: &App,
+    context: &Context,
+    request: &HttpRequest,
+    form: &Form,
+) -> Result<SmartClient, Refusal> {
+    if let Some(name) = form.repeated() {
+        return Err(Refusal::invalid_request(format!("{name} is there more than once")));
+    }
+    let basic = basic(request)?;
+    let assertion = form.get("client_assertion");
+    let post = form.get("client_secret");
+    if usize::from(basic.is_some()) + usize::from(assertion.is_some()) + usize::from(post.is_some()) > 1 {
+        return Err(Refusal::invalid_request("the client authenticates in more than one way"));
+    }
+    app.smart.throttle.check(throttle::Door::Token, &throttle::key(request, ""))?;
+    if form.get("client_assertion_type").is_some_and(|kind| kind != assertion::TYPE) {
+        return Err(Refusal::invalid_client(format!("client_assertion_type must be {}", assertion::TYPE)));
+    }
+    if let Some(assertion) = assertion {
+        form.need("client_assertion_type")?;
+        let client = assertion::client(app, context, assertion).await?;
+        return agreed(client, form);
+    }
+    let (id, secret) = match basic {
+        Some((id, secret)) => (id, Some(secret)),
+        None => (
+            form.get("client_id")
+                .ok_or_else(|| Refusal::invalid_client("the request does not say which client it is from"))?
+                .to_owned(),
+            post.map(str::to_owned),
+        ),
+    };
+    let refused =
+        || Refusal::invalid_client("the client is not known, or did not prove that it is who it says");
+    let client = match app.store.smart_client(context, &id).await {
+        Ok(client) if client.status == Status::Approved => client,
+        Ok(_) | Err(store::Error::NotFound) => return Err(refused()),
+        Err(error) => return Err(error.into()),
+    };
+    let proved = match (&client.registration.authentication, secret.filter(|secret| !secret.is_empty())) {
+        (Authentication::Public, None) => true,
+        (Authentication::Secret(hash), Some(secret)) => same(hash, &key_hash(&secret)),
+        _ => false,
+    };
+    if !proved {
+        return Err(refused());
+    }
+    agreed(client, form)
+}
+
+/// What the form says of the client must be the same.
+fn agreed(client: SmartClient, form: &Form) -> Result<SmartClient, Refusal> {
+    if form.get("client_id").is_some_and(|id| id != client.id) {
+        return Err(Refusal::invalid_client("client_id is another client's"));
+    }
+    Ok(client)
+}
+
+/// Id and secret of `Authorization: Basic`, each percent-encoded within (RFC 6749 section 2.3.1).
+fn basic(request: &HttpRequest) -> Result<Option<(String, String)>, Refusal> {
+    let value = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some((scheme, encoded)) = value.and_then(|value| value.split_once(' ')) else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Ok(None);
+    }
+    let wrong = || Refusal::invalid_client("Authorization: Basic can't be read");
+    let bytes = STANDARD.decode(encoded.trim()).map_err(|_| wrong())?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong())?;
+    let (id, secret) = text.split_once(':').ok_or_else(wrong)?;
+    let decoded = |text: &str| {
+        let spaced = text.replace('+', " ");
+        percent_decode_str(&spaced).decode_utf8().map(std::borrow::Cow::into_owned).map_err(|_| wrong())
+    };
+    Ok(Some((decoded(id)?, decoded(secret)?)))
+}

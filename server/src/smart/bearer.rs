@@ -1,0 +1,119 @@
+//! What a token is worth, for the resource server (RFC 6750).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use store::Context;
+
+use crate::app::App;
+use crate::http::caller::key_hash;
+
+const SECOND: i64 = 1_000_000;
+/// How long an access token is good.
+pub(crate) const LASTS: i64 = 3600 * SECOND;
+/// How long a client's own is.
+pub(crate) const OWN_LASTS: i64 = 300 * SECOND;
+/// How long what was looked up may be taken for granted. A revocation by this process counts at once.
+const RECENT: i64 = SECOND;
+const MOST: usize = 10_000;
+
+/// Who stands behind a token, and what it allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bearer {
+    /// `client_id`.
+    pub(crate) client: String,
+    /// The account (`sub`), where there is a user.
+    pub(crate) subject: Option<String>,
+    /// Who issued it: this server.
+    pub(crate) issuer: String,
+    /// The user in FHIR, relative.
+    pub(crate) fhir_user: Option<String>,
+    /// The user's name.
+    pub(crate) name: Option<String>,
+    /// The user's role.
+    pub(crate) role: Option<String>,
+    /// All that was granted, separated by spaces.
+    pub(crate) scopes: String,
+    /// The patient in context.
+    pub(crate) patient: Option<String>,
+    /// The encounter in context.
+    pub(crate) encounter: Option<String>,
+    /// What the user came for.
+    pub(crate) intent: Option<String>,
+    /// What may be said of the token in public.
+    pub(crate) jti: String,
+    /// What ends all that follows from the same grant.
+    pub(crate) grant: String,
+    /// Since when it is good, microseconds since 1970 UTC.
+    pub(crate) issued: i64,
+    /// Until when.
+    pub(crate) expires: i64,
+}
+
+/// Tokens that were looked up a moment ago.
+#[derive(Default)]
+pub(crate) struct Recent(Mutex<HashMap<String, (Arc<Bearer>, i64)>>);
+
+impl Recent {
+    fn get(&self, hash: &str, at: i64) -> Option<Arc<Bearer>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bearer, looked) = kept.get(hash)?;
+        (at - looked < RECENT && bearer.expires > at).then(|| Arc::clone(bearer))
+    }
+
+    fn put(&self, hash: String, bearer: Arc<Bearer>, at: i64) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MOST {
+            kept.clear();
+        }
+        kept.insert(hash, (bearer, at));
+    }
+
+    /// Something was revoked.
+    pub(crate) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Who stands behind a token that this server issued; `NotFound` if it is not good, or no longer.
+pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<Arc<Bearer>, store::Error> {
+    let hash = key_hash(token);
+    if let Some(bearer) = app.smart.bearers.get(&hash, context.at) {
+        return Ok(bearer);
+    }
+    let (token, grant) = app.store.access_token(context, &hash).await?;
+    let bearer = Arc::new(Bearer {
+        client: grant.client,
+        subject: grant.account,
+        issuer: app.config.public_url.clone(),
+        fhir_user: grant.granted.fhir_user,
+        name: grant.granted.name,
+        role: grant.granted.role,
+        scopes: token.scope,
+        patient: grant.granted.context.patient,
+        encounter: grant.granted.context.encounter,
+        intent: grant.granted.context.intent,
+        jti: token.id,
+        grant: grant.id,
+        issued: token.issued,
+        expires: token.expires,
+    });
+    app.smart.bearers.put(hash, Arc::clone(&bearer), context.at);
+    Ok(bearer)
+}
+
+impl Bearer {
+    /// Has it exactly this scope?
+    pub(crate) fn has(&self, scope: &str) -> bool {
+        self.scopes.split(' ').any(|one| one == scope)
+    }
+}
+
+/// What stands behind `Authorization: Bearer`.
+pub(crate) fn token(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}

@@ -1,0 +1,222 @@
+//! What somebody allows an app, and the code that says so
+//! (<https://hl7.org/fhir/smart-app-launch/app-launch.html#response-4>).
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::json::{self, Limits};
+use fhir::resource_type::ResourceType;
+use store::{AuthorizationChange, Code, Commit, Context, Granted, Registration, SmartGrant};
+
+use super::form::Form;
+use super::pages::{Browser, Consent, Offer, answered, redirect, with_query};
+use super::refusal::Refusal;
+use super::request::{Problem, Request};
+use super::role::Role;
+use super::scope::{self, For, Scope};
+use super::secret::random;
+use super::sign_in::{self, Session, session};
+use super::{bearer, patient};
+use crate::app::App;
+use crate::http::caller::key_hash;
+
+const SECOND: i64 = 1_000_000;
+/// How long a code is good (RFC 6749 section 4.1.2).
+const CODE: i64 = 60 * SECOND;
+
+/// `GET /oauth/consent`: whatever is to be asked next.
+pub(crate) async fn next(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    let context = super::context();
+    let form = Form::of_query(&request);
+    answered(step(&app, &context, &request, &form).await)
+}
+
+async fn step(
+    app: &App,
+    context: &Context,
+    http: &HttpRequest,
+    form: &Form,
+) -> Result<HttpResponse, Problem> {
+    let browser = Browser::of(http).map_err(Problem::Own)?;
+    let request = opened(app, context, form)?;
+    let session = session(app, context, http).await.map_err(Problem::Own)?;
+    let session = session.filter(|session| request.signed_in_after.is_none_or(|time| session.since >= time));
+    let Some(session) = session else {
+        if request.silent {
+            return Err(request.problem("login_required", "nobody is signed in"));
+        }
+        return sign_in::page(app, context, &browser, form.get("request").unwrap_or_default(), "", false)
+            .await;
+    };
+    let registration = request.client(app, context).await?.registration;
+    let offered = offered(&request, &registration, &session)?;
+    if request.silent {
+        return Err(request.problem("consent_required", "the user is asked each time"));
+    }
+    if needs_patient(&request, &offered) && !request.settled {
+        return patient::page(app, context, &browser, &session, &request, "").await;
+    }
+    let about = match &request.context.patient {
+        None => None,
+        Some(id) => match app.store.read(context, ResourceType::PATIENT, id).await {
+            Ok(stored) => {
+                let found = json::parse(stored.body.as_bytes(), &Limits::STORED);
+                found.ok().map(|found| patient::name(&found))
+            }
+            Err(store::Error::NotFound | store::Error::Gone { .. }) => {
+                return Err(request.problem("invalid_request", "the patient of the launch is not here"));
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let sealed = request.seal(app).map_err(Problem::Own)?;
+    let offers: Vec<Offer> = offered
+        .iter()
+        .filter_map(|scope| {
+            let parts = scope.parts().into_iter().map(|(part, words)| (part.to_string(), words)).collect();
+            Some(Offer { scope: scope.to_string(), words: scope.words()?, parts })
+        })
+        .collect();
+    let csrf = browser.csrf(app, &sealed);
+    let page = Consent {
+        app: &registration.name,
+        user: &session.account.name,
+        patient: about.as_deref(),
+        answer_to: &request.redirect_uri,
+        lasting: offered.contains(&Scope::Plain("offline_access")),
+        request: &sealed,
+        csrf: &csrf,
+        offers: &offers,
+    };
+    browser.page(app, &page, &request.redirect_uri)
+}
+
+fn opened(app: &App, context: &Context, form: &Form) -> Result<Request, Problem> {
+    let request = Request::open(app, form.get("request").unwrap_or_default(), context.at);
+    request.ok_or_else(|| Problem::Here("This took too long. Start again in the app.".into()))
+}
+
+/// What the app may have of what it asks for, used by this person in this context.
+fn offered(request: &Request, registration: &Registration, session: &Session) -> Result<Vec<Scope>, Problem> {
+    let role = Role::parse(&session.account.role)
+        .ok_or_else(|| request.problem("access_denied", "the account has no role that is known"))?;
+    if let Some(user) = &request.context.user {
+        let account = &session.account;
+        if *user != account.login && account.fhir_user.as_ref() != Some(user) {
+            return Err(request.problem("access_denied", "the app was opened for somebody else"));
+        }
+    }
+    if role.is_patient()
+        && request.context.patient.as_deref().is_some_and(|id| patient::own(session) != Some(id))
+    {
+        return Err(request.problem("access_denied", "this is another patient's record"));
+    }
+    let mut offered = scope::allowed(&request.scope, registration, For::User(role));
+    // Without a launch there is none that could be granted.
+    offered.retain(|scope| request.launch.is_some() || *scope != Scope::Plain("launch"));
+    if request.context.encounter.is_none() {
+        offered.retain(|scope| *scope != Scope::Plain("launch/encounter"));
+    }
+    if offered.is_empty() {
+        return Err(request.problem("access_denied", "the user may have none of these scopes"));
+    }
+    Ok(offered)
+}
+
+/// Rights over one patient's record need to know whose.
+fn needs_patient(request: &Request, scopes: &[Scope]) -> bool {
+    request.context.patient.is_none()
+        && scopes.iter().any(|scope| scope.is_of_patient() || *scope == Scope::Plain("launch/patient"))
+}
+
+/// `POST /oauth/consent`: the decision.
+pub(crate) async fn decide(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Result<HttpResponse, Refusal> {
+    let context = super::context();
+    let form = Form::of_body(&request, &body)?;
+    answered(decided(&app, &context, &request, &form).await)
+}
+
+async fn decided(
+    app: &App,
+    context: &Context,
+    http: &HttpRequest,
+    form: &Form,
+) -> Result<HttpResponse, Problem> {
+    let browser = Browser::of(http).map_err(Problem::Own)?;
+    let sealed = form.get("request").unwrap_or_default();
+    browser.check(app, form, sealed)?;
+    let request = opened(app, context, form)?;
+    let Some(session) = session(app, context, http).await.map_err(Problem::Own)? else {
+        return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
+    };
+    let registration = request.client(app, context).await?.registration;
+    let offered = offered(&request, &registration, &session)?;
+    if form.get("decision") != Some("allow") {
+        return Err(request.problem("access_denied", "the user did not agree"));
+    }
+    let granted = scope::ticked(&offered, &form.all("scope").collect::<Vec<_>>());
+    // What only says in which context is no right by itself.
+    if !granted.iter().any(|scope| scope.words().is_some()) {
+        return Err(request.problem("access_denied", "the user did not agree to anything"));
+    }
+    if needs_patient(&request, &granted) {
+        return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
+    }
+    let code = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
+    let changes = changes(context, &request, &session, &granted, &code);
+    let authorization = app.smart.swept(context.at, changes);
+    match app.store.commit(context, Commit { authorization, ..Commit::default() }).await {
+        Ok(_) => {
+            let pairs = [("code", Some(code.as_str())), ("state", request.state.as_deref())];
+            Ok(redirect(&with_query(&request.redirect_uri, &pairs)))
+        }
+        Err(store::Error::Conflict { .. }) => {
+            Err(request.problem("invalid_request", "launch was used meanwhile, or has expired"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn changes(
+    context: &Context,
+    request: &Request,
+    session: &Session,
+    granted: &[Scope],
+    code: &str,
+) -> Vec<AuthorizationChange> {
+    let account = &session.account;
+    let grant = store::new_id();
+    let mut changes = Vec::with_capacity(3);
+    if let Some(hash) = &request.launch {
+        changes.push(AuthorizationChange::UseLaunch { hash: hash.clone() });
+    }
+    changes.push(AuthorizationChange::Grant(SmartGrant {
+        id: grant.clone(),
+        client: request.client.clone(),
+        account: Some(account.id.clone()),
+        created: context.at,
+        revoked: None,
+        expires: context.at + CODE + bearer::LASTS,
+        granted: Granted {
+            scope: scope::text(granted),
+            fhir_user: account.fhir_user.clone(),
+            name: Some(account.name.clone()),
+            role: Some(account.role.clone()),
+            context: request.context.clone(),
+            nonce: request.nonce.clone(),
+            signed_in: Some(session.since),
+            session: Some(session.hash.clone()),
+        },
+    }));
+    changes.push(AuthorizationChange::Code(Code {
+        hash: key_hash(code),
+        grant,
+        expires: context.at + CODE,
+        redeemed: None,
+        redirect_uri: request.redirect_uri.clone(),
+        challenge: request.challenge.clone(),
+    }));
+    changes
+}

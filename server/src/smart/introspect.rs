@@ -1,0 +1,103 @@
+//! `POST /oauth/introspect`: what a token is worth, for others
+//! (RFC 7662, <https://hl7.org/fhir/smart-app-launch/token-introspection.html>).
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Map, Value, json};
+use store::{Authentication, Context};
+
+use super::form::Form;
+use super::refusal::Refusal;
+use super::{authenticate, bearer};
+use crate::app::App;
+use crate::http::caller::key_hash;
+
+const SECOND: i64 = 1_000_000;
+
+/// `POST /oauth/introspect`.
+pub(crate) async fn introspect(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Result<HttpResponse, Refusal> {
+    let context = super::context();
+    let form = Form::of_body(&request, &body)?;
+    may_ask(&app, &context, &request, &form).await?;
+    let answer = worth(&app, &context, form.need("token")?).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::PRAGMA, "no-cache"))
+        .json(answer))
+}
+
+/// A client that can prove who it is may ask about any token, as may a caller with a token or key of its
+/// own.
+async fn may_ask(app: &App, context: &Context, request: &HttpRequest, form: &Form) -> Result<(), Refusal> {
+    if let Some(token) = bearer::token(request) {
+        match bearer::verify(app, context, token).await {
+            Ok(_) => return Ok(()),
+            Err(store::Error::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        return match app.store.client(context, &key_hash(token)).await {
+            Ok(_) => Ok(()),
+            Err(store::Error::NotFound) => Err(Refusal::invalid_token("the token is not good")),
+            Err(error) => Err(error.into()),
+        };
+    }
+    let client = authenticate::client(app, context, request, form).await?;
+    if client.registration.authentication == Authentication::Public {
+        return Err(Refusal::invalid_client("a client must prove who it is to ask about tokens"));
+    }
+    Ok(())
+}
+
+async fn worth(app: &App, context: &Context, token: &str) -> Result<Value, Refusal> {
+    let bearer = match bearer::verify(app, context, token).await {
+        Ok(bearer) => bearer,
+        Err(store::Error::NotFound) => return refresh_worth(app, context, token).await,
+        Err(error) => return Err(error.into()),
+    };
+    let mut answer = Map::new();
+    let mut put = |name: &str, value: Value| answer.insert(name.to_owned(), value);
+    put("active", json!(true));
+    put("token_type", json!("Bearer"));
+    put("client_id", json!(bearer.client));
+    put("scope", json!(bearer.scopes));
+    put("iat", json!(bearer.issued / SECOND));
+    put("exp", json!(bearer.expires / SECOND));
+    put("jti", json!(bearer.jti));
+    put("iss", json!(bearer.issuer));
+    put("aud", json!(app.config.fhir_base()));
+    put("sub", json!(bearer.subject.as_ref().unwrap_or(&bearer.client)));
+    let known = [("patient", &bearer.patient), ("encounter", &bearer.encounter), ("intent", &bearer.intent)];
+    for (name, value) in known {
+        if let Some(value) = value {
+            put(name, json!(value));
+        }
+    }
+    if let Some(user) = &bearer.fhir_user
+        && (bearer.has("fhirUser") || bearer.has("profile"))
+    {
+        put("fhirUser", json!(format!("{}/{user}", app.config.fhir_base())));
+    }
+    Ok(Value::Object(answer))
+}
+
+/// Of whatever else is no token, nothing is said (RFC 7662 section 2.2).
+async fn refresh_worth(app: &App, context: &Context, token: &str) -> Result<Value, Refusal> {
+    match app.store.refresh_token(context, &key_hash(token)).await {
+        Ok((token, grant)) if token.replaced.is_none() => Ok(json!({
+            "active": true,
+            "token_type": "refresh_token",
+            "client_id": grant.client,
+            "scope": token.scope,
+            "iat": token.issued / SECOND,
+            "exp": token.expires / SECOND,
+            "iss": app.config.public_url,
+            "sub": grant.account,
+        })),
+        Ok(_) | Err(store::Error::NotFound) => Ok(json!({"active": false})),
+        Err(error) => Err(error.into()),
+    }
+}

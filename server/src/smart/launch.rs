@@ -1,0 +1,118 @@
+//! `POST /oauth/launch`: an EHR's client is about to open an app with a patient in context
+//! (<https://hl7.org/fhir/smart-app-launch/app-launch.html#launch-app-ehr-launch>). It gets the `launch`
+//! parameter, good once, and the address to open.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::resource_type::ResourceType;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use store::{AuthorizationChange, Commit, Launch, LaunchContext, Status};
+
+use super::bearer;
+use super::pages::with_query;
+use super::refusal::Refusal;
+use super::scope::LAUNCH_APPS;
+use super::secret::random;
+use crate::app::App;
+use crate::http::caller::key_hash;
+
+const SECOND: i64 = 1_000_000;
+/// How long the app may take to ask.
+const LASTS: i64 = 600 * SECOND;
+
+/// What is opened, and with what.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Asked {
+    #[serde(rename = "client_id")]
+    client: String,
+    patient: Option<String>,
+    encounter: Option<String>,
+    intent: Option<String>,
+    /// Login or `fhirUser` of the one who sits there.
+    user: Option<String>,
+    fhir_context: Option<Vec<Value>>,
+    /// Does the app have to show whose record it is?
+    #[serde(rename = "need_patient_banner")]
+    banner: Option<bool>,
+}
+
+/// `POST /oauth/launch`.
+pub(crate) async fn launch(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Result<HttpResponse, Refusal> {
+    let context = super::context();
+    let token = bearer::token(&request).ok_or_else(|| Refusal::invalid_token("a token is needed"))?;
+    let bearer = match bearer::verify(&app, &context, token).await {
+        Ok(bearer) => bearer,
+        Err(store::Error::NotFound) => return Err(Refusal::invalid_token("the token is not good")),
+        Err(error) => return Err(error.into()),
+    };
+    if !bearer.has(LAUNCH_APPS) {
+        return Err(Refusal::insufficient_scope(format!("the scope {LAUNCH_APPS} is needed")));
+    }
+    let asked: Asked = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::invalid_request(format!("the body can't be read: {error}")))?;
+    let client = match app.store.smart_client(&context, &asked.client).await {
+        Ok(client) if client.status == Status::Approved => client,
+        Ok(_) | Err(store::Error::NotFound) => {
+            return Err(Refusal::invalid_request("client_id is no app that may be opened"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for (kind, id) in [(ResourceType::PATIENT, &asked.patient), (encounter()?, &asked.encounter)] {
+        let Some(id) = id else { continue };
+        match app.store.read(&context, kind, id).await {
+            Ok(_) => {}
+            Err(store::Error::NotFound | store::Error::Gone { .. }) => {
+                return Err(Refusal::invalid_request(format!("there is no such {}", kind.name())));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if asked.fhir_context.iter().flatten().any(|one| !is_context(one)) {
+        let details = "each of fhirContext is an object with reference, canonical or identifier";
+        return Err(Refusal::invalid_request(details));
+    }
+    let handle = random().map_err(Refusal::internal)?;
+    let change = AuthorizationChange::Launch(Launch {
+        hash: key_hash(&handle),
+        client: client.id,
+        expires: context.at + LASTS,
+        used: None,
+        context: LaunchContext {
+            patient: asked.patient,
+            encounter: asked.encounter,
+            intent: asked.intent,
+            fhir_context: asked.fhir_context.map(Value::Array),
+            user: asked.user,
+            by_ehr: !asked.banner.unwrap_or(false),
+        },
+    });
+    app.store.commit(&context, Commit { authorization: vec![change], ..Commit::default() }).await?;
+    let base = app.config.fhir_base();
+    let pairs = [("iss", Some(base.as_str())), ("launch", Some(handle.as_str()))];
+    let url = client.registration.launch_url.map(|url| with_query(&url, &pairs));
+    Ok(HttpResponse::Created()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(json!({"launch": handle, "iss": base, "url": url, "expires_in": LASTS / SECOND})))
+}
+
+fn encounter() -> Result<ResourceType, Refusal> {
+    ResourceType::parse("Encounter").ok_or_else(|| Refusal::internal("R4 has Encounters"))
+}
+
+/// `fhirContext` since 2.1: an object that says which resource it is.
+fn is_context(one: &Value) -> bool {
+    let text = |name: &str| one.get(name).and_then(Value::as_str);
+    let reference = text("reference").is_some_and(|reference| {
+        matches!(fhir::reference::parse(reference, ""), fhir::reference::Reference::Local { .. })
+    });
+    let canonical = text("canonical").is_some_and(|canonical| canonical.starts_with("http"));
+    let identifier = one.get("identifier").is_some_and(Value::is_object);
+    let kind = one.get("type").is_none_or(|kind| kind.as_str().and_then(ResourceType::parse).is_some());
+    one.is_object() && kind && (reference || canonical || identifier)
+}

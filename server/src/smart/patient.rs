@@ -1,0 +1,149 @@
+//! Which patient it is about, where an app was not opened from a patient's chart
+//! (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#requesting-context-with-scopes>).
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::json::{self, Json, Limits};
+use fhir::resource_type::ResourceType;
+use fhir::search::{Handling, SearchQuery};
+use store::Context;
+
+use super::form::Form;
+use super::pages::{Browser, Choice, Patients, answered, redirect, with_query};
+use super::refusal::Refusal;
+use super::request::{Problem, Request};
+use super::role::Role;
+use super::sign_in::{Session, session};
+use crate::app::App;
+
+/// Patients shown at a time.
+const SHOWN: &str = "20";
+
+/// The page that asks for it. Who sees only their own record is not asked.
+pub(crate) async fn page(
+    app: &App,
+    context: &Context,
+    browser: &Browser,
+    session: &Session,
+    request: &Request,
+    sought: &str,
+) -> Result<HttpResponse, Problem> {
+    let sealed = request.seal(app).map_err(Problem::Own)?;
+    let name = request.client(app, context).await?.registration.name;
+    let found = choices(app, context, session, sought).await?;
+    let csrf = browser.csrf(app, &sealed);
+    let page = Patients { app: &name, request: &sealed, csrf: &csrf, sought, found: &found };
+    browser.page(app, &page, &request.redirect_uri)
+}
+
+/// The one patient whose record an account is for.
+pub(crate) fn own(session: &Session) -> Option<&str> {
+    let user = session.account.fhir_user.as_deref()?;
+    user.strip_prefix("Patient/")
+}
+
+/// `POST /oauth/patient`: looks for patients, or takes one.
+pub(crate) async fn choose(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Result<HttpResponse, Refusal> {
+    let context = super::context();
+    let form = Form::of_body(&request, &body)?;
+    answered(chosen(&app, &context, &request, &form).await)
+}
+
+async fn chosen(
+    app: &App,
+    context: &Context,
+    http: &HttpRequest,
+    form: &Form,
+) -> Result<HttpResponse, Problem> {
+    let browser = Browser::of(http).map_err(Problem::Own)?;
+    let sealed = form.get("request").unwrap_or_default();
+    browser.check(app, form, sealed)?;
+    let request = Request::open(app, sealed, context.at);
+    let mut request =
+        request.ok_or_else(|| Problem::Here("This took too long. Start again in the app.".into()))?;
+    let Some(session) = session(app, context, http).await.map_err(Problem::Own)? else {
+        return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
+    };
+    let Some(id) = form.get("patient") else {
+        let sought = form.get("q").unwrap_or_default();
+        return page(app, context, &browser, &session, &request, sought).await;
+    };
+    let shown = choices(app, context, &session, "").await?;
+    let may = if is_patient(&session) {
+        shown.iter().any(|one| one.id == id)
+    } else {
+        match app.store.read(context, ResourceType::PATIENT, id).await {
+            Ok(_) => !is_operator(&session),
+            Err(store::Error::NotFound | store::Error::Gone { .. }) => false,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if !may {
+        return Err(Problem::Here("There is no such patient that you may see.".into()));
+    }
+    request.context.patient = Some(id.to_owned());
+    request.settled = true;
+    let sealed = request.seal(app).map_err(Problem::Own)?;
+    Ok(redirect(&with_query("/oauth/consent", &[("request", Some(&sealed))])))
+}
+
+fn is_patient(session: &Session) -> bool {
+    Role::parse(&session.account.role).is_none_or(Role::is_patient)
+}
+
+fn is_operator(session: &Session) -> bool {
+    Role::parse(&session.account.role) == Some(Role::Operator)
+}
+
+async fn choices(
+    app: &App,
+    context: &Context,
+    session: &Session,
+    sought: &str,
+) -> Result<Vec<Choice>, Problem> {
+    if is_operator(session) {
+        return Ok(Vec::new());
+    }
+    let mut pairs = vec![("_count".to_owned(), SHOWN.to_owned()), ("_sort".to_owned(), "family".to_owned())];
+    if is_patient(session) {
+        let Some(own) = own(session) else { return Ok(Vec::new()) };
+        pairs.push(("_id".to_owned(), own.to_owned()));
+    } else {
+        for word in sought.split_whitespace().take(5) {
+            let is_number = word.chars().any(|letter| letter.is_ascii_digit());
+            let by = if is_number { "identifier" } else { "name" };
+            pairs.push((by.to_owned(), word.replace(['\\', ',', '|', '$'], "")));
+        }
+    }
+    let query = SearchQuery::parse(&[ResourceType::PATIENT], &pairs, "", context.at, Handling::Lenient);
+    let Ok((query, _)) = query else { return Ok(Vec::new()) };
+    let page = app.store.search(context, &query).await?;
+    let choice = |body: &str| {
+        let patient = json::parse(body.as_bytes(), &Limits::STORED).ok()?;
+        Some(Choice { id: patient.text("id")?.to_owned(), name: name(&patient), about: about(&patient) })
+    };
+    Ok(page.entries.iter().filter_map(|one| choice(&one.body)).collect())
+}
+
+/// The patient's name as people say it.
+pub(crate) fn name(patient: &Json<'_>) -> String {
+    let Some(name) = patient.list("name").first() else { return "(no name)".to_owned() };
+    if let Some(text) = name.text("text") {
+        return text.to_owned();
+    }
+    let given = name.list("given").iter().filter_map(Json::as_str);
+    given.chain(name.text("family")).collect::<Vec<_>>().join(" ")
+}
+
+fn about(patient: &Json<'_>) -> String {
+    let born = patient.text("birthDate").map(|date| format!("born {date}"));
+    let number = patient.list("identifier").iter().find_map(|one| one.text("value")).map(str::to_owned);
+    [born, patient.text("gender").map(str::to_owned), number]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(", ")
+}

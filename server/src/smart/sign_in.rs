@@ -1,0 +1,173 @@
+//! Who is at the browser: a login, a password, and a second factor where there is one.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use store::{Account, AccountChange, Commit, Context};
+
+use super::form::Form;
+use super::pages::{Browser, SESSION, SignIn, answered, cookie, redirect, with_query};
+use super::refusal::Refusal;
+use super::request::{Problem, Request};
+use super::secret::random;
+use super::{password, throttle};
+use crate::app::App;
+use crate::http::caller::key_hash;
+
+const SECOND: i64 = 1_000_000;
+/// How long somebody stays signed in.
+const LASTS: i64 = 12 * 3600 * SECOND;
+
+/// Somebody who is signed in.
+pub(crate) struct Session {
+    pub(crate) account: Account,
+    /// Since when, microseconds since 1970 UTC.
+    pub(crate) since: i64,
+    /// Hash of the cookie.
+    pub(crate) hash: String,
+}
+
+/// Who is signed in at this browser.
+pub(crate) async fn session(
+    app: &App,
+    context: &Context,
+    request: &HttpRequest,
+) -> Result<Option<Session>, Refusal> {
+    let Some(cookie) = request.cookie(SESSION) else { return Ok(None) };
+    let hash = key_hash(cookie.value());
+    match app.store.signed_in(context, &hash).await {
+        Ok((account, since)) => Ok(Some(Session { account, since, hash })),
+        Err(store::Error::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The page that asks for it.
+pub(crate) async fn page(
+    app: &App,
+    context: &Context,
+    browser: &Browser,
+    sealed: &str,
+    login: &str,
+    wrong: bool,
+) -> Result<HttpResponse, Problem> {
+    let (mut name, mut answer_to) = (None, String::new());
+    if let Some(request) = Request::open(app, sealed, context.at) {
+        name = Some(request.client(app, context).await?.registration.name);
+        answer_to = request.redirect_uri;
+    }
+    let csrf = browser.csrf(app, sealed);
+    let page = SignIn { app: name.as_deref(), request: sealed, csrf: &csrf, login, wrong };
+    browser.page(app, &page, &answer_to)
+}
+
+/// `POST /oauth/sign-in`.
+pub(crate) async fn sign_in(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Result<HttpResponse, Refusal> {
+    let context = super::context();
+    let form = Form::of_body(&request, &body)?;
+    answered(enter(&app, &context, &request, &form).await)
+}
+
+async fn enter(
+    app: &App,
+    context: &Context,
+    request: &HttpRequest,
+    form: &Form,
+) -> Result<HttpResponse, Problem> {
+    let browser = Browser::of(request).map_err(Problem::Own)?;
+    let sealed = form.get("request").unwrap_or_default();
+    browser.check(app, form, sealed)?;
+    let login = form.get("login").unwrap_or_default();
+    let key = throttle::key(request, login);
+    app.smart.throttle.check(throttle::Door::SignIn, &key).map_err(Problem::Own)?;
+    let given = form.get("password").unwrap_or_default();
+    let code = form.get("code").unwrap_or_default();
+    let Some(session) = proved(app, context, login, given, code).await? else {
+        return page(app, context, &browser, sealed, login, true).await;
+    };
+    let next = if sealed.is_empty() {
+        "/oauth/manage".to_owned()
+    } else {
+        with_query("/oauth/consent", &[("request", Some(sealed))])
+    };
+    let mut response = redirect(&next);
+    let cookie = cookie(app, SESSION, session);
+    response.add_cookie(&cookie).map_err(|error| Problem::Own(Refusal::internal(error)))?;
+    Ok(response)
+}
+
+/// The cookie of a new session, if login, password and code are right. Whatever is wrong, it is looked at
+/// as long, and said in the same words.
+async fn proved(
+    app: &App,
+    context: &Context,
+    login: &str,
+    given: &str,
+    code: &str,
+) -> Result<Option<String>, Problem> {
+    let account = match app.store.account(context, login).await {
+        Ok(account) => Some(account),
+        Err(store::Error::NotFound) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let right = password::is_right(given, account.as_ref().map(|account| account.password.as_str())).await;
+    let Some(account) = account.filter(|account| !account.locked && account.locked_until <= context.at)
+    else {
+        return Ok(None);
+    };
+    let step = match &account.totp {
+        None => Ok(None),
+        Some(sealed) => {
+            let secret = app.smart.secret.open("totp", sealed);
+            let step = secret.and_then(|secret| password::totp_step(&secret, code, context.at));
+            step.map(Some).ok_or(())
+        }
+    };
+    let change = match step {
+        Ok(step) if right => {
+            let cookie = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
+            let (session, expires) = (key_hash(&cookie), context.at + LASTS);
+            let change = AccountChange::SignIn { id: account.id, session, expires, step };
+            return match app.store.commit(context, accounts(change)).await {
+                Ok(_) => Ok(Some(cookie)),
+                Err(store::Error::Conflict { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        }
+        _ => {
+            let until = password::locked_until(context.at, account.failed + 1);
+            AccountChange::Failed { id: account.id, until }
+        }
+    };
+    tracing::warn!(request = %context.request, "a sign-in failed");
+    app.store.commit(context, accounts(change)).await?;
+    Ok(None)
+}
+
+fn accounts(change: AccountChange) -> Commit<'static> {
+    Commit { accounts: vec![change], ..Commit::default() }
+}
+
+/// `POST /oauth/sign-out`.
+pub(crate) async fn sign_out(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Result<HttpResponse, Refusal> {
+    let context = super::context();
+    let form = Form::of_body(&request, &body)?;
+    let browser = Browser::of(&request)?;
+    if let Err(problem) = browser.check(&app, &form, "manage") {
+        return answered(Err(problem));
+    }
+    if let Some(session) = session(&app, &context, &request).await? {
+        app.store.commit(&context, accounts(AccountChange::SignOut { session: session.hash })).await?;
+    }
+    let mut response = redirect("/oauth/manage");
+    let mut gone = cookie(&app, SESSION, String::new());
+    gone.make_removal();
+    response.add_cookie(&gone).map_err(Refusal::internal)?;
+    Ok(response)
+}

@@ -1,0 +1,315 @@
+//! `POST /oauth/token`: from a code, a refresh token or a client's own word to an access token
+//! (RFC 6749 sections 4.1.3, 4.4 and 6; RFC 7636;
+//! <https://hl7.org/fhir/smart-app-launch/backend-services.html>).
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use store::{
+    AccessToken, Authentication, AuthorizationChange, Commit, Context, Granted, RefreshToken, SmartClient,
+    SmartGrant,
+};
+
+use super::form::Form;
+use super::refusal::Refusal;
+use super::scope::{self, For};
+use super::secret::{random, same};
+use super::{authenticate, bearer, id_token};
+use crate::app::App;
+use crate::http::caller::key_hash;
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 86_400 * SECOND;
+/// How long a refresh token is good that is not used; each use begins anew. At least three months are
+/// promised.
+const REFRESH: i64 = 180 * DAY;
+/// How long an answer that was lost can be asked for again.
+const GRACE: i64 = 60 * SECOND;
+
+/// `POST /oauth/token`.
+pub(crate) async fn token(
+    app: web::Data<App>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Result<HttpResponse, Refusal> {
+    let context = super::context();
+    let form = Form::of_body(&request, &body)?;
+    let kind = form.need("grant_type")?;
+    if !matches!(kind, "authorization_code" | "refresh_token" | "client_credentials") {
+        let details = "grant_type must be authorization_code, refresh_token or client_credentials";
+        return Err(Refusal::new("unsupported_grant_type", details));
+    }
+    let client = authenticate::client(&app, &context, &request, &form).await?;
+    let issued = match kind {
+        "authorization_code" => redeem(&app, &context, &client, &form).await?,
+        "refresh_token" => refresh(&app, &context, &client, &form).await?,
+        _ => itself(&app, &context, &client, &form).await?,
+    };
+    let answer = issued.answer(&app, &context).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::PRAGMA, "no-cache"))
+        .json(answer))
+}
+
+/// What a client is given.
+struct Issued {
+    access: String,
+    lasts: i64,
+    refresh: Option<String>,
+    scope: String,
+    grant: SmartGrant,
+    /// It was a code, so the nonce goes with it.
+    first: bool,
+}
+
+fn own(
+    context: &Context,
+    grant: &str,
+    scope: &str,
+    lasts: i64,
+) -> Result<(String, AuthorizationChange), Refusal> {
+    let token = random().map_err(Refusal::internal)?;
+    let change = AuthorizationChange::Access(AccessToken {
+        hash: key_hash(&token),
+        id: uuid::Uuid::new_v4().to_string(),
+        grant: grant.to_owned(),
+        scope: scope.to_owned(),
+        issued: context.at,
+        expires: context.at + lasts,
+    });
+    Ok((token, change))
+}
+
+/// When a client can no longer come back.
+enum Ends {
+    /// When it does not for long (`offline_access`).
+    Unused,
+    /// With the browser session (`online_access`).
+    With(String),
+}
+
+/// How a client may come back, if it may.
+fn returning(granted: &Granted, scope: &str) -> Option<Ends> {
+    let has = |name: &str| scope.split(' ').any(|one| one == name);
+    if has("offline_access") {
+        return Some(Ends::Unused);
+    }
+    granted.session.clone().filter(|_| has("online_access")).map(Ends::With)
+}
+
+async fn redeem(app: &App, context: &Context, client: &SmartClient, form: &Form) -> Result<Issued, Refusal> {
+    let no = || Refusal::invalid_grant("the code is not good: not known, used, expired, or another client's");
+    let hash = key_hash(form.need("code")?);
+    let code = match app.store.code(context, &hash).await {
+        Ok(code) => code,
+        Err(store::Error::NotFound) => return Err(no()),
+        Err(error) => return Err(error.into()),
+    };
+    let grant = match app.store.grant(context, &code.grant).await {
+        Ok(grant) => grant,
+        Err(store::Error::NotFound) => return Err(no()),
+        Err(error) => return Err(error.into()),
+    };
+    if grant.client != client.id {
+        return Err(no());
+    }
+    if code.redeemed.is_some() {
+        // Two have it: whoever was first may be a thief.
+        revoke(app, context, &grant.id).await?;
+        return Err(no());
+    }
+    if code.expires <= context.at {
+        return Err(no());
+    }
+    if form.get("redirect_uri") != Some(code.redirect_uri.as_str()) {
+        return Err(Refusal::invalid_grant("redirect_uri is not the one that the code was sent to"));
+    }
+    let verifier = form.get("code_verifier").unwrap_or_default();
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
+    if !(43..=128).contains(&verifier.len()) || !same(&challenge, &code.challenge) {
+        return Err(Refusal::invalid_grant("code_verifier is missing, or not that of the code_challenge"));
+    }
+    let scope = grant.granted.scope.clone();
+    let (access, token) = own(context, &grant.id, &scope, bearer::LASTS)?;
+    let mut changes = vec![AuthorizationChange::Redeem { hash }, token];
+    let mut refresh = None;
+    if let Some(ends) = returning(&grant.granted, &scope) {
+        let token = random().map_err(Refusal::internal)?;
+        changes.push(AuthorizationChange::Refresh(RefreshToken {
+            hash: key_hash(&token),
+            grant: grant.id.clone(),
+            scope: scope.clone(),
+            session: if let Ends::With(session) = ends { Some(session) } else { None },
+            issued: context.at,
+            expires: context.at + REFRESH,
+            replaced: None,
+            successor: None,
+        }));
+        refresh = Some(token);
+    }
+    let authorization = app.smart.swept(context.at, changes);
+    match app.store.commit(context, Commit { authorization, ..Commit::default() }).await {
+        Ok(_) => Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: true }),
+        Err(store::Error::Conflict { .. }) => {
+            revoke(app, context, &grant.id).await?;
+            Err(no())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends a grant and all that follows from it.
+pub(crate) async fn revoke(app: &App, context: &Context, grant: &str) -> Result<(), Refusal> {
+    let authorization = vec![AuthorizationChange::Revoke { grant: grant.to_owned() }];
+    app.store.commit(context, Commit { authorization, ..Commit::default() }).await?;
+    app.smart.bearers.forget();
+    Ok(())
+}
+
+/// A refresh token is replaced by its only possible successor, so whoever did not get the answer can ask
+/// again, for a moment, and gets the same; who asks with an old one after that has stolen one of them.
+async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form) -> Result<Issued, Refusal> {
+    let no =
+        || Refusal::invalid_grant("the refresh token is not good: not known, ended, or another client's");
+    let old = form.need("refresh_token")?;
+    let hash = key_hash(old);
+    let new = app.smart.secret.code("refresh token", &[old]);
+    // The second time what another request did in between is seen.
+    for _ in 0..2 {
+        let (token, grant) = match app.store.refresh_token(context, &hash).await {
+            Ok(found) => found,
+            Err(store::Error::NotFound) => return Err(no()),
+            Err(error) => return Err(error.into()),
+        };
+        if grant.client != client.id {
+            return Err(no());
+        }
+        if let Some(replaced) = token.replaced {
+            let unused = match app.store.refresh_token(context, &key_hash(&new)).await {
+                Ok((successor, _)) => successor.replaced.is_none().then_some(successor),
+                Err(store::Error::NotFound) => None,
+                Err(error) => return Err(error.into()),
+            };
+            let Some(successor) = unused.filter(|_| context.at - replaced < GRACE) else {
+                revoke(app, context, &grant.id).await?;
+                return Err(no());
+            };
+            let (access, change) = own(context, &grant.id, &successor.scope, bearer::LASTS)?;
+            app.store.commit(context, Commit { authorization: vec![change], ..Commit::default() }).await?;
+            let (refresh, scope) = (Some(new), successor.scope);
+            return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
+        }
+        let scope = match form.get("scope") {
+            None => token.scope.clone(),
+            Some(asked) => scope::narrowed(&token.scope, asked)
+                .ok_or_else(|| Refusal::new("invalid_scope", "more is asked for than was granted"))?,
+        };
+        let (access, change) = own(context, &grant.id, &scope, bearer::LASTS)?;
+        let changes = vec![
+            AuthorizationChange::Replace { hash: hash.clone(), successor: key_hash(&new) },
+            AuthorizationChange::Refresh(RefreshToken {
+                hash: key_hash(&new),
+                grant: grant.id.clone(),
+                // The right to come back is not lost by asking for less of the rest.
+                scope: kept(&token.scope, &scope),
+                session: token.session,
+                issued: context.at,
+                expires: context.at + REFRESH,
+                replaced: None,
+                successor: None,
+            }),
+            change,
+        ];
+        let authorization = app.smart.swept(context.at, changes);
+        match app.store.commit(context, Commit { authorization, ..Commit::default() }).await {
+            Ok(_) => {
+                let refresh = Some(new);
+                return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
+            }
+            Err(store::Error::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(no())
+}
+
+/// The scopes of the next refresh token: never more than before.
+fn kept(before: &str, now: &str) -> String {
+    let mut scopes: Vec<&str> = now.split(' ').collect();
+    for one in before.split(' ') {
+        if matches!(one, "offline_access" | "online_access") && !scopes.contains(&one) {
+            scopes.push(one);
+        }
+    }
+    scopes.join(" ")
+}
+
+/// A client acts for itself; only one with a key of its own may.
+async fn itself(app: &App, context: &Context, client: &SmartClient, form: &Form) -> Result<Issued, Refusal> {
+    if !matches!(client.registration.authentication, Authentication::Keys { .. }) {
+        let details = "client_credentials is for clients that authenticate with private_key_jwt";
+        return Err(Refusal::new("unauthorized_client", details));
+    }
+    let allowed = scope::allowed(form.need("scope")?, &client.registration, For::Client);
+    if allowed.is_empty() {
+        return Err(Refusal::new("invalid_scope", "the client may have none of these scopes"));
+    }
+    let scope = scope::text(&allowed);
+    let grant = SmartGrant {
+        id: store::new_id(),
+        client: client.id.clone(),
+        account: None,
+        created: context.at,
+        revoked: None,
+        expires: context.at + bearer::OWN_LASTS,
+        granted: Granted { scope: scope.clone(), ..Granted::default() },
+    };
+    let (access, token) = own(context, &grant.id, &scope, bearer::OWN_LASTS)?;
+    let changes = vec![AuthorizationChange::Grant(grant.clone()), token];
+    let authorization = app.smart.swept(context.at, changes);
+    app.store.commit(context, Commit { authorization, ..Commit::default() }).await?;
+    Ok(Issued { access, lasts: bearer::OWN_LASTS, refresh: None, scope, grant, first: false })
+}
+
+impl Issued {
+    /// The answer with the launch context
+    /// (<https://hl7.org/fhir/smart-app-launch/app-launch.html#response-5>).
+    async fn answer(self, app: &App, context: &Context) -> Result<Value, Refusal> {
+        let mut answer = Map::new();
+        let mut put = |name: &str, value: Value| answer.insert(name.to_owned(), value);
+        let id_token = id_token::issue(app, context, &self.grant, &self.scope, self.first).await?;
+        put("access_token", json!(self.access));
+        put("token_type", json!("Bearer"));
+        put("expires_in", json!(self.lasts / SECOND));
+        put("scope", json!(self.scope));
+        if let Some(token) = self.refresh {
+            put("refresh_token", json!(token));
+        }
+        if let Some(token) = id_token {
+            put("id_token", json!(token));
+        }
+        if self.grant.account.is_some() {
+            let launched = self.grant.granted.context;
+            let pairs = [
+                ("patient", launched.patient),
+                ("encounter", launched.encounter),
+                ("intent", launched.intent),
+            ];
+            for (name, value) in pairs {
+                if let Some(value) = value {
+                    put(name, json!(value));
+                }
+            }
+            if let Some(further) = launched.fhir_context {
+                put("fhirContext", further);
+            }
+            put("need_patient_banner", json!(!launched.by_ehr));
+            put("smart_style_url", json!(format!("{}/oauth/smart-style.json", app.config.public_url)));
+        }
+        Ok(Value::Object(answer))
+    }
+}
