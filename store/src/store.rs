@@ -314,11 +314,13 @@ impl Store {
         self.pool.run(|link| desk::known(link, None)).await
     }
 
-    /// The client whose key has that digest and is not revoked.
-    pub async fn client(&self, _: &Context, key_hash: &str) -> Result<Client, Error> {
+    /// The client whose key has that digest, is not revoked and has not ended.
+    pub async fn client(&self, context: &Context, key_hash: &str) -> Result<Client, Error> {
         let key_hash = key_hash.to_owned();
         let known = self.pool.run(move |link| desk::known(link, Some(&key_hash))).await?;
-        known.into_iter().find(|client| client.revoked.is_none()).ok_or(Error::NotFound)
+        let at = context.at;
+        let good = |client: &Client| client.revoked.is_none() && client.expires.is_none_or(|end| at < end);
+        known.into_iter().find(good).ok_or(Error::NotFound)
     }
 
     pub(crate) async fn write(&self, unit: Unit) -> Result<Vec<Written>, Error> {

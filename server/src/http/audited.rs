@@ -35,8 +35,8 @@ pub(crate) async fn audited(
         let (who, trail) = (Who::new(agent), Some(Trail::default()));
         Context { request: id.into(), at: app::now(), who, access: Access::Whole, trail }
     });
+    let failed = status.is_client_error() || status.is_server_error();
     if let Some((act, is_operation)) = act {
-        let failed = status.is_client_error() || status.is_server_error();
         if failed {
             // What was looked at on the way was not shown.
             drop(context.trail.as_ref().map(Trail::take));
@@ -62,10 +62,10 @@ pub(crate) async fn audited(
     }
     if let Err(error) = app.store.record(&context).await {
         tracing::error!(%error, request = &*context.request, "an access could not be recorded");
-        if !app.config.audit_fails_open {
+        // What failed anyhow shows nothing.
+        if !failed && !app.config.audit_fails_open {
             let (request, _) = response.into_parts();
-            let failure = Failure::internal("the audit trail could not be written").error_response();
-            return Ok(ServiceResponse::new(request, failure));
+            return Ok(ServiceResponse::new(request, Failure::from(error).error_response()));
         }
     }
     Ok(response)

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use store::{Access, Agent, Context, Trail, Who};
 
 use super::failure::Failure;
+use super::rights::{Rights, access};
 use super::telemetry::RequestId;
 use crate::app::{self, App};
 use crate::config::Auth;
@@ -21,6 +22,8 @@ use crate::smart::bearer;
 pub(crate) struct Caller {
     /// First argument of every store call.
     pub context: Context,
+    /// What they may do beside that.
+    pub rights: Rights,
     /// The program's parts.
     pub app: Arc<App>,
 }
@@ -37,19 +40,23 @@ impl FromRequest for Caller {
                 .map(|data| Arc::clone(&data.clone().into_inner()))
                 .ok_or_else(|| Failure::internal("no application state"))?;
             let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-            let mut agent = Agent { address: address(&request), ..Agent::default() };
+            let context = Context {
+                request: id.into(),
+                at: app::now(),
+                who: Who::new(Agent { address: address(&request), ..Agent::default() }),
+                access: Access::Whole,
+                trail: Some(Trail::default()),
+            };
             if app.config.auth == Auth::Open {
                 from_here(&request, &app.config.public_url)?;
             }
-            if app.config.auth == Auth::Required {
-                let client = client(&app, &request).await?;
-                (agent.client, agent.client_name) = (Some(client.id), Some(client.name));
-            }
-            let (who, access) = (Who::new(agent), Access::Whole);
-            let trail = Some(Trail::default());
-            let context = Context { request: id.into(), at: app::now(), who, access, trail };
+            let (context, rights) = match (bearer::token(&request), app.config.auth) {
+                (Some(token), _) => identified(&app, context, token).await?,
+                (None, Auth::Open) => (context, Rights::All),
+                (None, Auth::Required) => return Err(refused()),
+            };
             request.extensions_mut().insert(context.clone());
-            Ok(Self { context, app })
+            Ok(Self { context, rights, app })
         })
     }
 }
@@ -93,27 +100,43 @@ fn is_own(authority: &str, public_url: &str) -> bool {
         || public_url.split("//").nth(1).and_then(|rest| rest.split('/').next()) == Some(authority)
 }
 
-async fn client(app: &App, request: &HttpRequest) -> Result<store::Client, Failure> {
-    let refused = || {
-        Failure::new(
-            StatusCode::UNAUTHORIZED,
-            "login",
-            "a valid access token or API key is needed: Authorization: Bearer …",
-        )
+fn refused() -> Failure {
+    let why = "a valid access token or API key is needed: Authorization: Bearer …";
+    Failure::new(StatusCode::UNAUTHORIZED, "login", why)
+}
+
+/// The one behind a token or key, and what they may do.
+async fn identified(app: &App, context: Context, token: &str) -> Result<(Context, Rights), Failure> {
+    let address = context.who.agent.address.clone();
+    let (agent, access, scopes) = match bearer::verify(app, &context, token).await {
+        Ok(bearer) => {
+            let own = bearer.fhir_user.as_deref().and_then(|user| user.strip_prefix("Patient/"));
+            let access = access(&bearer.scopes, bearer.patient.as_deref(), own, bearer.subject.is_some());
+            let agent = Agent {
+                client: Some(bearer.client.clone()),
+                issuer: bearer.subject.is_some().then(|| bearer.issuer.clone()),
+                user: bearer.subject.clone(),
+                user_name: bearer.name.clone(),
+                fhir_user: bearer.fhir_user.clone(),
+                role: bearer.role.clone(),
+                token: Some(bearer.jti.clone()),
+                address,
+                ..Agent::default()
+            };
+            (agent, access, bearer.scopes.as_str().into())
+        }
+        Err(store::Error::NotFound) => match app.store.client(&context, &key_hash(token)).await {
+            Ok(client) => {
+                let (id, name) = (Some(client.id), Some(client.name));
+                let agent = Agent { client: id, client_name: name, address, ..Agent::default() };
+                (agent, access(&client.scope, None, None, false), client.scope.into())
+            }
+            Err(store::Error::NotFound) => return Err(refused()),
+            Err(error) => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
     };
-    let key = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, key)| key.trim_start_matches(' '))
-        .ok_or_else(refused)?;
-    match app.store.client(&Context::system("login", app::now()), &key_hash(key)).await {
-        Ok(client) => Ok(client),
-        Err(store::Error::NotFound) => Err(refused()),
-        Err(error) => Err(error.into()),
-    }
+    Ok((Context { who: Who::new(agent), access, ..context }, Rights::Of(scopes)))
 }
 
 /// What is kept of a key: its SHA-256 (hex). The key has 256 random bits, so nothing slower is needed.
