@@ -10,6 +10,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use sha2::{Digest, Sha256};
 use store::{Access, Agent, Context, Trail, Who};
 
+use super::audited;
 use super::failure::Failure;
 use super::rights::{Rights, access};
 use super::telemetry::RequestId;
@@ -45,7 +46,7 @@ impl FromRequest for Caller {
                 at: app::now(),
                 who: Who::new(Agent { address: address(&request), ..Agent::default() }),
                 access: Access::Whole,
-                trail: Some(Trail::default()),
+                trail: Some(Trail::of(audited::asked(&request))),
             };
             if app.config.auth == Auth::Open {
                 from_here(&request, &app.config.public_url)?;
