@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from authorization_world import (
     BASE, FORM, KEY, RUN, TAGS, WHOSE, Answer, Browser, Caller, Resource, address, app, ask, bundle, everything, lay_out,
-    person, quoted, resource, wait)
+    person, quoted, resource)
 
 MARK, NAME = f"zq{RUN}qz", f"Quixel{RUN}"
 EVA, OTHER = f"eva-{RUN}", f"{MARK}-pat"
@@ -73,18 +73,18 @@ def chart(patient: str) -> list[Resource]:
         of("Device", 1, type=concept(own), deviceName=[{"name": own, "type": "other"}], patient=me),
         *[of("RiskAssessment", n, subject=me, basis=[at("Observation", n)], method=concept(own), code=concept(own),
              prediction=[{"probabilityDecimal": 0.1 * n}]) for n in (1, 2)],
-        of("Provenance", 1, target=[at("Observation", 1), me], agent=[{"who": by[-1]}]),
+        of("Provenance", 1, target=[at("Observation", 2), me], agent=[{"who": by[-1]}]),
         of("Provenance", 2, target=[me, *joint("Observation", 2)], agent=[{"who": to("Practitioner", DOCTOR)}]),
         *[of("DiagnosticReport", n, subject=me, code=concept(own), result=[at("Observation", n), *joint("Observation", n)],
              encounter=at("Encounter", n)) for n in (1, 2)],
         of("List", 1, subject=me, code=concept(own), entry=[{"item": one} for one in (
-            at("Observation", 1), at("Condition", 1), *joint("Observation", 1), *joint("Condition", 1))]),
+            at("Observation", 2), at("Condition", 2), *joint("Observation", 2), *joint("Condition", 2))]),
         of("Appointment", 1, status="proposed", participant=[{"status": "accepted", "actor": one} for one in (
             me, to("Practitioner", DOCTOR))]),
         of("DocumentReference", 1, subject=me, author=[by[-1]], context={"encounter": [at("Encounter", 1)]},
            type=concept(own)),
         of("Composition", 1, subject=me, author=[by[-1]], title=own, section=[{"title": "x", "entry": [
-            at("Condition", 1), *joint("Condition", 2)]}]),
+            at("Condition", 2), *joint("Condition", 2)]}]),
         of("AllergyIntolerance", 1, patient=me, recorder=by[-1], code=concept(own)),
         of("MedicationRequest", 1, subject=me, requester=by[0], encounter=at("Encounter", 2),
            medicationCodeableConcept=concept(COMMON)),
@@ -133,8 +133,9 @@ PROBES = {
 class Questions:
     """Random ones, of what the server says it can be asked."""
 
-    def __init__(self, dice: random.Random) -> None:
-        self.dice, self.pick = dice, dice.choice
+    def __init__(self, dice: random.Random, since: str) -> None:
+        # Others who were here before have a long history.
+        self.dice, self.pick, self.since = dice, dice.choice, since
         statement = ask("GET", "metadata").json["rest"][0]["resource"]
         self.parameters = {one["type"]: [(p["name"], p["type"]) for p in one.get("searchParam", [])] for one in statement}
         self.includes = {one["type"]: one.get("searchInclude", []) for one in statement}
@@ -205,7 +206,7 @@ class Questions:
             f"Encounter/{stem}-encounter-1/{kind}", f"Device/{stem}-device-1/{kind}", ""])
         if where == "" or where.endswith("*"):
             # Of all types there are only the parameters of all.
-            common = [f"_id={self.pick(self.things).split('/')[1]}", f"_tag={CHART}", "_lastUpdated=gt2020", self.reverse()]
+            common = [f"_id={self.pick(self.things).split('/')[1]}", f"_tag={CHART}", f"_lastUpdated=gt2020&_tag={CHART}", self.reverse()]
             asked = [self.pick(common), *[one for one in asked if one.startswith(("_inc", "_rev", "_count", "_total"))]]
             if self.dice.random() < 0.5:
                 asked.append(f"_type={kind},{self.pick(self.kinds)}")
@@ -217,8 +218,8 @@ class Questions:
         kind = self.pick(self.kinds)
         return self.pick([
             thing, f"{thing}/_history", f"{thing}/_history/1", f"{thing}/$meta", f"{thing}/_history?_count=1",
-            f"{kind}/_history?_count={self.pick([3, 20, 200])}", f"{kind}/_history?_since=2020", "_history?_count=40",
-            f"{kind}/_history?_at=2100", f"{thing}?_elements=id", f"{thing}?_summary=true",
+            f"{kind}/_history?_count={self.pick([3, 20, 200])}&_since={self.since}", f"_history?_count=40&_since={self.since}",
+            f"{kind}/_history?_at=2100&_count=500", f"{thing}?_elements=id", f"{thing}?_summary=true",
             f"Patient/{owner}/$everything?_count={self.pick([5, 50, 500])}",
             f"Patient/{owner}/$everything?_type={kind},Observation", f"Patient/{owner}/$everything?start=2021-02&end=2021-05",
             f"/predictions?patient={owner}", "/predictions?_count=100", f"/predictions/{thing.split('/')[1]}",
@@ -252,6 +253,7 @@ class Charts:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         lay_out([*shared(), *chart(OTHER), *chart(EVA)])
+        since = ask("GET", f"Practitioner/{DOCTOR}").json["meta"]["lastUpdated"]
         client = app()
         doctor = Browser(person("caring", "clinician", f"Practitioner/{DOCTOR}"))
         eva, other = (Browser(person(name, role, f"Patient/{who}")) for name, role, who in (
@@ -268,9 +270,7 @@ class Charts:
             token(f"patient/Observation.rs?{VITAL} patient/Patient.rs patient/Encounter.s"),
             token("patient/Observation.r patient/Condition.s patient/Provenance.rs patient/List.rs patient/Practitioner.rs"),
         ]
-        self.questions = Questions(self.dice)
-        # What the server makes of the charts by itself is of the charts, too.
-        wait(lambda: len(self.all()) == len(self.all()), 5)
+        self.questions = Questions(self.dice, since)
         self.known = self.all()
 
     def all(self) -> dict[str, Resource]:
@@ -311,7 +311,7 @@ class Charts:
             return answers, f"total {total} of {len(matches(answers))}"
         return answers, None
 
-    def search(self, caller: Caller, where: str, query: str, posted: bool, plain: bool) -> str | None:
+    def search(self, caller: Caller, where: str, query: str, posted: bool, plain: bool, counts: bool) -> str | None:
         if plain:
             query += f"&_tag={CHART}"
         if posted:
@@ -321,9 +321,10 @@ class Charts:
         if wrong or answers[0].status != 200 or answers[-1].status != 200:
             return wrong
         found = matches(answers)
-        counted = ask("GET", f"{where}?{query}&_summary=count", caller.bearer)
-        if "_summary" not in query and counted.json.get("total") != len(found):
-            return f"counts {counted.json.get('total')} of {len(found)}"
+        if counts and "_summary" not in query:
+            counted = ask("GET", f"{where}?{query}&_summary=count", caller.bearer).json.get("total")
+            if counted != len(found):
+                return f"counts {counted} of {len(found)}"
         if plain:
             meant = [one["resource"] for one in everything(f"{where}?{query}&_count=1000")]
             meant = [self.known.get(address(one), one) for one in meant if one["resourceType"] != "OperationOutcome"]
@@ -339,8 +340,8 @@ class Charts:
         if chance < 0.62:
             where, query = questions.search()
             simple = not any(sign in query for sign in ("_has", "include", "_list", "_count", "_summary")) and "." not in query
-            posted, plain = dice.random() < 0.15, simple and dice.random() < 0.5
-            return lambda: named(self.search(caller, where, query, posted, plain), caller, f"{where}?{query}")
+            posted, plain, counts = dice.random() < 0.15, simple and dice.random() < 0.5, dice.random() < 0.4
+            return lambda: named(self.search(caller, where, query, posted, plain, counts), caller, f"{where}?{query}")
         if chance < 0.85:
             path = questions.other()
             return lambda: named(self.pages(caller, "GET", path)[1], caller, path)

@@ -4,10 +4,13 @@ rules; and two patients of whom one must not find a byte of the other, however t
 What is expected is never read from the server: `authorization_world` says whose a resource is and what scopes mean.
 """
 
+import base64
 import hashlib
 import hmac
+import json
 import os
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,9 +19,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import pytest
-from authorization_charts import EVA, HERS, HIDDEN, MARK, OTHER, PROBES, Charts, matches, to
+from authorization_charts import CHART, EVA, HERS, HIDDEN, MARK, OTHER, PROBES, Charts, hidden, matches, to
 from authorization_world import (
-    BASE, FORM, JSON_PATCH, KEY, RUN, TAGS, WHOSE, Answer, Browser, Caller, Resource, address, app, ask, augury, bundle, everything,
+    BASE, FORM, JSON, JSON_PATCH, KEY, RUN, TAGS, WHOSE, Answer, Browser, Caller, Resource, address, app, ask, augury, bundle, everything,
     has_compartment, in_compartment, jwt, key, lay_out, person, resource)
 
 SEED = int(os.environ.get("AUTHORIZATION_SEED", "7"))
@@ -428,3 +431,127 @@ def test_not_a_byte_of_another_patient(charts: Charts, capsys: pytest.CaptureFix
     with capsys.disabled():
         print(f"\n{QUESTIONS} questions in {time.monotonic() - began:.0f} s")
     assert not wrong, f"{len(wrong)} of {QUESTIONS} (seed {SEED}):\n" + "\n".join(wrong[:40])
+
+
+def test_what_is_asked_of_others_by_the_way(charts: Charts) -> None:
+    """A chain, a reverse chain or a list leads through what may not be seen: then it leads nowhere, or what it finds
+    would tell what is there. The key of everything finds something, so that nothing is no wonder."""
+    wrong = []
+    for probe, of_other in PROBES.items():
+        for mine, code, stem in ((True, HERS, f"e{RUN}"), (False, HIDDEN, MARK)):
+            where, query = probe.split("?")
+            query = re.sub(r"=[CGL]$", lambda sign: {"C": f"={code}", "G": f"=e{RUN}-group-both", "L": f"={stem}-list-1"}[
+                sign.group()[1]], query)
+            answers = [ask("GET", f"{where}?{query}&_total=accurate", bearer) for bearer in (KEY, charts.whole.bearer)]
+            answers.append(ask("GET", f"{where}?{query}&_summary=count", charts.whole.bearer))
+            answers.append(ask("POST", f"{where}/_search", charts.whole.bearer, f"{query}&_total=accurate", FORM))
+            answers.append(ask("GET", f"?_type={where}&{query}&_total=accurate", charts.whole.bearer))
+            whole, *totals = [answer.json.get("total") for answer in answers]
+            fine = set(totals) <= {0, None} if not mine or of_other else all(totals)
+            if not fine or not mine and not whole:
+                wrong.append(f"{where}?{query}: the key of everything finds {whole}, Eva {totals}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_moves_from_chart_to_chart(charts: Charts) -> None:
+    """Each version is whose it was; who pages while it moves away does not get it any more."""
+    def observation(n: int, whose: str) -> Resource:
+        word = HIDDEN if whose == OTHER else HERS
+        return resource("Observation", f"moves-{n}-{RUN}", whose) | {"code": {"text": word}, "identifier": [{"value": f"moves-{RUN}"}]}
+
+    eva, other = charts.whole.bearer, charts.others.bearer
+    lay_out([observation(n, EVA) for n in range(6)])
+    path = f"Observation?identifier=moves-{RUN}&_count=2"
+    first = ask("GET", path, eva)
+    shown = set(matches([first]))
+    gone = next(n for n in range(6) if f"Observation/moves-{n}-{RUN}" not in shown)
+    lay_out([observation(gone, OTHER)])
+    answers, wrong = charts.pages(charts.whole, "GET", first.link("next").removeprefix(BASE).lstrip("/"))
+    assert wrong is None and f"Observation/moves-{gone}-{RUN}" not in matches(answers), (wrong, matches(answers))
+    moved = f"Observation/moves-{gone}-{RUN}"
+    # Of Eva's time there is a version that is hers, of now none.
+    expected = {(eva, ""): 404, (eva, "/_history/1"): 200, (eva, "/_history/2"): 404, (other, ""): 200,
+                (other, "/_history/1"): 404, (other, "/_history/2"): 200}
+    assert {one: ask("GET", moved + one[1], one[0]).status for one in expected} == expected
+    for bearer, sees in ((eva, "1"), (other, "2")):
+        for path in (f"{moved}/_history", f"Observation/_history?_count=1000&_since={charts.questions.since}"):
+            versions = [one["resource"]["meta"]["versionId"] for one in everything(path, bearer)
+                        if one.get("resource", {}).get("id") == moved.partition("/")[2]]
+            assert versions == [sees], (path, sees, versions)
+    # That it is deleted is known to whom it was shown.
+    assert ask("DELETE", moved, eva).status == 204 and ask("GET", moved, other).status == 200
+    assert ask("DELETE", moved, other).status == 204
+    assert (ask("GET", moved, eva).status, ask("GET", moved, other).status) == (404, 410)
+    assert MARK not in ask("GET", f"{moved}/_history", eva).raw
+    # An id that was another's is not Eva's to take.
+    assert ask("PUT", moved, eva, observation(gone, EVA)).status == 403
+
+
+class Try(NamedTuple):
+    """A write that must not be done. What is outside is not there, so that its deletion is no failure."""
+    method: str
+    path: str
+    body: Any = None
+    kind: str = JSON
+    absent: bool = False
+
+    def wrong(self, bearer: str | None) -> str | None:
+        answer = ask(self.method, self.path, bearer, self.body, self.kind)
+        statuses = [answer.status]
+        if answer.status == 200 and "batch-response" in answer.text:
+            statuses = [int(entry["response"]["status"][:3]) for entry in answer.json["entry"]]
+        leaks = hidden(answer.raw, self.path + json.dumps(self.body))
+        if all(400 <= one < 500 or self.absent and one in (200, 204) for one in statuses) and not leaks:
+            return None
+        return f"{self.method} {self.path} {str(self.body)[:300]}\n    {answer.status} {answer.text[:300]} {leaks or ''}"
+
+
+def tries_at(one: Resource) -> Iterator[Try]:
+    """To change, label, take or delete a resource of another."""
+    kind, id, path = one["resourceType"], one["id"], address(one)
+    changed = {name: value for name, value in one.items() if name != "meta"} | {"language": "de"}
+    taken = json.loads(json.dumps(changed).replace(f"Patient/{OTHER}", f"Patient/{EVA}"))
+    patch = json.dumps([{"op": "add", "path": "/language", "value": "de"}])
+    label = {"resourceType": "Parameters", "parameter": [{"name": "meta", "valueMeta": {"tag": [{"code": "x"}]}}]}
+    for content in (changed, taken):
+        yield from (Try("PUT", path, content), Try("PUT", f"{kind}?_id={id}", content))
+        for mode in ("batch", "transaction"):
+            yield Try("POST", "", bundle(mode, [("PUT", path, content)]))
+    yield from (Try("PATCH", path, patch, JSON_PATCH), Try("PATCH", f"{kind}?_id={id}", patch, JSON_PATCH))
+    yield from (Try("POST", f"{path}/$meta-add", label), Try("POST", f"{path}/$meta-delete", label))
+    yield from (Try("DELETE", path, absent=True), Try("DELETE", f"{kind}?_id={id}", absent=True))
+    for mode in ("batch", "transaction"):
+        yield Try("POST", "", bundle(mode, [("DELETE", path, None)]), absent=True)
+        yield Try("POST", "", bundle(mode, [("PATCH", path, {
+            "resourceType": "Binary", "contentType": JSON_PATCH, "data": base64.b64encode(patch.encode()).decode()})]))
+    half = resource("Basic", "x", EVA) | {"identifier": [{"value": f"half-{RUN}"}]}
+    yield Try("POST", "", bundle("transaction", [("POST", "Basic", half), ("DELETE", path, None), ("PUT", path, changed)]))
+    yield Try("POST", "", bundle("transaction", [("POST", "Basic", half), ("GET", path, None)]))
+
+
+def test_nothing_of_another_patient_changes(charts: Charts, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever Eva's app tries to write over, move, take or delete."""
+    def whole() -> dict[str, str]:
+        found = [one["resource"] for path in (f"Patient/{OTHER}/*?_count=1000", f"?_tag={TAGS}|{CHART}&_count=1000")
+                 for one in everything(path)]
+        return {address(one): json.dumps(one) for one in found if hidden(json.dumps(one))}
+
+    before, known = whole(), charts.all()
+    tries = [one for id in before if id in known and MARK in id for one in tries_at(known[id])]
+    mine = known[f"Observation/e{RUN}-observation-2"]
+    theirs = mine | {"subject": to("Patient", OTHER)}
+    move = json.dumps([{"op": "replace", "path": "/subject/reference", "value": f"Patient/{OTHER}"}])
+    cites = resource("Observation", "x", EVA) | {"hasMember": [{"reference": f"Observation?code={HIDDEN}"}]}
+    tries += [
+        Try("PUT", address(mine), theirs), Try("POST", "Observation", theirs), Try("PATCH", address(mine), move, JSON_PATCH),
+        Try("PUT", f"Observation/new-{MARK}", theirs | {"id": f"new-{MARK}"}),
+        Try("POST", "", bundle("transaction", [("POST", "Observation", cites)])),
+        Try("DELETE", f"Observation?patient={OTHER}&code={HIDDEN}", absent=True),
+        Try("POST", f"Patient/{OTHER}/$assess-risk?persist=true"), Try("POST", f"RiskAssessment/{MARK}-riskassessment-1/$replay")]
+    with ThreadPoolExecutor(THREADS) as pool:
+        wrong = [one for one in pool.map(lambda one: one.wrong(charts.whole.bearer), tries) if one]
+    with capsys.disabled():
+        print(f"\n{len(tries)} writes")
+    assert not wrong, f"{len(wrong)} of {len(tries)}\n" + "\n".join(wrong[:20])
+    assert whole() == before
+    assert ask("GET", f"Basic?identifier=half-{RUN}&_summary=count").json["total"] == 0, "half a transaction was done"
