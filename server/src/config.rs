@@ -24,8 +24,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use store::Auditing;
 use crate::smart::secret::LEAST;
+use store::Auditing;
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

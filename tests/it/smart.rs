@@ -273,6 +273,12 @@ fn an_app_gets_a_token_and_uses_it() {
         let token = text(&got, "access_token");
         assert_eq!(place.read("/fhir/Patient/p1", token), 200);
         assert_eq!(place.server.get("/fhir/Patient/p1").unwrap().status, 401);
+        // Another patient's record is not there for it, and nothing can be written.
+        assert!(matches!(place.read("/fhir/Patient/p2", token), 403 | 404));
+        let write = place.server.http().put(place.server.url("/fhir/Patient/p1")).bearer_auth(token);
+        let body = json!({"resourceType": "Patient", "id": "p1"}).to_string();
+        let write = write.header("content-type", "application/fhir+json").body(body).send().unwrap();
+        assert_eq!(write.status(), 403);
         assert_eq!(place.read("/fhir/Patient/p1", "nonsense"), 401);
         // Keys and tokens outlive the process.
         place.server.kill_and_restart().unwrap();

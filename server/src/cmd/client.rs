@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
 use store::{
-    Authentication, AuthorizationChange, ClientChange, Commit, Context, Registration, SmartClient, Status,
+    Act, Authentication, AuthorizationChange, ClientChange, Commit, Context, Entry, Registration,
+    SmartClient, Status,
 };
 use uuid::Uuid;
 
 use crate::app;
 use crate::config::Config;
-use crate::http::caller::key_hash;
+use crate::http::caller::{API_KEY, key_hash};
 use crate::smart::jwks::Remote;
 use crate::smart::register::{USUAL, USUAL_ITSELF, checked_keys};
 use crate::smart::request::is_redirect_uri;
@@ -116,7 +117,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                         "an app needs one of --public, --secret, --jwks, --jwks-url"
                     );
                     // Two random UUIDs: 244 bits from the system's generator.
-                    let key = format!("augury_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+                    let key = format!("{API_KEY}{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
                     let id = Uuid::now_v7().to_string();
                     writeln!(out, "id   {id}\nkey  {key}\nKeep the key; it can't be shown again.")?;
                     commit.clients.push(ClientChange::Add { id, name: new.name, key_hash: key_hash(&key) });
@@ -133,6 +134,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 }
             }
         }
+        let note = "a client was added, approved or revoked".to_owned();
+        commit.notes.push(Entry { note, ..Entry::of(Act::Security) });
         store.commit(&context, commit).await?;
         Ok(ExitCode::SUCCESS)
     })

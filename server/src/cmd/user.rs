@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
 use fhir::reference::{Reference, parse};
-use store::{Account, AccountChange, Commit, Context};
+use store::{Account, AccountChange, Act, Commit, Context, Entry};
 
 use crate::app;
 use crate::config::Config;
@@ -117,7 +117,9 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 AccountChange::Totp { id, secret }
             }
         };
-        match store.commit(&context, Commit { accounts: vec![change], ..Commit::default() }).await {
+        let note = "an account was added, changed or locked".to_owned();
+        let notes = vec![Entry { note, ..Entry::of(Act::Security) }];
+        match store.commit(&context, Commit { accounts: vec![change], notes, ..Commit::default() }).await {
             Err(store::Error::Conflict { .. }) => {
                 anyhow::bail!("there is an account with that login already")
             }

@@ -37,15 +37,14 @@ impl FromRequest for Caller {
                 .map(|data| Arc::clone(&data.clone().into_inner()))
                 .ok_or_else(|| Failure::internal("no application state"))?;
             let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-            let mut agent = Agent { address: address(&request), ..Agent::default() };
-            if app.config.auth == Auth::Open {
-                from_here(&request, &app.config.public_url)?;
-            }
-            if app.config.auth == Auth::Required {
-                let client = client(&app, &request).await?;
-                (agent.client, agent.client_name) = (Some(client.id), Some(client.name));
-            }
-            let (who, access) = (Who::new(agent), Access::Whole);
+            let (agent, access) = match app.config.auth {
+                Auth::Open => {
+                    from_here(&request, &app.config.public_url)?;
+                    (Agent { address: address(&request), ..Agent::default() }, Access::Whole)
+                }
+                Auth::Required => caller(&app, &request).await?,
+            };
+            let who = Who::new(agent);
             let trail = Some(Trail::default());
             let context = Context { request: id.into(), at: app::now(), who, access, trail };
             request.extensions_mut().insert(context.clone());
@@ -93,7 +92,8 @@ fn is_own(authority: &str, public_url: &str) -> bool {
         || public_url.split("//").nth(1).and_then(|rest| rest.split('/').next()) == Some(authority)
 }
 
-async fn client(app: &App, request: &HttpRequest) -> Result<store::Client, Failure> {
+/// Who shows an API key or an access token, and what they may do.
+async fn caller(app: &App, request: &HttpRequest) -> Result<(Agent, Access), Failure> {
     let refused = || {
         Failure::new(
             StatusCode::UNAUTHORIZED,
@@ -101,20 +101,26 @@ async fn client(app: &App, request: &HttpRequest) -> Result<store::Client, Failu
             "a valid access token or API key is needed: Authorization: Bearer …",
         )
     };
-    let key = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, key)| key.trim_start_matches(' '))
-        .ok_or_else(refused)?;
-    match app.store.client(&Context::system("login", app::now()), &key_hash(key)).await {
-        Ok(client) => Ok(client),
+    let shown = bearer::token(request).ok_or_else(refused)?;
+    let (context, address) = (Context::system("login", app::now()), address(request));
+    let found = if shown.starts_with(API_KEY) {
+        app.store.client(&context, &key_hash(shown)).await.map(|client| {
+            let (id, name) = (Some(client.id), Some(client.name));
+            (Agent { client: id, client_name: name, address, ..Agent::default() }, Access::Whole)
+        })
+    } else {
+        let bearer = bearer::verify(app, &context, shown).await;
+        bearer.map(|bearer| (bearer.agent(address), bearer.access()))
+    };
+    match found {
+        Ok(found) => Ok(found),
         Err(store::Error::NotFound) => Err(refused()),
         Err(error) => Err(error.into()),
     }
 }
+
+/// How an API key begins; an access token does not.
+pub(crate) const API_KEY: &str = "augury_";
 
 /// What is kept of a key: its SHA-256 (hex). The key has 256 random bits, so nothing slower is needed.
 pub(crate) fn key_hash(key: &str) -> String {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use store::Context;
+use fhir::scope::{Clinical, Level};
+use store::{Access, Agent, Context, Grant};
 
 use crate::app::App;
 use crate::http::caller::key_hash;
@@ -24,6 +25,8 @@ const MOST: usize = 10_000;
 pub(crate) struct Bearer {
     /// `client_id`.
     pub(crate) client: String,
+    /// What people call the client.
+    pub(crate) client_name: String,
     /// The account (`sub`), where there is a user.
     pub(crate) subject: Option<String>,
     /// Who issued it: this server.
@@ -83,9 +86,10 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
     if let Some(bearer) = app.smart.bearers.get(&hash, context.at) {
         return Ok(bearer);
     }
-    let (token, grant) = app.store.access_token(context, &hash).await?;
+    let (token, grant, client) = app.store.access_token(context, &hash).await?;
     let bearer = Arc::new(Bearer {
-        client: grant.client,
+        client: client.id,
+        client_name: client.registration.name,
         subject: grant.account,
         issuer: app.config.public_url.clone(),
         fhir_user: grant.granted.fhir_user,
@@ -105,6 +109,34 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
 }
 
 impl Bearer {
+    /// What the scopes allow with resources. Those about a patient allow nothing without one.
+    pub(crate) fn access(&self) -> Access {
+        let grant = |scope: Clinical| {
+            let within = match scope.level {
+                Level::Patient => Some(self.patient.clone()?),
+                Level::User | Level::System => None,
+            };
+            Some(Grant { kind: scope.kind, may: scope.may, within, only: scope.only })
+        };
+        Access::Granted(self.scopes.split(' ').filter_map(Clinical::parse).filter_map(grant).collect())
+    }
+
+    /// Who it is, for the audit trail.
+    pub(crate) fn agent(&self, address: Option<String>) -> Agent {
+        Agent {
+            client: Some(self.client.clone()),
+            client_name: Some(self.client_name.clone()),
+            user: self.subject.clone(),
+            user_name: self.name.clone(),
+            issuer: Some(self.issuer.clone()),
+            fhir_user: self.fhir_user.clone(),
+            role: self.role.clone(),
+            token: Some(self.jti.clone()),
+            address,
+            ..Agent::default()
+        }
+    }
+
     /// Has it exactly this scope?
     pub(crate) fn has(&self, scope: &str) -> bool {
         self.scopes.split(' ').any(|one| one == scope)

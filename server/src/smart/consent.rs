@@ -4,7 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::json::{self, Limits};
 use fhir::resource_type::ResourceType;
-use store::{AuthorizationChange, Code, Commit, Context, Granted, Registration, SmartGrant};
+use store::{Act, AuthorizationChange, Code, Commit, Context, Entry, Granted, Registration, SmartGrant};
 
 use super::form::Form;
 use super::pages::{Browser, Consent, Offer, answered, redirect, with_query};
@@ -14,7 +14,7 @@ use super::role::Role;
 use super::scope::{self, For, Scope};
 use super::secret::random;
 use super::sign_in::{self, Session, session};
-use super::{bearer, patient};
+use super::{bearer, of_account, of_client, patient, refused};
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -24,7 +24,7 @@ const CODE: i64 = 60 * SECOND;
 
 /// `GET /oauth/consent`: whatever is to be asked next.
 pub(crate) async fn next(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_query(&request);
     answered(step(&app, &context, &request, &form).await)
 }
@@ -133,7 +133,7 @@ pub(crate) async fn decide(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     answered(decided(&app, &context, &request, &form).await)
 }
@@ -151,9 +151,11 @@ async fn decided(
     let Some(session) = session(app, context, http).await.map_err(Problem::Own)? else {
         return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
     };
-    let registration = request.client(app, context).await?.registration;
-    let offered = offered(&request, &registration, &session)?;
+    let client = request.client(app, context).await?;
+    let offered = offered(&request, &client.registration, &session)?;
+    let context = &of_account(app, &of_client(context, &client), &session.account);
     if form.get("decision") != Some("allow") {
+        app.store.commit(context, refused(Act::Authorize, "the user did not agree")).await?;
         return Err(request.problem("access_denied", "the user did not agree"));
     }
     let granted = scope::ticked(&offered, &form.all("scope").collect::<Vec<_>>());
@@ -167,7 +169,9 @@ async fn decided(
     let code = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
     let changes = changes(context, &request, &session, &granted, &code);
     let authorization = app.smart.swept(context.at, changes);
-    match app.store.commit(context, Commit { authorization, ..Commit::default() }).await {
+    let patient = request.context.patient.clone().unwrap_or_default();
+    let notes = vec![Entry { patient, note: scope::text(&granted), ..Entry::of(Act::Authorize) }];
+    match app.store.commit(context, Commit { authorization, notes, ..Commit::default() }).await {
         Ok(_) => {
             let pairs = [("code", Some(code.as_str())), ("state", request.state.as_deref())];
             Ok(redirect(&with_query(&request.redirect_uri, &pairs)))

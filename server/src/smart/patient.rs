@@ -47,7 +47,7 @@ pub(crate) async fn choose(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     answered(chosen(&app, &context, &request, &form).await)
 }

@@ -1,14 +1,14 @@
 //! Who is at the browser: a login, a password, and a second factor where there is one.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use store::{Account, AccountChange, Commit, Context};
+use store::{Account, AccountChange, Act, Commit, Context, Entry};
 
 use super::form::Form;
 use super::pages::{Browser, SESSION, SignIn, answered, cookie, redirect, with_query};
 use super::refusal::Refusal;
 use super::request::{Problem, Request};
 use super::secret::random;
-use super::{password, throttle};
+use super::{of_account, password, refused, throttle};
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -65,7 +65,7 @@ pub(crate) async fn sign_in(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     answered(enter(&app, &context, &request, &form).await)
 }
@@ -113,8 +113,11 @@ async fn proved(
         Err(error) => return Err(error.into()),
     };
     let right = password::is_right(given, account.as_ref().map(|account| account.password.as_str())).await;
+    let known = account.as_ref().map_or_else(|| context.clone(), |one| of_account(app, context, one));
+    let wrong = |why| refused(Act::Login, why);
     let Some(account) = account.filter(|account| !account.locked && account.locked_until <= context.at)
     else {
+        app.store.commit(&known, wrong("no such account, or it is locked")).await?;
         return Ok(None);
     };
     let step = match &account.totp {
@@ -129,8 +132,10 @@ async fn proved(
         Ok(step) if right => {
             let cookie = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
             let (session, expires) = (key_hash(&cookie), context.at + LASTS);
+            let context = &of_account(app, context, &account);
             let change = AccountChange::SignIn { id: account.id, session, expires, step };
-            return match app.store.commit(context, accounts(change)).await {
+            let notes = vec![Entry::of(Act::Login)];
+            return match app.store.commit(context, Commit { notes, ..accounts(change) }).await {
                 Ok(_) => Ok(Some(cookie)),
                 Err(store::Error::Conflict { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
@@ -141,8 +146,8 @@ async fn proved(
             AccountChange::Failed { id: account.id, until }
         }
     };
-    tracing::warn!(request = %context.request, "a sign-in failed");
-    app.store.commit(context, accounts(change)).await?;
+    let Commit { notes, .. } = wrong("password or code");
+    app.store.commit(&known, Commit { notes, ..accounts(change) }).await?;
     Ok(None)
 }
 
@@ -156,14 +161,16 @@ pub(crate) async fn sign_out(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     let browser = Browser::of(&request)?;
     if let Err(problem) = browser.check(&app, &form, "manage") {
         return answered(Err(problem));
     }
     if let Some(session) = session(&app, &context, &request).await? {
-        app.store.commit(&context, accounts(AccountChange::SignOut { session: session.hash })).await?;
+        let context = of_account(&app, &context, &session.account);
+        let change = accounts(AccountChange::SignOut { session: session.hash });
+        app.store.commit(&context, Commit { notes: vec![Entry::of(Act::Logout)], ..change }).await?;
     }
     let mut response = redirect("/oauth/manage");
     let mut gone = cookie(&app, SESSION, String::new());
