@@ -55,14 +55,20 @@ pub(crate) enum Offer {
 }
 
 impl Offer {
-    /// Is it a way to change a resource?
-    pub(crate) fn writes(self) -> bool {
+    /// Is it of resources that change?
+    pub(crate) fn presumes_change(self) -> bool {
         match self {
-            Self::Type(code) => matches!(code, "create" | "update" | "patch" | "delete"),
+            Self::Type(code) => {
+                matches!(code, "create" | "update" | "patch" | "delete" | "history-type" | "history-instance")
+            }
             Self::Flag(element) | Self::Code(element, _) => {
                 matches!(
                     element,
-                    "updateCreate" | "conditionalCreate" | "conditionalUpdate" | "conditionalDelete"
+                    "readHistory"
+                        | "updateCreate"
+                        | "conditionalCreate"
+                        | "conditionalUpdate"
+                        | "conditionalDelete"
                 )
             }
             Self::System(_) | Self::Operation(..) => false,

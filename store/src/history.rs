@@ -1,6 +1,7 @@
 //! The versions of a resource, of a type, or of all that is here, newest first.
 
 use diesel::sql_types::BigInt;
+use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
 use fhir::time::Span;
@@ -8,7 +9,7 @@ use fhir::time::Span;
 use crate::access::Access;
 use crate::connection::Link;
 use crate::cursor::Cursor;
-use crate::error::Fault;
+use crate::error::{Error, Fault};
 use crate::record::{Page, Stored};
 use crate::sql::{Sql, chunks};
 use crate::{reader, row};
@@ -70,6 +71,10 @@ impl HistoryQuery {
 /// and all may be seen.
 pub(crate) fn page(link: &mut Link, access: &Access, query: &HistoryQuery) -> Result<Page, Fault> {
     let op = if query.id.is_some() { Op::Read } else { Op::Search };
+    if query.kinds == [ResourceType::AUDIT_EVENT] {
+        let details = "an AuditEvent is never changed: it has no history";
+        return Err(Error::from(Issue::error("not-supported", details)).into());
+    }
     let mut query = query.clone();
     if let Some(denied) = query.kinds.iter().find_map(|kind| access.permits(op, *kind).err()) {
         query.kinds.retain(|kind| access.permits(op, *kind).is_ok());

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on says where")]
 
+mod audit;
 mod charts;
 mod clients;
 mod conformance;

@@ -51,7 +51,8 @@ pub(super) enum Action {
     Prove {
         /// The event's id.
         id: String,
-        /// A head that was kept, in a file; the proof then says too that the log only grew since.
+        /// A file of heads that were kept; the proof then says too that the log only grew since the last of
+        /// them.
         #[arg(long, value_name = "FILE")]
         older: Option<PathBuf>,
     },
@@ -166,7 +167,10 @@ async fn export(
 
 async fn prove(store: &Store, context: &Context, id: &str, older: Option<PathBuf>) -> anyhow::Result<()> {
     let older = match older {
-        Some(path) => Some(std::fs::read_to_string(&path).with_context(|| path.display().to_string())?),
+        Some(path) => {
+            let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            Some(audit::heads(&text).pop().context("there is no signed head in the file")?)
+        }
         None => None,
     };
     let size = |head: &String| -> anyhow::Result<u64> {

@@ -42,8 +42,10 @@ pub(crate) async fn audited(
             drop(context.trail.as_ref().map(Trail::take));
         }
         if failed || is_operation {
-            let part = |name| request.match_info().get(name).unwrap_or_default();
-            let entity = ResourceType::parse(part("type")).map(|kind| (kind, part("id").to_owned(), 0));
+            let mut parts = request.path().strip_prefix("/fhir/").unwrap_or_default().split('/');
+            let kind = parts.next().and_then(ResourceType::parse);
+            let id = request.match_info().get("id").filter(|id| fhir::reference::is_id(id));
+            let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
             let patient = match &entity {
                 Some((ResourceType::PATIENT, id, _)) if !failed => id.clone(),
                 _ => String::new(),
@@ -53,7 +55,6 @@ pub(crate) async fn audited(
                 (true, false) => Outcome::Minor,
                 (true, true) => Outcome::Serious,
             };
-            let entity = entity.filter(|(_, id, _)| !id.is_empty());
             let note = if failed { status.to_string() } else { String::new() };
             let query = asked(request.method().as_str(), request.path(), request.query_string());
             context.note(Entry { outcome, entity, patient, query, note, ..Entry::of(act) });

@@ -90,7 +90,7 @@ fn resource(kind: ResourceType) -> Value {
     let mut interactions = Vec::new();
     for offer in offers() {
         match offer {
-            _ if offer.writes() && kind == ResourceType::AUDIT_EVENT => {}
+            _ if offer.presumes_change() && kind == ResourceType::AUDIT_EVENT => {}
             Offer::Type(code) => interactions.push(json!({"code": code})),
             Offer::Flag(element) => drop(resource.insert(element.into(), json!(true))),
             Offer::Code(element, code) => drop(resource.insert(element.into(), json!(code))),

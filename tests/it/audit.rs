@@ -1,0 +1,226 @@
+//! Every access leaves an AuditEvent, refused ones too, that nobody can change unseen.
+
+use std::process::Command;
+
+use harness::{BOTH, Backend, Folder, Server};
+use serde_json::{Value, json};
+
+fn patient() -> Value {
+    json!({"resourceType": "Patient", "name": [{"family": "Secretname"}]})
+}
+
+/// Subtype, action, outcome of the events that a search finds, oldest first.
+fn events(server: &Server, query: &str) -> Vec<Value> {
+    let found = server.get(&format!("/fhir/AuditEvent?_count=500&_sort=_id&{query}")).unwrap();
+    assert_eq!(found.status, 200, "{}", found.json);
+    let entries = found.json["entry"].as_array().cloned().unwrap_or_default();
+    entries.into_iter().map(|entry| entry["resource"].clone()).collect()
+}
+
+fn told(events: &[Value]) -> Vec<(String, String)> {
+    let text = |event: &Value, pointer: &str| event.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    events.iter().map(|event| (text(event, "/subtype/0/code"), text(event, "/outcome"))).collect()
+}
+
+fn pair(act: &str, outcome: &str) -> (String, String) {
+    (act.to_owned(), outcome.to_owned())
+}
+
+#[test]
+fn each_interaction_leaves_its_event() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let id = server.post("/fhir/Patient", &patient()).unwrap().json["id"].as_str().unwrap().to_owned();
+        let at = format!("/fhir/Patient/{id}");
+        server.get(&at).unwrap();
+        server.get(&format!("{at}/_history/1")).unwrap();
+        server.get("/fhir/Patient?name=secretname").unwrap();
+        server.get(&format!("{at}/_history")).unwrap();
+        let mut changed = patient();
+        changed["id"] = json!(id);
+        changed["active"] = json!(true);
+        server.put(&at, &changed).unwrap();
+        server.get(&format!("{at}/$everything")).unwrap();
+        server.delete(&at).unwrap();
+        assert_eq!(server.get(&at).unwrap().status, 410);
+        let all = [
+            pair("create", "0"),
+            pair("read", "0"),
+            pair("vread", "0"),
+            pair("search-type", "0"),
+            pair("history-instance", "0"),
+            pair("update", "0"),
+            pair("read", "0"),
+            pair("operation", "0"),
+            pair("delete", "0"),
+        ];
+        assert_eq!(told(&events(&server, &format!("patient={id}&agent:missing=false"))), all, "{backend:?}");
+        let denied = events(&server, "outcome=4");
+        assert_eq!(told(&denied), [pair("read", "4")]);
+        assert_eq!(denied[0]["outcomeDesc"], "410 Gone");
+        let search = &events(&server, "subtype=search-type")[0];
+        let query = search["entity"].as_array().unwrap().iter().find_map(|entity| entity["query"].as_str());
+        assert_eq!(query, Some("L1BhdGllbnQ/bmFtZT1zZWNyZXRuYW1l")); // /Patient?name=secretname
+        // What was asked for is not what is shown: no other event tells the name.
+        for event in events(&server, "subtype:not=search-type") {
+            assert!(!event.to_string().contains("Secretname"));
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_is_recorded() {
+    let server = Server::start_with(Backend::Sqlite, &[("AUGURY_AUTH", "required")]).unwrap();
+    let folder = Folder::new().unwrap();
+    let key = key(&server, &folder);
+    for (method, path) in [
+        ("GET", "/fhir/Patient/1"),
+        ("GET", "/fhir/Patient?name=x"),
+        ("DELETE", "/fhir/Patient/1"),
+        ("GET", "/predictions"),
+    ] {
+        let method = method.parse().unwrap();
+        let answer = server.http().request(method, server.url(path)).send().unwrap();
+        assert_eq!(answer.status(), 401);
+    }
+    server.http().get(server.url("/fhir/metadata")).send().unwrap();
+    let found = server.http().get(server.url("/fhir/AuditEvent?outcome=4&_sort=_id")).bearer_auth(&key);
+    let found: Value = found.send().unwrap().json().unwrap();
+    let all: Vec<Value> =
+        found["entry"].as_array().unwrap().iter().map(|one| one["resource"].clone()).collect();
+    assert_eq!(
+        told(&all),
+        [pair("read", "4"), pair("search-type", "4"), pair("delete", "4"), pair("operation", "4")]
+    );
+    assert_eq!(all[0]["agent"][0]["network"]["address"], "127.0.0.1");
+    assert_eq!(all[0]["outcomeDesc"], "401 Unauthorized");
+    // And whoever read them is known by name.
+    let found =
+        server.http().get(server.url("/fhir/AuditEvent?subtype=search-type&outcome=0")).bearer_auth(&key);
+    let found: Value = found.send().unwrap().json().unwrap();
+    assert_eq!(found["entry"][0]["resource"]["agent"][0]["who"]["display"], "reader");
+}
+
+fn key(server: &Server, folder: &Folder) -> String {
+    let added = command(server, folder, &["client", "add", "reader"]).output().unwrap();
+    let text = String::from_utf8(added.stdout).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().trim().to_owned()
+}
+
+fn command(server: &Server, folder: &Folder, arguments: &[&str]) -> Command {
+    let mut command = harness::command(arguments).unwrap();
+    command.env("AUGURY_DATABASE_URL", server.database_url()).env("AUGURY_DATA_DIR", folder.path());
+    command
+}
+
+#[test]
+fn each_entry_of_a_batch_has_its_own() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let entry = |method: &str, url: &str, resource: Value| {
+        let mut entry = json!({"request": {"method": method, "url": url}});
+        if !resource.is_null() {
+            entry["resource"] = resource;
+        }
+        entry
+    };
+    let batch = json!({"resourceType": "Bundle", "type": "batch", "entry": [
+        entry("POST", "Patient", patient()),
+        entry("PUT", "Patient/x", patient()),
+        entry("GET", "Patient/nobody", Value::Null),
+        entry("GET", "Patient?name=x", Value::Null),
+    ]});
+    assert_eq!(server.post("/fhir", &batch).unwrap().status, 200);
+    assert_eq!(
+        told(&events(&server, "type=rest&address=127.0.0.1")),
+        [pair("create", "0"), pair("search-type", "0"), pair("update", "4"), pair("read", "4")]
+    );
+    let mut transaction = batch;
+    transaction["type"] = json!("transaction");
+    assert_eq!(server.post("/fhir", &transaction).unwrap().status, 400);
+    let all = told(&events(&server, "type=rest&address=127.0.0.1"));
+    assert_eq!(
+        all.iter().filter(|one| one.0 == "create").count(),
+        1,
+        "nothing that was rolled back: {all:?}"
+    );
+    assert!(all.contains(&pair("batch", "4")));
+}
+
+#[test]
+fn events_are_nobodys_to_write() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    server.post("/fhir/Patient", &patient()).unwrap();
+    let event = events(&server, "subtype=create").remove(0);
+    let at = format!("/fhir/AuditEvent/{}", event["id"].as_str().unwrap());
+    assert_eq!(server.get(&at).unwrap().json, event);
+    for (answer, what) in [
+        (server.post("/fhir/AuditEvent", &event).unwrap(), "create"),
+        (server.put(&at, &event).unwrap(), "update"),
+        (server.delete(&at).unwrap(), "delete"),
+    ] {
+        assert_eq!(answer.status, 403, "{what}: {}", answer.json);
+        assert_eq!(answer.json["issue"][0]["expression"][0], "AuditEvent");
+    }
+    let statement = server.get("/fhir/metadata").unwrap().json;
+    let types = statement["rest"][0]["resource"].as_array().unwrap();
+    let of = types.iter().find(|one| one["type"] == "AuditEvent").unwrap();
+    let offered: Vec<&str> =
+        of["interaction"].as_array().unwrap().iter().map(|one| one["code"].as_str().unwrap()).collect();
+    assert!(offered.contains(&"search-type") && !offered.contains(&"update") && !offered.contains(&"create"));
+}
+
+#[test]
+fn the_trail_is_verified_proved_and_exported() {
+    for backend in BOTH {
+        let folder = Folder::new().unwrap();
+        let witness = folder.path().join("heads");
+        let settings = [("AUGURY_AUDIT_WITNESS", witness.to_str().unwrap())];
+        let server = Server::start_with(backend, &settings).unwrap();
+        let id = server.post("/fhir/Patient", &patient()).unwrap().json["id"].as_str().unwrap().to_owned();
+        for _ in 0..5 {
+            server.get(&format!("/fhir/Patient/{id}")).unwrap();
+        }
+        let parameter = |of: &Value, name: &str| -> Value {
+            let all = of["parameter"].as_array().unwrap();
+            all.iter().find(|one| one["name"] == name).cloned().unwrap_or_default()
+        };
+        let mut answer = Value::Null;
+        for _ in 0..50 {
+            answer = server.get("/fhir/AuditEvent/$verify").unwrap().json;
+            if parameter(&answer, "events")["valueDecimal"].as_u64() >= Some(7) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        assert_eq!(parameter(&answer, "result")["valueBoolean"], true, "{answer}");
+        assert!(parameter(&answer, "events")["valueDecimal"].as_u64() >= Some(7), "{answer}");
+        let event = events(&server, &format!("patient={id}")).remove(2);
+        let event = event["id"].as_str().unwrap();
+        assert_eq!(server.get(&format!("/fhir/AuditEvent/{event}/$proof")).unwrap().status, 200);
+        let told = command(&server, &folder, &["audit", "verify", "--witness", witness.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(told.stdout).unwrap();
+        assert!(told.status.success() && text.contains(" 0 findings"), "{text}");
+        let proof =
+            command(&server, &folder, &["audit", "prove", event, "--older", witness.to_str().unwrap()])
+                .output()
+                .unwrap();
+        assert!(proof.status.success(), "{}", String::from_utf8_lossy(&proof.stderr));
+        let file = folder.path().join("proof.json");
+        std::fs::write(&file, &proof.stdout).unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/verify_audit.py");
+        let checked = Command::new("python3").arg("-B").arg(script).arg(&file).output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+        std::fs::write(&file, String::from_utf8(proof.stdout).unwrap().replace("\"index\":", "\"index\":1"))
+            .unwrap();
+        assert!(!Command::new("python3").arg("-B").arg(script).arg(&file).output().unwrap().status.success());
+        let table = command(&server, &folder, &["audit", "export", "--patient", &id, "--format", "csv"])
+            .output()
+            .unwrap();
+        let table = String::from_utf8(table.stdout).unwrap();
+        assert_eq!(table.lines().count(), 9, "{table}"); // looking at the trail too
+        let accounting = server.get(&format!("/fhir/Patient/{id}/$accounting-of-disclosures")).unwrap();
+        assert!(accounting.json["entry"].as_array().unwrap().len() >= 6);
+    }
+}
