@@ -273,6 +273,7 @@ fn an_app_gets_a_token_and_uses_it() {
         let token = text(&got, "access_token");
         assert_eq!(place.read("/fhir/Patient/p1", token), 200);
         assert_eq!(place.server.get("/fhir/Patient/p1").unwrap().status, 401);
+        assert_eq!(place.read("/fhir/Practitioner/d1", token), 200);
         // Another patient's record is not there for it, and nothing can be written.
         assert!(matches!(place.read("/fhir/Patient/p2", token), 403 | 404));
         let write = place.server.http().put(place.server.url("/fhir/Patient/p1")).bearer_auth(token);
@@ -383,6 +384,8 @@ fn a_refresh_token_is_replaced_and_never_widens() {
         let got = redeem(&place, &client, &code(&place, &client, &[]), VERIFIER).expect(200).unwrap();
         let first = text(&got, "refresh_token").to_owned();
         assert_eq!(refresh(&place, &place.public(), &first, None).status, 400);
+        let unnamed = [("grant_type", "refresh_token"), ("refresh_token", first.as_str())];
+        assert_eq!(place.form("/oauth/token", &unnamed).status, 200);
         assert_eq!(refresh(&place, &client, "nonsense", None).json["error"], "invalid_grant");
         assert_eq!(refresh(&place, &client, &first, Some("patient/*.cruds")).json["error"], "invalid_scope");
 

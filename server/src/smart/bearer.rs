@@ -118,7 +118,16 @@ impl Bearer {
             };
             Some(Grant { kind: scope.kind, may: scope.may, within, only: scope.only })
         };
-        Access::Granted(self.scopes.split(' ').filter_map(Clinical::parse).filter_map(grant).collect())
+        let scopes = self.scopes.split(' ').filter_map(Clinical::parse).chain(self.own_record());
+        Access::Granted(scopes.filter_map(grant).collect())
+    }
+
+    /// Who may know who the user is may read what there is of them
+    /// (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#scopes-for-requesting-identity-data>).
+    fn own_record(&self) -> Option<Clinical> {
+        let (kind, id) = self.fhir_user.as_ref()?.split_once('/')?;
+        let knows = self.has("fhirUser") || self.has("profile");
+        if knows { Clinical::parse(&format!("user/{kind}.r?_id={id}")) } else { None }
     }
 
     /// Who it is, for the audit trail.

@@ -113,8 +113,11 @@ async fn choices(
         pairs.push(("_id".to_owned(), own.to_owned()));
     } else {
         for word in sought.split_whitespace().take(5) {
-            let is_number = word.chars().any(|letter| letter.is_ascii_digit());
-            let by = if is_number { "identifier" } else { "name" };
+            let by = match word {
+                word if fhir::time::parse(word).is_some() && word.len() == 10 => "birthdate",
+                word if word.chars().any(|letter| letter.is_ascii_digit()) => "identifier",
+                _ => "name",
+            };
             pairs.push((by.to_owned(), word.replace(['\\', ',', '|', '$'], "")));
         }
     }
