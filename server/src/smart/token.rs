@@ -221,16 +221,13 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
                 revoke(app, context, &grant.id).await?;
                 return Err(no());
             };
-            let (access, change) = own(context, &grant.id, &successor.scope, bearer::LASTS)?;
-            app.store.commit(context, issuing(app, context, &successor.scope, vec![change])).await?;
-            let (refresh, scope) = (Some(new), successor.scope);
+            let scope = asked(&successor.scope, form)?;
+            let (access, change) = own(context, &grant.id, &scope, bearer::LASTS)?;
+            app.store.commit(context, issuing(app, context, &scope, vec![change])).await?;
+            let refresh = Some(new);
             return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
         }
-        let scope = match form.get("scope") {
-            None => token.scope.clone(),
-            Some(asked) => scope::narrowed(&token.scope, asked)
-                .ok_or_else(|| Refusal::new("invalid_scope", "more is asked for than was granted"))?,
-        };
+        let scope = asked(&token.scope, form)?;
         let (access, change) = own(context, &grant.id, &scope, bearer::LASTS)?;
         let changes = vec![
             AuthorizationChange::Replace { hash: hash.clone(), successor: key_hash(&new) },
@@ -257,6 +254,13 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
         }
     }
     Err(no())
+}
+
+/// What is asked for of the scopes held: all of them where nothing is said.
+fn asked(held: &str, form: &Form) -> Result<String, Refusal> {
+    let Some(asked) = form.get("scope") else { return Ok(held.to_owned()) };
+    let narrowed = scope::narrowed(held, asked);
+    narrowed.ok_or_else(|| Refusal::new("invalid_scope", "more is asked for than was granted"))
 }
 
 /// The scopes of the next refresh token: never more than before.
