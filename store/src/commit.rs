@@ -180,6 +180,10 @@ pub enum ClientChange {
         name: String,
         /// Digest of its key.
         key_hash: String,
+        /// What it may do: scopes, separated by spaces.
+        scope: String,
+        /// When the key ends by itself, microseconds since 1970 UTC.
+        expires: Option<i64>,
     },
     /// Its key is no longer good.
     Revoke {

@@ -58,7 +58,6 @@ impl Context {
         &self,
         act: Act,
         of: Option<(ResourceType, &str)>,
-        query: &str,
         found: impl IntoIterator<Item = &'s Stored>,
     ) {
         let Some(trail) = &self.trail else { return };
@@ -71,7 +70,7 @@ impl Context {
         }
         for patient in patients {
             let entity = of.map(|(kind, id)| (kind, id.to_owned(), 0));
-            let (patient, query) = (patient.to_owned(), query.to_owned());
+            let (patient, query) = (patient.to_owned(), trail.asked());
             trail.note(Entry { entity, patient, query, ..Entry::of(act) });
         }
     }

@@ -14,7 +14,8 @@ use crate::version::Move;
 type TaskRow = (i64, i64, String, i64, i64, i64);
 type AssessmentRow = (i64, String, String, String, String, String, i64, bool);
 type ActivationRow = (String, String, i64);
-type ClientRow = (String, String, String, i64, Option<i64>);
+type ClientTypes = (Text, Text, Text, Text, Nullable<BigInt>, BigInt, Nullable<BigInt>);
+type ClientRow = (String, String, String, String, Option<i64>, i64, Option<i64>);
 
 /// Removes tasks that are done; all of them must still be there.
 pub(crate) fn finish(link: &mut Link, keys: &[i64]) -> Result<(), Fault> {
@@ -220,16 +221,23 @@ pub(crate) fn activations(link: &mut Link) -> Result<Vec<Activation>, Fault> {
 pub(crate) fn clients(link: &mut Link, at: i64, changes: &[ClientChange]) -> Result<(), Fault> {
     for change in changes {
         match change {
-            ClientChange::Add { id, name, key_hash } => {
+            ClientChange::Add { id, name, key_hash, scope, expires } => {
                 let mut sql = Sql::new(link.dialect, "SELECT created FROM client WHERE id = ");
                 sql.text(id.as_str()).push(" OR key_hash = ").text(key_hash.as_str());
                 if !sql.rows::<BigInt, i64>(&mut link.connection)?.is_empty() {
                     return Err(Error::Conflict { current: 0 }.into());
                 }
-                let mut sql =
-                    Sql::new(link.dialect, "INSERT INTO client (id, name, key_hash, created) VALUES (");
+                let mut sql = Sql::new(
+                    link.dialect,
+                    "INSERT INTO client (id, name, key_hash, scope, expires, created) VALUES (",
+                );
                 sql.text(id.as_str()).push(",").text(name.as_str()).push(",");
-                sql.text(key_hash.as_str()).push(",").int(at).push(")");
+                sql.text(key_hash.as_str()).push(",").text(scope.as_str()).push(",");
+                match expires {
+                    Some(expires) => sql.int(*expires),
+                    None => sql.push("NULL"),
+                };
+                sql.push(",").int(at).push(")");
                 sql.run(&mut link.connection)?;
             }
             ClientChange::Revoke { id } => {
@@ -246,13 +254,21 @@ pub(crate) fn clients(link: &mut Link, at: i64, changes: &[ClientChange]) -> Res
 
 /// Clients: all, or the one whose key has that digest.
 pub(crate) fn known(link: &mut Link, key_hash: Option<&str>) -> Result<Vec<Client>, Fault> {
-    let mut sql = Sql::new(link.dialect, "SELECT id, name, key_hash, created, revoked FROM client");
+    let mut sql =
+        Sql::new(link.dialect, "SELECT id, name, key_hash, scope, expires, created, revoked FROM client");
     if let Some(key_hash) = key_hash {
         sql.push(" WHERE key_hash = ").text(key_hash.to_owned());
     }
     sql.push(" ORDER BY id");
-    let rows: Vec<ClientRow> =
-        sql.rows::<(Text, Text, Text, BigInt, Nullable<BigInt>), ClientRow>(&mut link.connection)?;
-    let client = |(id, name, key_hash, created, revoked)| Client { id, name, key_hash, created, revoked };
+    let rows: Vec<ClientRow> = sql.rows::<ClientTypes, ClientRow>(&mut link.connection)?;
+    let client = |(id, name, key_hash, scope, expires, created, revoked)| Client {
+        id,
+        name,
+        key_hash,
+        scope,
+        expires,
+        created,
+        revoked,
+    };
     Ok(rows.into_iter().map(client).collect())
 }

@@ -29,8 +29,6 @@ pub struct HistoryQuery {
     pub count: u32,
     /// Where the page begins: what the page before gave.
     pub after: Option<String>,
-    /// As it was asked, for the audit trail.
-    pub asked: String,
     /// What the pages are of, as they came: a page's end holds for this alone.
     pub used: Vec<(String, String)>,
 }

@@ -130,6 +130,10 @@ pub struct Client {
     pub name: String,
     /// Digest of the key; the key itself is nowhere.
     pub key_hash: String,
+    /// What it may do: scopes, separated by spaces.
+    pub scope: String,
+    /// When the key ends by itself, microseconds since 1970 UTC.
+    pub expires: Option<i64>,
     /// When it was added, microseconds since 1970 UTC.
     pub created: i64,
     /// When it was revoked.

@@ -1,19 +1,16 @@
-//! Where a page ends is the server's business: the text in a `next` link can be neither read as a
-//! promise nor made up. It holds for the query it was given with, on every process of this database.
+//! Where a page ends is the server's business: the text in a `next` link can be neither read, for it may
+//! hold a name, nor made up. It holds for the query it was given with, on every process of this database.
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use diesel::sql_types::Text;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use crate::connection::Link;
 use crate::cursor::Cursor;
 use crate::error::{Error, Fault};
 use crate::sql::Sql;
-
-/// Bytes of the code that stay.
-const KEPT: usize = 16;
 
 /// What the database holds under that name; made if it is not there.
 pub(crate) fn secret(link: &mut Link, name: &str) -> Result<String, Error> {
@@ -32,41 +29,39 @@ pub(crate) fn secret(link: &mut Link, name: &str) -> Result<String, Error> {
 }
 
 /// The key, shared by all processes on a database.
-pub(crate) struct Seal(Hmac<Sha256>);
+pub(crate) struct Seal(RandomizedNonceKey);
 
 impl Seal {
     pub(crate) fn of(link: &mut Link) -> Result<Self, Error> {
-        let key = secret(link, "page")?;
-        Hmac::new_from_slice(key.as_bytes()).map(Self).map_err(Error::internal)
+        let key = Sha256::digest(secret(link, "page")?.as_bytes());
+        RandomizedNonceKey::new(&AES_256_GCM, &key).map(Self).map_err(Error::internal)
     }
 
-    fn code(&self, of: &str, query: &[(String, String)], end: &str) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
-        mac.update(&(of.len() as u64).to_be_bytes());
-        mac.update(of.as_bytes());
-        for (name, value) in query.iter().filter(|(name, _)| name != "_page") {
-            for part in [name, value] {
-                mac.update(&(part.len() as u64).to_be_bytes());
-                mac.update(part.as_bytes());
-            }
+    /// What the end belongs to, as it is authenticated beside it.
+    fn query(of: &str, query: &[(String, String)]) -> Aad<[u8; 32]> {
+        let mut all = Sha256::new();
+        let named = query.iter().filter(|(name, _)| name != "_page");
+        for part in [of].into_iter().chain(named.flat_map(|(name, value)| [name.as_str(), value.as_str()])) {
+            all.update((part.len() as u64).to_be_bytes());
+            all.update(part.as_bytes());
         }
-        mac.update(end.as_bytes());
-        mac
+        Aad::from(all.finalize().into())
     }
 
-    /// `of` is what is searched beside the query: the path.
-    pub(crate) fn close(&self, of: &str, query: &[(String, String)], end: &str) -> String {
-        let mut bytes = self.code(of, query, end).finalize().into_bytes().to_vec();
-        bytes.truncate(KEPT);
-        bytes.extend(end.as_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+    /// `of` is what is searched beside the query: by whom, and the path.
+    pub(crate) fn close(&self, of: &str, query: &[(String, String)], end: &str) -> Result<String, Error> {
+        let mut bytes = end.as_bytes().to_vec();
+        let nonce = self.0.seal_in_place_append_tag(Self::query(of, query), &mut bytes);
+        let nonce = nonce.map_err(Error::internal)?;
+        Ok(URL_SAFE_NO_PAD.encode([nonce.as_ref().as_slice(), &bytes].concat()))
     }
 
     pub(crate) fn open(&self, of: &str, query: &[(String, String)], page: &str) -> Result<String, Error> {
         let bytes = URL_SAFE_NO_PAD.decode(page).map_err(|_| Cursor::wrong())?;
-        let (code, end) = bytes.split_at_checked(KEPT).ok_or_else(Cursor::wrong)?;
-        let end = std::str::from_utf8(end).map_err(|_| Cursor::wrong())?;
-        self.code(of, query, end).verify_truncated_left(code).map_err(|_| Cursor::wrong())?;
-        Ok(end.to_owned())
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>().ok_or_else(Cursor::wrong)?;
+        let mut sealed = sealed.to_vec();
+        let end = self.0.open_in_place(Nonce::from(nonce), Self::query(of, query), &mut sealed);
+        let end = end.map_err(|_| Cursor::wrong())?;
+        std::str::from_utf8(end).map(str::to_owned).map_err(|_| Cursor::wrong())
     }
 }

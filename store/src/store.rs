@@ -22,7 +22,7 @@ use crate::reader::{self, Reader};
 use crate::record::{Backlog, Client, Page, Stored, Written};
 use crate::seal::Seal;
 use crate::unit::{Unit, new_id};
-use crate::{desk, migration, seal, transaction};
+use crate::{desk, migration, row, seal, transaction};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -179,17 +179,16 @@ impl Store {
         query.after = query.after.map(|page| self.seal.open(&of, &query.used, &page)).transpose()?;
         let access = context.access.clone();
         let seal = Arc::clone(&self.seal);
-        let asked = query.asked.clone();
         let act = if query.kind().is_some() { Act::SearchType } else { Act::SearchSystem };
         let page = self
             .pool
             .run(move |link| {
                 let mut page = reader::snapshot(link, &access, |reader| reader.search(&query))?;
-                page.next = page.next.map(|end| seal.close(&of, &query.used, &end));
+                page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok(page)
             })
             .await?;
-        context.saw_list(act, None, &asked, page.entries.iter().chain(&page.included));
+        context.saw_list(act, None, page.entries.iter().chain(&page.included));
         Ok(page)
     }
 
@@ -200,7 +199,6 @@ impl Store {
         let access = context.access.clone();
         query.after = query.after.map(|page| self.seal.open(&of, &query.used, &page)).transpose()?;
         let seal = Arc::clone(&self.seal);
-        let asked = query.asked.clone();
         let (act, one) = match (query.kinds.as_slice(), &query.id) {
             ([kind], Some(id)) => (Act::HistoryInstance, Some((*kind, id.clone()))),
             ([_], None) => (Act::HistoryType, None),
@@ -210,11 +208,11 @@ impl Store {
             .pool
             .run(move |link| {
                 let mut page = reader::snapshot(link, &access, |reader| reader.history(&query))?;
-                page.next = page.next.map(|end| seal.close(&of, &query.used, &end));
+                page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok(page)
             })
             .await?;
-        context.saw_list(act, one.as_ref().map(|(kind, id)| (*kind, id.as_str())), &asked, &page.entries);
+        context.saw_list(act, one.as_ref().map(|(kind, id)| (*kind, id.as_str())), &page.entries);
         Ok(page)
     }
 
@@ -298,6 +296,14 @@ impl Store {
         }
     }
 
+    /// The ids of the patients that a resource is about, with spaces between, whoever asks: for the audit
+    /// trail of those who may not see it.
+    pub async fn patients(&self, kind: ResourceType, id: &str) -> Result<String, Error> {
+        let id = id.to_owned();
+        let stored = self.pool.run(move |link| row::current(link, kind, &id)).await?;
+        Ok(stored.map(|stored| stored.patient).unwrap_or_default())
+    }
+
     /// Wakes up after commits that queued tasks. A task may also come from another process, or
     /// become due later: look from time to time as well.
     pub async fn changed(&self) {
@@ -314,11 +320,13 @@ impl Store {
         self.pool.run(|link| desk::known(link, None)).await
     }
 
-    /// The client whose key has that digest and is not revoked.
-    pub async fn client(&self, _: &Context, key_hash: &str) -> Result<Client, Error> {
+    /// The client whose key has that digest, is not revoked and has not ended.
+    pub async fn client(&self, context: &Context, key_hash: &str) -> Result<Client, Error> {
         let key_hash = key_hash.to_owned();
         let known = self.pool.run(move |link| desk::known(link, Some(&key_hash))).await?;
-        known.into_iter().find(|client| client.revoked.is_none()).ok_or(Error::NotFound)
+        let at = context.at;
+        let good = |client: &Client| client.revoked.is_none() && client.expires.is_none_or(|end| at < end);
+        known.into_iter().find(good).ok_or(Error::NotFound)
     }
 
     pub(crate) async fn write(&self, unit: Unit) -> Result<Vec<Written>, Error> {

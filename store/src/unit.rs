@@ -27,7 +27,7 @@ use crate::error::{Error, Fault};
 use crate::keys::Numbers;
 use crate::reader::{Reader, is_shown};
 use crate::record::{Effect, Stored, Written};
-use crate::version::{Step, absent, apply, permitted};
+use crate::version::{Move, Step, absent, apply, permitted};
 use crate::{account, desk, find, row, tokens};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
@@ -185,7 +185,7 @@ impl Unit {
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
         }
-        self.audit(link, &written);
+        self.audit(link, &written, &moves);
         Ok(written)
     }
 
@@ -232,15 +232,18 @@ impl Unit {
         desk::queue(link, &tasks)?;
         let mut written = written.into_iter();
         let mut answers: Vec<Vec<Written>> = Vec::with_capacity(units.len());
+        left = moves.as_slice();
         for unit in units {
             answers.push(written.by_ref().take(unit.writes.len()).collect());
-            unit.audit(link, answers.last().map_or(&[], Vec::as_slice));
+            let (own, others) = left.split_at_checked(unit.writes.len()).unwrap_or((left, &[]));
+            unit.audit(link, answers.last().map_or(&[], Vec::as_slice), own);
+            left = others;
         }
         Ok(answers)
     }
 
     /// Who did what, to be written before the transaction ends.
-    fn audit(&self, link: &mut Link, written: &[Written]) {
+    fn audit(&self, link: &mut Link, written: &[Written], moves: &[Move]) {
         if link.authority.is_none() {
             return;
         }
@@ -248,16 +251,25 @@ impl Unit {
             let (request, who) = (Arc::clone(&self.request), Arc::clone(&self.who));
             link.audited.push(audit::Row { at: self.at, request, who, entry });
         };
-        for (planned, Written { effect, stored }) in self.writes.iter().zip(written) {
+        for ((planned, Written { effect, stored }), moved) in self.writes.iter().zip(written).zip(moves) {
             let act = match (planned, effect) {
-                (_, Effect::Created) | (Planned::Create { .. }, _) => Act::Create,
+                (_, Effect::Created) => Act::Create,
+                // It was there already, and is shown.
+                (Planned::Create { .. }, _) => Act::Read,
                 (Planned::Update { .. }, _) => Act::Update,
                 (Planned::Patch { .. }, _) => Act::Patch,
                 (Planned::Delete { .. }, _) => Act::Delete,
             };
-            for patient in each(&stored.patient) {
-                let entity = Some((stored.kind, stored.id.clone(), stored.version));
-                note(Entry { entity, patient: patient.to_owned(), ..Entry::of(act) });
+            let absent = *effect == Effect::Absent;
+            // What goes from one chart into another concerns both.
+            let patients =
+                if moved.patients.is_empty() { stored.patient.clone() } else { moved.patients.join(" ") };
+            for patient in each(&patients) {
+                let entity =
+                    (!stored.id.is_empty()).then(|| (stored.kind, stored.id.clone(), stored.version));
+                let text = if absent { "there was nothing to delete" } else { "" };
+                let (patient, text) = (patient.to_owned(), text.to_owned());
+                note(Entry { entity, patient, note: text, ..Entry::of(act) });
             }
         }
         for done in &self.assessments {

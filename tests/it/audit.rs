@@ -60,7 +60,7 @@ fn each_interaction_leaves_its_event() {
         assert_eq!(denied[0]["outcomeDesc"], "410 Gone");
         let search = &events(&server, "subtype=search-type")[0];
         let query = search["entity"].as_array().unwrap().iter().find_map(|entity| entity["query"].as_str());
-        assert_eq!(query, Some("L1BhdGllbnQ/bmFtZT1zZWNyZXRuYW1l")); // /Patient?name=secretname
+        assert_eq!(query, Some("R0VUIC9maGlyL1BhdGllbnQ/bmFtZT1zZWNyZXRuYW1l")); // GET /fhir/Patient?name=secretname
         // What was asked for is not what is shown: no other event tells the name.
         for event in events(&server, "subtype:not=search-type") {
             assert!(!event.to_string().contains("Secretname"));
@@ -143,7 +143,7 @@ fn each_entry_of_a_batch_has_its_own() {
         1,
         "nothing that was rolled back: {all:?}"
     );
-    assert!(all.contains(&pair("batch", "4")));
+    assert!(all.contains(&pair("transaction", "4")));
 }
 
 #[test]

@@ -71,6 +71,16 @@ fn fhirpy_on_postgres() {
     with_a_key("test_fhirpy.py", Backend::Postgres);
 }
 
+#[test]
+fn balp_on_sqlite() {
+    with_a_key("test_balp.py", Backend::Sqlite);
+}
+
+#[test]
+fn balp_on_postgres() {
+    with_a_key("test_balp.py", Backend::Postgres);
+}
+
 /// Not a client's code: a second reading of the search page, which shares nothing with the server's.
 #[test]
 fn search_oracle_on_sqlite() {

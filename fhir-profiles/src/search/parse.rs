@@ -84,7 +84,6 @@ impl SearchQuery {
             after: None,
             includes: Vec::new(),
             view: View::Whole,
-            asked: String::new(),
             scope: String::new(),
             used: Vec::new(),
         };

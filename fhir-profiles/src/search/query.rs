@@ -35,8 +35,6 @@ pub struct SearchQuery {
     pub includes: Vec<Include>,
     /// What is shown of each.
     pub view: View,
-    /// As it was asked, for the audit trail.
-    pub asked: String,
     /// The path it was asked at, which a page's end holds for alone.
     pub scope: String,
     /// The parameters that were understood, as they came: for the `self` link.

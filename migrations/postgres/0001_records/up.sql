@@ -121,11 +121,13 @@ CREATE TABLE model_activation (
     since BIGINT NOT NULL
 );
 
--- Callers with an API key; only the key's hash is kept.
+-- Callers with an API key; only the key's hash is kept. `scope`: what they may do.
 CREATE TABLE client (
     id TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     name TEXT NOT NULL,
     key_hash TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    expires BIGINT,
     created BIGINT NOT NULL,
     revoked BIGINT
 );

@@ -22,6 +22,7 @@ CREATE TABLE audit (
     mac BIGINT NOT NULL
 );
 CREATE INDEX audit_epoch ON audit (epoch, key);
+CREATE INDEX audit_by ON audit (agent);
 CREATE INDEX audit_chart ON audit (chart) WHERE chart <> 0;
 CREATE INDEX audit_entity ON audit (entity) WHERE entity <> 0 AND entity <> chart;
 

@@ -118,11 +118,13 @@ CREATE TABLE model_activation (
     since INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- Callers with an API key; only the key's hash is kept.
+-- Callers with an API key; only the key's hash is kept. `scope`: what they may do.
 CREATE TABLE client (
     id TEXT PRIMARY KEY NOT NULL,
     name TEXT NOT NULL,
     key_hash TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    expires INTEGER,
     created INTEGER NOT NULL,
     revoked INTEGER
 ) WITHOUT ROWID;

@@ -18,6 +18,7 @@ CREATE TABLE audit (
     note TEXT NOT NULL,
     mac INTEGER NOT NULL
 );
+CREATE INDEX audit_by ON audit (agent);
 CREATE INDEX audit_chart ON audit (chart) WHERE chart <> 0;
 CREATE INDEX audit_entity ON audit (entity) WHERE entity <> 0 AND entity <> chart;
 

@@ -10,6 +10,7 @@ use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::request;
+use crate::http::rights;
 use crate::scoring;
 
 /// List.
@@ -63,6 +64,7 @@ pub(crate) async fn activate(
     name: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
+    caller.rights.require(rights::MODELS)?;
     let body = Body::read_short(payload).await?;
     if !body.is_empty() {
         request::require_json(&http)?;

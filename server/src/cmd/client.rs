@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
+use fhir::scope::{Clinical, Level};
 use store::{
     Act, Authentication, AuthorizationChange, ClientChange, Commit, Context, Entry, Registration,
     SmartClient, Status,
@@ -15,12 +16,16 @@ use uuid::Uuid;
 
 use crate::app;
 use crate::config::Config;
-use crate::http::caller::{API_KEY, key_hash};
+use crate::http::caller::key_hash;
+use crate::http::rights;
 use crate::smart::jwks::Remote;
 use crate::smart::register::{USUAL, USUAL_ITSELF, checked_keys};
 use crate::smart::request::is_redirect_uri;
 use crate::smart::scope;
 use crate::smart::secret::random;
+
+/// Microseconds.
+const DAY: i64 = 86_400_000_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -60,12 +65,16 @@ pub(super) struct New {
     /// Where the app is answered; may be given several times.
     #[arg(long, value_name = "URI")]
     redirect: Vec<String>,
-    /// All scopes that it may ever be granted, separated by spaces.
+    /// All scopes that an app may ever be granted, or that a caller with a key has, separated by spaces; a
+    /// key has all if none are said.
     #[arg(long, value_name = "SCOPES")]
     scope: Option<String>,
     /// Where an EHR opens the app.
     #[arg(long, value_name = "URL")]
     launch_url: Option<String>,
+    /// After so many days the key is worthless.
+    #[arg(long, value_name = "DAYS", conflicts_with = "proof")]
+    expires: Option<u32>,
 }
 
 impl New {
@@ -113,14 +122,25 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     commit.authorization.push(AuthorizationChange::Register(client));
                 } else {
                     ensure!(
-                        new.redirect.is_empty() && new.scope.is_none() && new.launch_url.is_none(),
+                        new.redirect.is_empty() && new.launch_url.is_none(),
                         "an app needs one of --public, --secret, --jwks, --jwks-url"
                     );
+                    let scope = new.scope.unwrap_or_else(|| rights::OF_A_KEY.to_owned());
+                    let known =
+                        |one: &str| Clinical::parse(one).is_some_and(|one| one.level == Level::System);
+                    if let Some(wrong) = scope.split(' ').find(|one| *one != rights::MODELS && !known(one)) {
+                        bail!(
+                            "`{wrong}` is no scope of a caller with a key: these are system/… and {}",
+                            rights::MODELS
+                        );
+                    }
                     // Two random UUIDs: 244 bits from the system's generator.
-                    let key = format!("{API_KEY}{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+                    let key = format!("augury_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
                     let id = Uuid::now_v7().to_string();
                     writeln!(out, "id   {id}\nkey  {key}\nKeep the key; it can't be shown again.")?;
-                    commit.clients.push(ClientChange::Add { id, name: new.name, key_hash: key_hash(&key) });
+                    let expires = new.expires.map(|days| context.at + i64::from(days) * DAY);
+                    let key_hash = key_hash(&key);
+                    commit.clients.push(ClientChange::Add { id, name: new.name, key_hash, scope, expires });
                 }
             }
             Action::Approve { id } => {

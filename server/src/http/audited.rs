@@ -4,9 +4,9 @@
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, ResponseError, web};
+use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use fhir::resource_type::ResourceType;
-use store::{Access, Agent, Context, Entry, Outcome, Trail, Who};
+use store::{Access, Act, Agent, Context, Entry, Outcome, Trail, Who};
 
 use super::caller::address;
 use super::failure::Failure;
@@ -14,7 +14,7 @@ use super::telemetry::RequestId;
 use crate::app::{self, App};
 use crate::interaction;
 
-/// Bytes of a request's address that are kept.
+/// Letters of what was asked that are kept.
 const KEPT: usize = 4096;
 /// What may hold a secret, in the query of an address.
 const SECRET: [&str; 3] = ["access_token", "client_secret", "code_verifier"];
@@ -32,11 +32,11 @@ pub(crate) async fn audited(
     let context = known.unwrap_or_else(|| {
         let agent = Agent { address: address(request), ..Agent::default() };
         let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-        let (who, trail) = (Who::new(agent), Some(Trail::default()));
+        let (who, trail) = (Who::new(agent), Some(Trail::of(asked(request))));
         Context { request: id.into(), at: app::now(), who, access: Access::Whole, trail }
     });
+    let failed = status.is_client_error() || status.is_server_error();
     if let Some((act, is_operation)) = act {
-        let failed = status.is_client_error() || status.is_server_error();
         if failed {
             // What was looked at on the way was not shown.
             drop(context.trail.as_ref().map(Trail::take));
@@ -47,7 +47,8 @@ pub(crate) async fn audited(
             let id = request.match_info().get("id").filter(|id| fhir::reference::is_id(id));
             let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
             let patient = match &entity {
-                Some((ResourceType::PATIENT, id, _)) if !failed => id.clone(),
+                Some((ResourceType::PATIENT, id, _)) => id.clone(),
+                Some((kind, id, _)) if failed => app.store.patients(*kind, id).await.unwrap_or_default(),
                 _ => String::new(),
             };
             let outcome = match (failed, status.is_server_error()) {
@@ -56,38 +57,65 @@ pub(crate) async fn audited(
                 (true, true) => Outcome::Serious,
             };
             let note = if failed { status.to_string() } else { String::new() };
-            let query = asked(request.method().as_str(), request.path(), request.query_string());
-            context.note(Entry { outcome, entity, patient, query, note, ..Entry::of(act) });
+            let query = context.trail.as_ref().map(Trail::asked).unwrap_or_default();
+            let act = match context.trail.as_ref().and_then(Trail::act) {
+                Some(act) => act,
+                None if request.path().contains("/$") => Act::Operation,
+                None => act,
+            };
+            for patient in if patient.is_empty() { vec![""] } else { patient.split(' ').collect() } {
+                let (entity, patient) = (entity.clone(), patient.to_owned());
+                let (query, note) = (query.clone(), note.clone());
+                context.note(Entry { outcome, entity, patient, query, note, ..Entry::of(act) });
+            }
         }
     }
     if let Err(error) = app.store.record(&context).await {
         tracing::error!(%error, request = &*context.request, "an access could not be recorded");
-        if !app.config.audit_fails_open {
+        // What failed anyhow shows nothing.
+        if !failed && !app.config.audit_fails_open {
             let (request, _) = response.into_parts();
-            let failure = Failure::internal("the audit trail could not be written").error_response();
-            return Ok(ServiceResponse::new(request, failure));
+            return Ok(ServiceResponse::new(request, Failure::from(error).error_response()));
         }
     }
     Ok(response)
 }
 
 /// The request as it came, without what may be secret in it.
-fn asked(method: &str, path: &str, query: &str) -> String {
-    let mut text = format!("{method} {path}");
-    for (n, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
-        let name = pair.split('=').next().unwrap_or_default();
-        text.push(if n > 0 { '&' } else { '?' });
-        if SECRET.contains(&name) {
-            text.push_str(name);
-            text.push_str("=…");
-        } else {
-            text.push_str(pair);
-        }
+pub(crate) fn asked(request: &HttpRequest) -> String {
+    let mut text = format!("{} {}", request.method(), request.path());
+    if !request.query_string().is_empty() {
+        text.push('?');
+        text.push_str(&discreet(request.query_string()));
     }
-    if text.len() > KEPT {
-        let end = (0..=KEPT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-        text.truncate(end);
+    cut(&text)
+}
+
+/// The form of a search is asked too.
+pub(crate) fn asked_too(request: &HttpRequest, form: &str) {
+    if let Some(trail) = request.extensions().get::<Context>().and_then(|context| context.trail.as_ref()) {
+        trail.asks(&cut(&format!(" {}", discreet(form))));
     }
-    // Neither database takes it.
-    text.replace('\0', "\u{fffd}")
+}
+
+/// What an entry of a Bundle asks.
+pub(crate) fn asked_within(method: &str, url: &str) -> String {
+    let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
+    let query = query.map(|query| format!("?{}", discreet(query))).unwrap_or_default();
+    cut(&format!("{method} {path}{query}"))
+}
+
+/// Parameters without what may be secret in them.
+fn discreet(pairs: &str) -> String {
+    let one = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) if SECRET.contains(&name) => format!("{name}=…"),
+        _ => pair.to_owned(),
+    };
+    pairs.split('&').map(one).collect::<Vec<_>>().join("&")
+}
+
+fn cut(text: &str) -> String {
+    let end = text.char_indices().nth(KEPT).map_or(text.len(), |(at, _)| at);
+    // Neither database takes a NUL.
+    text.get(..end).unwrap_or_default().replace('\0', "\u{fffd}")
 }

@@ -10,7 +10,9 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use sha2::{Digest, Sha256};
 use store::{Access, Agent, Context, Trail, Who};
 
+use super::audited;
 use super::failure::Failure;
+use super::rights::{Rights, access};
 use super::telemetry::RequestId;
 use crate::app::{self, App};
 use crate::config::Auth;
@@ -21,6 +23,8 @@ use crate::smart::bearer;
 pub(crate) struct Caller {
     /// First argument of every store call.
     pub context: Context,
+    /// What they may do beside that.
+    pub rights: Rights,
     /// The program's parts.
     pub app: Arc<App>,
 }
@@ -37,18 +41,23 @@ impl FromRequest for Caller {
                 .map(|data| Arc::clone(&data.clone().into_inner()))
                 .ok_or_else(|| Failure::internal("no application state"))?;
             let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-            let (agent, access) = match app.config.auth {
-                Auth::Open => {
-                    from_here(&request, &app.config.public_url)?;
-                    (Agent { address: address(&request), ..Agent::default() }, Access::Whole)
-                }
-                Auth::Required => caller(&app, &request).await?,
+            let context = Context {
+                request: id.into(),
+                at: app::now(),
+                who: Who::new(Agent { address: address(&request), ..Agent::default() }),
+                access: Access::Whole,
+                trail: Some(Trail::of(audited::asked(&request))),
             };
-            let who = Who::new(agent);
-            let trail = Some(Trail::default());
-            let context = Context { request: id.into(), at: app::now(), who, access, trail };
+            if app.config.auth == Auth::Open {
+                from_here(&request, &app.config.public_url)?;
+            }
+            let (context, rights) = match (bearer::token(&request), app.config.auth) {
+                (Some(token), _) => identified(&app, context, token).await?,
+                (None, Auth::Open) => (context, Rights::All),
+                (None, Auth::Required) => return Err(refused()),
+            };
             request.extensions_mut().insert(context.clone());
-            Ok(Self { context, app })
+            Ok(Self { context, rights, app })
         })
     }
 }
@@ -92,35 +101,44 @@ fn is_own(authority: &str, public_url: &str) -> bool {
         || public_url.split("//").nth(1).and_then(|rest| rest.split('/').next()) == Some(authority)
 }
 
-/// Who shows an API key or an access token, and what they may do.
-async fn caller(app: &App, request: &HttpRequest) -> Result<(Agent, Access), Failure> {
-    let refused = || {
-        Failure::new(
-            StatusCode::UNAUTHORIZED,
-            "login",
-            "a valid access token or API key is needed: Authorization: Bearer …",
-        )
-    };
-    let shown = bearer::token(request).ok_or_else(refused)?;
-    let (context, address) = (Context::system("login", app::now()), address(request));
-    let found = if shown.starts_with(API_KEY) {
-        app.store.client(&context, &key_hash(shown)).await.map(|client| {
-            let (id, name) = (Some(client.id), Some(client.name));
-            (Agent { client: id, client_name: name, address, ..Agent::default() }, Access::Whole)
-        })
-    } else {
-        let bearer = bearer::verify(app, &context, shown).await;
-        bearer.map(|bearer| (bearer.agent(address), bearer.access()))
-    };
-    match found {
-        Ok(found) => Ok(found),
-        Err(store::Error::NotFound) => Err(refused()),
-        Err(error) => Err(error.into()),
-    }
+fn refused() -> Failure {
+    let why = "a valid access token or API key is needed: Authorization: Bearer …";
+    Failure::new(StatusCode::UNAUTHORIZED, "login", why)
 }
 
-/// How an API key begins; an access token does not.
-pub(crate) const API_KEY: &str = "augury_";
+/// The one behind a token or key, and what they may do.
+async fn identified(app: &App, context: Context, token: &str) -> Result<(Context, Rights), Failure> {
+    let address = context.who.agent.address.clone();
+    let (agent, access, scopes) = match bearer::verify(app, &context, token).await {
+        Ok(bearer) => {
+            let own = bearer.fhir_user.as_deref().and_then(|user| user.strip_prefix("Patient/"));
+            let access = access(&bearer.scopes, bearer.patient.as_deref(), own, bearer.subject.is_some());
+            let agent = Agent {
+                client: Some(bearer.client.clone()),
+                issuer: bearer.subject.is_some().then(|| bearer.issuer.clone()),
+                user: bearer.subject.clone(),
+                user_name: bearer.name.clone(),
+                fhir_user: bearer.fhir_user.clone(),
+                role: bearer.role.clone(),
+                token: Some(bearer.jti.clone()),
+                address,
+                ..Agent::default()
+            };
+            (agent, access, bearer.scopes.as_str().into())
+        }
+        Err(store::Error::NotFound) => match app.store.client(&context, &key_hash(token)).await {
+            Ok(client) => {
+                let (id, name) = (Some(client.id), Some(client.name));
+                let agent = Agent { client: id, client_name: name, address, ..Agent::default() };
+                (agent, access(&client.scope, None, None, false), client.scope.into())
+            }
+            Err(store::Error::NotFound) => return Err(refused()),
+            Err(error) => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    Ok((Context { who: Who::new(agent), access, ..context }, Rights::Of(scopes)))
+}
 
 /// What is kept of a key: its SHA-256 (hex). The key has 256 random bits, so nothing slower is needed.
 pub(crate) fn key_hash(key: &str) -> String {

@@ -6,4 +6,5 @@ pub(crate) mod caller;
 pub(crate) mod failure;
 pub(crate) mod format;
 pub(crate) mod request;
+pub(crate) mod rights;
 pub(crate) mod telemetry;

@@ -13,12 +13,13 @@ use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 use fhir::search::Handling;
 use store::{
-    About, Act, Commit, Conditional, Context, Effect, Entry as Note, MustBe, NewTask, OnlyIf, Outcome, Write,
-    Written, new_id,
+    About, Act, Commit, Conditional, Context, Effect, Entry as Note, MustBe, NewTask, OnlyIf, Outcome, Trail,
+    Write, Written, new_id,
 };
 
 use super::{criteria, etag, everything, history, location, patch, search};
 use crate::app::App;
+use crate::http::audited;
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
@@ -26,8 +27,6 @@ use crate::http::format;
 use crate::http::request::{self, LIMITS};
 use crate::scoring;
 
-/// Characters of an entry's address that the audit trail keeps.
-const LONGEST: usize = 2000;
 /// How long all reads of a Bundle may take together.
 const READING: Duration = Duration::from_secs(30);
 
@@ -45,6 +44,9 @@ pub(crate) async fn bundle(
         let caller = caller.now();
         let bundle = format::read(&body, sent)?;
         let claims = &caller.app.claims;
+        if let (Some("transaction"), Some(trail)) = (bundle.text("type"), &caller.context.trail) {
+            trail.does(Act::Transaction);
+        }
         if bundle.text("type") == Some("batch") {
             super::validate(claims, &without_content(&bundle), ResourceType::BUNDLE)?;
         } else {
@@ -166,7 +168,9 @@ async fn run(
             let details = "the Bundle's reads are too much for one answer; ask in several";
             Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-costly", details))
         } else {
-            read(app, context, &asked).await
+            let part = |trail: &Trail| trail.part(audited::asked_within("GET", &asked.url));
+            let context = Context { trail: context.trail.as_ref().map(part), ..context.clone() };
+            read(app, &context, &asked).await
         };
         let answer = answer.unwrap_or_else(Answer::Failed);
         if let Answer::Read(_, text) = &answer {
@@ -176,30 +180,37 @@ async fn run(
     }
     let missing = || Answer::Failed(Failure::internal("an entry without an answer"));
     let answers: Vec<Answer> = answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect();
-    for ((act, query), answer) in requests.into_iter().zip(&answers) {
+    for (request, answer) in requests.into_iter().zip(&answers) {
         if let Answer::Failed(failure) = answer {
+            let patient = match &request.entity {
+                Some((kind, id, _)) => app.store.patients(*kind, id).await.unwrap_or_default(),
+                None => String::new(),
+            };
             let (outcome, note) = (Outcome::Minor, failure.status.to_string());
-            context.note(Note { outcome, query, note, ..Note::of(act) });
+            context.note(Note { outcome, patient, note, ..request });
         }
     }
     Ok((atomic, answers))
 }
 
 /// What each entry asks for, for the audit trail.
-fn requests(bundle: &Json<'_>) -> Vec<(Act, String)> {
+fn requests(bundle: &Json<'_>) -> Vec<Note> {
     let request = |entry: &Json<'_>| {
         let text = |name| entry.at(&["request", name]).and_then(Json::as_str).unwrap_or_default();
-        let act = match text("method") {
+        let (method, url) = (text("method"), text("url"));
+        let act = match method {
             "POST" => Act::Create,
             "PUT" => Act::Update,
             "PATCH" => Act::Patch,
             "DELETE" => Act::Delete,
-            _ if text("url").contains('?') => Act::SearchType,
+            _ if url.contains('?') => Act::SearchType,
             _ => Act::Read,
         };
-        let mut url = text("url").replace('\0', "\u{fffd}");
-        url.truncate(url.char_indices().nth(LONGEST).map_or(url.len(), |(at, _)| at));
-        (act, format!("{} {url}", text("method")))
+        let mut parts = url.split(['?', '#']).next().unwrap_or_default().split('/');
+        let kind = parts.next().and_then(ResourceType::parse);
+        let id = parts.next().filter(|id| reference::is_id(id));
+        let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
+        Note { entity, query: audited::asked_within(method, url), ..Note::of(act) }
     };
     bundle.list("entry").iter().map(request).collect()
 }

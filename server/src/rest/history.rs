@@ -126,7 +126,6 @@ fn query(
         at: None,
         count: FEW,
         after: None,
-        asked: address("", path, pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))),
         used: vec![(String::new(), path.to_owned())],
     };
     for (name, value) in pairs {

@@ -79,6 +79,9 @@ fn compartments() -> Vec<String> {
 
 fn resource(kind: ResourceType) -> Value {
     let mut params = shared_parameters();
+    if kind == ResourceType::AUDIT_EVENT {
+        params.retain(|one| one["name"] != "_list");
+    }
     let own = of_type(kind).iter().filter(|one| one.indexed && !one.code.starts_with('_'));
     params.extend(own.map(parameter));
     let includes: Vec<String> = links(kind).map(|one| format!("{}:{}", kind.name(), one.code)).collect();

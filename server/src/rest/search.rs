@@ -11,6 +11,7 @@ use store::{Context, Stored};
 use super::address::{address, quoted};
 use super::{hierarchy, kind, value_set};
 use crate::app::App;
+use crate::http::audited;
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
@@ -165,6 +166,7 @@ async fn form(request: &HttpRequest, payload: web::Payload) -> Result<Vec<(Strin
     let body = Body::read_short(payload).await?;
     let text = std::str::from_utf8(&body).ok().filter(|text| request::is_utf8(text));
     let text = text.ok_or_else(|| Failure::bad_request("the form is not UTF-8"))?;
+    audited::asked_too(request, text);
     let sent = request::pairs(text);
     format::by_form(request, &sent)?;
     let mut pairs = request::pairs(request.query_string());
@@ -226,15 +228,9 @@ pub(super) async fn page(
     pairs: &[(String, String)],
 ) -> Result<store::Page, Failure> {
     let base = app.config.fhir_base();
-    let (mut query, _) =
+    let (query, _) =
         SearchQuery::parse(&[kind], pairs, &base, context.at, Handling::Strict).map_err(Failure::invalid)?;
-    query.asked = asked(kind.name(), pairs);
     Ok(app.store.search(context, &query).await?)
-}
-
-/// A search as the audit trail keeps it.
-fn asked(path: &str, pairs: &[(String, String)]) -> String {
-    address("", path, pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 /// The same of a wider search.
@@ -263,7 +259,6 @@ pub(super) async fn find_wider(
     query.includes.extend(wider.includes);
     query.clauses.extend(wider.clauses);
     query.scope.clone_from(&scope.path);
-    query.asked = asked(&scope.path, pairs);
     query.clauses.extend(scope.compartment.clone());
     let page = app.store.search(context, &query).await?;
     let mut text = String::from(r#"{"resourceType":"Bundle","type":"searchset""#);

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use fhir::scope::{Clinical, Level};
-use store::{Access, Agent, Context, Grant};
+use store::{Agent, Context};
 
 use crate::app::App;
 use crate::http::caller::key_hash;
@@ -109,27 +108,6 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
 }
 
 impl Bearer {
-    /// What the scopes allow with resources. Those about a patient allow nothing without one.
-    pub(crate) fn access(&self) -> Access {
-        let grant = |scope: Clinical| {
-            let within = match scope.level {
-                Level::Patient => Some(self.patient.clone()?),
-                Level::User | Level::System => None,
-            };
-            Some(Grant { kind: scope.kind, may: scope.may, within, only: scope.only })
-        };
-        let scopes = self.scopes.split(' ').filter_map(Clinical::parse).chain(self.own_record());
-        Access::Granted(scopes.filter_map(grant).collect())
-    }
-
-    /// Who may know who the user is may read what there is of them
-    /// (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#scopes-for-requesting-identity-data>).
-    fn own_record(&self) -> Option<Clinical> {
-        let (kind, id) = self.fhir_user.as_ref()?.split_once('/')?;
-        let knows = self.has("fhirUser") || self.has("profile");
-        if knows { Clinical::parse(&format!("user/{kind}.r?_id={id}")) } else { None }
-    }
-
     /// Who it is, for the audit trail.
     pub(crate) fn agent(&self, address: Option<String>) -> Agent {
         Agent {

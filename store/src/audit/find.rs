@@ -24,6 +24,9 @@ use crate::sql::Sql;
 
 /// Rows looked at by one statement.
 const TOGETHER: usize = 1000;
+/// Agents that are looked through for a search, and named in one.
+const MOST_AGENTS: usize = 20_000;
+const FEW_AGENTS: usize = 500;
 /// The trail is one; its events are never changed.
 const VERSION: i64 = 1;
 
@@ -113,28 +116,32 @@ pub(crate) fn one(link: &mut Link, id: &str) -> Result<Option<Stored>, Fault> {
     Ok(found.map(|found| event(link, found)))
 }
 
+/// Something that was done to nothing.
+fn nothing(act: Act, outcome: Outcome) -> Columns {
+    let empty = String::new;
+    Columns {
+        key: 0,
+        epoch: 0,
+        at: 0,
+        act: act.number(),
+        outcome: outcome.number(),
+        agent: 0,
+        request: empty(),
+        kind: -1,
+        id: empty(),
+        version: 0,
+        entity: 0,
+        patient: empty(),
+        chart: 0,
+        query: empty(),
+        note: empty(),
+    }
+}
+
 /// What an event says of itself by what was done and how it ended alone.
 static TEMPLATES: LazyLock<HashMap<(Act, Outcome), Index>> = LazyLock::new(|| {
     let template = |(act, outcome): (Act, Outcome)| {
-        let empty = String::new;
-        let columns = Columns {
-            key: 0,
-            epoch: 0,
-            at: 0,
-            act: act.number(),
-            outcome: outcome.number(),
-            agent: 0,
-            request: empty(),
-            kind: -1,
-            id: empty(),
-            version: 0,
-            entity: 0,
-            patient: empty(),
-            chart: 0,
-            query: empty(),
-            note: empty(),
-        };
-        let text = render(&columns, &Agent::default(), "").to_string();
+        let text = render(&nothing(act, outcome), &Agent::default(), "").to_string();
         let index = draft::parse(&text).map(|json| index(ResourceType::AUDIT_EVENT, &json));
         index.ok().map(|index| ((act, outcome), index))
     };
@@ -180,6 +187,35 @@ fn narrow<'q>(sql: &mut Sql<'q>, clause: &'q Clause) {
     }
 }
 
+/// Those who fit a condition about who did it; none if the condition is about something else, or there are
+/// too many to tell.
+fn agents(link: &mut Link, clause: &Clause) -> Result<Option<Vec<i64>>, Fault> {
+    let is = |code: &str| {
+        parameter(ResourceType::AUDIT_EVENT, code).is_some_and(|one| one.params == clause.params)
+    };
+    let about = ["agent", "agent-name", "agent-role", "altid", "policy", "address"];
+    if clause.negated || !about.iter().any(|code| is(code)) {
+        return Ok(None);
+    }
+    let mut sql = Sql::new(link.dialect, "SELECT key, text FROM audit_agent");
+    sql.limit(MOST_AGENTS + 1);
+    let all = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?;
+    if all.len() > MOST_AGENTS {
+        return Ok(None);
+    }
+    let site = link.authority.as_ref().map_or("", |authority| authority.site.as_str());
+    let mut fitting = Vec::new();
+    for (key, text) in all {
+        link.in_time()?;
+        let agent: Agent = serde_json::from_str(&text).unwrap_or_default();
+        let event = render(&nothing(Act::Read, Outcome::Success), &agent, site).to_string();
+        if clause.matches(&index(ResourceType::AUDIT_EVENT, &draft::parse(&event)?), "", 0) {
+            fitting.push(key);
+        }
+    }
+    Ok((fitting.len() <= FEW_AGENTS).then_some(fitting))
+}
+
 /// One page, newest first where nothing else is said.
 pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> {
     if query.clauses.iter().any(|clause| !clause.alone()) {
@@ -201,6 +237,10 @@ pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> 
     };
     let most = usize::try_from(query.count).unwrap_or(usize::MAX).max(1);
     let counting = query.count_only || query.total && after.is_none();
+    let mut known: Vec<Vec<i64>> = Vec::new();
+    for clause in &query.clauses {
+        known.extend(agents(link, clause)?);
+    }
     let (mut entries, mut total) = (Vec::new(), 0_u64);
     loop {
         link.in_time()?;
@@ -208,6 +248,9 @@ pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> 
         sql.push(" WHERE 1 = 1").in_time("a.key");
         for clause in &query.clauses {
             narrow(&mut sql, clause);
+        }
+        for agents in &known {
+            sql.push(" AND a.agent IN ").ints(agents.iter().copied());
         }
         if let Some(after) = after {
             sql.push(if descending { " AND a.key < " } else { " AND a.key > " }).int(after);

@@ -49,24 +49,54 @@ impl Entry {
     }
 }
 
-/// What a request has seen and is still to be recorded.
+/// What a request asks, and what it has seen that is still to be recorded.
 #[derive(Debug, Clone, Default)]
-pub struct Trail(Arc<Mutex<Vec<Entry>>>);
+pub struct Trail {
+    asked: Arc<Mutex<String>>,
+    act: Arc<Mutex<Option<Act>>>,
+    notes: Arc<Mutex<Vec<Entry>>>,
+}
 
 impl Trail {
-    /// Adds to it.
+    /// Of a request that asks this: never a secret.
+    pub fn of(asked: String) -> Self {
+        Self { asked: Arc::new(Mutex::new(asked)), ..Self::default() }
+    }
+
+    /// The same trail for a part of the request.
+    #[must_use]
+    pub fn part(&self, asked: String) -> Self {
+        Self { asked: Arc::new(Mutex::new(asked)), ..self.clone() }
+    }
+
+    /// It asks this too.
+    pub fn asks(&self, more: &str) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push_str(more);
+    }
+
+    /// What it asks.
+    pub fn asked(&self) -> String {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It does this, which its address does not say.
+    pub fn does(&self, act: Act) {
+        *self.act.lock().unwrap_or_else(PoisonError::into_inner) = Some(act);
+    }
+
+    /// What it does, where its address does not say it.
+    pub fn act(&self) -> Option<Act> {
+        *self.act.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to what it has seen.
     pub fn note(&self, entry: Entry) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
-    /// All of it, which is then no longer there.
+    /// All that it has seen, which is then no longer there.
     pub fn take(&self) -> Vec<Entry> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Is there anything?
-    pub fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

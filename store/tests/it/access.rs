@@ -167,7 +167,6 @@ async fn versions_and_what_was_deleted(store: Store, _: String) {
         at: None,
         count,
         after: None,
-        asked: String::new(),
         used: Vec::new(),
     };
     let versions = |page: store::Page| -> Vec<String> {

@@ -50,9 +50,7 @@ async fn what_is_written_and_read_is_recorded(store: Store, _: String) {
     let of = observation("p", "2093-3", "2020-01-01", "1");
     let written = one(&store, &user, create(of)).await.unwrap().stored;
     store.read(&user, OBSERVATION, &written.id).await.unwrap();
-    let mut asked = query("Observation?patient=p");
-    asked.asked.push_str("/Observation?patient=p");
-    store.search(&user, &asked).await.unwrap();
+    store.search(&user, &query("Observation?patient=p")).await.unwrap();
     one(&store, &user, delete(OBSERVATION, &written.id)).await.unwrap();
     assert_eq!(trail.take().len(), 2);
     store.read(&user, PATIENT, "p").await.unwrap();

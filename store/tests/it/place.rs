@@ -149,7 +149,6 @@ pub(crate) async fn versions_of(store: &Store, id: &str, count: u32) -> Vec<Stor
         at: None,
         count,
         after: None,
-        asked: String::new(),
         used: Vec::new(),
     };
     let mut found = Vec::new();

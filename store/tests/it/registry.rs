@@ -21,7 +21,13 @@ async fn an_activation_survives(store: Store, url: String) {
 
 async fn clients_come_and_go(store: Store, _: String) {
     let change = |change: ClientChange| Commit { clients: vec![change], ..Commit::default() };
-    let add = || ClientChange::Add { id: "lab".into(), name: "Laboratory".into(), key_hash: "abc".into() };
+    let add = || ClientChange::Add {
+        id: "lab".into(),
+        name: "Laboratory".into(),
+        key_hash: "abc".into(),
+        scope: String::new(),
+        expires: None,
+    };
     store.commit(&now(), change(add())).await.unwrap();
     assert_eq!(store.commit(&now(), change(add())).await, Err(Error::Conflict { current: 0 }));
     assert_eq!(store.client(&now(), "abc").await.unwrap().name, "Laboratory");
