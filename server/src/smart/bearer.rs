@@ -1,5 +1,6 @@
 //! What a token is worth, for the resource server (RFC 6750).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -108,6 +109,16 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
 }
 
 impl Bearer {
+    /// The scopes, and what follows from them: who may know who the user is may read what there is of them
+    /// (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#scopes-for-requesting-identity-data>).
+    pub(crate) fn rights(&self) -> Cow<'_, str> {
+        let user = self.fhir_user.as_ref().and_then(|user| user.split_once('/'));
+        match user.filter(|_| self.has("fhirUser") || self.has("profile")) {
+            Some((kind, id)) => Cow::Owned(format!("{} user/{kind}.r?_id={id}", self.scopes)),
+            None => Cow::Borrowed(&self.scopes),
+        }
+    }
+
     /// Who it is, for the audit trail.
     pub(crate) fn agent(&self, address: Option<String>) -> Agent {
         Agent {

@@ -37,8 +37,7 @@ async fn step(
 ) -> Result<HttpResponse, Problem> {
     let browser = Browser::of(http).map_err(Problem::Own)?;
     let request = opened(app, context, form)?;
-    let session = session(app, context, http).await.map_err(Problem::Own)?;
-    let session = session.filter(|session| request.signed_in_after.is_none_or(|time| session.since >= time));
+    let session = fresh(app, context, http, &request).await?;
     let Some(session) = session else {
         if request.silent {
             return Err(request.problem("login_required", "nobody is signed in"));
@@ -87,6 +86,17 @@ async fn step(
         offers: &offers,
     };
     browser.page(app, &page, &request.redirect_uri)
+}
+
+/// Who is signed in, as lately as the app asks for.
+async fn fresh(
+    app: &App,
+    context: &Context,
+    http: &HttpRequest,
+    request: &Request,
+) -> Result<Option<Session>, Problem> {
+    let session = session(app, context, http).await.map_err(Problem::Own)?;
+    Ok(session.filter(|session| request.signed_in_after.is_none_or(|time| session.since >= time)))
 }
 
 fn opened(app: &App, context: &Context, form: &Form) -> Result<Request, Problem> {
@@ -148,7 +158,7 @@ async fn decided(
     let sealed = form.get("request").unwrap_or_default();
     browser.check(app, form, sealed)?;
     let request = opened(app, context, form)?;
-    let Some(session) = session(app, context, http).await.map_err(Problem::Own)? else {
+    let Some(session) = fresh(app, context, http, &request).await? else {
         return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
     };
     let client = request.client(app, context).await?;
