@@ -21,5 +21,6 @@ mod settings;
 mod shapes;
 mod smart;
 mod smart_clients;
+mod smart_upstream;
 mod validation;
 mod versions;

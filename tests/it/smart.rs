@@ -21,7 +21,12 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(backend: Backend) -> Self {
-        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        Self::with(backend, &[])
+    }
+
+    pub(crate) fn with(backend: Backend, settings: &[(&str, &str)]) -> Self {
+        let server =
+            Server::start_with(backend, &[&[("AUGURY_AUTH", "required")], settings].concat()).unwrap();
         let added = server.command(&["client", "add", "tests"], "").unwrap();
         let key = added.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().to_owned();
         let place = Self { server, key };

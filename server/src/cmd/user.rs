@@ -7,7 +7,6 @@ use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
-use fhir::reference::{Reference, parse};
 use store::{Account, AccountChange, Act, Commit, Context, Entry};
 
 use crate::app;
@@ -15,6 +14,7 @@ use crate::config::Config;
 use crate::smart::password::{SHORTEST, base32, generated, hash};
 use crate::smart::role::Role;
 use crate::smart::secret::{Secret, random};
+use crate::smart::sign_in::is_user;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -127,19 +127,6 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// Who a user can be (SMART's `fhirUser`).
-fn is_user(reference: &str) -> bool {
-    match parse(reference, "") {
-        Reference::Local { kind, version: None, .. } => {
-            matches!(
-                kind.name(),
-                "Practitioner" | "PractitionerRole" | "Patient" | "RelatedPerson" | "Person"
-            )
-        }
-        _ => false,
-    }
 }
 
 fn is_patient(reference: Option<&str>) -> bool {

@@ -5,6 +5,7 @@
 //! - `authorize` → `sign_in` → `patient` → `consent`: from an app's question to a code, in pages
 //!   (`pages`) that work without scripts. What the app asked travels with the browser, sealed
 //!   (`request`); nothing is kept before somebody agrees.
+//! - `upstream`: signing in with another provider's accounts.
 //! - `token`, `introspect`, `revoke`, `register`, `launch`: what clients call; `authenticate` and
 //!   `assertion` say who they are, with key sets fetched by `jwks`.
 //! - `scope`, `role`: what is granted. `bearer`: what a token is worth.
@@ -35,6 +36,7 @@ pub(crate) mod secret;
 pub(crate) mod sign_in;
 pub(crate) mod throttle;
 pub(crate) mod token;
+pub(crate) mod upstream;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

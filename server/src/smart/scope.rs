@@ -198,6 +198,11 @@ pub(crate) fn parse(text: &str) -> Vec<Scope> {
     found
 }
 
+/// Is there more in it than who the user is?
+pub(crate) fn is_about_resources(text: &str) -> bool {
+    text.split_ascii_whitespace().any(|one| !matches!(one, "openid" | "profile" | "fhirUser"))
+}
+
 /// As one text.
 pub(crate) fn text(scopes: &[Scope]) -> String {
     scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")

@@ -1,6 +1,7 @@
 //! Who is at the browser: a login, a password, and a second factor where there is one.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::reference::{Reference, parse};
 use store::{Account, AccountChange, Act, Commit, Context, Entry};
 
 use super::form::Form;
@@ -55,7 +56,8 @@ pub(crate) async fn page(
         answer_to = request.redirect_uri;
     }
     let csrf = browser.csrf(app, sealed);
-    let page = SignIn { app: name.as_deref(), request: sealed, csrf: &csrf, login, wrong };
+    let elsewhere = app.config.upstream.is_some();
+    let page = SignIn { app: name.as_deref(), request: sealed, csrf: &csrf, login, wrong, elsewhere };
     browser.page(app, &page, &answer_to)
 }
 
@@ -87,6 +89,11 @@ async fn enter(
     let Some(session) = proved(app, context, login, given, code).await? else {
         return page(app, context, &browser, sealed, login, true).await;
     };
+    go_on(app, session, sealed)
+}
+
+/// Back to what somebody signed in for.
+fn go_on(app: &App, session: String, sealed: &str) -> Result<HttpResponse, Problem> {
     let next = if sealed.is_empty() {
         "/oauth/manage".to_owned()
     } else {
@@ -96,6 +103,36 @@ async fn enter(
     let cookie = cookie(app, SESSION, session);
     response.add_cookie(&cookie).map_err(|error| Problem::Own(Refusal::internal(error)))?;
     Ok(response)
+}
+
+/// Somebody of whom another provider says who they are enters, with what changes in their account.
+pub(crate) async fn enter_as(
+    app: &App,
+    context: &Context,
+    (account, change): (Account, AccountChange),
+    sealed: &str,
+) -> Result<HttpResponse, Problem> {
+    let context = of_account(app, context, &account);
+    let cookie = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
+    let (session, expires) = (key_hash(&cookie), context.at + LASTS);
+    let entered = AccountChange::SignIn { id: account.id, session, expires, step: None };
+    let notes = vec![Entry::of(Act::Login)];
+    let commit = Commit { accounts: vec![change, entered], notes, ..Commit::default() };
+    app.store.commit(&context, commit).await?;
+    go_on(app, cookie, sealed)
+}
+
+/// Can a user be this (SMART's `fhirUser`)?
+pub(crate) fn is_user(reference: &str) -> bool {
+    match parse(reference, "") {
+        Reference::Local { kind, version: None, .. } => {
+            matches!(
+                kind.name(),
+                "Practitioner" | "PractitionerRole" | "Patient" | "RelatedPerson" | "Person"
+            )
+        }
+        _ => false,
+    }
 }
 
 /// The cookie of a new session, if login, password and code are right. Whatever is wrong, it is looked at
