@@ -87,6 +87,8 @@ fn all() -> Vec<Check> {
 }
 
 fn main() -> ExitCode {
+    // Another was chosen already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run(Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -53,6 +53,7 @@ fn each_interaction_leaves_its_event() {
             pair("read", "0"),
             pair("operation", "0"),
             pair("delete", "0"),
+            pair("read", "4"),
         ];
         assert_eq!(told(&events(&server, &format!("patient={id}&agent:missing=false"))), all, "{backend:?}");
         let denied = events(&server, "outcome=4");

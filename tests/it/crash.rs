@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use harness::{BOTH, Server};
-use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
 const ROUNDS: u32 = 20;
@@ -46,7 +45,7 @@ fn bundle(name: &str, at: &str) -> Value {
 
 /// Writes until something fails, which is the kill.
 fn write(base: &str, at: &str, counter: &AtomicU32, stop: &AtomicBool, seen: &Acknowledged) {
-    let http = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+    let http = harness::builder().timeout(Duration::from_secs(10)).build().unwrap();
     let send = |method: &str, path: &str, body: &Value| {
         let request = http.request(method.parse().unwrap(), format!("{base}/fhir{path}"));
         let answer =
@@ -113,7 +112,7 @@ fn nothing_acknowledged_is_lost_and_all_is_scored_once() {
         assert!(observations.len() > 100, "only {} Observations were acknowledged", observations.len());
         server.wait_for("/health", |health| health["queue"]["waiting"] == 0).unwrap();
         for (patient, location) in &observations {
-            let answer = Client::new().get(location).send().unwrap();
+            let answer = harness::builder().build().unwrap().get(location).send().unwrap();
             assert_eq!(answer.status(), 200, "{backend:?}: {location} was acknowledged and is lost");
             let found = assessments(&server, patient);
             assert_eq!(found.len(), 1, "{backend:?}: {patient} has {} assessments", found.len());

@@ -19,7 +19,7 @@ pub struct Browser<'s> {
 impl<'s> Browser<'s> {
     /// One that was never here.
     pub fn new(server: &'s Server) -> anyhow::Result<Self> {
-        let http = Client::builder().redirect(redirect::Policy::none()).build()?;
+        let http = crate::builder().redirect(redirect::Policy::none()).build()?;
         Ok(Self { server, http, cookies: BTreeMap::new() })
     }
 

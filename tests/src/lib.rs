@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::{Client, ClientBuilder, Response};
 use serde_json::Value;
 
 /// Which database a server stands on.
@@ -90,6 +90,12 @@ fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
+/// Of HTTP clients; where TLS is there, somebody has to say whose.
+pub fn builder() -> ClientBuilder {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Client::builder()
+}
+
 fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -130,7 +136,7 @@ impl Server {
         let bind = format!("127.0.0.1:{}", free_port()?);
         let settings: Vec<_> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let child = spawn(what, &folder, &database_url, &bind, &settings)?;
-        let http = Client::builder().timeout(Duration::from_secs(30)).build()?;
+        let http = builder().timeout(Duration::from_secs(30)).build()?;
         let mut server = Self { child, database_url, folder, bind, settings, http };
         server.wait_ready()?;
         Ok(server)

@@ -47,8 +47,8 @@ pub(crate) async fn audited(
             let id = request.match_info().get("id").filter(|id| fhir::reference::is_id(id));
             let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
             let patient = match &entity {
-                Some((ResourceType::PATIENT, id, _)) => id.clone(),
                 Some((kind, id, _)) if failed => app.store.patients(*kind, id).await.unwrap_or_default(),
+                Some((ResourceType::PATIENT, id, _)) => id.clone(),
                 _ => String::new(),
             };
             let outcome = match (failed, status.is_server_error()) {
