@@ -16,6 +16,8 @@ use crate::sql::Sql;
 use crate::store::Store;
 
 const DAY: i64 = 86_400_000_000;
+/// How long a client waits for somebody to look at it.
+const PENDING: i64 = 30 * DAY;
 
 pub(crate) fn apply(link: &mut Link, at: i64, changes: &[Change]) -> Result<(), Fault> {
     changes.iter().try_for_each(|change| one(link, at, change))
@@ -133,6 +135,9 @@ fn first(link: &mut Link, table: &str, column: &str, key: &str) -> Result<(), Fa
 }
 
 fn sweep(link: &mut Link, before: i64) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "DELETE FROM smart_client WHERE status = ");
+    sql.int(Status::Pending.number()).push(" AND created < ").int(before - PENDING);
+    sql.run(&mut link.connection)?;
     let tables = [
         "authorization_code",
         "access_token",

@@ -21,6 +21,7 @@ mod settings;
 mod shapes;
 mod smart;
 mod smart_clients;
+mod smart_roles;
 mod smart_upstream;
 mod validation;
 mod versions;

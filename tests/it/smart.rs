@@ -111,9 +111,13 @@ pub(crate) fn ask(browser: &mut Browser<'_>, asked: &[(&str, String)]) -> Answer
 
 /// Signs in, chooses the patient if asked, and stops where consent is asked for.
 pub(crate) fn to_consent(browser: &mut Browser<'_>, began: &Answer, patient: &str) -> Answer {
+    to_consent_as("carol", browser, began, patient)
+}
+
+pub(crate) fn to_consent_as(login: &str, browser: &mut Browser<'_>, began: &Answer, patient: &str) -> Answer {
     let mut page = browser.follow(began).unwrap().expect(200).unwrap();
     if page.text.contains("/oauth/sign-in") {
-        let pairs = [("login", "carol"), ("password", PASSWORD)];
+        let pairs = [("login", login), ("password", PASSWORD)];
         let entered = browser.submit(&page, "/oauth/sign-in", &pairs).unwrap();
         page = browser.follow(&entered).unwrap();
     }

@@ -36,7 +36,7 @@ async fn step(
     form: &Form,
 ) -> Result<HttpResponse, Problem> {
     let browser = Browser::of(http).map_err(Problem::Own)?;
-    let request = opened(app, context, form)?;
+    let mut request = opened(app, context, form)?;
     let session = fresh(app, context, http, &request).await?;
     let Some(session) = session else {
         if request.silent {
@@ -49,6 +49,11 @@ async fn step(
     let offered = offered(&request, &registration, &session)?;
     if request.silent {
         return Err(request.problem("consent_required", "the user is asked each time"));
+    }
+    // Who has but one record is not asked whose.
+    if let (true, Some(own)) = (needs_patient(&request, &offered), patient::only(&session)) {
+        request.context.patient = Some(own.to_owned());
+        request.settled = true;
     }
     if needs_patient(&request, &offered) && !request.settled {
         return patient::page(app, context, &browser, &session, &request, "").await;

@@ -41,6 +41,11 @@ pub(crate) fn own(session: &Session) -> Option<&str> {
     user.strip_prefix("Patient/")
 }
 
+/// The one patient whose record somebody sees, if they see no other.
+pub(crate) fn only(session: &Session) -> Option<&str> {
+    own(session).filter(|_| is_patient(session))
+}
+
 /// `POST /oauth/patient`: looks for patients, or takes one.
 pub(crate) async fn choose(
     app: web::Data<App>,

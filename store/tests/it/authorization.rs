@@ -235,6 +235,11 @@ async fn what_has_ended_is_removed(store: Store, _: String) {
     change(&store, day + 6060, vec![Change::Sweep]).await.unwrap();
     assert!(store.refresh_token(&at(0), "refresh").await.is_err());
     assert_eq!(store.grant(&at(0), "g1").await.unwrap_err(), Error::NotFound);
+    let waiting = SmartClient { status: Status::Pending, ..client("c2") };
+    change(&store, 0, vec![Change::Register(waiting)]).await.unwrap();
+    change(&store, 30 * day, vec![Change::Sweep]).await.unwrap();
+    assert_eq!(store.smart_clients(&at(0)).await.unwrap().len(), 2);
+    change(&store, 32 * day, vec![Change::Sweep]).await.unwrap();
     assert_eq!(store.smart_clients(&at(0)).await.unwrap().len(), 1);
 }
 
