@@ -19,6 +19,13 @@
 //! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
 //! | `tls_cert`, `tls_key` | `AUGURY_TLS_CERT`, `AUGURY_TLS_KEY` | none: plain HTTP; PEM files, read again when they change |
 //! | `tls_client_ca` | `AUGURY_TLS_CLIENT_CA` | none: roots (PEM) of the certificates that clients may show |
+//! | `oidc_issuer` | `AUGURY_OIDC_ISSUER` | none: an OpenID Connect provider whose people may sign in |
+//! | `oidc_client_id` | `AUGURY_OIDC_CLIENT_ID` | what this server is called there |
+//! | `oidc_client_secret` | `AUGURY_OIDC_CLIENT_SECRET` | none: a public client there |
+//! | `oidc_scope` | `AUGURY_OIDC_SCOPE` | `openid profile` |
+//! | `oidc_role_claim` | `AUGURY_OIDC_ROLE_CLAIM` | `roles`: the claim that says what somebody may be allowed |
+//! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
+//! | `oidc_user_claim` | `AUGURY_OIDC_USER_CLAIM` | `fhirUser`: the claim that says who somebody is in FHIR |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -31,6 +38,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::smart::role::Role;
 use crate::smart::secret::LEAST;
 use store::Auditing;
 
@@ -57,6 +65,11 @@ pub enum LogFormat {
 pub struct Hidden(String);
 
 impl Hidden {
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
@@ -111,6 +124,61 @@ impl Rate {
     }
 }
 
+/// Another OpenID Connect provider, whose people may sign in here.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Its name, and where its configuration is.
+    pub issuer: String,
+    /// What this server is called there.
+    pub client_id: String,
+    /// How it proves that, if it has to.
+    pub client_secret: Option<Hidden>,
+    /// What is asked for.
+    pub scope: String,
+    /// The claim that says what somebody may be allowed.
+    pub role_claim: String,
+    /// Values of that claim, and the roles they stand for.
+    pub roles: Vec<(String, String)>,
+    /// The claim that says who somebody is in FHIR.
+    pub user_claim: String,
+}
+
+impl Upstream {
+    fn from_values<'v>(
+        get: impl Fn(&str) -> Option<&'v str>,
+        loopback: bool,
+    ) -> Result<Option<Self>, ConfigError> {
+        let Some(issuer) = get("oidc_issuer") else {
+            let given = NAMES.iter().find(|name| name.starts_with("oidc_") && get(name).is_some());
+            return given.map_or(Ok(None), |name| Err(wrong(name, "needs oidc_issuer")));
+        };
+        if !(issuer.starts_with("https://") || loopback && issuer.starts_with("http://127.0.0.1")) {
+            return Err(wrong("oidc_issuer", "must begin with https://"));
+        }
+        let mut roles = Vec::new();
+        for pair in
+            get("oidc_roles").unwrap_or_default().split(';').map(str::trim).filter(|pair| !pair.is_empty())
+        {
+            let known = pair.rsplit_once('=').filter(|(_, role)| Role::parse(role.trim()).is_some());
+            let (value, role) = known.ok_or_else(|| {
+                let names = Role::names().collect::<Vec<_>>().join(", ");
+                wrong("oidc_roles", format!("`{pair}` must be VALUE=ROLE with one of {names}"))
+            })?;
+            roles.push((value.trim().to_owned(), role.trim().to_owned()));
+        }
+        let or = |name, other: &str| get(name).unwrap_or(other).to_owned();
+        Ok(Some(Self {
+            issuer: issuer.to_owned(),
+            client_id: get("oidc_client_id").ok_or_else(|| wrong("oidc_client_id", "is missing"))?.to_owned(),
+            client_secret: get("oidc_client_secret").map(|secret| Hidden(secret.to_owned())),
+            scope: or("oidc_scope", "openid profile"),
+            role_claim: or("oidc_role_claim", "roles"),
+            roles,
+            user_claim: or("oidc_user_claim", "fhirUser"),
+        }))
+    }
+}
+
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -146,6 +214,8 @@ pub struct Config {
     pub client_rates: Vec<(String, Rate)>,
     /// With what connections are encrypted.
     pub tls: Option<Tls>,
+    /// Whose people may sign in, beside those with accounts here.
+    pub upstream: Option<Upstream>,
     /// `tracing` filter.
     pub log: String,
     /// Form of log lines.
@@ -160,7 +230,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 27] = [
     "bind",
     "public_url",
     "database_url",
@@ -179,6 +249,13 @@ const NAMES: [&str; 20] = [
     "tls_cert",
     "tls_key",
     "tls_client_ca",
+    "oidc_issuer",
+    "oidc_client_id",
+    "oidc_client_secret",
+    "oidc_scope",
+    "oidc_role_claim",
+    "oidc_roles",
+    "oidc_user_claim",
     "log",
     "log_format",
 ];
@@ -324,6 +401,7 @@ impl Config {
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
             tls,
+            upstream: Upstream::from_values(get, loopback)?,
             log,
             log_format,
         })
@@ -390,6 +468,9 @@ mod tests {
             [("AUGURY_VALIDATE_CLAIMS", "maybe")],
             [("AUGURY_DATA_DIR", "")],
             [("AUGURY_SECRET", "too short")],
+            [("AUGURY_OIDC_ISSUER", "https://id.example")],
+            [("AUGURY_OIDC_ISSUER", "http://id.example")],
+            [("AUGURY_OIDC_CLIENT_ID", "x")],
         ] {
             assert!(env(&pairs).is_err(), "{pairs:?}");
         }
