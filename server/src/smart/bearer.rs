@@ -8,6 +8,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 use store::{Agent, Context};
 
+use super::foreign;
 use crate::app::App;
 use crate::http::caller::key_hash;
 
