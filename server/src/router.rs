@@ -48,6 +48,8 @@ fn authorization(service: &mut ServiceConfig) {
                 .route(post().to(smart::authorize::by_post)),
         )
         .service(resource("/oauth/sign-in").route(post().to(smart::sign_in::sign_in)))
+        .service(resource("/oauth/upstream").route(get().to(smart::upstream::leave)))
+        .service(resource("/oauth/upstream/callback").route(get().to(smart::upstream::arrive)))
         .service(resource("/oauth/sign-out").route(post().to(smart::sign_in::sign_out)))
         .service(resource("/oauth/patient").route(post().to(smart::patient::choose)))
         .service(
@@ -119,7 +121,9 @@ async fn not_allowed(request: HttpRequest) -> HttpResponse {
     let allowed = match request.match_pattern().as_deref() {
         Some("/predict" | "/models/{name}/activate") => "POST".to_owned(),
         Some("/oauth/authorize" | "/oauth/consent" | "/oauth/manage") => "GET, POST".to_owned(),
-        Some("/oauth/style.css" | "/oauth/smart-style.json") => "GET".to_owned(),
+        Some(
+            "/oauth/style.css" | "/oauth/smart-style.json" | "/oauth/upstream" | "/oauth/upstream/callback",
+        ) => "GET".to_owned(),
         Some(address) if address.starts_with("/oauth/") => "POST".to_owned(),
         Some(address) if address.contains("/.well-known/") => "GET".to_owned(),
         Some(address) if address.starts_with("/fhir") => interaction::methods(address),

@@ -21,7 +21,7 @@ pub struct Account {
     pub role: String,
     /// The person in FHIR, relative (`Practitioner/1`).
     pub fhir_user: Option<String>,
-    /// argon2id hash of the password.
+    /// argon2id hash of the password; empty where another provider says who somebody is.
     pub password: String,
     /// The secret of a second factor, sealed by whoever made it.
     pub totp: Option<String>,
@@ -48,6 +48,17 @@ pub enum AccountChange {
         id: String,
         /// argon2id hash.
         hash: String,
+    },
+    /// What another provider says of somebody who signs in with it.
+    Describe {
+        /// Whose.
+        id: String,
+        /// For people.
+        name: String,
+        /// What it may be allowed.
+        role: String,
+        /// The person in FHIR, relative.
+        fhir_user: Option<String>,
     },
     /// A second factor, or none any more.
     Totp {
@@ -101,6 +112,12 @@ fn one(link: &mut Link, at: i64, change: &AccountChange) -> Result<(), Fault> {
             sql.text(hash.as_str()).push(" WHERE id = ").text(id.as_str());
             there(sql.run(&mut link.connection)?)?;
             sign_out_everywhere(link, id)
+        }
+        AccountChange::Describe { id, name, role, fhir_user } => {
+            let mut sql = Sql::new(link.dialect, "UPDATE account SET name = ");
+            sql.text(name.as_str()).push(", role = ").text(role.as_str()).push(", fhir_user = ");
+            sql.perhaps(fhir_user.as_deref()).push(" WHERE id = ").text(id.as_str());
+            there(sql.run(&mut link.connection)?)
         }
         AccountChange::Totp { id, secret } => {
             let mut sql = Sql::new(link.dialect, "UPDATE account SET totp_step = 0, totp = ");

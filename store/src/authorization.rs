@@ -278,6 +278,6 @@ pub enum AuthorizationChange {
     },
     /// A key to sign with.
     Key(SigningKey),
-    /// Removes what ended more than a day ago.
+    /// Removes what ended more than a day ago, and clients that waited a month in vain.
     Sweep,
 }

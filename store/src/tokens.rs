@@ -16,6 +16,8 @@ use crate::sql::Sql;
 use crate::store::Store;
 
 const DAY: i64 = 86_400_000_000;
+/// How long a client waits for somebody to look at it.
+const PENDING: i64 = 30 * DAY;
 
 pub(crate) fn apply(link: &mut Link, at: i64, changes: &[Change]) -> Result<(), Fault> {
     changes.iter().try_for_each(|change| one(link, at, change))
@@ -133,6 +135,9 @@ fn first(link: &mut Link, table: &str, column: &str, key: &str) -> Result<(), Fa
 }
 
 fn sweep(link: &mut Link, before: i64) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "DELETE FROM smart_client WHERE status = ");
+    sql.int(Status::Pending.number()).push(" AND created < ").int(before - PENDING);
+    sql.run(&mut link.connection)?;
     let tables = [
         "authorization_code",
         "access_token",
@@ -197,20 +202,18 @@ fn grants(link: &mut Link, column: &str, value: &str) -> Result<Vec<SmartGrant>,
         .collect()
 }
 
-/// The grant, if it holds: neither it nor its client nor its account was ended.
-fn living(link: &mut Link, id: &str) -> Result<SmartGrant, Fault> {
+/// The grant with its client, if it holds: neither of them nor its account was ended.
+fn living(link: &mut Link, id: &str) -> Result<(SmartGrant, SmartClient), Fault> {
     let grant = grants(link, "id", id)?.pop().filter(|grant| grant.revoked.is_none());
     let grant = grant.ok_or(Error::NotFound)?;
     let client = clients(link, Some(&grant.client))?.pop();
-    if client.is_none_or(|client| client.status != Status::Approved) {
-        return Err(Error::NotFound.into());
-    }
+    let client = client.filter(|client| client.status == Status::Approved).ok_or(Error::NotFound)?;
     if let Some(account) = &grant.account
         && !crate::account::may_act(link, account)?
     {
         return Err(Error::NotFound.into());
     }
-    Ok(grant)
+    Ok((grant, client))
 }
 
 impl Store {
@@ -259,14 +262,15 @@ impl Store {
         self.pool.run(read).await
     }
 
-    /// The access token of that hash with what it follows from; `NotFound` if either has ended.
+    /// The access token of that hash with what it follows from and the client that has it; `NotFound` if
+    /// one of them has ended.
     pub async fn access_token(
         &self,
         context: &Context,
         hash: &str,
-    ) -> Result<(AccessToken, SmartGrant), Error> {
+    ) -> Result<(AccessToken, SmartGrant, SmartClient), Error> {
         let (hash, at) = (hash.to_owned(), context.at);
-        let read = move |link: &mut Link| -> Result<(AccessToken, SmartGrant), Fault> {
+        let read = move |link: &mut Link| -> Result<(AccessToken, SmartGrant, SmartClient), Fault> {
             let mut sql = Sql::new(
                 link.dialect,
                 "SELECT hash, id, grant_id, scope, issued, expires FROM access_token WHERE hash = ",
@@ -275,8 +279,8 @@ impl Store {
             let mut rows: Vec<AccessRow> =
                 sql.rows::<(Text, Text, Text, Text, BigInt, BigInt), AccessRow>(&mut link.connection)?;
             let (hash, id, grant, scope, issued, expires) = rows.pop().ok_or(Error::NotFound)?;
-            let from = living(link, &grant)?;
-            Ok((AccessToken { hash, id, grant, scope, issued, expires }, from))
+            let (from, client) = living(link, &grant)?;
+            Ok((AccessToken { hash, id, grant, scope, issued, expires }, from, client))
         };
         self.pool.run(read).await
     }
@@ -307,7 +311,7 @@ impl Store {
             ), RefreshRow>(&mut link.connection)?;
             let (hash, grant, scope, session, issued, expires, replaced, successor) =
                 rows.pop().ok_or(Error::NotFound)?;
-            let from = living(link, &grant)?;
+            let (from, _) = living(link, &grant)?;
             if let Some(session) = &session
                 && crate::account::session(link, session, at)?.is_none()
             {
@@ -322,7 +326,7 @@ impl Store {
     /// What was granted; `NotFound` if it, its client or its account has ended.
     pub async fn grant(&self, _: &Context, id: &str) -> Result<SmartGrant, Error> {
         let id = id.to_owned();
-        self.pool.run(move |link| living(link, &id)).await
+        self.pool.run(move |link| Ok(living(link, &id)?.0)).await
     }
 
     /// What an account allowed and did not end, the newest first.

@@ -21,6 +21,8 @@ mod settings;
 mod shapes;
 mod smart;
 mod smart_clients;
+mod smart_roles;
+mod smart_upstream;
 mod tls;
 mod validation;
 mod versions;

@@ -21,7 +21,12 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(backend: Backend) -> Self {
-        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        Self::with(backend, &[])
+    }
+
+    pub(crate) fn with(backend: Backend, settings: &[(&str, &str)]) -> Self {
+        let server =
+            Server::start_with(backend, &[&[("AUGURY_AUTH", "required")], settings].concat()).unwrap();
         let added = server.command(&["client", "add", "tests"], "").unwrap();
         let key = added.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().to_owned();
         let place = Self { server, key };
@@ -106,9 +111,13 @@ pub(crate) fn ask(browser: &mut Browser<'_>, asked: &[(&str, String)]) -> Answer
 
 /// Signs in, chooses the patient if asked, and stops where consent is asked for.
 pub(crate) fn to_consent(browser: &mut Browser<'_>, began: &Answer, patient: &str) -> Answer {
+    to_consent_as("carol", browser, began, patient)
+}
+
+pub(crate) fn to_consent_as(login: &str, browser: &mut Browser<'_>, began: &Answer, patient: &str) -> Answer {
     let mut page = browser.follow(began).unwrap().expect(200).unwrap();
     if page.text.contains("/oauth/sign-in") {
-        let pairs = [("login", "carol"), ("password", PASSWORD)];
+        let pairs = [("login", login), ("password", PASSWORD)];
         let entered = browser.submit(&page, "/oauth/sign-in", &pairs).unwrap();
         page = browser.follow(&entered).unwrap();
     }
@@ -273,6 +282,13 @@ fn an_app_gets_a_token_and_uses_it() {
         let token = text(&got, "access_token");
         assert_eq!(place.read("/fhir/Patient/p1", token), 200);
         assert_eq!(place.server.get("/fhir/Patient/p1").unwrap().status, 401);
+        assert_eq!(place.read("/fhir/Practitioner/d1", token), 200);
+        // Another patient's record is not there for it, and nothing can be written.
+        assert!(matches!(place.read("/fhir/Patient/p2", token), 403 | 404));
+        let write = place.server.http().put(place.server.url("/fhir/Patient/p1")).bearer_auth(token);
+        let body = json!({"resourceType": "Patient", "id": "p1"}).to_string();
+        let write = write.header("content-type", "application/fhir+json").body(body).send().unwrap();
+        assert_eq!(write.status(), 403);
         assert_eq!(place.read("/fhir/Patient/p1", "nonsense"), 401);
         // Keys and tokens outlive the process.
         place.server.kill_and_restart().unwrap();
@@ -377,6 +393,8 @@ fn a_refresh_token_is_replaced_and_never_widens() {
         let got = redeem(&place, &client, &code(&place, &client, &[]), VERIFIER).expect(200).unwrap();
         let first = text(&got, "refresh_token").to_owned();
         assert_eq!(refresh(&place, &place.public(), &first, None).status, 400);
+        let unnamed = [("grant_type", "refresh_token"), ("refresh_token", first.as_str())];
+        assert_eq!(place.form("/oauth/token", &unnamed).status, 200);
         assert_eq!(refresh(&place, &client, "nonsense", None).json["error"], "invalid_grant");
         assert_eq!(refresh(&place, &client, &first, Some("patient/*.cruds")).json["error"], "invalid_scope");
 

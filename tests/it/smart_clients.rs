@@ -295,6 +295,7 @@ fn a_client_proves_who_it_is_at_the_code_too() {
         let refresh = got.json["refresh_token"].as_str().unwrap();
         let mut posted =
             vec![("grant_type", "refresh_token".to_owned()), ("refresh_token", refresh.to_owned())];
+        // It proves nothing to hold the token of a client that has a secret.
         assert_eq!(send(&posted, None).status, 401);
         posted.extend([("client_id", client.clone()), ("client_secret", secret.clone())]);
         assert_eq!(send(&posted, None).status, 200);

@@ -11,7 +11,8 @@ use fhir::scope::{Clinical, Level};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use store::{
-    Authentication, AuthorizationChange, ClientChange, Commit, Context, Registration, SmartClient, Status,
+    Act, Authentication, AuthorizationChange, ClientChange, Commit, Context, Entry, Registration,
+    SmartClient, Status,
 };
 use uuid::Uuid;
 
@@ -166,6 +167,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 }
             }
         }
+        let note = "a client was added, approved or revoked".to_owned();
+        commit.notes.push(Entry { note, ..Entry::of(Act::Security) });
         store.commit(&context, commit).await?;
         Ok(ExitCode::SUCCESS)
     })

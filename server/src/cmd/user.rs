@@ -7,14 +7,14 @@ use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
-use fhir::reference::{Reference, parse};
-use store::{Account, AccountChange, Commit, Context};
+use store::{Account, AccountChange, Act, Commit, Context, Entry};
 
 use crate::app;
 use crate::config::Config;
 use crate::smart::password::{SHORTEST, base32, generated, hash};
 use crate::smart::role::Role;
 use crate::smart::secret::{Secret, random};
+use crate::smart::sign_in::is_user;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -117,7 +117,9 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 AccountChange::Totp { id, secret }
             }
         };
-        match store.commit(&context, Commit { accounts: vec![change], ..Commit::default() }).await {
+        let note = "an account was added, changed or locked".to_owned();
+        let notes = vec![Entry { note, ..Entry::of(Act::Security) }];
+        match store.commit(&context, Commit { accounts: vec![change], notes, ..Commit::default() }).await {
             Err(store::Error::Conflict { .. }) => {
                 anyhow::bail!("there is an account with that login already")
             }
@@ -125,19 +127,6 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// Who a user can be (SMART's `fhirUser`).
-fn is_user(reference: &str) -> bool {
-    match parse(reference, "") {
-        Reference::Local { kind, version: None, .. } => {
-            matches!(
-                kind.name(),
-                "Practitioner" | "PractitionerRole" | "Patient" | "RelatedPerson" | "Person"
-            )
-        }
-        _ => false,
-    }
 }
 
 fn is_patient(reference: Option<&str>) -> bool {

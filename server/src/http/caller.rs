@@ -128,7 +128,7 @@ async fn identified(app: &App, context: Context, token: &str) -> Result<(Context
     let (agent, access, scopes) = match bearer::verify(app, &context, token).await {
         Ok(bearer) => {
             let own = bearer.fhir_user.as_deref().and_then(|user| user.strip_prefix("Patient/"));
-            let access = access(&bearer.scopes, bearer.patient.as_deref(), own, bearer.subject.is_some());
+            let access = access(&bearer.rights(), bearer.patient.as_deref(), own, bearer.subject.is_some());
             let agent = Agent {
                 client: Some(bearer.client.clone()),
                 issuer: bearer.subject.is_some().then(|| bearer.issuer.clone()),

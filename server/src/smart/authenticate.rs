@@ -42,12 +42,7 @@ pub(crate) async fn client(
     }
     let (id, secret) = match basic {
         Some((id, secret)) => (id, Some(secret)),
-        None => (
-            form.get("client_id")
-                .ok_or_else(|| Refusal::invalid_client("the request does not say which client it is from"))?
-                .to_owned(),
-            post.map(str::to_owned),
-        ),
+        None => (named(app, context, form).await?, post.map(str::to_owned)),
     };
     let refused =
         || Refusal::invalid_client("the client is not known, or did not prove that it is who it says");
@@ -65,6 +60,21 @@ pub(crate) async fn client(
         return Err(refused());
     }
     agreed(client, form)
+}
+
+/// Which client the form says it is from. A public client need not say it with a refresh token, which is
+/// its alone (RFC 6749 section 6).
+async fn named(app: &App, context: &Context, form: &Form) -> Result<String, Refusal> {
+    if let Some(id) = form.get("client_id") {
+        return Ok(id.to_owned());
+    }
+    let unsaid = || Refusal::invalid_client("the request does not say which client it is from");
+    let token = form.get("refresh_token").filter(|_| form.get("grant_type") == Some("refresh_token"));
+    match app.store.refresh_token(context, &key_hash(token.ok_or_else(unsaid)?)).await {
+        Ok((_, grant)) => Ok(grant.client),
+        Err(store::Error::NotFound) => Err(unsaid()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the form says of the client must be the same.

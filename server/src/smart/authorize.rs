@@ -12,7 +12,7 @@ use crate::app::App;
 
 /// The question in an address.
 pub(crate) async fn by_get(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     answered(begin(&app, &context, &Form::of_query(&request)).await)
 }
 
@@ -22,7 +22,7 @@ pub(crate) async fn by_post(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?.and(Form::of_query(&request));
     answered(begin(&app, &context, &form).await)
 }

@@ -1,12 +1,14 @@
 //! What a token is worth, for the resource server (RFC 6750).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use store::Context;
+use store::{Agent, Context};
 
+use super::foreign;
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -18,12 +20,16 @@ pub(crate) const OWN_LASTS: i64 = 300 * SECOND;
 /// How long what was looked up may be taken for granted. A revocation by this process counts at once.
 const RECENT: i64 = SECOND;
 const MOST: usize = 10_000;
+/// Characters of a token: 256 bits in base64.
+const LENGTH: usize = 43;
 
 /// Who stands behind a token, and what it allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bearer {
     /// `client_id`.
     pub(crate) client: String,
+    /// What people call the client.
+    pub(crate) client_name: String,
     /// The account (`sub`), where there is a user.
     pub(crate) subject: Option<String>,
     /// Who issued it: this server.
@@ -79,13 +85,29 @@ impl Recent {
 
 /// Who stands behind a token that this server issued; `NotFound` if it is not good, or no longer.
 pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<Arc<Bearer>, store::Error> {
+    // An API key comes the same way: it need not be looked for among tokens.
+    let own = token.len() == LENGTH;
+    let foreign = app.config.foreign.as_ref().filter(|_| !token.starts_with("augury_"));
+    if !own && foreign.is_none() {
+        return Err(store::Error::NotFound);
+    }
     let hash = key_hash(token);
     if let Some(bearer) = app.smart.bearers.get(&hash, context.at) {
         return Ok(bearer);
     }
-    let (token, grant) = app.store.access_token(context, &hash).await?;
+    let found = if own { app.store.access_token(context, &hash).await } else { Err(store::Error::NotFound) };
+    let (token, grant, client) = match (found, foreign) {
+        (Err(store::Error::NotFound), Some(foreign)) => {
+            let bearer = foreign::verify(app, context, foreign, token).await;
+            let bearer = bearer.ok_or(store::Error::NotFound)?;
+            app.smart.bearers.put(hash, Arc::clone(&bearer), context.at);
+            return Ok(bearer);
+        }
+        (found, _) => found?,
+    };
     let bearer = Arc::new(Bearer {
-        client: grant.client,
+        client: client.id,
+        client_name: client.registration.name,
         subject: grant.account,
         issuer: app.config.public_url.clone(),
         fhir_user: grant.granted.fhir_user,
@@ -105,6 +127,32 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
 }
 
 impl Bearer {
+    /// The scopes, and what follows from them: who may know who the user is may read what there is of them
+    /// (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#scopes-for-requesting-identity-data>).
+    pub(crate) fn rights(&self) -> Cow<'_, str> {
+        let user = self.fhir_user.as_ref().and_then(|user| user.split_once('/'));
+        match user.filter(|_| self.has("fhirUser") || self.has("profile")) {
+            Some((kind, id)) => Cow::Owned(format!("{} user/{kind}.r?_id={id}", self.scopes)),
+            None => Cow::Borrowed(&self.scopes),
+        }
+    }
+
+    /// Who it is, for the audit trail.
+    pub(crate) fn agent(&self, address: Option<String>) -> Agent {
+        Agent {
+            client: Some(self.client.clone()),
+            client_name: Some(self.client_name.clone()),
+            user: self.subject.clone(),
+            user_name: self.name.clone(),
+            issuer: Some(self.issuer.clone()),
+            fhir_user: self.fhir_user.clone(),
+            role: self.role.clone(),
+            token: Some(self.jti.clone()),
+            address,
+            ..Agent::default()
+        }
+    }
+
     /// Has it exactly this scope?
     pub(crate) fn has(&self, scope: &str) -> bool {
         self.scopes.split(' ').any(|one| one == scope)

@@ -4,7 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::json::{self, Limits};
 use fhir::resource_type::ResourceType;
-use store::{AuthorizationChange, Code, Commit, Context, Granted, Registration, SmartGrant};
+use store::{Act, AuthorizationChange, Code, Commit, Context, Entry, Granted, Registration, SmartGrant};
 
 use super::form::Form;
 use super::pages::{Browser, Consent, Offer, answered, redirect, with_query};
@@ -14,7 +14,7 @@ use super::role::Role;
 use super::scope::{self, For, Scope};
 use super::secret::random;
 use super::sign_in::{self, Session, session};
-use super::{bearer, patient};
+use super::{bearer, of_account, of_client, patient, refused};
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -24,7 +24,7 @@ const CODE: i64 = 60 * SECOND;
 
 /// `GET /oauth/consent`: whatever is to be asked next.
 pub(crate) async fn next(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_query(&request);
     answered(step(&app, &context, &request, &form).await)
 }
@@ -36,9 +36,8 @@ async fn step(
     form: &Form,
 ) -> Result<HttpResponse, Problem> {
     let browser = Browser::of(http).map_err(Problem::Own)?;
-    let request = opened(app, context, form)?;
-    let session = session(app, context, http).await.map_err(Problem::Own)?;
-    let session = session.filter(|session| request.signed_in_after.is_none_or(|time| session.since >= time));
+    let mut request = opened(app, context, form)?;
+    let session = fresh(app, context, http, &request).await?;
     let Some(session) = session else {
         if request.silent {
             return Err(request.problem("login_required", "nobody is signed in"));
@@ -50,6 +49,11 @@ async fn step(
     let offered = offered(&request, &registration, &session)?;
     if request.silent {
         return Err(request.problem("consent_required", "the user is asked each time"));
+    }
+    // Who has but one record is not asked whose.
+    if let (true, Some(own)) = (needs_patient(&request, &offered), patient::only(&session)) {
+        request.context.patient = Some(own.to_owned());
+        request.settled = true;
     }
     if needs_patient(&request, &offered) && !request.settled {
         return patient::page(app, context, &browser, &session, &request, "").await;
@@ -87,6 +91,17 @@ async fn step(
         offers: &offers,
     };
     browser.page(app, &page, &request.redirect_uri)
+}
+
+/// Who is signed in, as lately as the app asks for.
+async fn fresh(
+    app: &App,
+    context: &Context,
+    http: &HttpRequest,
+    request: &Request,
+) -> Result<Option<Session>, Problem> {
+    let session = session(app, context, http).await.map_err(Problem::Own)?;
+    Ok(session.filter(|session| request.signed_in_after.is_none_or(|time| session.since >= time)))
 }
 
 fn opened(app: &App, context: &Context, form: &Form) -> Result<Request, Problem> {
@@ -133,7 +148,7 @@ pub(crate) async fn decide(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     answered(decided(&app, &context, &request, &form).await)
 }
@@ -148,12 +163,14 @@ async fn decided(
     let sealed = form.get("request").unwrap_or_default();
     browser.check(app, form, sealed)?;
     let request = opened(app, context, form)?;
-    let Some(session) = session(app, context, http).await.map_err(Problem::Own)? else {
+    let Some(session) = fresh(app, context, http, &request).await? else {
         return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
     };
-    let registration = request.client(app, context).await?.registration;
-    let offered = offered(&request, &registration, &session)?;
+    let client = request.client(app, context).await?;
+    let offered = offered(&request, &client.registration, &session)?;
+    let context = &of_account(app, &of_client(context, &client), &session.account);
     if form.get("decision") != Some("allow") {
+        app.store.commit(context, refused(Act::Authorize, "the user did not agree")).await?;
         return Err(request.problem("access_denied", "the user did not agree"));
     }
     let granted = scope::ticked(&offered, &form.all("scope").collect::<Vec<_>>());
@@ -167,7 +184,9 @@ async fn decided(
     let code = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
     let changes = changes(context, &request, &session, &granted, &code);
     let authorization = app.smart.swept(context.at, changes);
-    match app.store.commit(context, Commit { authorization, ..Commit::default() }).await {
+    let patient = request.context.patient.clone().unwrap_or_default();
+    let notes = vec![Entry { patient, note: scope::text(&granted), ..Entry::of(Act::Authorize) }];
+    match app.store.commit(context, Commit { authorization, notes, ..Commit::default() }).await {
         Ok(_) => {
             let pairs = [("code", Some(code.as_str())), ("state", request.state.as_deref())];
             Ok(redirect(&with_query(&request.redirect_uri, &pairs)))

@@ -20,7 +20,7 @@ pub(crate) async fn introspect(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     may_ask(&app, &context, &request, &form).await?;
     let answer = worth(&app, &context, form.need("token")?).await?;

@@ -1,4 +1,5 @@
-//! Key sets of clients, fetched from where they registered them (RFC 7517 section 5).
+//! Documents of others: key sets of clients, fetched from where they registered them (RFC 7517 section
+//! 5), and what another OpenID Connect provider says.
 //!
 //! An address is registered by an administrator or waits for one; still it must not lead into this
 //! machine or its network's own services, and never elsewhere than it says: no redirects, https alone,
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url, header, redirect};
+use reqwest::{Client, RequestBuilder, Url, header, redirect};
 use serde_json::Value;
 
 const SECOND: i64 = 1_000_000;
@@ -69,8 +70,8 @@ impl Remote {
                 return Some(kept.keys);
             }
         }
-        let (keys, seconds) = self.fetch(address).await?;
-        let keys = Arc::new(keys);
+        let (set, seconds) = self.document(address).await?;
+        let keys = Arc::new(set.get("keys")?.as_array()?.clone());
         let kept = Kept { keys: Arc::clone(&keys), fetched: at, until: at + seconds * SECOND };
         let mut sets = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if sets.len() >= SETS {
@@ -80,28 +81,52 @@ impl Remote {
         Some(keys)
     }
 
-    async fn fetch(&self, address: &str) -> Option<(Vec<Value>, i64)> {
-        if !self.may_fetch(address) {
-            return None;
-        }
-        let http = self.http.get_or_init(|| client(self.loopback)).as_ref()?;
-        let answer = http.get(address).header(header::ACCEPT, "application/json").send().await.ok()?;
-        if !answer.status().is_success() {
-            return None;
-        }
-        let control = answer.headers().get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
-        let seconds = control.map_or(KEPT, lifetime);
-        let mut body = Vec::new();
-        let mut chunks = answer.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            body.extend_from_slice(&chunk.ok()?);
-            if body.len() > LONGEST {
-                return None;
-            }
-        }
-        let set: Value = serde_json::from_slice(&body).ok()?;
-        Some((set.get("keys")?.as_array()?.clone(), seconds))
+    fn http(&self, address: &str) -> Option<&Client> {
+        let allowed = self.may_fetch(address);
+        self.http.get_or_init(|| client(self.loopback)).as_ref().filter(|_| allowed)
     }
+
+    /// A JSON document at an address, and for how many seconds it may be kept.
+    pub(crate) async fn document(&self, address: &str) -> Option<(Value, i64)> {
+        let request = self.http(address)?.get(address);
+        answer(request).await
+    }
+
+    /// The answer to a form, with the caller's name and secret where it has one.
+    pub(crate) async fn post(
+        &self,
+        address: &str,
+        pairs: &[(&str, &str)],
+        basic: Option<(&str, &str)>,
+    ) -> Option<Value> {
+        let request = self.http(address)?.post(address).form(pairs);
+        let encoded = |text: &str| {
+            percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+        };
+        let request = match basic {
+            Some((name, secret)) => request.basic_auth(encoded(name), Some(encoded(secret))),
+            None => request,
+        };
+        answer(request).await.map(|(answer, _)| answer)
+    }
+}
+
+async fn answer(request: RequestBuilder) -> Option<(Value, i64)> {
+    let answer = request.header(header::ACCEPT, "application/json").send().await.ok()?;
+    if !answer.status().is_success() {
+        return None;
+    }
+    let control = answer.headers().get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    let seconds = control.map_or(KEPT, lifetime);
+    let mut body = Vec::new();
+    let mut chunks = answer.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        body.extend_from_slice(&chunk.ok()?);
+        if body.len() > LONGEST {
+            return None;
+        }
+    }
+    Some((serde_json::from_slice(&body).ok()?, seconds))
 }
 
 /// Seconds that `Cache-Control` allows (RFC 9111 section 5.2.2).

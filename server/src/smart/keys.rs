@@ -7,7 +7,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::header;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -182,8 +182,8 @@ fn sealed(
 }
 
 /// `GET /.well-known/jwks.json`.
-pub(crate) async fn jwks(app: web::Data<App>) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+pub(crate) async fn jwks(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    let context = super::context(&request);
     let known = app.smart.keys.known(&app.store, &app.smart.secret, &context).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, format!("public, max-age={KEPT}")))

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{AuthorizationChange, Commit, Launch, LaunchContext, Status};
+use store::{Act, AuthorizationChange, Commit, Context, Entry, Launch, LaunchContext, Status, Who};
 
 use super::bearer;
 use super::pages::with_query;
@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::scope::LAUNCH_APPS;
 use super::secret::random;
 use crate::app::App;
-use crate::http::caller::key_hash;
+use crate::http::caller::{address, key_hash};
 
 const SECOND: i64 = 1_000_000;
 /// How long the app may take to ask.
@@ -44,7 +44,7 @@ pub(crate) async fn launch(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let token = bearer::token(&request).ok_or_else(|| Refusal::invalid_token("a token is needed"))?;
     let bearer = match bearer::verify(&app, &context, token).await {
         Ok(bearer) => bearer,
@@ -77,6 +77,7 @@ pub(crate) async fn launch(
         let details = "each of fhirContext is an object with reference, canonical or identifier";
         return Err(Refusal::invalid_request(details));
     }
+    let patient = asked.patient.clone().unwrap_or_default();
     let handle = random().map_err(Refusal::internal)?;
     let change = AuthorizationChange::Launch(Launch {
         hash: key_hash(&handle),
@@ -92,7 +93,10 @@ pub(crate) async fn launch(
             by_ehr: !asked.banner.unwrap_or(false),
         },
     });
-    app.store.commit(&context, Commit { authorization: vec![change], ..Commit::default() }).await?;
+    let who = Who::new(bearer.agent(address(&request)));
+    let notes = vec![Entry { patient, ..Entry::of(Act::Launch) }];
+    let commit = Commit { authorization: vec![change], notes, ..Commit::default() };
+    app.store.commit(&Context { who, ..context }, commit).await?;
     let base = app.config.fhir_base();
     let pairs = [("iss", Some(base.as_str())), ("launch", Some(handle.as_str()))];
     let url = client.registration.launch_url.map(|url| with_query(&url, &pairs));

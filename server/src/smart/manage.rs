@@ -10,7 +10,7 @@ use super::pages::{Allowed, Browser, Manage, answered, redirect};
 use super::refusal::Refusal;
 use super::request::Problem;
 use super::sign_in::{self, session};
-use super::{scope, token};
+use super::{of_account, scope, token};
 use crate::app::App;
 
 /// What the page's forms are about.
@@ -18,7 +18,7 @@ const ABOUT: &str = "manage";
 
 /// `GET /oauth/manage`.
 pub(crate) async fn page(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     answered(shown(&app, &context, &request).await)
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn end(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     answered(ended(&app, &context, &request, &form).await)
 }
@@ -64,6 +64,7 @@ async fn ended(
     if let Some(session) = session(app, context, http).await.map_err(Problem::Own)? {
         let grants = app.store.grants(context, &session.account.id).await?;
         if let Some(grant) = grants.iter().find(|grant| Some(grant.id.as_str()) == form.get("grant")) {
+            let context = &of_account(app, context, &session.account);
             token::revoke(app, context, &grant.id).await.map_err(Problem::Own)?;
         }
     }

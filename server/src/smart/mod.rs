@@ -5,9 +5,10 @@
 //! - `authorize` → `sign_in` → `patient` → `consent`: from an app's question to a code, in pages
 //!   (`pages`) that work without scripts. What the app asked travels with the browser, sealed
 //!   (`request`); nothing is kept before somebody agrees.
+//! - `upstream`: signing in with another provider's accounts.
 //! - `token`, `introspect`, `revoke`, `register`, `launch`: what clients call; `authenticate` and
 //!   `assertion` say who they are, with key sets fetched by `jwks`.
-//! - `scope`, `role`: what is granted. `bearer`: what a token is worth.
+//! - `scope`, `role`: what is granted. `bearer`: what a token is worth; `foreign`: one of another server.
 
 pub(crate) mod assertion;
 pub(crate) mod authenticate;
@@ -15,6 +16,7 @@ pub(crate) mod authorize;
 pub(crate) mod bearer;
 pub(crate) mod consent;
 pub(crate) mod discovery;
+pub(crate) mod foreign;
 pub(crate) mod form;
 pub(crate) mod id_token;
 pub(crate) mod introspect;
@@ -35,13 +37,17 @@ pub(crate) mod secret;
 pub(crate) mod sign_in;
 pub(crate) mod throttle;
 pub(crate) mod token;
+pub(crate) mod upstream;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use store::{AuthorizationChange, Context};
+use actix_web::{HttpMessage, HttpRequest};
+use store::{Account, Act, Agent, AuthorizationChange, Commit, Context, Entry, Outcome, SmartClient, Who};
 
-use crate::app;
+use crate::app::{self, App};
 use crate::config::Config;
+use crate::http::caller::address;
+use crate::http::telemetry::RequestId;
 
 const SECOND: i64 = 1_000_000;
 /// How often what has ended is removed.
@@ -86,7 +92,35 @@ impl Smart {
     }
 }
 
-/// The authorization server itself asks the store.
-pub(crate) fn context() -> Context {
-    Context::system("authorization server", app::now())
+/// Somebody calls the authorization server; who, it has yet to find out.
+pub(crate) fn context(request: &HttpRequest) -> Context {
+    let id = request.extensions().get::<RequestId>().map(|id| id.0.as_str().into());
+    let who = Who::new(Agent { address: address(request), ..Agent::default() });
+    Context { request: id.unwrap_or_default(), who, ..Context::system("authorization server", app::now()) }
+}
+
+/// The same call, of which it is known now which client makes it.
+pub(crate) fn of_client(context: &Context, client: &SmartClient) -> Context {
+    let (id, name) = (Some(client.id.clone()), Some(client.registration.name.clone()));
+    let who = Who::new(Agent { client: id, client_name: name, ..context.who.agent.clone() });
+    Context { who, ..context.clone() }
+}
+
+/// The same call, of which it is known now who makes it.
+pub(crate) fn of_account(app: &App, context: &Context, account: &Account) -> Context {
+    let who = Who::new(Agent {
+        user: Some(account.id.clone()),
+        user_name: Some(account.name.clone()),
+        issuer: Some(app.config.public_url.clone()),
+        fhir_user: account.fhir_user.clone(),
+        role: Some(account.role.clone()),
+        ..context.who.agent.clone()
+    });
+    Context { who, ..context.clone() }
+}
+
+/// For the audit trail: something was refused.
+pub(crate) fn refused(act: Act, why: &str) -> Commit<'static> {
+    let note = why.to_owned();
+    Commit { notes: vec![Entry { outcome: Outcome::Minor, note, ..Entry::of(act) }], ..Commit::default() }
 }

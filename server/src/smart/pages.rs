@@ -25,6 +25,8 @@ pub(crate) struct SignIn<'a> {
     pub(crate) csrf: &'a str,
     pub(crate) login: &'a str,
     pub(crate) wrong: bool,
+    /// Another provider's accounts may be used.
+    pub(crate) elsewhere: bool,
 }
 
 /// A patient to choose from.

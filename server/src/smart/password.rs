@@ -35,6 +35,7 @@ pub(crate) async fn is_right(password: &str, hash: Option<&str>) -> bool {
     let Ok(_turn) = TURNS.acquire().await else { return false };
     let (password, hash) = (password.to_owned(), hash.map(str::to_owned));
     let looked = tokio::task::spawn_blocking(move || {
+        let hash = hash.filter(|hash| !hash.is_empty());
         let known = hash.as_deref().unwrap_or(&NOBODY);
         let right = PasswordHash::new(known)
             .is_ok_and(|known| Argon2::default().verify_password(password.as_bytes(), &known).is_ok());

@@ -41,13 +41,18 @@ pub(crate) fn own(session: &Session) -> Option<&str> {
     user.strip_prefix("Patient/")
 }
 
+/// The one patient whose record somebody sees, if they see no other.
+pub(crate) fn only(session: &Session) -> Option<&str> {
+    own(session).filter(|_| is_patient(session))
+}
+
 /// `POST /oauth/patient`: looks for patients, or takes one.
 pub(crate) async fn choose(
     app: web::Data<App>,
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     answered(chosen(&app, &context, &request, &form).await)
 }
@@ -113,8 +118,11 @@ async fn choices(
         pairs.push(("_id".to_owned(), own.to_owned()));
     } else {
         for word in sought.split_whitespace().take(5) {
-            let is_number = word.chars().any(|letter| letter.is_ascii_digit());
-            let by = if is_number { "identifier" } else { "name" };
+            let by = match word {
+                word if fhir::time::parse(word).is_some() && word.len() == 10 => "birthdate",
+                word if word.chars().any(|letter| letter.is_ascii_digit()) => "identifier",
+                _ => "name",
+            };
             pairs.push((by.to_owned(), word.replace(['\\', ',', '|', '$'], "")));
         }
     }

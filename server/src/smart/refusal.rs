@@ -56,6 +56,11 @@ impl Refusal {
         Self { status: StatusCode::TOO_MANY_REQUESTS, after: Some(after.max(1)), ..refusal }
     }
 
+    /// Was something denied, rather than not understood or not possible now?
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self.error, "invalid_client" | "invalid_grant" | "invalid_scope" | "unauthorized_client")
+    }
+
     /// 500 that tells the caller nothing; `why` goes to the log.
     pub(crate) fn internal(why: impl std::fmt::Display) -> Self {
         tracing::error!(%why, "internal error");

@@ -4,7 +4,7 @@
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
-use store::{Authentication, AuthorizationChange, Commit, Registration, SmartClient, Status};
+use store::{Act, Authentication, AuthorizationChange, Commit, Entry, Registration, SmartClient, Status};
 
 use super::refusal::Refusal;
 use super::request::is_redirect_uri;
@@ -27,7 +27,7 @@ pub(crate) async fn register(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     app.smart.throttle.check(Door::Register, &key(&request, ""))?;
     let wrong = |why: &'static str| Refusal::new("invalid_client_metadata", why);
     let asked: Value = serde_json::from_slice(&body).map_err(|_| wrong("the body is no JSON"))?;
@@ -40,7 +40,8 @@ pub(crate) async fn register(
     };
     let answer = answer(&client, secret.as_deref());
     let authorization = vec![AuthorizationChange::Register(client)];
-    app.store.commit(&context, Commit { authorization, ..Commit::default() }).await?;
+    let notes = vec![Entry { note: "a client registered itself".into(), ..Entry::of(Act::Security) }];
+    app.store.commit(&context, Commit { authorization, notes, ..Commit::default() }).await?;
     Ok(HttpResponse::Created()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::PRAGMA, "no-cache"))

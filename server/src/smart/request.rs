@@ -72,7 +72,9 @@ impl Request {
         let redirect_uri = redirect_uri
             .ok_or_else(|| here("The app asks to be answered at an address that it did not register."))?;
         let base = app.config.fhir_base();
-        if form.get("aud").is_none_or(|aud| aud.trim_end_matches('/') != base) {
+        // Who only wants to know who somebody is asks for no server's resources.
+        let about_resources = form.get("scope").is_none_or(scope::is_about_resources);
+        if form.get("aud").map_or(about_resources, |aud| aud.trim_end_matches('/') != base) {
             return Err(here("The app asks for access to another server than this one (parameter aud)."));
         }
         let there = |error, description: &str| Problem::There {

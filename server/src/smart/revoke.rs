@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::form::Form;
 use super::refusal::Refusal;
-use super::{authenticate, token};
+use super::{authenticate, of_client, token};
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -15,12 +15,12 @@ pub(crate) async fn revoke(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     let client = authenticate::client(&app, &context, &request, &form).await?;
     let hash = key_hash(form.need("token")?);
     let grant = match app.store.access_token(&context, &hash).await {
-        Ok((_, grant)) => Some(grant),
+        Ok((_, grant, _)) => Some(grant),
         Err(store::Error::NotFound) => match app.store.refresh_token(&context, &hash).await {
             Ok((_, grant)) => Some(grant),
             Err(store::Error::NotFound) => None,
@@ -29,7 +29,7 @@ pub(crate) async fn revoke(
         Err(error) => return Err(error.into()),
     };
     if let Some(grant) = grant.filter(|grant| grant.client == client.id) {
-        token::revoke(&app, &context, &grant.id).await?;
+        token::revoke(&app, &of_client(&context, &client), &grant.id).await?;
     }
     Ok(HttpResponse::Ok().finish())
 }

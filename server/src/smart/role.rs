@@ -24,16 +24,16 @@ pub(crate) enum Role {
 
 /// Roles, their names, and the scopes they may have.
 const TABLE: [(Role, &str, &str); 7] = [
-    (Role::Clinician, "clinician", "patient/*.cruds user/*.cruds"),
-    (Role::Integration, "integration", "patient/*.cruds user/*.cruds"),
+    (Role::Clinician, "clinician", "patient/*.cruds user/*.cruds augury/launch"),
+    (Role::Integration, "integration", "patient/*.cruds user/*.cruds augury/launch"),
     (
         Role::Compliance,
         "compliance",
         "user/AuditEvent.rs user/Provenance.rs user/Patient.rs user/Practitioner.rs user/Device.rs",
     ),
     (Role::DataScientist, "data-scientist", "patient/*.rs user/*.rs"),
-    (Role::Operator, "operator", ""),
-    (Role::Admin, "admin", "patient/*.cruds user/*.cruds user/AuditEvent.rs"),
+    (Role::Operator, "operator", "augury/models"),
+    (Role::Admin, "admin", "patient/*.cruds user/*.cruds user/AuditEvent.rs augury/launch augury/models"),
     (Role::Patient, "patient", "patient/*.rs"),
 ];
 
@@ -61,6 +61,11 @@ impl Role {
             return common(scope, &named.join(" "));
         }
         common(scope, self.scopes())
+    }
+
+    /// May it have a scope of this server's own?
+    pub(crate) fn has(self, scope: &str) -> bool {
+        self.scopes().split(' ').any(|one| one == scope)
     }
 
     /// Does it only see its own record?

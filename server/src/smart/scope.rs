@@ -7,6 +7,7 @@ use fhir::scope::{Clinical, Level};
 use store::Registration;
 
 use super::role::{Role, common};
+use crate::http::rights::MODELS;
 
 /// A scope that this server knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub(crate) enum Scope {
 
 /// Scopes that are not about resources, and what they mean to the person who is asked; without words
 /// where there is nothing to decide.
-const PLAIN: [(&str, &str); 9] = [
+const PLAIN: [(&str, &str); 10] = [
     ("openid", "Know that it is you"),
     ("fhirUser", "Know who you are: your name and record as a user"),
     ("profile", "Know who you are: your name and record as a user"),
@@ -29,6 +30,7 @@ const PLAIN: [(&str, &str); 9] = [
     ("offline_access", "Keep this access when you have left, until you end it"),
     ("online_access", "Keep this access as long as you are signed in"),
     (LAUNCH_APPS, "Open other apps with a patient in context"),
+    (MODELS, "Put versions of risk models in use"),
 ];
 
 /// Lets an EHR's client open apps.
@@ -196,6 +198,11 @@ pub(crate) fn parse(text: &str) -> Vec<Scope> {
     found
 }
 
+/// Is there more in it than who the user is?
+pub(crate) fn is_about_resources(text: &str) -> bool {
+    text.split_ascii_whitespace().any(|one| !matches!(one, "openid" | "profile" | "fhirUser"))
+}
+
 /// As one text.
 pub(crate) fn text(scopes: &[Scope]) -> String {
     scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
@@ -219,8 +226,13 @@ pub(crate) fn allowed(asked: &str, registration: &Registration, by: For) -> Vec<
         match &scope {
             Scope::Plain(name) => {
                 let registered = registration.scope.split_ascii_whitespace().any(|one| one == *name);
-                let of_client = *name == LAUNCH_APPS;
-                if registered && (of_client || by != For::Client) && !found.contains(&scope) {
+                let own = name.starts_with("augury/");
+                let may = match by {
+                    For::Anyone => true,
+                    For::User(role) => !own || role.has(name),
+                    For::Client => own,
+                };
+                if registered && may && !found.contains(&scope) {
                     found.push(scope);
                 }
             }
@@ -304,6 +316,9 @@ mod tests {
             granted("openid fhirUser patient/Observation.read patient/*.rs nonsense system/*.rs", clinician),
             "openid patient/Observation.read patient/*.rs"
         );
+        let own = client("augury/launch augury/models openid");
+        assert_eq!(text(&allowed("augury/launch augury/models", &own, clinician)), "augury/launch");
+        assert_eq!(text(&allowed("augury/models openid", &own, For::Client)), "augury/models");
         assert_eq!(granted("user/Patient.cruds user/Observation.rs", clinician), "user/Patient.rs");
         assert_eq!(granted("patient/*.cruds", For::User(Role::Patient)), "patient/*.rs");
         assert_eq!(

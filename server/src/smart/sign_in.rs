@@ -1,14 +1,15 @@
 //! Who is at the browser: a login, a password, and a second factor where there is one.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use store::{Account, AccountChange, Commit, Context};
+use fhir::reference::{Reference, parse};
+use store::{Account, AccountChange, Act, Commit, Context, Entry};
 
 use super::form::Form;
 use super::pages::{Browser, SESSION, SignIn, answered, cookie, redirect, with_query};
 use super::refusal::Refusal;
 use super::request::{Problem, Request};
 use super::secret::random;
-use super::{password, throttle};
+use super::{of_account, password, refused, throttle};
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -55,7 +56,8 @@ pub(crate) async fn page(
         answer_to = request.redirect_uri;
     }
     let csrf = browser.csrf(app, sealed);
-    let page = SignIn { app: name.as_deref(), request: sealed, csrf: &csrf, login, wrong };
+    let elsewhere = app.config.upstream.is_some();
+    let page = SignIn { app: name.as_deref(), request: sealed, csrf: &csrf, login, wrong, elsewhere };
     browser.page(app, &page, &answer_to)
 }
 
@@ -65,7 +67,7 @@ pub(crate) async fn sign_in(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     answered(enter(&app, &context, &request, &form).await)
 }
@@ -87,6 +89,11 @@ async fn enter(
     let Some(session) = proved(app, context, login, given, code).await? else {
         return page(app, context, &browser, sealed, login, true).await;
     };
+    go_on(app, session, sealed)
+}
+
+/// Back to what somebody signed in for.
+fn go_on(app: &App, session: String, sealed: &str) -> Result<HttpResponse, Problem> {
     let next = if sealed.is_empty() {
         "/oauth/manage".to_owned()
     } else {
@@ -96,6 +103,36 @@ async fn enter(
     let cookie = cookie(app, SESSION, session);
     response.add_cookie(&cookie).map_err(|error| Problem::Own(Refusal::internal(error)))?;
     Ok(response)
+}
+
+/// Somebody of whom another provider says who they are enters, with what changes in their account.
+pub(crate) async fn enter_as(
+    app: &App,
+    context: &Context,
+    (account, change): (Account, AccountChange),
+    sealed: &str,
+) -> Result<HttpResponse, Problem> {
+    let context = of_account(app, context, &account);
+    let cookie = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
+    let (session, expires) = (key_hash(&cookie), context.at + LASTS);
+    let entered = AccountChange::SignIn { id: account.id, session, expires, step: None };
+    let notes = vec![Entry::of(Act::Login)];
+    let commit = Commit { accounts: vec![change, entered], notes, ..Commit::default() };
+    app.store.commit(&context, commit).await?;
+    go_on(app, cookie, sealed)
+}
+
+/// Can a user be this (SMART's `fhirUser`)?
+pub(crate) fn is_user(reference: &str) -> bool {
+    match parse(reference, "") {
+        Reference::Local { kind, version: None, .. } => {
+            matches!(
+                kind.name(),
+                "Practitioner" | "PractitionerRole" | "Patient" | "RelatedPerson" | "Person"
+            )
+        }
+        _ => false,
+    }
 }
 
 /// The cookie of a new session, if login, password and code are right. Whatever is wrong, it is looked at
@@ -113,8 +150,11 @@ async fn proved(
         Err(error) => return Err(error.into()),
     };
     let right = password::is_right(given, account.as_ref().map(|account| account.password.as_str())).await;
+    let known = account.as_ref().map_or_else(|| context.clone(), |one| of_account(app, context, one));
+    let wrong = |why| refused(Act::Login, why);
     let Some(account) = account.filter(|account| !account.locked && account.locked_until <= context.at)
     else {
+        app.store.commit(&known, wrong("no such account, or it is locked")).await?;
         return Ok(None);
     };
     let step = match &account.totp {
@@ -129,8 +169,10 @@ async fn proved(
         Ok(step) if right => {
             let cookie = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
             let (session, expires) = (key_hash(&cookie), context.at + LASTS);
+            let context = &of_account(app, context, &account);
             let change = AccountChange::SignIn { id: account.id, session, expires, step };
-            return match app.store.commit(context, accounts(change)).await {
+            let notes = vec![Entry::of(Act::Login)];
+            return match app.store.commit(context, Commit { notes, ..accounts(change) }).await {
                 Ok(_) => Ok(Some(cookie)),
                 Err(store::Error::Conflict { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
@@ -141,8 +183,8 @@ async fn proved(
             AccountChange::Failed { id: account.id, until }
         }
     };
-    tracing::warn!(request = %context.request, "a sign-in failed");
-    app.store.commit(context, accounts(change)).await?;
+    let Commit { notes, .. } = wrong("password or code");
+    app.store.commit(&known, Commit { notes, ..accounts(change) }).await?;
     Ok(None)
 }
 
@@ -156,14 +198,16 @@ pub(crate) async fn sign_out(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     let browser = Browser::of(&request)?;
     if let Err(problem) = browser.check(&app, &form, "manage") {
         return answered(Err(problem));
     }
     if let Some(session) = session(&app, &context, &request).await? {
-        app.store.commit(&context, accounts(AccountChange::SignOut { session: session.hash })).await?;
+        let context = of_account(&app, &context, &session.account);
+        let change = accounts(AccountChange::SignOut { session: session.hash });
+        app.store.commit(&context, Commit { notes: vec![Entry::of(Act::Logout)], ..change }).await?;
     }
     let mut response = redirect("/oauth/manage");
     let mut gone = cookie(&app, SESSION, String::new());

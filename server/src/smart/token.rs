@@ -9,15 +9,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use store::{
-    AccessToken, Authentication, AuthorizationChange, Commit, Context, Granted, RefreshToken, SmartClient,
-    SmartGrant,
+    AccessToken, Act, Authentication, AuthorizationChange, Commit, Context, Entry, Granted, RefreshToken,
+    SmartClient, SmartGrant,
 };
 
 use super::form::Form;
 use super::refusal::Refusal;
 use super::scope::{self, For};
 use super::secret::{random, same};
-use super::{authenticate, bearer, id_token};
+use super::{authenticate, bearer, id_token, of_client, refused};
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -35,24 +35,47 @@ pub(crate) async fn token(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
-    let context = super::context();
+    let context = super::context(&request);
     let form = Form::of_body(&request, &body)?;
     let kind = form.need("grant_type")?;
     if !matches!(kind, "authorization_code" | "refresh_token" | "client_credentials") {
         let details = "grant_type must be authorization_code, refresh_token or client_credentials";
         return Err(Refusal::new("unsupported_grant_type", details));
     }
-    let client = authenticate::client(&app, &context, &request, &form).await?;
+    let client = match authenticate::client(&app, &context, &request, &form).await {
+        Ok(client) => client,
+        Err(refusal) => return Err(noted(&app, &context, refusal).await?),
+    };
+    let context = of_client(&context, &client);
     let issued = match kind {
-        "authorization_code" => redeem(&app, &context, &client, &form).await?,
-        "refresh_token" => refresh(&app, &context, &client, &form).await?,
-        _ => itself(&app, &context, &client, &form).await?,
+        "authorization_code" => redeem(&app, &context, &client, &form).await,
+        "refresh_token" => refresh(&app, &context, &client, &form).await,
+        _ => itself(&app, &context, &client, &form).await,
+    };
+    let issued = match issued {
+        Ok(issued) => issued,
+        Err(refusal) => return Err(noted(&app, &context, refusal).await?),
     };
     let answer = issued.answer(&app, &context).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::PRAGMA, "no-cache"))
         .json(answer))
+}
+
+/// What is refused is in the audit trail; how often is bounded before.
+async fn noted(app: &App, context: &Context, refusal: Refusal) -> Result<Refusal, Refusal> {
+    if refusal.is_denial() {
+        app.store.commit(context, refused(Act::Token, refusal.error)).await?;
+    }
+    Ok(refusal)
+}
+
+/// A token is issued: that is in the audit trail, and with it all that it changes.
+fn issuing(app: &App, context: &Context, scope: &str, changes: Vec<AuthorizationChange>) -> Commit<'static> {
+    let authorization = app.smart.swept(context.at, changes);
+    let notes = vec![Entry { note: scope.to_owned(), ..Entry::of(Act::Token) }];
+    Commit { authorization, notes, ..Commit::default() }
 }
 
 /// What a client is given.
@@ -151,8 +174,7 @@ async fn redeem(app: &App, context: &Context, client: &SmartClient, form: &Form)
         }));
         refresh = Some(token);
     }
-    let authorization = app.smart.swept(context.at, changes);
-    match app.store.commit(context, Commit { authorization, ..Commit::default() }).await {
+    match app.store.commit(context, issuing(app, context, &scope, changes)).await {
         Ok(_) => Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: true }),
         Err(store::Error::Conflict { .. }) => {
             revoke(app, context, &grant.id).await?;
@@ -165,7 +187,8 @@ async fn redeem(app: &App, context: &Context, client: &SmartClient, form: &Form)
 /// Ends a grant and all that follows from it.
 pub(crate) async fn revoke(app: &App, context: &Context, grant: &str) -> Result<(), Refusal> {
     let authorization = vec![AuthorizationChange::Revoke { grant: grant.to_owned() }];
-    app.store.commit(context, Commit { authorization, ..Commit::default() }).await?;
+    let notes = vec![Entry::of(Act::Revoke)];
+    app.store.commit(context, Commit { authorization, notes, ..Commit::default() }).await?;
     app.smart.bearers.forget();
     Ok(())
 }
@@ -198,16 +221,13 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
                 revoke(app, context, &grant.id).await?;
                 return Err(no());
             };
-            let (access, change) = own(context, &grant.id, &successor.scope, bearer::LASTS)?;
-            app.store.commit(context, Commit { authorization: vec![change], ..Commit::default() }).await?;
-            let (refresh, scope) = (Some(new), successor.scope);
+            let scope = asked(&successor.scope, form)?;
+            let (access, change) = own(context, &grant.id, &scope, bearer::LASTS)?;
+            app.store.commit(context, issuing(app, context, &scope, vec![change])).await?;
+            let refresh = Some(new);
             return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
         }
-        let scope = match form.get("scope") {
-            None => token.scope.clone(),
-            Some(asked) => scope::narrowed(&token.scope, asked)
-                .ok_or_else(|| Refusal::new("invalid_scope", "more is asked for than was granted"))?,
-        };
+        let scope = asked(&token.scope, form)?;
         let (access, change) = own(context, &grant.id, &scope, bearer::LASTS)?;
         let changes = vec![
             AuthorizationChange::Replace { hash: hash.clone(), successor: key_hash(&new) },
@@ -224,8 +244,7 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
             }),
             change,
         ];
-        let authorization = app.smart.swept(context.at, changes);
-        match app.store.commit(context, Commit { authorization, ..Commit::default() }).await {
+        match app.store.commit(context, issuing(app, context, &scope, changes)).await {
             Ok(_) => {
                 let refresh = Some(new);
                 return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
@@ -235,6 +254,13 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
         }
     }
     Err(no())
+}
+
+/// What is asked for of the scopes held: all of them where nothing is said.
+fn asked(held: &str, form: &Form) -> Result<String, Refusal> {
+    let Some(asked) = form.get("scope") else { return Ok(held.to_owned()) };
+    let narrowed = scope::narrowed(held, asked);
+    narrowed.ok_or_else(|| Refusal::new("invalid_scope", "more is asked for than was granted"))
 }
 
 /// The scopes of the next refresh token: never more than before.
@@ -270,8 +296,7 @@ async fn itself(app: &App, context: &Context, client: &SmartClient, form: &Form)
     };
     let (access, token) = own(context, &grant.id, &scope, bearer::OWN_LASTS)?;
     let changes = vec![AuthorizationChange::Grant(grant.clone()), token];
-    let authorization = app.smart.swept(context.at, changes);
-    app.store.commit(context, Commit { authorization, ..Commit::default() }).await?;
+    app.store.commit(context, issuing(app, context, &scope, changes)).await?;
     Ok(Issued { access, lasts: bearer::OWN_LASTS, refresh: None, scope, grant, first: false })
 }
 

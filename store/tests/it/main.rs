@@ -16,6 +16,7 @@ macro_rules! both {
 
 mod access;
 mod audit;
+mod authorization;
 mod kill;
 mod paging;
 mod place;
