@@ -412,6 +412,7 @@ impl Config {
         if !public_url.starts_with("http://") && !public_url.starts_with("https://") {
             return Err(wrong("public_url", "must begin with http:// or https://"));
         }
+        let foreign = Foreign::from_values(get, &format!("{public_url}/fhir"))?;
         let log_format = match get("log_format") {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
@@ -468,7 +469,7 @@ impl Config {
             audit_fails_open,
             audit_witness: get("audit_witness").map(PathBuf::from),
             secret: secret.map(Hidden),
-            foreign: Foreign::from_values(get, &format!("{public_url}/fhir"))?,
+            foreign,
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
