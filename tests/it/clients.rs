@@ -20,6 +20,8 @@ pub(crate) fn run(suite: &str, environment: &[(&str, &str)]) {
         _ => (PathBuf::from("node"), ["--test"].as_slice()),
     };
     let mut command = Command::new(program);
+    // The command line takes every AUGURY_ variable for a setting.
+    command.env_remove("AUGURY_TEST_POSTGRES").env_remove("AUGURY_BIN");
     command.args(arguments).arg(suite).current_dir(folder).envs(environment.iter().copied());
     let ended = command.stdin(Stdio::null()).output().unwrap();
     let said = [ended.stdout, ended.stderr].concat();
