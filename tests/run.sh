@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the tests need and runs all of them. Needs the Rust toolchain, and Debian's package
-# manager for a C compiler, PostgreSQL, Node.js and Python (installed where they are missing and may be;
-# else named). The clients of tests/clients come from npm and PyPI, once for each list of versions.
+# manager for a C compiler, PostgreSQL, Node.js, Python and Chromium (installed where they are missing and
+# may be; else named). The clients of tests/clients come from npm and PyPI, once for each list of versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +13,7 @@ command -v cc > /dev/null || missing+=(gcc libc6-dev)
 command -v node > /dev/null || missing+=(nodejs)
 command -v npm > /dev/null || missing+=(npm)
 python3 -c 'import venv, ensurepip' 2> /dev/null || missing+=(python3 python3-venv)
+command -v chromium > /dev/null || missing+=(chromium)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then as_root=(); elif sudo -n true 2> /dev/null; then as_root=(sudo -n); else
     echo "These Debian packages are needed and may not be installed from here: ${missing[*]}" >&2

@@ -11,6 +11,7 @@ use models::{Catalogue, Settings};
 use store::{Context, Store};
 
 use crate::config::Config;
+use crate::http::limits::Limits;
 use crate::packages::Claims;
 use crate::smart::Smart;
 
@@ -24,6 +25,8 @@ pub struct App {
     pub settings: Settings,
     /// What a write has to conform to.
     pub claims: Claims,
+    /// How often may be asked.
+    pub(crate) limits: Limits,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// When the process began to serve.
@@ -82,7 +85,19 @@ impl App {
         let settings = settings(&config);
         let smart = Smart::open(&config).context("AUGURY_SECRET (secret)")?;
         let activating = tokio::sync::Mutex::default();
-        Ok(Self { claims, config, store, smart, settings, metrics, started: Utc::now(), active, activating })
+        let limits = Limits::new(&config);
+        Ok(Self {
+            claims,
+            config,
+            store,
+            smart,
+            settings,
+            limits,
+            metrics,
+            started: Utc::now(),
+            active,
+            activating,
+        })
     }
 
     /// The models in use, as of now.

@@ -3,7 +3,7 @@
 //! | setting (file) | environment | default |
 //! |---|---|---|
 //! | `bind` | `AUGURY_BIND` | `127.0.0.1:8080` |
-//! | `public_url` | `AUGURY_PUBLIC_URL` | `http://` + bind |
+//! | `public_url` | `AUGURY_PUBLIC_URL` | `http://`, with TLS `https://`, + bind |
 //! | `database_url` | `AUGURY_DATABASE_URL` | `sqlite:` + data_dir + `/augury.db` |
 //! | `data_dir` | `AUGURY_DATA_DIR` | `./augury-data` |
 //! | `auth` | `AUGURY_AUTH` | `open` on a loopback address, else `required` |
@@ -21,6 +21,11 @@
 //! | `oidc_role_claim` | `AUGURY_OIDC_ROLE_CLAIM` | `roles`: the claim that says what somebody may be allowed |
 //! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
 //! | `oidc_user_claim` | `AUGURY_OIDC_USER_CLAIM` | `fhirUser`: the claim that says who somebody is in FHIR |
+//! | `rate_anonymous` | `AUGURY_RATE_ANONYMOUS` | `100/hour` for each address, where access is not open; `…/minute`, `…/second`, `none` |
+//! | `rate_client` | `AUGURY_RATE_CLIENT` | `none`: how often each client may ask |
+//! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
+//! | `tls_cert`, `tls_key` | `AUGURY_TLS_CERT`, `AUGURY_TLS_KEY` | none: plain HTTP; PEM files, read again when they change |
+//! | `tls_client_ca` | `AUGURY_TLS_CLIENT_CA` | none: roots (PEM) of the certificates that clients may show |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -29,7 +34,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::smart::role::Role;
 use crate::smart::secret::LEAST;
@@ -130,6 +137,48 @@ impl Upstream {
     }
 }
 
+/// Files for TLS, in PEM.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The server's certificate and those between it and its root.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Roots of clients' certificates.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// So many requests in so long a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests.
+    pub count: NonZeroU32,
+    /// In this time.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// `100/hour`, `10/minute`, `5/second`; `none` is no limit.
+    fn parse(name: &str, text: &str) -> Result<Option<Self>, ConfigError> {
+        if text == "none" {
+            return Ok(None);
+        }
+        let read = || {
+            let (count, unit) = text.split_once('/')?;
+            let seconds = match unit {
+                "second" => 1,
+                "minute" => 60,
+                "hour" => 3600,
+                _ => return None,
+            };
+            Some(Self { count: count.parse().ok()?, per: Duration::from_secs(seconds) })
+        };
+        read()
+            .map(Some)
+            .ok_or_else(|| wrong(name, format!("`{text}` is not like 100/hour, 10/minute or none")))
+    }
+}
+
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -159,6 +208,14 @@ pub struct Config {
     pub secret: Option<Hidden>,
     /// Whose people may sign in, beside those with accounts here.
     pub upstream: Option<Upstream>,
+    /// How often an address may ask that says nobody's name.
+    pub rate_anonymous: Option<Rate>,
+    /// How often a client may ask.
+    pub rate_client: Option<Rate>,
+    /// The same for some, by their ids.
+    pub client_rates: Vec<(String, Rate)>,
+    /// With what connections are encrypted.
+    pub tls: Option<Tls>,
     /// `tracing` filter.
     pub log: String,
     /// Form of log lines.
@@ -173,7 +230,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 27] = [
     "bind",
     "public_url",
     "database_url",
@@ -193,10 +250,16 @@ const NAMES: [&str; 21] = [
     "oidc_role_claim",
     "oidc_roles",
     "oidc_user_claim",
+    "rate_anonymous",
+    "rate_client",
+    "client_rates",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
     "log",
     "log_format",
 ];
-const LATER: [&str; 4] = ["redis_url", "tls_cert", "tls_key", "tls_client_ca"];
+const LATER: [&str; 1] = ["redis_url"];
 
 fn wrong(name: &str, problem: impl Into<String>) -> ConfigError {
     ConfigError { name: name.to_owned(), problem: problem.into() }
@@ -259,8 +322,22 @@ impl Config {
         if !["sqlite:", "postgres://", "postgresql://"].iter().any(|s| database_url.starts_with(s)) {
             return Err(wrong("database_url", "must begin with sqlite: or postgres://"));
         }
+        let file = |name| get(name).map(PathBuf::from);
+        let tls = match (file("tls_cert"), file("tls_key")) {
+            (Some(cert), Some(key)) => Some(Tls { cert, key, client_ca: file("tls_client_ca") }),
+            (None, None) if get("tls_client_ca").is_none() => None,
+            (None, _) => return Err(wrong("tls_cert", "is needed beside tls_key and tls_client_ca")),
+            (_, None) => return Err(wrong("tls_key", "is needed beside tls_cert")),
+        };
+        let mut client_rates = Vec::new();
+        for one in get("client_rates").unwrap_or_default().split(',').filter(|one| !one.is_empty()) {
+            let (id, rate) =
+                one.split_once('=').ok_or_else(|| wrong("client_rates", "is not like ID=100/hour,…"))?;
+            client_rates.extend(Rate::parse("client_rates", rate)?.map(|rate| (id.trim().to_owned(), rate)));
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let public_url = get("public_url")
-            .map_or_else(|| format!("http://{bind}"), |url| url.trim_end_matches('/').to_owned());
+            .map_or_else(|| format!("{scheme}://{bind}"), |url| url.trim_end_matches('/').to_owned());
         if !public_url.starts_with("http://") && !public_url.starts_with("https://") {
             return Err(wrong("public_url", "must begin with http:// or https://"));
         }
@@ -321,6 +398,10 @@ impl Config {
             audit_witness: get("audit_witness").map(PathBuf::from),
             secret: secret.map(Hidden),
             upstream: Upstream::from_values(get, loopback)?,
+            rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
+            rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
+            client_rates,
+            tls,
             log,
             log_format,
         })

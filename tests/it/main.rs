@@ -23,5 +23,6 @@ mod smart;
 mod smart_clients;
 mod smart_roles;
 mod smart_upstream;
+mod tls;
 mod validation;
 mod versions;

@@ -136,7 +136,9 @@ impl Server {
         let bind = format!("127.0.0.1:{}", free_port()?);
         let settings: Vec<_> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let child = spawn(what, &folder, &database_url, &bind, &settings)?;
-        let http = builder().timeout(Duration::from_secs(30)).build()?;
+        let http = builder().timeout(Duration::from_secs(30));
+        // The certificates of tests are judged by tests alone.
+        let http = http.tls_danger_accept_invalid_certs(true).build()?;
         let mut server = Self { child, database_url, folder, bind, settings, http };
         server.wait_ready()?;
         Ok(server)
@@ -209,7 +211,9 @@ impl Server {
 
     /// An absolute address; `path` begins with a slash.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.bind)
+        let encrypted = self.settings.iter().any(|(name, _)| name == "AUGURY_TLS_CERT");
+        let scheme = if encrypted { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.bind)
     }
 
     /// The HTTP client, for requests that need headers.

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
 use fhir::scope::{Clinical, Level};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use store::{
     Act, Authentication, AuthorizationChange, ClientChange, Commit, Context, Entry, Registration,
     SmartClient, Status,
@@ -18,6 +20,7 @@ use crate::app;
 use crate::config::Config;
 use crate::http::caller::key_hash;
 use crate::http::rights;
+use crate::http::tls::Thumbprint;
 use crate::smart::jwks::Remote;
 use crate::smart::register::{USUAL, USUAL_ITSELF, checked_keys};
 use crate::smart::request::is_redirect_uri;
@@ -72,6 +75,9 @@ pub(super) struct New {
     /// Where an EHR opens the app.
     #[arg(long, value_name = "URL")]
     launch_url: Option<String>,
+    /// A caller that shows this certificate (PEM) instead of a key.
+    #[arg(long, value_name = "FILE", conflicts_with = "proof")]
+    certificate: Option<PathBuf>,
     /// After so many days the key is worthless.
     #[arg(long, value_name = "DAYS", conflicts_with = "proof")]
     expires: Option<u32>,
@@ -134,12 +140,19 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                             rights::MODELS
                         );
                     }
-                    // Two random UUIDs: 244 bits from the system's generator.
-                    let key = format!("augury_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
                     let id = Uuid::now_v7().to_string();
-                    writeln!(out, "id   {id}\nkey  {key}\nKeep the key; it can't be shown again.")?;
+                    let key_hash = if let Some(path) = &new.certificate {
+                        let read = CertificateDer::from_pem_file(path);
+                        let certificate = read.with_context(|| path.display().to_string())?;
+                        writeln!(out, "id   {id}")?;
+                        Thumbprint::of(&certificate).key_hash()
+                    } else {
+                        // Two random UUIDs: 244 bits from the system's generator.
+                        let key = format!("augury_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+                        writeln!(out, "id   {id}\nkey  {key}\nKeep the key; it can't be shown again.")?;
+                        key_hash(&key)
+                    };
                     let expires = new.expires.map(|days| context.at + i64::from(days) * DAY);
-                    let key_hash = key_hash(&key);
                     commit.clients.push(ClientChange::Add { id, name: new.name, key_hash, scope, expires });
                 }
             }

@@ -17,8 +17,10 @@ use crate::config::{Auth, Config};
 use crate::http::audited::audited;
 use crate::http::caller::is_here;
 use crate::http::format::negotiate;
+use crate::http::limits::limited;
 use crate::http::request::unpack;
 use crate::http::telemetry::measure;
+use crate::http::tls;
 use crate::{router, scoring};
 
 /// Seconds that requests under way get when the server ends.
@@ -82,7 +84,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let metrics = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &buckets)?
         .install_recorder()?;
-    let bind = config.bind;
+    let (bind, encrypted) = (config.bind, config.tls.clone());
     let app = Arc::new(App::open(config, metrics).await?);
     scoring::device::publish(&app).await?;
     let worker = scoring::worker::Worker::start(&app);
@@ -99,8 +101,14 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
                 DefaultHeaders::new()
                     .add(("X-Content-Type-Options", "nosniff"))
                     .add(("Cache-Control", "no-store"))
-                    .add(("Referrer-Policy", "no-referrer")),
+                    .add(("Referrer-Policy", "no-referrer"))
+                    .add(("X-Frame-Options", "DENY")),
             )
+            .wrap(Condition::new(
+                shared.config.public_url.starts_with("https:"),
+                DefaultHeaders::new().add(("Strict-Transport-Security", "max-age=63072000")),
+            ))
+            .wrap(from_fn(limited))
             .wrap(from_fn(audited))
             .wrap(cors(&shared.config))
             .wrap(from_fn(measure))
@@ -108,8 +116,11 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
     .keep_alive(Duration::from_secs(75))
     .shutdown_timeout(GRACE)
-    .bind(bind)
-    .with_context(|| format!("AUGURY_BIND (bind) {bind}"))?
-    .run();
+    .on_connect(tls::remember);
+    let server = match &encrypted {
+        Some(files) => server.bind_rustls_0_23(bind, tls::accept(files)?),
+        None => server.bind(bind),
+    };
+    let server = server.with_context(|| format!("AUGURY_BIND (bind) {bind}"))?.run();
     Ok(Running { app, server, worker, keeper })
 }

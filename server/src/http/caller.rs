@@ -14,6 +14,7 @@ use super::audited;
 use super::failure::Failure;
 use super::rights::{Rights, access};
 use super::telemetry::RequestId;
+use super::tls::Thumbprint;
 use crate::app::{self, App};
 use crate::config::Auth;
 use crate::smart::bearer;
@@ -51,12 +52,27 @@ impl FromRequest for Caller {
             if app.config.auth == Auth::Open {
                 from_here(&request, &app.config.public_url)?;
             }
-            let (context, rights) = match (bearer::token(&request), app.config.auth) {
-                (Some(token), _) => identified(&app, context, token).await?,
-                (None, Auth::Open) => (context, Rights::All),
-                (None, Auth::Required) => return Err(refused()),
+            let found = match (bearer::token(&request), app.config.auth) {
+                (Some(token), _) => identified(&app, context, token).await,
+                (None, Auth::Open) => Ok((context, Rights::All)),
+                (None, Auth::Required) => match request.conn_data::<Thumbprint>() {
+                    Some(shown) => keyed(&app, context, &shown.key_hash()).await,
+                    None => Err(refused()),
+                },
+            };
+            let (context, rights) = match found {
+                Ok(found) => found,
+                // Who guesses is counted; who said nothing was counted already.
+                Err(failure) if bearer::token(&request).is_some() => {
+                    app.limits.anonymous(&request)?;
+                    return Err(failure);
+                }
+                Err(failure) => return Err(failure),
             };
             request.extensions_mut().insert(context.clone());
+            if let Some(client) = &context.who.agent.client {
+                app.limits.client(&request, client)?;
+            }
             Ok(Self { context, rights, app })
         })
     }
@@ -126,24 +142,34 @@ async fn identified(app: &App, context: Context, token: &str) -> Result<(Context
             };
             (agent, access, bearer.scopes.as_str().into())
         }
-        Err(store::Error::NotFound) => match app.store.client(&context, &key_hash(token)).await {
-            Ok(client) => {
-                let (id, name) = (Some(client.id), Some(client.name));
-                let agent = Agent { client: id, client_name: name, address, ..Agent::default() };
-                (agent, access(&client.scope, None, None, false), client.scope.into())
-            }
-            Err(store::Error::NotFound) => return Err(refused()),
-            Err(error) => return Err(error.into()),
-        },
+        Err(store::Error::NotFound) => return keyed(app, context, &key_hash(token)).await,
         Err(error) => return Err(error.into()),
     };
     Ok((Context { who: Who::new(agent), access, ..context }, Rights::Of(scopes)))
 }
 
+/// The one with that key, or that certificate.
+async fn keyed(app: &App, context: Context, key_hash: &str) -> Result<(Context, Rights), Failure> {
+    let client = match app.store.client(&context, key_hash).await {
+        Ok(client) => client,
+        Err(store::Error::NotFound) => return Err(refused()),
+        Err(error) => return Err(error.into()),
+    };
+    let (address, access) = (context.who.agent.address.clone(), access(&client.scope, None, None, false));
+    let (id, name) = (Some(client.id), Some(client.name));
+    let who = Who::new(Agent { client: id, client_name: name, address, ..Agent::default() });
+    Ok((Context { who, access, ..context }, Rights::Of(client.scope.into())))
+}
+
 /// What is kept of a key: its SHA-256 (hex). The key has 256 random bits, so nothing slower is needed.
 pub(crate) fn key_hash(key: &str) -> String {
+    digest(key.as_bytes())
+}
+
+/// SHA-256 (hex).
+pub(crate) fn digest(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    Sha256::digest(key.as_bytes()).iter().fold(String::with_capacity(64), |mut text, byte| {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })

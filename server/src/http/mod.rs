@@ -5,6 +5,8 @@ pub(crate) mod body;
 pub(crate) mod caller;
 pub(crate) mod failure;
 pub(crate) mod format;
+pub(crate) mod limits;
 pub(crate) mod request;
 pub(crate) mod rights;
 pub(crate) mod telemetry;
+pub(crate) mod tls;
