@@ -14,6 +14,17 @@
 //! | `audit_witness` | `AUGURY_AUDIT_WITNESS` | none: a file outside the database's reach that signed heads of the audit log are added to |
 //! | `audit_failure` | `AUGURY_AUDIT_FAILURE` | `closed`: what can't be audited is not answered; `open` |
 //! | `secret` | `AUGURY_SECRET` | a random one, kept in data_dir + `/secret`; the same for all processes on one database, 32 bytes at least |
+//! | `token_issuer` | `AUGURY_TOKEN_ISSUER` | none: another authorization server whose access tokens count here |
+//! | `token_audience` | `AUGURY_TOKEN_AUDIENCE` | the FHIR base: what those tokens must be for |
+//! | `token_jwks_uri` | `AUGURY_TOKEN_JWKS_URI` | what its `openid-configuration` says: where its keys are |
+//! | `token_introspection` | `AUGURY_TOKEN_INTROSPECTION` | none: where it is asked about tokens that are no JWT |
+//! | `token_client_id`, `token_client_secret` | `AUGURY_TOKEN_CLIENT_ID`, … | none: who asks there |
+//! | `token_claims` | `AUGURY_TOKEN_CLAIMS` | `scope=scope,client=client_id,patient=patient,encounter=encounter,fhirUser=fhirUser`: which claim says what |
+//! | `rate_anonymous` | `AUGURY_RATE_ANONYMOUS` | `100/hour` for each address, where access is not open; `…/minute`, `…/second`, `none` |
+//! | `rate_client` | `AUGURY_RATE_CLIENT` | `none`: how often each client may ask |
+//! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
+//! | `tls_cert`, `tls_key` | `AUGURY_TLS_CERT`, `AUGURY_TLS_KEY` | none: plain HTTP; PEM files, read again when they change |
+//! | `tls_client_ca` | `AUGURY_TLS_CLIENT_CA` | none: roots (PEM) of the certificates that clients may show |
 //! | `oidc_issuer` | `AUGURY_OIDC_ISSUER` | none: an OpenID Connect provider whose people may sign in |
 //! | `oidc_client_id` | `AUGURY_OIDC_CLIENT_ID` | what this server is called there |
 //! | `oidc_client_secret` | `AUGURY_OIDC_CLIENT_SECRET` | none: a public client there |
@@ -21,11 +32,6 @@
 //! | `oidc_role_claim` | `AUGURY_OIDC_ROLE_CLAIM` | `roles`: the claim that says what somebody may be allowed |
 //! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
 //! | `oidc_user_claim` | `AUGURY_OIDC_USER_CLAIM` | `fhirUser`: the claim that says who somebody is in FHIR |
-//! | `rate_anonymous` | `AUGURY_RATE_ANONYMOUS` | `100/hour` for each address, where access is not open; `…/minute`, `…/second`, `none` |
-//! | `rate_client` | `AUGURY_RATE_CLIENT` | `none`: how often each client may ask |
-//! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
-//! | `tls_cert`, `tls_key` | `AUGURY_TLS_CERT`, `AUGURY_TLS_KEY` | none: plain HTTP; PEM files, read again when they change |
-//! | `tls_client_ca` | `AUGURY_TLS_CLIENT_CA` | none: roots (PEM) of the certificates that clients may show |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -79,6 +85,104 @@ impl Hidden {
 impl std::fmt::Debug for Hidden {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(hidden)")
+    }
+}
+
+/// Another authorization server.
+#[derive(Debug, Clone)]
+pub struct Foreign {
+    /// What it calls itself, exactly.
+    pub issuer: String,
+    /// For whom its tokens must be.
+    pub audience: String,
+    /// Where its keys are; else its configuration says it.
+    pub jwks_uri: Option<String>,
+    /// Where it tells what a token is worth.
+    pub introspection: Option<String>,
+    /// What this server is called there.
+    pub client_id: Option<String>,
+    /// How it proves that.
+    pub client_secret: Option<Hidden>,
+    /// What is wanted, and the claim that says it.
+    pub claims: Vec<(String, String)>,
+}
+
+impl Foreign {
+    /// The claim that says this.
+    pub fn claim<'c>(&'c self, of: &'c str) -> &'c str {
+        let said = self.claims.iter().find(|(wanted, _)| wanted == of).map(|(_, claim)| claim.as_str());
+        said.unwrap_or(if of == "client" { "client_id" } else { of })
+    }
+
+    fn from_values<'v>(
+        get: impl Fn(&str) -> Option<&'v str>,
+        base: &str,
+    ) -> Result<Option<Self>, ConfigError> {
+        let Some(issuer) = get("token_issuer") else {
+            let given = NAMES.iter().find(|name| name.starts_with("token_") && get(name).is_some());
+            return given.map_or(Ok(None), |name| Err(wrong(name, "needs token_issuer")));
+        };
+        let mut claims = Vec::new();
+        for pair in get("token_claims").unwrap_or_default().split(',').filter(|pair| !pair.is_empty()) {
+            let known =
+                pair.split_once('=').map(|(of, claim)| (of.trim().to_owned(), claim.trim().to_owned()));
+            let wanted = ["scope", "client", "patient", "encounter", "fhirUser", "name"];
+            let known = known.filter(|(of, claim)| wanted.contains(&of.as_str()) && !claim.is_empty());
+            claims
+                .push(known.ok_or_else(|| wrong("token_claims", format!("`{pair}` is not like scope=scp")))?);
+        }
+        let owned = |name| get(name).map(str::to_owned);
+        Ok(Some(Self {
+            issuer: issuer.to_owned(),
+            audience: owned("token_audience").unwrap_or_else(|| base.to_owned()),
+            jwks_uri: owned("token_jwks_uri"),
+            introspection: owned("token_introspection"),
+            client_id: owned("token_client_id"),
+            client_secret: owned("token_client_secret").map(Hidden),
+            claims,
+        }))
+    }
+}
+
+/// Files for TLS, in PEM.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The server's certificate and those between it and its root.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Roots of clients' certificates.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// So many requests in so long a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests.
+    pub count: NonZeroU32,
+    /// In this time.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// `100/hour`, `10/minute`, `5/second`; `none` is no limit.
+    fn parse(name: &str, text: &str) -> Result<Option<Self>, ConfigError> {
+        if text == "none" {
+            return Ok(None);
+        }
+        let read = || {
+            let (count, unit) = text.split_once('/')?;
+            let seconds = match unit {
+                "second" => 1,
+                "minute" => 60,
+                "hour" => 3600,
+                _ => return None,
+            };
+            Some(Self { count: count.parse().ok()?, per: Duration::from_secs(seconds) })
+        };
+        read()
+            .map(Some)
+            .ok_or_else(|| wrong(name, format!("`{text}` is not like 100/hour, 10/minute or none")))
     }
 }
 
@@ -137,48 +241,6 @@ impl Upstream {
     }
 }
 
-/// Files for TLS, in PEM.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// The server's certificate and those between it and its root.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// Roots of clients' certificates.
-    pub client_ca: Option<PathBuf>,
-}
-
-/// So many requests in so long a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Requests.
-    pub count: NonZeroU32,
-    /// In this time.
-    pub per: Duration,
-}
-
-impl Rate {
-    /// `100/hour`, `10/minute`, `5/second`; `none` is no limit.
-    fn parse(name: &str, text: &str) -> Result<Option<Self>, ConfigError> {
-        if text == "none" {
-            return Ok(None);
-        }
-        let read = || {
-            let (count, unit) = text.split_once('/')?;
-            let seconds = match unit {
-                "second" => 1,
-                "minute" => 60,
-                "hour" => 3600,
-                _ => return None,
-            };
-            Some(Self { count: count.parse().ok()?, per: Duration::from_secs(seconds) })
-        };
-        read()
-            .map(Some)
-            .ok_or_else(|| wrong(name, format!("`{text}` is not like 100/hour, 10/minute or none")))
-    }
-}
-
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -206,8 +268,8 @@ pub struct Config {
     pub audit_fails_open: bool,
     /// What only the processes of this server know; without one, there is a file for it.
     pub secret: Option<Hidden>,
-    /// Whose people may sign in, beside those with accounts here.
-    pub upstream: Option<Upstream>,
+    /// Whose access tokens count, beside our own.
+    pub foreign: Option<Foreign>,
     /// How often an address may ask that says nobody's name.
     pub rate_anonymous: Option<Rate>,
     /// How often a client may ask.
@@ -216,6 +278,8 @@ pub struct Config {
     pub client_rates: Vec<(String, Rate)>,
     /// With what connections are encrypted.
     pub tls: Option<Tls>,
+    /// Whose people may sign in, beside those with accounts here.
+    pub upstream: Option<Upstream>,
     /// `tracing` filter.
     pub log: String,
     /// Form of log lines.
@@ -230,7 +294,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 34] = [
     "bind",
     "public_url",
     "database_url",
@@ -243,6 +307,19 @@ const NAMES: [&str; 27] = [
     "audit_failure",
     "audit_witness",
     "secret",
+    "token_issuer",
+    "token_audience",
+    "token_jwks_uri",
+    "token_introspection",
+    "token_client_id",
+    "token_client_secret",
+    "token_claims",
+    "rate_anonymous",
+    "rate_client",
+    "client_rates",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
     "oidc_issuer",
     "oidc_client_id",
     "oidc_client_secret",
@@ -250,12 +327,6 @@ const NAMES: [&str; 27] = [
     "oidc_role_claim",
     "oidc_roles",
     "oidc_user_claim",
-    "rate_anonymous",
-    "rate_client",
-    "client_rates",
-    "tls_cert",
-    "tls_key",
-    "tls_client_ca",
     "log",
     "log_format",
 ];
@@ -397,11 +468,12 @@ impl Config {
             audit_fails_open,
             audit_witness: get("audit_witness").map(PathBuf::from),
             secret: secret.map(Hidden),
-            upstream: Upstream::from_values(get, loopback)?,
+            foreign: Foreign::from_values(get, &format!("{public_url}/fhir"))?,
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
             tls,
+            upstream: Upstream::from_values(get, loopback)?,
             log,
             log_format,
         })

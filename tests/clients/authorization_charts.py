@@ -13,8 +13,26 @@ from typing import Any
 from urllib.parse import unquote
 
 from authorization_world import (
-    BASE, FORM, KEY, RUN, TAGS, WHOSE, Answer, Browser, Caller, Resource, address, app, ask, bundle, everything, lay_out,
-    person, quoted, resource)
+    BASE,
+    FORM,
+    KEY,
+    RUN,
+    TAGS,
+    WHOSE,
+    Answer,
+    Browser,
+    Caller,
+    Resource,
+    address,
+    app,
+    ask,
+    bundle,
+    everything,
+    lay_out,
+    person,
+    quoted,
+    resource,
+)
 
 MARK, NAME = f"zq{RUN}qz", f"Quixel{RUN}"
 EVA, OTHER = f"eva-{RUN}", f"{MARK}-pat"
@@ -56,38 +74,129 @@ def chart(patient: str) -> list[Resource]:
     # What was done by the other patient is the one's it was done to.
     by = [to("Practitioner", DOCTOR)] + ([to("Patient", EVA)] if hidden else [])
     found += [
-        {"resourceType": "Patient", "id": patient, "meta": meta, "birthDate": "1960-02-03", "gender": "female",
-         "identifier": [{"system": "urn:number", "value": own}], "generalPractitioner": [to("Practitioner", DOCTOR)],
-         "managingOrganization": to("Organization", CLINIC), "name": [{"family": NAME if hidden else f"Abel{RUN}"}],
-         **({"link": [{"other": to("Patient", EVA), "type": "seealso"}]} if hidden else {})},
-        *[of("Encounter", n, **{"class": {"code": "AMB"}}, status="finished", subject=me, type=[concept(own)],
-             period={"start": f"2021-0{n}-01"}, participant=[{"individual": to("Practitioner", DOCTOR)}],
-             serviceProvider=to("Organization", CLINIC)) for n in (1, 2, 3)],
-        *[of("Observation", n, code=concept([own, COMMON][n % 2]), subject=me, status=["final", "amended"][n % 2],
-             category=[concept(["vital-signs", "laboratory"][n % 3 == 0], CATEGORY)], encounter=at("Encounter", 1 + n % 3),
-             effectiveDateTime=f"2021-0{n}-11", performer=by, valueQuantity={"value": n, "unit": "mg"}, device=at("Device", 1),
-             hasMember=([at("Observation", n - 1)] if n > 1 else []) + joint("Observation", n),
-             focus=[at("Condition", 1), *([] if hidden else [to("Patient", OTHER, True)])]) for n in range(1, 9)],
-        *[of("Condition", n, code=concept([own, COMMON][n % 2]), subject=me, encounter=at("Encounter", 1),
-             asserter=by[-1], recordedDate=f"2021-0{n}-02") for n in (1, 2, 3, 4)],
+        {
+            "resourceType": "Patient",
+            "id": patient,
+            "meta": meta,
+            "birthDate": "1960-02-03",
+            "gender": "female",
+            "identifier": [{"system": "urn:number", "value": own}],
+            "generalPractitioner": [to("Practitioner", DOCTOR)],
+            "managingOrganization": to("Organization", CLINIC),
+            "name": [{"family": NAME if hidden else f"Abel{RUN}"}],
+            **({"link": [{"other": to("Patient", EVA), "type": "seealso"}]} if hidden else {}),
+        },
+        *[
+            of(
+                "Encounter",
+                n,
+                **{"class": {"code": "AMB"}},
+                status="finished",
+                subject=me,
+                type=[concept(own)],
+                period={"start": f"2021-0{n}-01"},
+                participant=[{"individual": to("Practitioner", DOCTOR)}],
+                serviceProvider=to("Organization", CLINIC),
+            )
+            for n in (1, 2, 3)
+        ],
+        *[
+            of(
+                "Observation",
+                n,
+                code=concept([own, COMMON][n % 2]),
+                subject=me,
+                status=["final", "amended"][n % 2],
+                category=[concept(["vital-signs", "laboratory"][n % 3 == 0], CATEGORY)],
+                encounter=at("Encounter", 1 + n % 3),
+                effectiveDateTime=f"2021-0{n}-11",
+                performer=by,
+                valueQuantity={"value": n, "unit": "mg"},
+                device=at("Device", 1),
+                hasMember=([at("Observation", n - 1)] if n > 1 else []) + joint("Observation", n),
+                focus=[at("Condition", 1), *([] if hidden else [to("Patient", OTHER, True)])],
+            )
+            for n in range(1, 9)
+        ],
+        *[
+            of(
+                "Condition",
+                n,
+                code=concept([own, COMMON][n % 2]),
+                subject=me,
+                encounter=at("Encounter", 1),
+                asserter=by[-1],
+                recordedDate=f"2021-0{n}-02",
+            )
+            for n in (1, 2, 3, 4)
+        ],
         of("Device", 1, type=concept(own), deviceName=[{"name": own, "type": "other"}], patient=me),
-        *[of("RiskAssessment", n, subject=me, basis=[at("Observation", n)], method=concept(own), code=concept(own),
-             prediction=[{"probabilityDecimal": 0.1 * n}]) for n in (1, 2)],
+        *[
+            of(
+                "RiskAssessment",
+                n,
+                subject=me,
+                basis=[at("Observation", n)],
+                method=concept(own),
+                code=concept(own),
+                prediction=[{"probabilityDecimal": 0.1 * n}],
+            )
+            for n in (1, 2)
+        ],
         of("Provenance", 1, target=[at("Observation", 2), me], agent=[{"who": by[-1]}]),
         of("Provenance", 2, target=[me, *joint("Observation", 2)], agent=[{"who": to("Practitioner", DOCTOR)}]),
-        *[of("DiagnosticReport", n, subject=me, code=concept(own), result=[at("Observation", n), *joint("Observation", n)],
-             encounter=at("Encounter", n)) for n in (1, 2)],
-        of("List", 1, subject=me, code=concept(own), entry=[{"item": one} for one in (
-            at("Observation", 2), at("Condition", 2), *joint("Observation", 2), *joint("Condition", 2))]),
-        of("Appointment", 1, status="proposed", participant=[{"status": "accepted", "actor": one} for one in (
-            me, to("Practitioner", DOCTOR))]),
-        of("DocumentReference", 1, subject=me, author=[by[-1]], context={"encounter": [at("Encounter", 1)]},
-           type=concept(own)),
-        of("Composition", 1, subject=me, author=[by[-1]], title=own, section=[{"title": "x", "entry": [
-            at("Condition", 2), *joint("Condition", 2)]}]),
+        *[
+            of(
+                "DiagnosticReport",
+                n,
+                subject=me,
+                code=concept(own),
+                result=[at("Observation", n), *joint("Observation", n)],
+                encounter=at("Encounter", n),
+            )
+            for n in (1, 2)
+        ],
+        of(
+            "List",
+            1,
+            subject=me,
+            code=concept(own),
+            entry=[
+                {"item": one}
+                for one in (at("Observation", 2), at("Condition", 2), *joint("Observation", 2), *joint("Condition", 2))
+            ],
+        ),
+        of(
+            "Appointment",
+            1,
+            status="proposed",
+            participant=[{"status": "accepted", "actor": one} for one in (me, to("Practitioner", DOCTOR))],
+        ),
+        of(
+            "DocumentReference",
+            1,
+            subject=me,
+            author=[by[-1]],
+            context={"encounter": [at("Encounter", 1)]},
+            type=concept(own),
+        ),
+        of(
+            "Composition",
+            1,
+            subject=me,
+            author=[by[-1]],
+            title=own,
+            section=[{"title": "x", "entry": [at("Condition", 2), *joint("Condition", 2)]}],
+        ),
         of("AllergyIntolerance", 1, patient=me, recorder=by[-1], code=concept(own)),
-        of("MedicationRequest", 1, subject=me, requester=by[0], encounter=at("Encounter", 2),
-           medicationCodeableConcept=concept(COMMON)),
+        of(
+            "MedicationRequest",
+            1,
+            subject=me,
+            requester=by[0],
+            encounter=at("Encounter", 2),
+            medicationCodeableConcept=concept(COMMON),
+        ),
         of("Procedure", 1, subject=me, performer=[{"actor": by[-1]}], code=concept(COMMON)),
         of("Communication", 1, subject=me, sender=by[-1], recipient=[by[-1]]),
         of("Task", 1, **{"for": me}, focus=at("ServiceRequest", 0), requester=by[0]),
@@ -97,36 +206,58 @@ def chart(patient: str) -> list[Resource]:
     ]
     if not hidden:
         # Of the one that is both's, both know that it is.
-        found.append(of("Appointment", "both", status="proposed", participant=[
-            {"status": "accepted", "actor": me}, {"status": "accepted", "actor": to("Patient", OTHER, True)}]))
+        found.append(
+            of(
+                "Appointment",
+                "both",
+                status="proposed",
+                participant=[
+                    {"status": "accepted", "actor": me},
+                    {"status": "accepted", "actor": to("Patient", OTHER, True)},
+                ],
+            )
+        )
         found.append(of("Group", "both", type="person", member=[{"entity": me}, {"entity": to("Patient", OTHER)}]))
     return found
 
 
 def shared() -> list[Resource]:
     meta = {"tag": [{"system": TAGS, "code": CHART}]}
-    return [{"resourceType": "Practitioner", "id": DOCTOR, "meta": meta, "name": [{"family": "Doe"}]},
-            {"resourceType": "Organization", "id": CLINIC, "meta": meta, "name": "Clinic"}]
+    return [
+        {"resourceType": "Practitioner", "id": DOCTOR, "meta": meta, "name": [{"family": "Doe"}]},
+        {"resourceType": "Organization", "id": CLINIC, "meta": meta, "name": "Clinic"},
+    ]
 
 
 # Questions whose answer would tell what is in the other's chart: `V` is a word of the one's or of the other's. By the
 # first they find something, by the second nothing.
 PROBES = {
-    "Observation?has-member:Observation.code=C": None, "Observation?focus:Patient.identifier=C": "other",
-    "List?item:Observation.code=C": None, "List?item:Condition.code=C": None, "Composition?entry:Condition.code=C": None,
-    "DiagnosticReport?result.code=C": None, "Provenance?target:Observation.code=C": None,
-    "Appointment?actor:Patient.identifier=C": None, "Appointment?patient.identifier=C": None,
-    "Observation?has-member:Observation.subject:Patient.identifier=C": None, "Provenance?patient.identifier=C": None,
-    "Practitioner?_has:Observation:performer:code=C": None, "Practitioner?_has:Encounter:participant:type=C": None,
+    "Observation?has-member:Observation.code=C": None,
+    "Observation?focus:Patient.identifier=C": "other",
+    "List?item:Observation.code=C": None,
+    "List?item:Condition.code=C": None,
+    "Composition?entry:Condition.code=C": None,
+    "DiagnosticReport?result.code=C": None,
+    "Provenance?target:Observation.code=C": None,
+    "Appointment?actor:Patient.identifier=C": None,
+    "Appointment?patient.identifier=C": None,
+    "Observation?has-member:Observation.subject:Patient.identifier=C": None,
+    "Provenance?patient.identifier=C": None,
+    "Practitioner?_has:Observation:performer:code=C": None,
+    "Practitioner?_has:Encounter:participant:type=C": None,
     "Practitioner?_has:Patient:general-practitioner:identifier=C": None,
     "Organization?_has:Patient:organization:identifier=C": None,
     "Organization?_has:Encounter:service-provider:type=C": None,
     "Organization?_has:Encounter:service-provider:_has:Observation:encounter:code=C": None,
     "Practitioner?_has:Patient:general-practitioner:_has:Condition:subject:code=C": None,
-    "Patient?_has:Observation:performer:code=C": "other", "Patient?_has:Composition:author:title=C": "other",
-    "Patient?_has:Patient:link:identifier=C": "other", "Patient?_has:Condition:asserter:code=C": "other",
-    "Patient?_has:Observation:subject:code=C": None, "Patient?_has:Group:member:_id=G": "other",
-    "Observation?_list=L": None, "Condition?_list=L": None,
+    "Patient?_has:Observation:performer:code=C": "other",
+    "Patient?_has:Composition:author:title=C": "other",
+    "Patient?_has:Patient:link:identifier=C": "other",
+    "Patient?_has:Condition:asserter:code=C": "other",
+    "Patient?_has:Observation:subject:code=C": None,
+    "Patient?_has:Group:member:_id=G": "other",
+    "Observation?_list=L": None,
+    "Condition?_list=L": None,
 }
 
 
@@ -137,10 +268,19 @@ class Questions:
         # Others who were here before have a long history.
         self.dice, self.pick, self.since = dice, dice.choice, since
         statement = ask("GET", "metadata").json["rest"][0]["resource"]
-        self.parameters = {one["type"]: [(p["name"], p["type"]) for p in one.get("searchParam", [])] for one in statement}
+        self.parameters = {
+            one["type"]: [(p["name"], p["type"]) for p in one.get("searchParam", [])] for one in statement
+        }
         self.includes = {one["type"]: one.get("searchInclude", []) for one in statement}
         self.things = [f"{one['resourceType']}/{one['id']}" for who in (EVA, OTHER) for one in chart(who)]
-        self.kinds = ["Observation"] * 8 + ["Patient", "Encounter", "Condition", "List", "Provenance", "Appointment"] * 3
+        self.kinds = ["Observation"] * 8 + [
+            "Patient",
+            "Encounter",
+            "Condition",
+            "List",
+            "Provenance",
+            "Appointment",
+        ] * 3
         self.kinds += list(WHOSE)
 
     def referred(self) -> str:
@@ -149,11 +289,14 @@ class Questions:
     def value(self, kind: str) -> str:
         dates = ["2021", "2021-03", "2020-01-01", "1960-02-03"]
         by_kind = {
-            "token": lambda: self.pick([HERS, HIDDEN, COMMON, f"{WORD}|{HIDDEN}", "final", "vital-signs", f"{WORD}|", "true"]),
+            "token": lambda: self.pick(
+                [HERS, HIDDEN, COMMON, f"{WORD}|{HIDDEN}", "final", "vital-signs", f"{WORD}|", "true"]
+            ),
             "string": lambda: self.pick([NAME, NAME[:4], "A", "D", "x", HERS, HIDDEN]),
             "date": lambda: self.pick(["", "ge", "lt", "ne", "sa"]) + self.pick(dates),
             "quantity": lambda: self.pick(["gt", "le", ""]) + self.pick(["1", "5", "100"]),
-            "number": lambda: self.pick(["0.1", "gt0", "1"]), "uri": lambda: "urn:x",
+            "number": lambda: self.pick(["0.1", "gt0", "1"]),
+            "uri": lambda: "urn:x",
             "reference": lambda: self.pick([self.referred(), self.referred().split("/")[1], EVA, OTHER]),
             "special": lambda: self.pick([f"e{RUN}-list-1", f"{MARK}-list-1"]),
             "composite": lambda: f"{self.pick([HERS, HIDDEN])}${self.pick(['1', 'gt1'])}",
@@ -177,36 +320,65 @@ class Questions:
         return f"{name}={self.value(type_)}"
 
     def reverse(self) -> str:
-        kind = self.pick(["Observation", "Encounter", "Condition", "Provenance", "List", "Composition", "Patient", "Group"])
+        kind = self.pick(
+            ["Observation", "Encounter", "Condition", "Provenance", "List", "Composition", "Patient", "Group"]
+        )
         links = [name for name, type_ in self.parameters[kind] if type_ == "reference"]
         return f"_has:{kind}:{self.pick(links)}:{self.pick([self.simple(kind, False), self.simple(kind)])}"
 
     def beside(self, kind: str) -> str:
         """What does not choose, but shows."""
-        near = self.pick(["Observation", "Encounter", "List", "Provenance", "Composition", "Appointment", "Group", kind])
+        near = self.pick(
+            ["Observation", "Encounter", "List", "Provenance", "Composition", "Appointment", "Group", kind]
+        )
         of = self.pick(self.includes.get(near) or ["Observation:subject"])
         also, names = self.pick(["", ":iterate"]), [name for name, _ in self.parameters[kind]]
         own = self.pick(self.includes.get(kind) or ["*"])
-        return self.pick([
-            f"_include{also}={self.pick(['*', f'{kind}:*', own, own])}", f"_include{also}={of}", f"_include:iterate={near}:*",
-            f"_revinclude{also}={self.pick(['*', of, of, f'{near}:*'])}", f"_revinclude{also}={of}",
-            f"_sort={self.pick(['', '-'])}{self.pick(names)}", f"_count={self.pick([1, 2, 5, 50])}", "_total=accurate",
-            f"_elements={self.pick(['id', 'subject', 'name', 'code'])}", f"_summary={self.pick(['true', 'text', 'data', 'false'])}",
-        ])
+        return self.pick(
+            [
+                f"_include{also}={self.pick(['*', f'{kind}:*', own, own])}",
+                f"_include{also}={of}",
+                f"_include:iterate={near}:*",
+                f"_revinclude{also}={self.pick(['*', of, of, f'{near}:*'])}",
+                f"_revinclude{also}={of}",
+                f"_sort={self.pick(['', '-'])}{self.pick(names)}",
+                f"_count={self.pick([1, 2, 5, 50])}",
+                "_total=accurate",
+                f"_elements={self.pick(['id', 'subject', 'name', 'code'])}",
+                f"_summary={self.pick(['true', 'text', 'data', 'false'])}",
+            ]
+        )
 
     def search(self) -> tuple[str, str]:
         """Where, and what."""
         kind = self.pick(self.kinds)
-        asked = [self.reverse() if self.dice.random() < 0.15 else self.simple(kind) for _ in range(self.pick([0, 1, 1, 1, 2]))]
+        asked = [
+            self.reverse() if self.dice.random() < 0.15 else self.simple(kind)
+            for _ in range(self.pick([0, 1, 1, 1, 2]))
+        ]
         asked += [self.beside(kind) for _ in range(self.pick([0, 1, 1, 2, 3]))]
         owner = self.pick([EVA, EVA, OTHER])
         stem = MARK if owner == OTHER else f"e{RUN}"
-        where = self.pick([kind] * 6 + [
-            f"Patient/{owner}/{kind}", f"Patient/{owner}/*", f"Practitioner/{DOCTOR}/{kind}", f"Practitioner/{DOCTOR}/*",
-            f"Encounter/{stem}-encounter-1/{kind}", f"Device/{stem}-device-1/{kind}", ""])
+        where = self.pick(
+            [kind] * 6
+            + [
+                f"Patient/{owner}/{kind}",
+                f"Patient/{owner}/*",
+                f"Practitioner/{DOCTOR}/{kind}",
+                f"Practitioner/{DOCTOR}/*",
+                f"Encounter/{stem}-encounter-1/{kind}",
+                f"Device/{stem}-device-1/{kind}",
+                "",
+            ]
+        )
         if where == "" or where.endswith("*"):
             # Of all types there are only the parameters of all.
-            common = [f"_id={self.pick(self.things).split('/')[1]}", f"_tag={CHART}", f"_lastUpdated=gt2020&_tag={CHART}", self.reverse()]
+            common = [
+                f"_id={self.pick(self.things).split('/')[1]}",
+                f"_tag={CHART}",
+                f"_lastUpdated=gt2020&_tag={CHART}",
+                self.reverse(),
+            ]
             asked = [self.pick(common), *[one for one in asked if one.startswith(("_inc", "_rev", "_count", "_total"))]]
             if self.dice.random() < 0.5:
                 asked.append(f"_type={kind},{self.pick(self.kinds)}")
@@ -216,16 +388,29 @@ class Questions:
         """What is no search."""
         thing, owner = self.pick(self.things), self.pick([EVA, OTHER])
         kind = self.pick(self.kinds)
-        return self.pick([
-            thing, f"{thing}/_history", f"{thing}/_history/1", f"{thing}/$meta", f"{thing}/_history?_count=1",
-            f"{kind}/_history?_count={self.pick([3, 20, 200])}&_since={self.since}", f"_history?_count=40&_since={self.since}",
-            f"{kind}/_history?_at=2100&_count=500", f"{thing}?_elements=id", f"{thing}?_summary=true",
-            f"Patient/{owner}/$everything?_count={self.pick([5, 50, 500])}",
-            f"Patient/{owner}/$everything?_type={kind},Observation", f"Patient/{owner}/$everything?start=2021-02&end=2021-05",
-            f"/predictions?patient={owner}", "/predictions?_count=100", f"/predictions/{thing.split('/')[1]}",
-            f"Patient/{owner}/$accounting-of-disclosures", f"AuditEvent?patient={owner}",
-            f"Patient/{owner}/$assess-risk",
-        ])
+        return self.pick(
+            [
+                thing,
+                f"{thing}/_history",
+                f"{thing}/_history/1",
+                f"{thing}/$meta",
+                f"{thing}/_history?_count=1",
+                f"{kind}/_history?_count={self.pick([3, 20, 200])}&_since={self.since}",
+                f"_history?_count=40&_since={self.since}",
+                f"{kind}/_history?_at=2100&_count=500",
+                f"{thing}?_elements=id",
+                f"{thing}?_summary=true",
+                f"Patient/{owner}/$everything?_count={self.pick([5, 50, 500])}",
+                f"Patient/{owner}/$everything?_type={kind},Observation",
+                f"Patient/{owner}/$everything?start=2021-02&end=2021-05",
+                f"/predictions?patient={owner}",
+                "/predictions?_count=100",
+                f"/predictions/{thing.split('/')[1]}",
+                f"Patient/{owner}/$accounting-of-disclosures",
+                f"AuditEvent?patient={owner}",
+                f"Patient/{owner}/$assess-risk",
+            ]
+        )
 
 
 # Two patients, of whom one must not learn of the other.
@@ -256,8 +441,10 @@ class Charts:
         since = ask("GET", f"Practitioner/{DOCTOR}").json["meta"]["lastUpdated"]
         client = app()
         doctor = Browser(person("caring", "clinician", f"Practitioner/{DOCTOR}"))
-        eva, other = (Browser(person(name, role, f"Patient/{who}")) for name, role, who in (
-            ("eva", "patient", EVA), ("evas-doctor", "clinician", EVA)))
+        eva, other = (
+            Browser(person(name, role, f"Patient/{who}"))
+            for name, role, who in (("eva", "patient", EVA), ("evas-doctor", "clinician", EVA))
+        )
 
         def token(scopes: str, by: Browser = doctor, patient: str = EVA) -> Caller:
             return Caller(f"{scopes} by {by.login}", by.token(client, scopes, patient)["access_token"], scopes, patient)
@@ -265,10 +452,16 @@ class Charts:
         self.whole = token("patient/*.cruds")
         self.others = token("patient/*.cruds", doctor, OTHER)
         self.callers = [
-            self.whole, self.whole, token("patient/*.rs"), token("patient/*.read"), token("patient/*.rs", eva),
+            self.whole,
+            self.whole,
+            token("patient/*.rs"),
+            token("patient/*.read"),
+            token("patient/*.rs", eva),
             token("user/*.cruds", other)._replace(scopes="patient/*.cruds", patient=EVA),
             token(f"patient/Observation.rs?{VITAL} patient/Patient.rs patient/Encounter.s"),
-            token("patient/Observation.r patient/Condition.s patient/Provenance.rs patient/List.rs patient/Practitioner.rs"),
+            token(
+                "patient/Observation.r patient/Condition.s patient/Provenance.rs patient/List.rs patient/Location.rs"
+            ),
         ]
         self.questions = Questions(self.dice, since)
         self.known = self.all()
@@ -339,7 +532,10 @@ class Charts:
         chance = dice.random()
         if chance < 0.62:
             where, query = questions.search()
-            simple = not any(sign in query for sign in ("_has", "include", "_list", "_count", "_summary")) and "." not in query
+            simple = (
+                not any(sign in query for sign in ("_has", "include", "_list", "_count", "_summary"))
+                and "." not in query
+            )
             posted, plain, counts = dice.random() < 0.15, simple and dice.random() < 0.5, dice.random() < 0.4
             return lambda: named(self.search(caller, where, query, posted, plain, counts), caller, f"{where}?{query}")
         if chance < 0.85:
@@ -348,16 +544,28 @@ class Charts:
         if chance < 0.93:
             urls = [dice.choice([questions.other(), "?".join(questions.search())]).lstrip("/") for _ in range(8)]
             sent = bundle("batch", [("GET", url, None) for url in urls])
-            return lambda: named(self.leak(caller, ask("POST", "", caller.bearer, sent), " ".join(urls), ""), caller, str(urls))
+            return lambda: named(
+                self.leak(caller, ask("POST", "", caller.bearer, sent), " ".join(urls), ""), caller, str(urls)
+            )
         return self.stolen(caller)
 
     def stolen(self, caller: Caller) -> Callable[[], str | None]:
         """A page of somebody who sees more, asked for with a smaller right; or its end, put to an own question."""
         dice = self.dice
-        kind, sort = dice.choice(["Observation", "Condition", "Encounter", "Provenance"]), dice.choice(["", "&_sort=-_lastUpdated", "&_sort=_id"])
-        path = dice.choice([f"{kind}?_count=3{sort}", f"{kind}?patient={OTHER}&_count=2{sort}", "Patient?_count=1&_sort=family",
-                            f"{kind}/_history?_count=3", f"Patient/{OTHER}/$everything?_count=3",
-                            f"{kind}?_count=2&_include=*&_revinclude=*{sort}"])
+        kind, sort = (
+            dice.choice(["Observation", "Condition", "Encounter", "Provenance"]),
+            dice.choice(["", "&_sort=-_lastUpdated", "&_sort=_id"]),
+        )
+        path = dice.choice(
+            [
+                f"{kind}?_count=3{sort}",
+                f"{kind}?patient={OTHER}&_count=2{sort}",
+                "Patient?_count=1&_sort=family",
+                f"{kind}/_history?_count=3",
+                f"Patient/{OTHER}/$everything?_count=3",
+                f"{kind}?_count=2&_include=*&_revinclude=*{sort}",
+            ]
+        )
         whose, own = dice.choice([KEY, self.others.bearer]), dice.random() < 0.5
 
         def asked() -> str | None:
@@ -367,12 +575,17 @@ class Charts:
             page = following.rpartition("_page=")[2]
             stolen = f"{path.replace(OTHER, EVA)}&_page={page}" if own else following.removeprefix(BASE).lstrip("/")
             return named(self.pages(caller, "GET", stolen)[1], caller, stolen)
+
         return asked
 
 
 def matches(answers: list[Answer]) -> list[str]:
-    return [address(one["resource"]) for answer in answers for one in answer.json.get("entry", [])
-            if "resource" in one and one.get("search", {}).get("mode") == "match"]
+    return [
+        address(one["resource"])
+        for answer in answers
+        for one in answer.json.get("entry", [])
+        if "resource" in one and one.get("search", {}).get("mode") == "match"
+    ]
 
 
 def named(wrong: str | None, caller: Caller, asked: str) -> str | None:

@@ -24,7 +24,7 @@ CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
 
 Resource = dict[str, Any]
 
-# Each type, whose its resources are, and the least that is one. Whose: of the Patient that these elements refer to (R4's
+# Each type, whose its resources are, and the least of one. Whose: of the Patient that these elements refer to (R4's
 # search parameter `patient`, else `subject`, else those of the compartment), of `all` (directories, definitions and
 # terminology, which say nothing of any patient), or of `none` that a patient's scope could mean. ~ is a concept, ^ a
 # reference without an address, @ one to the Patient. Of a Group every other member could be read: it is nobody's.
@@ -262,15 +262,18 @@ def rights(scopes: str) -> list[Right]:
 
 def fits(condition: str, one: Resource) -> bool:
     """Conditions of the scopes here ask for a `_tag` or a `category`, by system and code."""
+
     def has(pair: str) -> bool:
         name, _, token = pair.partition("=")
         codings = walk(one, "meta.tag" if name == "_tag" else "category.coding")
         return any(f"{coding.get('system')}|{coding.get('code')}" == token for coding in codings)
+
     return not condition or all(map(has, condition.split("&")))
 
 
 class Caller(NamedTuple):
     """Who asks. `patient` is the one in context, `own` the one the user is; without rights nobody is known."""
+
     name: str
     bearer: str | None
     scopes: str | None = None
@@ -279,21 +282,25 @@ class Caller(NamedTuple):
     def grants(self, op: str, kind: str) -> list[Right]:
         """What there is about the type: `*` has no AuditEvents in it, and of what is nobody's a patient has nothing,
         of what is everybody's not the right to change it."""
+
         def about(right: Right) -> bool:
             if op not in right.letters or not (right.kind == kind or right.kind == "*" and kind != "AuditEvent"):
                 return False
             whose = WHOSE[kind]
             return right.level != "patient" or whose not in ("all", "none") or whose == "all" and op in "rs"
+
         return [right for right in rights(self.scopes or "") if about(right)]
 
     def may(self, op: str, one: Resource) -> bool:
         """May this be done with this resource?"""
         kind = one["resourceType"]
+
         def holds(right: Right) -> bool:
             # A Device without a patient is a thing of the house.
             nobodys = WHOSE[kind] == "all" or kind == "Device" and op in "rs" and "patient" not in one
             mine = right.level != "patient" or nobodys or is_of(one, self.patient)
             return mine and fits(right.condition, one)
+
         return any(map(holds, self.grants(op, kind)))
 
 
@@ -315,7 +322,9 @@ class Answer(NamedTuple):
     def ids(self) -> list[str]:
         """What a Bundle holds, each as `Type/id`."""
         found = [one.get("resource") or one.get("request", {}) for one in self.json.get("entry", [])]
-        return [f"{one['resourceType']}/{one.get('id')}" if "resourceType" in one else one.get("url", "") for one in found]
+        return [
+            f"{one['resourceType']}/{one.get('id')}" if "resourceType" in one else one.get("url", "") for one in found
+        ]
 
     def link(self, relation: str) -> str | None:
         return next((one["url"] for one in self.json.get("link", []) if one.get("relation") == relation), None)
@@ -355,14 +364,20 @@ def ask(method: str, path: str, bearer: str | None = KEY, body: Any = None, kind
 
 
 def bundle(kind: str, entries: list[tuple[str, str, Resource | None]]) -> Resource:
-    return {"resourceType": "Bundle", "type": kind, "entry": [
-        {**({"resource": one} if one else {}), "request": {"method": method, "url": url}} for method, url, one in entries]}
+    return {
+        "resourceType": "Bundle",
+        "type": kind,
+        "entry": [
+            {**({"resource": one} if one else {}), "request": {"method": method, "url": url}}
+            for method, url, one in entries
+        ],
+    }
 
 
 def lay_out(resources: list[Resource]) -> None:
     """Stores resources, in transactions."""
     for n in range(0, len(resources), 400):
-        entries = [("PUT", f"{one['resourceType']}/{one['id']}", one) for one in resources[n:n + 400]]
+        entries = [("PUT", f"{one['resourceType']}/{one['id']}", one) for one in resources[n : n + 400]]
         answer = ask("POST", "", body=bundle("transaction", entries))
         assert answer.status == 200, answer.text[:2000]
 
@@ -372,7 +387,7 @@ def everything(path: str, bearer: str | None = KEY) -> list[Resource]:
     found: list[Resource] = []
     url: str | None = f"{BASE}/{path}"
     while url:
-        answer = ask("GET", url[url.index("/", 8):], bearer)
+        answer = ask("GET", url[url.index("/", 8) :], bearer)
         assert answer.status == 200, f"{url}: {answer.status} {answer.text[:500]}"
         found += answer.json.get("entry", [])
         url = answer.link("next")
@@ -382,10 +397,12 @@ def everything(path: str, bearer: str | None = KEY) -> list[Resource]:
 # The command line.
 def augury(*arguments: str, typed: str = "") -> str:
     # The suite's own variables are no settings of the server.
-    environment = {name: value for name, value in os.environ.items()
-                   if name not in ("AUGURY_BASE", "AUGURY_KEY", "AUGURY_BIN")}
-    done = subprocess.run([os.environ["AUGURY_BIN"], *arguments], input=typed, env=environment, capture_output=True,
-                          text=True, timeout=60)
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("AUGURY_BASE", "AUGURY_KEY", "AUGURY_BIN")
+    }
+    done = subprocess.run(
+        [os.environ["AUGURY_BIN"], *arguments], input=typed, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, f"augury {' '.join(arguments)}: {done.stderr}"
     return done.stdout
 
@@ -426,7 +443,9 @@ class Browser:
         for cookie in answer.headers.get_all("set-cookie", []):
             name, _, rest = cookie.partition("=")
             self.cookies[name] = rest.split(";")[0]
-        found = Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode())
+        found = Answer(
+            answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
+        )
         connection.close()
         return found
 
@@ -436,10 +455,21 @@ class Browser:
 
     def consent(self, client: str, scopes: str, patient: str) -> Answer:
         """The page that asks for consent, or where the way ended before. The patient is chosen if that is asked."""
-        asked = {"response_type": "code", "client_id": client, "redirect_uri": CALLBACK, "scope": scopes, "state": "s",
-                 "aud": BASE, "code_challenge": CHALLENGE, "code_challenge_method": "S256"}
+        asked = {
+            "response_type": "code",
+            "client_id": client,
+            "redirect_uri": CALLBACK,
+            "scope": scopes,
+            "state": "s",
+            "aud": BASE,
+            "code_challenge": CHALLENGE,
+            "code_challenge_method": "S256",
+        }
         page = self.go("GET", "/oauth/authorize?" + urlencode(asked))
-        steps = {"/oauth/sign-in": [("login", self.login), ("password", PASSWORD)], "/oauth/patient": [("patient", patient)]}
+        steps = {
+            "/oauth/sign-in": [("login", self.login), ("password", PASSWORD)],
+            "/oauth/patient": [("patient", patient)],
+        }
         for _ in range(6):
             if page.status in (302, 303) and page.headers["location"].startswith("/"):
                 page = self.go("GET", page.headers["location"])
@@ -468,8 +498,13 @@ class Browser:
 
 
 def redeem(client: str, code: str) -> Resource:
-    pairs = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK, "client_id": client,
-             "code_verifier": VERIFIER}
+    pairs = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": CALLBACK,
+        "client_id": client,
+        "code_verifier": VERIFIER,
+    }
     answer = ask("POST", "/oauth/token", None, urlencode(pairs), FORM)
     assert answer.status == 200, answer.text
     return dict(answer.json)

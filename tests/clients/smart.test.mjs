@@ -14,7 +14,8 @@ import { createRemoteJWKSet, exportJWK, generateKeyPair, jwtVerify } from 'jose'
 import * as openid from 'openid-client';
 import puppeteer from 'puppeteer-core';
 
-globalThis.crypto ??= webcrypto; // Node.js 18 has it under that name alone
+globalThis.crypto ??= webcrypto; // Node.js 18 has both under no other name
+globalThis.CryptoKey ??= webcrypto.CryptoKey;
 
 const { AUGURY_BASE: base, AUGURY_KEY: key, AUGURY_BIN: augury } = process.env;
 const issuer = new URL(base).origin;
@@ -23,9 +24,8 @@ const library = readFileSync(createRequire(import.meta.url).resolve('fhirclient/
 const folder = mkdtempSync(join(tmpdir(), 'augury-smart-'));
 const file = (name, content) => (writeFileSync(join(folder, name), JSON.stringify(content)), join(folder, name));
 
-// What each app of `site` gives to fhirclient, by the app's name.
-const apps = {};
-const session = {};
+const apps = {}; // what each app of `site` gives to fhirclient, by the app's name
+const session = {}; // what the app on a server keeps
 let browser, home;
 
 // The apps' own site: /NAME/launch asks, /NAME/ is where the answer comes. On `localhost`, so that it is
@@ -108,7 +108,10 @@ async function visitor() {
   const complaints = [];
   page.on('console', (message) => ['error', 'warn'].includes(message.type()) && complaints.push(message.text()));
   page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('requestfailed', (request) => complaints.push(`${request.url()} ${request.failure().errorText}`));
+  page.on('requestfailed', (request) => { // unless the page was left meanwhile
+    const why = request.failure()?.errorText ?? 'net::ERR_ABORTED';
+    if (why !== 'net::ERR_ABORTED') complaints.push(`${request.url()} ${why}`);
+  });
   page.on('response', (response) => response.status() >= 400 && complaints.push(`${response.url()} ${response.status()}`));
   const audits = await page.createCDPSession();
   await audits.send('Audits.enable');

@@ -149,7 +149,8 @@ class Service:
         return plain | {"kid": "k1", "alg": self.algorithm, "key_ops": [use]}
 
     def assertion(self) -> str:
-        claims = {"iss": self.id, "sub": self.id, "aud": TOKEN_URL, "exp": int(time.time()) + 240, "jti": str(uuid.uuid4())}
+        claims = {"iss": self.id, "sub": self.id, "aud": TOKEN_URL, "exp": int(time.time()) + 240,
+                  "jti": str(uuid.uuid4())}
         return jwt.encode(claims, self.key, self.algorithm, {"kid": "k1"})
 
 

@@ -28,7 +28,8 @@ pub(crate) fn run(suite: &str, environment: &[(&str, &str)]) {
 
 /// A suite, on a server of its own that lets nobody in without a key.
 fn with_a_key(suite: &str, backend: Backend) {
-    let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+    let settings = [("AUGURY_AUTH", "required"), ("AUGURY_RATE_ANONYMOUS", "none")];
+    let server = Server::start_with(backend, &settings).unwrap();
     let folder = Folder::new().unwrap();
     let added = harness::command(&["client", "add", suite])
         .unwrap()
@@ -38,7 +39,15 @@ fn with_a_key(suite: &str, backend: Backend) {
         .unwrap();
     let text = String::from_utf8(added.stdout).unwrap();
     let key = text.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().trim();
-    run(suite, &[("AUGURY_BASE", &server.url("/fhir")), ("AUGURY_KEY", key)]);
+    let binary = harness::binary().unwrap();
+    let environment = [
+        ("AUGURY_BASE", server.url("/fhir")),
+        ("AUGURY_KEY", key.to_owned()),
+        ("AUGURY_BIN", binary.display().to_string()),
+        ("AUGURY_DATABASE_URL", server.database_url().to_owned()),
+        ("AUGURY_DATA_DIR", folder.path().display().to_string()),
+    ];
+    run(suite, &environment.each_ref().map(|(name, value)| (*name, value.as_str())));
 }
 
 #[test]
@@ -69,6 +78,27 @@ fn fhirpy_on_sqlite() {
 #[test]
 fn fhirpy_on_postgres() {
     with_a_key("test_fhirpy.py", Backend::Postgres);
+}
+
+/// SMART's own client in a real browser, and a strict client of OpenID Connect.
+#[test]
+fn smart_on_sqlite() {
+    with_a_key("smart.test.mjs", Backend::Sqlite);
+}
+
+#[test]
+fn smart_on_postgres() {
+    with_a_key("smart.test.mjs", Backend::Postgres);
+}
+
+#[test]
+fn smart_clients_on_sqlite() {
+    with_a_key("test_smart_clients.py", Backend::Sqlite);
+}
+
+#[test]
+fn smart_clients_on_postgres() {
+    with_a_key("test_smart_clients.py", Backend::Postgres);
 }
 
 #[test]

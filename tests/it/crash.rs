@@ -133,3 +133,72 @@ fn nothing_acknowledged_is_lost_and_all_is_scored_once() {
         );
     }
 }
+
+/// Asks until something fails, which is the kill; the ids of requests whose answers arrived whole.
+fn ask(base: &str, counter: &AtomicU32, stop: &AtomicBool, answered: &Mutex<Vec<String>>) {
+    let http = harness::builder().timeout(Duration::from_secs(10)).build().unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        let number = counter.fetch_add(1, Ordering::Relaxed);
+        let id = format!("audit-crash-{number}");
+        let patient = format!("{base}/fhir/Patient/crash-{}", number / 5);
+        let body = json!({"resourceType": "Patient", "id": format!("crash-{}", number / 5), "active": true});
+        let request = match number % 5 {
+            0 => http.put(&patient).header("content-type", "application/fhir+json").body(body.to_string()),
+            1 | 2 => http.get(&patient),
+            3 => http.get(format!("{base}/fhir/Patient?_id=crash-{}", number / 5)),
+            _ => http.get(format!("{base}/fhir/Patient/nobody-{number}")),
+        };
+        let Ok(answer) = request.header("x-request-id", &id).send() else { return };
+        if answer.text().is_err() {
+            return;
+        }
+        answered.lock().unwrap().push(id);
+    }
+}
+
+#[test]
+fn every_answer_has_its_audit_event() {
+    for backend in BOTH {
+        let mut server = Server::start(backend).unwrap();
+        let (answered, counter) = (Mutex::new(Vec::new()), AtomicU32::new(0));
+        for round in 0..ROUNDS {
+            let stop = AtomicBool::new(false);
+            let base = server.url("");
+            std::thread::scope(|scope| {
+                for _ in 0..WRITERS {
+                    scope.spawn(|| ask(&base, &counter, &stop, &answered));
+                }
+                std::thread::sleep(Duration::from_millis(100 + u64::from(round * 53 % 170)));
+                server.kill().unwrap();
+                stop.store(true, Ordering::Relaxed);
+            });
+            server.kill_and_restart().unwrap();
+        }
+        let answered = answered.into_inner().unwrap();
+        assert!(answered.len() > 500, "only {} requests were answered", answered.len());
+        let mut recorded = std::collections::BTreeSet::new();
+        let mut page = "/fhir/AuditEvent?_count=1000".to_owned();
+        loop {
+            let found = server.get(&page).unwrap().expect(200).unwrap().json;
+            for entry in found["entry"].as_array().into_iter().flatten() {
+                let entities = entry["resource"]["entity"].as_array().into_iter().flatten();
+                recorded.extend(
+                    entities.filter_map(|one| one["what"]["identifier"]["value"].as_str()).map(str::to_owned),
+                );
+            }
+            let links = found["link"].as_array().into_iter().flatten();
+            let next =
+                links.clone().find(|link| link["relation"] == "next").and_then(|link| link["url"].as_str());
+            let Some(next) = next else { break };
+            page = next.split_once("/fhir").map(|(_, path)| format!("/fhir{path}")).unwrap();
+        }
+        let missing: Vec<&String> = answered.iter().filter(|id| !recorded.contains(*id)).collect();
+        assert!(missing.is_empty(), "{backend:?}: answered and not recorded: {missing:?}");
+        let verified = server.get("/fhir/AuditEvent/$verify").unwrap().expect(200).unwrap();
+        assert_eq!(verified.json["parameter"][0]["valueBoolean"], true, "{}", verified.text);
+        println!(
+            "{backend:?}: {ROUNDS} kills, {} requests answered, each with its AuditEvent",
+            answered.len()
+        );
+    }
+}

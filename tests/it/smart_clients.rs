@@ -463,11 +463,10 @@ fn an_ehr_opens_an_app() {
     }
 }
 
-/// fhirclient and Authlib, from PyPI.
-fn others(backend: Backend) {
+/// Authlib, from PyPI.
+fn authlib(backend: Backend) {
     let place = Place::new(backend);
     let callback = ["--redirect", "https://app.example/callback"];
-    let public = place.app(&[&["--public"], callback.as_slice()].concat()).0;
     let (id, secret) = place.app(&[&["--secret"], callback.as_slice()].concat());
     let key = elliptic("e1");
     let itself = register(&place, &[&key], &["--scope", "system/Patient.rs"]);
@@ -479,23 +478,22 @@ fn others(backend: Backend) {
     std::fs::write(&file, own.to_string()).unwrap();
     let environment = [
         ("AUGURY_BASE", place.server.url("/fhir")),
-        ("AUGURY_PUBLIC", public),
         ("AUGURY_SECRET_APP", format!("{id} {secret}")),
         ("AUGURY_KEYS_APP", format!("{itself} {}", file.display())),
     ];
     let environment: Vec<(&str, &str)> =
         environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    crate::clients::run("test_smart.py", &environment);
+    crate::clients::run("test_authlib.py", &environment);
 }
 
 #[test]
-fn other_peoples_clients_on_sqlite() {
-    others(Backend::Sqlite);
+fn authlib_on_sqlite() {
+    authlib(Backend::Sqlite);
 }
 
 #[test]
-fn other_peoples_clients_on_postgres() {
-    others(Backend::Postgres);
+fn authlib_on_postgres() {
+    authlib(Backend::Postgres);
 }
 
 #[test]

@@ -28,6 +28,9 @@ type Buckets = RateLimiter<String, DefaultKeyedStateStore<String>, DefaultClock,
 
 /// Requests after which buckets that are full again are forgotten.
 const SWEEP: u32 = 10_000;
+/// What has to be asked before anybody can say who they are, or has a throttle of its own.
+const FREE: [&str; 6] =
+    ["/health", "/metrics", "/.well-known/", "/fhir/.well-known/", "/fhir/metadata", "/oauth/"];
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
@@ -124,7 +127,7 @@ pub(crate) async fn limited(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let watched = ["/health", "/metrics"].iter().any(|one| request.path().starts_with(one));
+    let watched = FREE.iter().any(|one| request.path().starts_with(one));
     let named = request.headers().contains_key(header::AUTHORIZATION)
         || request.request().conn_data::<Thumbprint>().is_some();
     let app = request.app_data::<web::Data<App>>().map(|app| Arc::clone(&app.clone().into_inner()));

@@ -8,6 +8,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 use store::{Agent, Context};
 
+use super::foreign;
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -85,14 +86,25 @@ impl Recent {
 /// Who stands behind a token that this server issued; `NotFound` if it is not good, or no longer.
 pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<Arc<Bearer>, store::Error> {
     // An API key comes the same way: it need not be looked for among tokens.
-    if token.len() != LENGTH {
+    let own = token.len() == LENGTH;
+    let foreign = app.config.foreign.as_ref().filter(|_| !token.starts_with("augury_"));
+    if !own && foreign.is_none() {
         return Err(store::Error::NotFound);
     }
     let hash = key_hash(token);
     if let Some(bearer) = app.smart.bearers.get(&hash, context.at) {
         return Ok(bearer);
     }
-    let (token, grant, client) = app.store.access_token(context, &hash).await?;
+    let found = if own { app.store.access_token(context, &hash).await } else { Err(store::Error::NotFound) };
+    let (token, grant, client) = match (found, foreign) {
+        (Err(store::Error::NotFound), Some(foreign)) => {
+            let bearer = foreign::verify(app, context, foreign, token).await;
+            let bearer = bearer.ok_or(store::Error::NotFound)?;
+            app.smart.bearers.put(hash, Arc::clone(&bearer), context.at);
+            return Ok(bearer);
+        }
+        (found, _) => found?,
+    };
     let bearer = Arc::new(Bearer {
         client: client.id,
         client_name: client.registration.name,

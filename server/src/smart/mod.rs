@@ -8,7 +8,7 @@
 //! - `upstream`: signing in with another provider's accounts.
 //! - `token`, `introspect`, `revoke`, `register`, `launch`: what clients call; `authenticate` and
 //!   `assertion` say who they are, with key sets fetched by `jwks`.
-//! - `scope`, `role`: what is granted. `bearer`: what a token is worth.
+//! - `scope`, `role`: what is granted. `bearer`: what a token is worth; `foreign`: one of another server.
 
 pub(crate) mod assertion;
 pub(crate) mod authenticate;
@@ -16,6 +16,7 @@ pub(crate) mod authorize;
 pub(crate) mod bearer;
 pub(crate) mod consent;
 pub(crate) mod discovery;
+pub(crate) mod foreign;
 pub(crate) mod form;
 pub(crate) mod id_token;
 pub(crate) mod introspect;

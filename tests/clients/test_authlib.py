@@ -1,4 +1,4 @@
-"""An app's way to a token as others' OAuth clients go it: fhirclient (SMART) and Authlib (OpenID Connect)."""
+"""Authlib gets a token by OpenID Connect and by SMART's backend services, and does with it what can be done."""
 
 import json
 import os
@@ -10,8 +10,6 @@ from urllib.parse import urljoin
 import requests
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
-from fhirclient import client
-from fhirclient.models.patient import Patient
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
@@ -57,31 +55,6 @@ def person(url):
         fields = [(name, own.get(name, value)) for name, value in form.fields]
         sent = fields + form.buttons[:1]
         answer = browser.post(urljoin(answer.url, form.action), data=sent, allow_redirects=False)
-
-
-class Fhirclient(TestCase):
-    def app(self, **more):
-        settings = {"api_base": BASE, "redirect_uri": CALLBACK, "scope": SCOPE, **more}
-        return client.FHIRClient(settings=settings)
-
-    def launched(self, **more):
-        app = self.app(**more)
-        self.assertTrue(app.prepare() or app.authorize_url)
-        app.handle_callback(person(app.authorize_url))
-        self.assertTrue(app.ready)
-        return app
-
-    def test_public_app(self):
-        app = self.launched(app_id=os.environ["AUGURY_PUBLIC"])
-        self.assertEqual(app.patient.id, "p1")
-        self.assertEqual(Patient.read("p1", app.server).name[0].family, "Abel")
-        self.assertTrue(app.reauthorize())
-        self.assertEqual(Patient.read("p1", app.server).id, "p1")
-
-    def test_app_with_a_secret(self):
-        app_id, secret = os.environ["AUGURY_SECRET_APP"].split()
-        app = self.launched(app_id=app_id, app_secret=secret)
-        self.assertEqual(app.patient.id, "p1")
 
 
 class Authlib(TestCase):

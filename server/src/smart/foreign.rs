@@ -1,0 +1,177 @@
+//! Tokens of another authorization server, the EMR's own: JWTs by its keys (RFC 9068), anything else by
+//! asking it (RFC 7662). Issuer and audience are pinned; which claim says what is the operator's to say.
+
+use std::sync::Arc;
+
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::Value;
+use store::Context;
+
+use super::bearer::Bearer;
+use crate::app::App;
+use crate::config::{Foreign, Hidden};
+use crate::http::caller::key_hash;
+
+const SECOND: i64 = 1_000_000;
+/// How far clocks may be apart.
+const LEEWAY: i64 = 30;
+/// Signatures that are believed: none that whoever has a public key could make.
+const ALGORITHMS: [Algorithm; 7] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::ES256,
+    Algorithm::ES384,
+];
+
+/// Who stands behind a token that the other server issued; none if it is not good.
+pub(crate) async fn verify(
+    app: &App,
+    context: &Context,
+    foreign: &Foreign,
+    token: &str,
+) -> Option<Arc<Bearer>> {
+    let claims = if token.split('.').count() == 3 {
+        signed(app, context, foreign, token).await?
+    } else {
+        known(app, foreign, token).await?
+    };
+    bearer(&claims, foreign, token, context.at).map(Arc::new)
+}
+
+/// The claims of a JWT that one of the issuer's keys signed.
+async fn signed(app: &App, context: &Context, foreign: &Foreign, token: &str) -> Option<Value> {
+    let header = jsonwebtoken::decode_header(token).ok()?;
+    if !ALGORITHMS.contains(&header.alg) || header.crit.is_some() {
+        return None;
+    }
+    // Whoever issued something else need not be asked for keys.
+    let said: Value = jsonwebtoken::dangerous::insecure_decode_claims(token).ok()?;
+    if said.get("iss").and_then(Value::as_str) != Some(&foreign.issuer) {
+        return None;
+    }
+    let address = match &foreign.jwks_uri {
+        Some(address) => address.clone(),
+        None => discovered(app, foreign).await?,
+    };
+    let kid = header.kid.unwrap_or_default();
+    let keys = app.smart.remote.keys(&address, &kid, context.at).await?;
+    let named = |key: &&Value| key.get("kid").and_then(Value::as_str).unwrap_or_default() == kid;
+    let key = keys.iter().find(named)?;
+    let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
+    let key = DecodingKey::from_jwk(&jwk).ok()?;
+    let mut validation = Validation::new(header.alg);
+    // What it says is checked here in one place, with the clock of the request.
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).ok()?.claims;
+    let is_for_us = match claims.get("aud") {
+        Some(Value::String(aud)) => *aud == foreign.audience,
+        Some(Value::Array(all)) => all.iter().any(|aud| aud.as_str() == Some(&foreign.audience)),
+        _ => false,
+    };
+    is_for_us.then_some(claims)
+}
+
+async fn discovered(app: &App, foreign: &Foreign) -> Option<String> {
+    let address = format!("{}/.well-known/openid-configuration", foreign.issuer.trim_end_matches('/'));
+    let (document, _) = app.smart.remote.document(&address).await?;
+    let is = document.get("issuer").and_then(Value::as_str) == Some(&foreign.issuer);
+    document.get("jwks_uri").and_then(Value::as_str).filter(|_| is).map(str::to_owned)
+}
+
+/// What the issuer says of a token that only it can read.
+async fn known(app: &App, foreign: &Foreign, token: &str) -> Option<Value> {
+    let address = foreign.introspection.as_ref()?;
+    let secret = foreign.client_secret.as_ref().map(Hidden::as_str);
+    let basic = foreign.client_id.as_deref().zip(secret);
+    let claims = app.smart.remote.post(address, &[("token", token)], basic).await?;
+    let wrong = |name: &str, wanted: &str| match claims.get(name) {
+        None => false,
+        Some(Value::Array(all)) => all.iter().all(|one| one.as_str() != Some(wanted)),
+        Some(one) => one.as_str() != Some(wanted),
+    };
+    let active = claims.get("active").and_then(Value::as_bool) == Some(true);
+    (active && !wrong("iss", &foreign.issuer) && !wrong("aud", &foreign.audience)).then_some(claims)
+}
+
+fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bearer> {
+    let text =
+        |of: &str| claims.get(foreign.claim(of)).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let time = |of: &str| claims.get(of).and_then(Value::as_i64);
+    let expires = time("exp")?;
+    let early = |of: &str| time(of).is_some_and(|time| time > at / SECOND + LEEWAY);
+    if expires <= at / SECOND - LEEWAY || early("nbf") || early("iat") {
+        return None;
+    }
+    let scopes = match claims.get(foreign.claim("scope")) {
+        Some(Value::String(scopes)) => scopes.clone(),
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        _ => String::new(),
+    };
+    let client = text("client").or_else(|| text("azp")).or_else(|| text("sub"))?.to_owned();
+    // A client that acts for itself is its own subject.
+    let subject = text("sub").filter(|subject| *subject != client).map(str::to_owned);
+    let relative = |address: &str| {
+        let mut parts = address.rsplit('/');
+        let (id, kind) = (parts.next()?, parts.next()?);
+        fhir::resource_type::ResourceType::parse(kind).filter(|_| fhir::reference::is_id(id))?;
+        Some(format!("{kind}/{id}"))
+    };
+    let id = |text: &str| text.rsplit('/').next().filter(|id| fhir::reference::is_id(id)).map(str::to_owned);
+    Some(Bearer {
+        client_name: client.clone(),
+        client,
+        subject,
+        issuer: foreign.issuer.clone(),
+        fhir_user: text("fhirUser").and_then(relative),
+        name: text("name").map(str::to_owned),
+        role: None,
+        scopes,
+        patient: text("patient").and_then(id),
+        encounter: text("encounter").and_then(id),
+        intent: text("intent").map(str::to_owned),
+        // Where it says no id of its own, the end of its digest stands for it.
+        jti: text("jti").map_or_else(|| key_hash(token).chars().take(32).collect(), str::to_owned),
+        grant: String::new(),
+        issued: time("iat").unwrap_or(at / SECOND) * SECOND,
+        expires: expires * SECOND,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn foreign() -> Foreign {
+        Foreign {
+            issuer: "https://emr".into(),
+            audience: "https://us/fhir".into(),
+            jwks_uri: None,
+            introspection: None,
+            client_id: None,
+            client_secret: None,
+            claims: vec![("scope".into(), "scp".into()), ("client".into(), "azp".into())],
+        }
+    }
+
+    #[test]
+    fn claims_are_mapped() {
+        let claims = json!({"iss": "https://emr", "sub": "u", "azp": "app", "exp": 2000, "scp": ["patient/*.rs", "openid"],
+            "patient": "Patient/p1", "fhirUser": "https://emr/fhir/Practitioner/d1"});
+        let found = bearer(&claims, &foreign(), "t", 1000 * SECOND).unwrap();
+        assert_eq!((found.client.as_str(), found.subject.as_deref()), ("app", Some("u")));
+        assert_eq!((found.scopes.as_str(), found.patient.as_deref()), ("patient/*.rs openid", Some("p1")));
+        assert_eq!(found.fhir_user.as_deref(), Some("Practitioner/d1"));
+        assert!(bearer(&claims, &foreign(), "t", 3000 * SECOND).is_none());
+        let own = json!({"sub": "app", "azp": "app", "exp": 2000, "nbf": 1500, "scp": "system/*.rs"});
+        assert!(bearer(&own, &foreign(), "t", 1000 * SECOND).is_none());
+        assert_eq!(bearer(&own, &foreign(), "t", 1600 * SECOND).unwrap().subject, None);
+    }
+}
