@@ -455,6 +455,7 @@ impl Config {
         if secret.as_ref().is_some_and(|secret| secret.len() < LEAST) {
             return Err(wrong("secret", format!("must have at least {LEAST} bytes")));
         }
+        let foreign = Foreign::from_values(get, &format!("{public_url}/fhir"))?;
         Ok(Self {
             bind,
             public_url,
@@ -468,7 +469,7 @@ impl Config {
             audit_fails_open,
             audit_witness: get("audit_witness").map(PathBuf::from),
             secret: secret.map(Hidden),
-            foreign: Foreign::from_values(get, &format!("{public_url}/fhir"))?,
+            foreign,
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
