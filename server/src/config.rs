@@ -412,6 +412,7 @@ impl Config {
         if !public_url.starts_with("http://") && !public_url.starts_with("https://") {
             return Err(wrong("public_url", "must begin with http:// or https://"));
         }
+        let foreign = Foreign::from_values(get, &format!("{public_url}/fhir"))?;
         let log_format = match get("log_format") {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,

@@ -211,10 +211,15 @@ impl Access {
         *self == Self::Whole || self.conditions(op, kind).is_ok_and(|all| all.is_empty())
     }
 
-    /// May this be done with a resource that has these index entries?
-    pub(crate) fn allows(&self, op: Op, kind: ResourceType, id: &str, updated: i64, of: &Index) -> bool {
-        let holds = |all: Vec<Clause>| all.iter().all(|one| one.matches(of, id, updated));
-        self.conditions(op, kind).is_ok_and(holds)
+    /// May what has these index entries be written, and be about these patients? Who has the rights of
+    /// one patient writes about nobody else.
+    pub(crate) fn allows(&self, op: Op, id: &str, updated: i64, of: &Index, patients: &str) -> bool {
+        let Self::Granted(grants) = self else { return true };
+        grants.iter().filter(|grant| grant.is_about(op, of.kind)).any(|grant| {
+            let own = |patient: &String| patients.split_ascii_whitespace().all(|one| one == patient);
+            let holds = |all: Vec<Clause>| all.iter().all(|one| one.matches(of, id, updated));
+            grant.within.as_ref().is_none_or(own) && grant.conditions(op, of.kind).is_some_and(holds)
+        })
     }
 
     /// The same of a stored version, which must not be one that is deleted.
@@ -227,6 +232,9 @@ impl Access {
             return Ok(true);
         }
         let of = index(stored.kind, &draft::parse(&stored.body)?);
+        if matches!(op, Op::Update | Op::Delete) {
+            return Ok(self.allows(op, &stored.id, stored.updated, &of, &stored.patient));
+        }
         Ok(all.iter().all(|one| one.matches(&of, &stored.id, stored.updated)))
     }
 

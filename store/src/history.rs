@@ -14,6 +14,9 @@ use crate::record::{Page, Stored};
 use crate::sql::{Sql, chunks};
 use crate::{reader, row};
 
+/// Versions looked at by one statement, where not all may be seen.
+const STEP: usize = 500;
+
 /// Which versions are asked for (<https://hl7.org/fhir/R4/http.html#history>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryQuery {
@@ -91,8 +94,10 @@ pub(crate) fn page(link: &mut Link, access: &Access, query: &HistoryQuery) -> Re
     let most = usize::try_from(query.count).unwrap_or(usize::MAX).max(1);
     let mut entries: Vec<([i64; 2], Stored)> = Vec::with_capacity(most.saturating_add(1));
     loop {
-        let found = versions(link, &query, after, most.saturating_add(1))?;
-        let last = found.last().map(|(place, _)| *place).filter(|_| found.len() > most);
+        // Of those who see little, much has to be looked at.
+        let step = if whole { most.saturating_add(1) } else { most.saturating_add(1).max(STEP) };
+        let found = versions(link, &query, after, step)?;
+        let last = found.last().map(|(place, _)| *place).filter(|_| found.len() >= step);
         for (place, stored) in found {
             if entries.len() <= most && (whole || reader::is_shown(link, access, op, &stored)?) {
                 entries.push((place, stored));

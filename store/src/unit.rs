@@ -524,6 +524,7 @@ fn settle<'u>(link: &mut Link, access: &Access, planned: &'u Planned) -> Result<
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, id.clone()),
                 Target::Only(query) => {
+                    access.permits(Op::Update, one_kind(query)?)?;
                     (one_kind(query)?, find::only(link, access, query)?.ok_or(Error::NotFound)?.id)
                 }
             };
@@ -568,6 +569,7 @@ fn settle<'u>(link: &mut Link, access: &Access, planned: &'u Planned) -> Result<
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, Some(id.clone())),
                 Target::Only(query) => {
+                    access.permits(Op::Delete, one_kind(query)?)?;
                     (one_kind(query)?, find::only(link, access, query)?.map(|found| found.id))
                 }
             };

@@ -288,9 +288,18 @@ fn meant(
         None => None,
     };
     match (&step.draft, shown) {
-        (None, shown) => {
+        (None, Some(false)) => {
             access.permits(Op::Delete, step.kind)?;
-            Ok(old.filter(|_| shown == Some(true)))
+            match &old {
+                Some(old) if is_shown(link, access, Op::Read, old)? => {
+                    Err(Error::Denied(Op::Delete, step.kind).into())
+                }
+                _ => Ok(None),
+            }
+        }
+        (None, _) => {
+            access.permits(Op::Delete, step.kind)?;
+            Ok(old)
         }
         (Some(draft), Some(true)) if allows(access, op, draft) => Ok(old),
         (Some(_), None) => permitted(access, step).map(|()| None),
@@ -309,7 +318,7 @@ pub(crate) fn permitted(access: &Access, step: &Step<'_>) -> Result<(), Fault> {
 }
 
 fn allows(access: &Access, op: Op, draft: &Draft) -> bool {
-    access.allows(op, draft.kind, &draft.id, draft.updated, &draft.index)
+    access.allows(op, &draft.id, draft.updated, &draft.index, &draft.patient)
 }
 
 /// What was deleted stays whose it was: its id must not come to say something else.

@@ -101,6 +101,18 @@ fn smart_clients_on_postgres() {
     with_a_key("test_smart_clients.py", Backend::Postgres);
 }
 
+/// Every interaction × every type × every kind of caller, and questions at random that must not tell of
+/// somebody else's chart.
+#[test]
+fn authorization_on_sqlite() {
+    with_a_key("test_authorization.py", Backend::Sqlite);
+}
+
+#[test]
+fn authorization_on_postgres() {
+    with_a_key("test_authorization.py", Backend::Postgres);
+}
+
 #[test]
 fn balp_on_sqlite() {
     with_a_key("test_balp.py", Backend::Sqlite);

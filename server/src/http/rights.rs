@@ -40,7 +40,8 @@ impl Rights {
 pub(crate) fn access(scopes: &str, patient: Option<&str>, own: Option<&str>, people: bool) -> Access {
     let grant = |scope: Clinical| {
         let within = match scope.level {
-            Level::Patient => Some(patient?),
+            // Who is a patient sees nobody else, whomever the token names.
+            Level::Patient => Some(patient.filter(|patient| own.is_none_or(|own| own == *patient))?),
             Level::User if people => own,
             Level::System if !people => None,
             Level::User | Level::System => return None,
@@ -68,6 +69,7 @@ mod tests {
         assert!(reads(access("system/*.rs", None, None, false)));
         assert!(!reads(access("system/*.rs", None, None, true)));
         assert!(!reads(access("", Some("p"), None, true)));
+        assert!(!reads(access("patient/*.rs", Some("p"), Some("q"), true)));
         let whole = access("user/*.rs", None, Some("p"), true);
         assert!(reads(whole.clone()) && !whole.is_whole(Op::Read, ResourceType::OBSERVATION));
     }

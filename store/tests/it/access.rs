@@ -208,6 +208,7 @@ async fn writes_stay_inside(store: Store, _: String) {
         denied(Op::Update),
         "the version of what is hidden stays hidden"
     );
+    let of_kind = delete;
     let delete = |id: &str| delete(OBSERVATION, id);
     let absent = one(&store, &a, delete("never")).await.unwrap();
     let hidden = one(&store, &a, delete("b1")).await.unwrap();
@@ -223,6 +224,25 @@ async fn writes_stay_inside(store: Store, _: String) {
     assert_eq!(one(&store, &by("patient/Observation.c"), put("a1", "a")).await, denied(Op::Update));
     assert!(one(&store, &by("patient/Observation.u"), put("fresh", "a")).await.is_ok());
     assert_eq!(one(&store, &by("patient/Observation.cru"), delete("a1")).await, denied(Op::Delete));
+    // What is about somebody else too is not to be planted, changed or taken away.
+    let both = |id: &str| {
+        let text = format!(
+            r#"{{"resourceType":"Account","id":"{id}","status":"active","subject":[{{"reference":"Patient/a"}},{{"reference":"Patient/b"}}]}}"#
+        );
+        update(ResourceType::parse("Account").unwrap(), id, json(&text), None)
+    };
+    let account = ResourceType::parse("Account").unwrap();
+    let all = by("patient/*.cruds");
+    assert_eq!(one(&store, &all, both("planted")).await, Err(Error::Denied(Op::Update, account)));
+    one(&store, &now(), both("shared")).await.unwrap();
+    assert!(store.read(&all, account, "shared").await.is_ok());
+    assert_eq!(one(&store, &all, of_kind(account, "shared")).await, Err(Error::Denied(Op::Delete, account)));
+    // Criteria that find nothing need the right too.
+    let criteria = Write::Delete {
+        target: store::Target::Only(query("Observation?_id=nothing")),
+        only_if: store::OnlyIf::Always,
+    };
+    assert_eq!(one(&store, &by("patient/Observation.rs"), criteria).await, denied(Op::Delete));
     // All or nothing.
     let commit = Commit { writes: vec![create("a"), create("b")], ..Commit::default() };
     let before = found(&store, &now(), "Observation").await.unwrap();
