@@ -456,7 +456,6 @@ impl Config {
         if secret.as_ref().is_some_and(|secret| secret.len() < LEAST) {
             return Err(wrong("secret", format!("must have at least {LEAST} bytes")));
         }
-        let foreign = Foreign::from_values(get, &format!("{public_url}/fhir"))?;
         Ok(Self {
             bind,
             public_url,
