@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -27,15 +27,19 @@ struct Key {
     algorithm: Algorithm,
     private: EncodingKey,
     public: Value,
+    /// What only its owner knows (RFC 7518 section 6.2.2.1), of an elliptic one.
+    scalar: String,
 }
 
 fn elliptic(kid: &str) -> Key {
     let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
     let (x, y) = pair.public_key().as_ref()[1..].split_at(48);
-    let encoded = |bytes| URL_SAFE_NO_PAD.encode(bytes);
+    let encoded = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let public = json!({"kty": "EC", "crv": "P-384", "kid": kid, "alg": "ES384", "key_ops": ["verify"], "x": encoded(x), "y": encoded(y)});
     let private = EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
-    Key { algorithm: Algorithm::ES384, private, public }
+    let scalar: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().unwrap();
+    let scalar = encoded(scalar.as_ref());
+    Key { algorithm: Algorithm::ES384, private, public, scalar }
 }
 
 fn rsa(kid: &str) -> Key {
@@ -49,7 +53,12 @@ fn rsa(kid: &str) -> Key {
     let n = part(pair.public_key().modulus().big_endian_without_leading_zero());
     let e = part(pair.public_key().exponent().big_endian_without_leading_zero());
     let public = json!({"kty": "RSA", "kid": kid, "alg": "RS384", "use": "sig", "n": n, "e": e});
-    Key { algorithm: Algorithm::RS384, private: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(), public }
+    Key {
+        algorithm: Algorithm::RS384,
+        private: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(),
+        public,
+        scalar: String::new(),
+    }
 }
 
 impl Key {
@@ -452,6 +461,39 @@ fn an_ehr_opens_an_app() {
         assert_eq!(open("nonsense", &asked).status, 401);
         assert_eq!(open(next["access_token"].as_str().unwrap(), &asked).status, 403);
     }
+}
+
+/// Authlib, from PyPI.
+fn authlib(backend: Backend) {
+    let place = Place::new(backend);
+    let callback = ["--redirect", "https://app.example/callback"];
+    let (id, secret) = place.app(&[&["--secret"], callback.as_slice()].concat());
+    let key = elliptic("e1");
+    let itself = register(&place, &[&key], &["--scope", "system/Patient.rs"]);
+    let folder = Folder::new().unwrap();
+    let file = folder.path().join("key.json");
+    let mut own = key.public.clone();
+    own["d"] = json!(key.scalar);
+    own["key_ops"] = json!(["sign"]);
+    std::fs::write(&file, own.to_string()).unwrap();
+    let environment = [
+        ("AUGURY_BASE", place.server.url("/fhir")),
+        ("AUGURY_SECRET_APP", format!("{id} {secret}")),
+        ("AUGURY_KEYS_APP", format!("{itself} {}", file.display())),
+    ];
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    crate::clients::run("test_authlib.py", &environment);
+}
+
+#[test]
+fn authlib_on_sqlite() {
+    authlib(Backend::Sqlite);
+}
+
+#[test]
+fn authlib_on_postgres() {
+    authlib(Backend::Postgres);
 }
 
 #[test]
