@@ -40,10 +40,10 @@ pub(crate) fn markdown(checks: &[Check], reports: &[Value]) -> String {
         let found: Vec<&str> = results.iter().map(|all| mark(all.get(check.id.as_str()))).collect();
         let _ = writeln!(
             out,
-            "| `{}` | [{}](https://hl7.org/fhir/R4/{}) | {} | {} |",
+            "| `{}` | [{}]({}) | {} | {} |",
             check.id,
-            check.section,
-            check.section,
+            check.section.strip_prefix("smart-app-launch/").unwrap_or(check.section),
+            check.address(),
             cell(&check.title),
             found.join(" | ")
         );
