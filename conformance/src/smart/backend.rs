@@ -14,7 +14,7 @@ const JWT: &str =
     "smart-app-launch/STU2.2/client-confidential-asymmetric.html#authenticating-to-the-token-endpoint";
 const READ: &str = "system/Patient.rs system/Observation.rs";
 
-fn tell(server: &Server, assertion: &str, scope: &str) -> Result<Answer, Stop> {
+pub(super) fn tell(server: &Server, assertion: &str, scope: &str) -> Result<Answer, Stop> {
     let pairs = [
         ("grant_type", "client_credentials"),
         ("client_assertion_type", JWT_BEARER),
@@ -287,15 +287,6 @@ pub(super) fn checks() -> Vec<Check> {
                 Ok(())
             },
         ),
-        check(
-            "spec/341",
-            "smart-app-launch/STU2.2/client-confidential-asymmetric.html#signature-verification",
-            "a client's key set is not kept longer than it allows",
-            |_| Err(Stop::Skip("takes an app whose key set the runner serves".to_owned())),
-        ),
-        check("spec/326-338", JWT, "a jku that is registered is fetched", |_| {
-            Err(Stop::Skip("takes an app whose key set the runner serves".to_owned()))
-        }),
     ];
     for (name, what, fault) in FAULTS {
         let title = format!("an assertion is refused with invalid_client: {what}");

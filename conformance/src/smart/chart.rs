@@ -81,7 +81,9 @@ pub(crate) fn world(server: &Server) -> Result<&World, Stop> {
 }
 
 fn chart(server: &Server) -> Result<Chart, Stop> {
-    let family = unique("Smart");
+    // Of letters alone: where names are typed, digits may be taken for a number.
+    let letters = |c: char| if c.is_ascii_digit() { char::from(c as u8 - b'0' + b'g') } else { c };
+    let family: String = unique("Smart").chars().filter(|c| *c != '-').map(letters).collect();
     let made = server
         .create(&json!({"resourceType": "Patient", "name": [{"family": family, "given": ["Ada"]}],
         "gender": "female", "birthDate": "1970-01-02"}))?;
@@ -95,7 +97,10 @@ fn chart(server: &Server) -> Result<Chart, Stop> {
         let mut sets: Vec<&[Category]> = categories.chunks(1).chain(categories.chunks(1)).collect();
         sets.extend([*categories, &[]]);
         for (place, set) in sets.into_iter().enumerate() {
-            let resource = resource(kind, set, &subject, place);
+            let mut resource = resource(kind, set, &subject, place);
+            if let ("Observation", Some(body)) = (*kind, resource.as_object_mut()) {
+                body.insert("encounter".to_owned(), json!({"reference": encounter.reference()}));
+            }
             all.push((server.create(&resource)?, resource));
         }
     }

@@ -77,9 +77,8 @@ const LEAKS: &[(&str, &str)] = &[
     ("everything-own", "/Patient/<own>/$everything?_count=200"),
     ("post-search", "POST /Observation/_search patient=<other>"),
     ("summary-count", "/Observation?patient=<other>&_summary=count"),
-    ("lastn", "/Observation/$lastn?patient=<other>"),
     ("missing", "/Condition?code:missing=false&patient=<own>"),
-    ("not", "/Observation?patient:not=<own>&_count=200"),
+    ("not", "/Observation?category:not=laboratory&_sort=-_lastUpdated&_count=200"),
     ("elements", "/Observation?patient=<other>&_elements=id"),
 ];
 

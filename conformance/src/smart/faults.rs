@@ -151,12 +151,6 @@ pub(super) fn checks() -> Vec<Check> {
             ensure(days >= 89, format!("{days} days"))
         }),
         check(
-            "g10/attest-jwks-cache",
-            "smart-app-launch/STU2.2/client-confidential-asymmetric.html#registering-a-client-communicating-public-keys",
-            "a client's key set is not kept longer than it allows",
-            |_| Err(Stop::Skip("takes an app whose key set the runner serves".to_owned())),
-        ),
-        check(
             "error-form",
             TOKEN,
             "a refused token request is an error in OAuth's words, not to be kept",

@@ -57,6 +57,16 @@ impl Key {
         }
     }
 
+    /// The public half of a key that was made here, as a JWK.
+    pub(crate) fn public(&self) -> Value {
+        let Pair::Elliptic(pair) = &self.pair else { return Value::Null };
+        // Both halves of the point, behind a byte that says so.
+        let point = pair.public_key().as_ref().get(1..).unwrap_or_default();
+        let (x, y) = point.split_at(point.len() / 2);
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        json!({"kty": "EC", "crv": "P-384", "alg": "ES384", "kid": self.kid, "key_ops": ["verify"], "x": part(x), "y": part(y)})
+    }
+
     /// The header that is right.
     pub(crate) fn header(&self) -> Value {
         json!({"alg": self.algorithm(), "kid": self.kid, "typ": "JWT"})

@@ -19,6 +19,7 @@ mod openid;
 pub(crate) mod page;
 mod refresh;
 mod scopes;
+mod served;
 mod specification;
 mod tls;
 
@@ -72,6 +73,12 @@ pub(crate) struct Options {
     /// The scope that this takes.
     #[arg(long, value_name = "SCOPE", default_value = "")]
     smart_launch_scope: String,
+    /// Where the runner serves keys, at `http://ADDRESS:PORT/jwks.json`.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    smart_jwks: Option<String>,
+    /// `client_id` of a client that acts for itself, whose keys are there.
+    #[arg(long, value_name = "ID")]
+    smart_jwks_client: Option<String>,
     /// Seconds that a check may wait for a code or a token to expire.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     smart_patience: u64,
@@ -90,6 +97,7 @@ pub(crate) struct Smart {
     /// One browser, so that nobody signs in again and again; one flow at a time.
     browser: Mutex<Jar>,
     sessions: Mutex<HashMap<String, Once<Session>>>,
+    served: served::Served,
 }
 
 impl Smart {
@@ -195,6 +203,7 @@ pub(crate) fn checks() -> Vec<Check> {
         openid::checks(),
         refresh::checks(),
         backend::checks(),
+        served::checks(),
         introspection::checks(),
         scopes::checks(),
         granular::checks(),
