@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn each_requirement_is_checked() {
         let checks = all();
-        for one in requirements::ALL {
+        for one in requirements::all() {
             for prefix in one.checks {
                 assert!(checks.iter().any(|check| check.id.starts_with(prefix)), "{}: {prefix}", one.id);
             }

@@ -18,6 +18,7 @@ mod launch;
 mod openid;
 pub(crate) mod page;
 mod refresh;
+pub(crate) mod requirements;
 mod scopes;
 mod served;
 mod specification;
