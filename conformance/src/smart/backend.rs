@@ -252,7 +252,7 @@ pub(super) fn checks() -> Vec<Check> {
         }),
         check("backend-not-with-a-secret", AT, "a client with a secret does not act for itself", |s| {
             let client = super::flow::Kind::Secret.client(s)?;
-            let secret = Smart::told(s.smart.options.smart_secret.as_ref(), "secret")?;
+            let secret = Smart::told(s.smart.options.secret.as_ref(), "secret")?;
             let pairs = [("grant_type", "client_credentials"), ("scope", READ)];
             s.plain("POST", endpoint(s, "token_endpoint")?)
                 .basic(client, secret)

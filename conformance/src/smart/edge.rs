@@ -98,12 +98,12 @@ fn leak(server: &Server, address: &str) -> Outcome {
     let (world, session) = (world(server)?, shared(server, "standalone", NARROW)?);
     let whole = filled(address, world)?;
     let token = session.token();
-    let answer = match whole.strip_prefix("POST ").and_then(|rest| rest.split_once(' ')) {
-        Some((path, form)) => server.with(token, "POST", path).form(form).send()?,
-        None => {
-            let (path, query) = whole.split_once('?').unwrap_or((&whole, ""));
-            server.with(token, "GET", &format!("{path}?{}", encoded(query))).send()?
-        }
+    let form = whole.strip_prefix("POST ").and_then(|rest| rest.split_once(' '));
+    let answer = if let Some((path, form)) = form {
+        server.with(token, "POST", path).form(form).send()?
+    } else {
+        let (path, query) = whole.split_once('?').unwrap_or((&whole, ""));
+        server.with(token, "GET", &format!("{path}?{}", encoded(query))).send()?
     };
     ensure(answer.status < 500, answer.shown())?;
     keeps(world, &answer)?;
@@ -206,7 +206,7 @@ pub(super) fn checks() -> Vec<Check> {
             "smart-app-launch/STU2.2/app-launch.html#launch-app-ehr-launch",
             "who may not launch makes none",
             |s| {
-                let address = super::Smart::told(s.smart.options.smart_launch.as_ref(), "launch")?;
+                let address = super::Smart::told(s.smart.options.launch.as_ref(), "launch")?;
                 let session = shared(s, "standalone", STANDALONE)?;
                 let body =
                     json!({"client_id": Kind::Public.client(s)?, "patient": world(s)?.own.patient.made.id})

@@ -33,9 +33,9 @@ impl Kind {
     pub(crate) fn client(self, server: &Server) -> Result<&str, Stop> {
         let options = &server.smart.options;
         match self {
-            Self::Public => Smart::told(options.smart_public_client.as_ref(), "public-client"),
-            Self::Secret => Smart::told(options.smart_secret_client.as_ref(), "secret-client"),
-            Self::Keys(_) => Smart::told(options.smart_key_client.as_ref(), "key-client"),
+            Self::Public => Smart::told(options.public_client.as_ref(), "public-client"),
+            Self::Secret => Smart::told(options.secret_client.as_ref(), "secret-client"),
+            Self::Keys(_) => Smart::told(options.key_client.as_ref(), "key-client"),
         }
     }
 
@@ -47,7 +47,7 @@ impl Kind {
         Ok(match self {
             Self::Public => ask.pairs(&[pairs, &[("client_id", client)]].concat()),
             Self::Secret => {
-                let secret = Smart::told(server.smart.options.smart_secret.as_ref(), "secret")?;
+                let secret = Smart::told(server.smart.options.secret.as_ref(), "secret")?;
                 ask.basic(client, secret).pairs(pairs)
             }
             Self::Keys(algorithm) => {
@@ -143,7 +143,7 @@ impl Question {
                 continue;
             }
             let forms = page::forms(&answer.text);
-            let step = match self.entry(server, &forms, &mut end.signed_in)? {
+            let step = match entry(server, &forms, &mut end.signed_in)? {
                 Some(step) => Some(step),
                 None => self.choice(&forms, &mut sought),
             };
@@ -155,30 +155,6 @@ impl Question {
             (at, answer) = submit(server, jar, &at, form, &pairs)?;
         }
         Err("the pages go round in a circle".into())
-    }
-
-    /// Signs in, where a password is asked for.
-    fn entry<'f>(
-        &self,
-        server: &Server,
-        forms: &'f [Form],
-        signed_in: &mut bool,
-    ) -> Result<Option<(&'f Form, Pairs)>, Stop> {
-        let Some(form) = forms.iter().find(|form| form.has("password")) else { return Ok(None) };
-        ensure(!*signed_in, "--smart-user can't sign in")?;
-        *signed_in = true;
-        let (user, password) = server.smart.user()?;
-        let login = form.typed().map(|field| field.name.clone()).unwrap_or_default();
-        let mut pairs = form.filled();
-        for (name, value) in &mut pairs {
-            if *name == login {
-                user.clone_into(value);
-            }
-            if form.fields.iter().any(|field| field.kind == "password" && field.name == *name) {
-                password.clone_into(value);
-            }
-        }
-        Ok(Some((form, pairs)))
     }
 
     /// Chooses the patient, or looks for them once.
@@ -253,6 +229,29 @@ impl Question {
         ];
         kind.tell(server, "token_endpoint", &pairs)
     }
+}
+
+/// Signs in, where a password is asked for.
+fn entry<'f>(
+    server: &Server,
+    forms: &'f [Form],
+    signed_in: &mut bool,
+) -> Result<Option<(&'f Form, Pairs)>, Stop> {
+    let Some(form) = forms.iter().find(|form| form.has("password")) else { return Ok(None) };
+    ensure(!*signed_in, "--smart-user can't sign in")?;
+    *signed_in = true;
+    let (user, password) = server.smart.user()?;
+    let login = form.typed().map(|field| field.name.clone()).unwrap_or_default();
+    let mut pairs = form.filled();
+    for (name, value) in &mut pairs {
+        if *name == login {
+            user.clone_into(value);
+        }
+        if form.fields.iter().any(|field| field.kind == "password" && field.name == *name) {
+            password.clone_into(value);
+        }
+    }
+    Ok(Some((form, pairs)))
 }
 
 fn submit(
@@ -348,8 +347,8 @@ pub(crate) fn refresh(server: &Server, kind: Kind, token: &str, scope: Option<&s
 /// A launch that the backend client makes.
 pub(crate) fn launch(server: &Server, client: &str, context: &Value) -> Result<Answer, Stop> {
     let options = &server.smart.options;
-    let address = Smart::told(options.smart_launch.as_ref(), "launch")?;
-    let token = super::backend::token(server, &options.smart_launch_scope)?;
+    let address = Smart::told(options.launch.as_ref(), "launch")?;
+    let token = super::backend::token(server, &options.launch_scope)?;
     let mut body = context.clone();
     if let Some(body) = body.as_object_mut() {
         body.insert("client_id".to_owned(), json!(client));

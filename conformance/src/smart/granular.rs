@@ -131,18 +131,18 @@ pub(super) fn checks() -> Vec<Check> {
         for (name, granted) in sets {
             let codes: Vec<&str> = granted.iter().map(|(_, code)| *code).collect();
             let codes = codes.join(" or ");
-            let (these, those) = (granted.clone(), granted);
+            let again = granted.clone();
             checks.push(check(
                 &format!("granular-search/{name}"),
                 AT,
                 &format!("every search of {kind} finds what has category {codes}, no more and no less"),
-                move |s| searched(s, kind, &these),
+                move |s| searched(s, kind, &again),
             ));
             checks.push(check(
                 &format!("granular-read/{name}"),
                 AT,
                 &format!("a {kind} of category {codes} is read, another is not"),
-                move |s| read(s, kind, &those),
+                move |s| read(s, kind, &granted),
             ));
         }
     }

@@ -41,48 +41,48 @@ use page::Jar;
 #[command(next_help_heading = "SMART on FHIR")]
 pub(crate) struct Options {
     /// Login of somebody who may see all patients, and has a `fhirUser`.
-    #[arg(long, value_name = "LOGIN")]
-    smart_user: Option<String>,
+    #[arg(long = "smart-user", value_name = "LOGIN")]
+    user: Option<String>,
     /// Their password.
-    #[arg(long, value_name = "PASSWORD")]
-    smart_password: Option<String>,
+    #[arg(long = "smart-password", value_name = "PASSWORD")]
+    password: Option<String>,
     /// Where all apps are answered; nobody need be there.
-    #[arg(long, value_name = "URI")]
-    smart_redirect: Option<String>,
+    #[arg(long = "smart-redirect", value_name = "URI")]
+    redirect: Option<String>,
     /// `client_id` of a public app.
-    #[arg(long, value_name = "ID")]
-    smart_public_client: Option<String>,
+    #[arg(long = "smart-public-client", value_name = "ID")]
+    public_client: Option<String>,
     /// `client_id` of an app with a secret.
-    #[arg(long, value_name = "ID")]
-    smart_secret_client: Option<String>,
+    #[arg(long = "smart-secret-client", value_name = "ID")]
+    secret_client: Option<String>,
     /// Its secret.
-    #[arg(long, value_name = "SECRET")]
-    smart_secret: Option<String>,
+    #[arg(long = "smart-secret", value_name = "SECRET")]
+    secret: Option<String>,
     /// `client_id` of an app with keys.
-    #[arg(long, value_name = "ID")]
-    smart_key_client: Option<String>,
+    #[arg(long = "smart-key-client", value_name = "ID")]
+    key_client: Option<String>,
     /// `client_id` of a client with the same keys that acts for itself.
-    #[arg(long, value_name = "ID")]
-    smart_backend_client: Option<String>,
+    #[arg(long = "smart-backend-client", value_name = "ID")]
+    backend_client: Option<String>,
     /// A private key of theirs (PEM, PKCS #8, RSA or P-384) by its `kid`; may be given several times.
-    #[arg(long, value_name = "KID=FILE")]
-    smart_key: Vec<String>,
+    #[arg(long = "smart-key", value_name = "KID=FILE")]
+    key: Vec<String>,
     /// Where the backend client makes a launch: it gets JSON with `client_id`, `patient`, `encounter`,
     /// `intent`, `fhirContext`, and answers with JSON that has `launch`.
-    #[arg(long, value_name = "URL")]
-    smart_launch: Option<String>,
+    #[arg(long = "smart-launch", value_name = "URL")]
+    launch: Option<String>,
     /// The scope that this takes.
-    #[arg(long, value_name = "SCOPE", default_value = "")]
-    smart_launch_scope: String,
+    #[arg(long = "smart-launch-scope", value_name = "SCOPE", default_value = "")]
+    launch_scope: String,
     /// Where the runner serves keys, at `http://ADDRESS:PORT/jwks.json`.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    smart_jwks: Option<String>,
+    #[arg(long = "smart-jwks", value_name = "ADDRESS:PORT")]
+    jwks: Option<String>,
     /// `client_id` of a client that acts for itself, whose keys are there.
-    #[arg(long, value_name = "ID")]
-    smart_jwks_client: Option<String>,
+    #[arg(long = "smart-jwks-client", value_name = "ID")]
+    jwks_client: Option<String>,
     /// Seconds that a check may wait for a code or a token to expire.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    smart_patience: u64,
+    #[arg(long = "smart-patience", value_name = "SECONDS", default_value_t = 0)]
+    patience: u64,
 }
 
 /// What a check shares with others, once made.
@@ -103,7 +103,7 @@ pub(crate) struct Smart {
 
 impl Smart {
     pub(crate) fn new(options: Options) -> Result<Self, String> {
-        let keys = options.smart_key.iter().map(|named| Key::read(named)).collect::<Result<_, _>>()?;
+        let keys = options.key.iter().map(|named| Key::read(named)).collect::<Result<_, _>>()?;
         Ok(Self { options, keys, ..Self::default() })
     }
 
@@ -114,16 +114,16 @@ impl Smart {
 
     fn user(&self) -> Result<(&str, &str), Stop> {
         let options = &self.options;
-        let user = Self::told(options.smart_user.as_ref(), "user")?;
-        Ok((user, Self::told(options.smart_password.as_ref(), "password")?))
+        let user = Self::told(options.user.as_ref(), "user")?;
+        Ok((user, Self::told(options.password.as_ref(), "password")?))
     }
 
     fn redirect(&self) -> Result<&str, Stop> {
-        Self::told(self.options.smart_redirect.as_ref(), "redirect")
+        Self::told(self.options.redirect.as_ref(), "redirect")
     }
 
     fn backend(&self) -> Result<&str, Stop> {
-        Self::told(self.options.smart_backend_client.as_ref(), "backend-client")
+        Self::told(self.options.backend_client.as_ref(), "backend-client")
     }
 
     /// A key with this algorithm; any if none is named.
@@ -135,7 +135,7 @@ impl Smart {
 
     /// Waits that long, if somebody has the patience.
     fn wait(&self, seconds: u64) -> Result<(), Stop> {
-        if seconds > self.options.smart_patience {
+        if seconds > self.options.patience {
             return Err(Stop::Skip(format!("takes {seconds} s: --smart-patience {seconds}")));
         }
         std::thread::sleep(std::time::Duration::from_secs(seconds));
@@ -212,5 +212,8 @@ pub(crate) fn checks() -> Vec<Check> {
         edge::checks(),
         tls::checks(),
     ];
-    parts.into_iter().flatten().collect()
+    let mut all: Vec<Check> = parts.into_iter().flatten().collect();
+    // What is of one source stands together, whichever file it is in.
+    all.sort_by_key(|check| check.chapter().to_owned());
+    all
 }

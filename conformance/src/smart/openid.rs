@@ -159,7 +159,7 @@ pub(super) fn checks() -> Vec<Check> {
                 ensure(read.is(kind), "another type")
             },
         ),
-        check("smart_cors_openid_fhir_user_claim", AT, "any origin may read fhirUser", |s| of_any_origin(s)),
+        check("smart_cors_openid_fhir_user_claim", AT, "any origin may read fhirUser", of_any_origin),
     ]
 }
 

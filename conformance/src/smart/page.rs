@@ -127,13 +127,12 @@ fn tag(text: &str) -> (&str, &str) {
     for (at, c) in text.char_indices() {
         match quote {
             Some(mark) if mark == c => quote = None,
-            Some(_) => {}
             None if c == '"' || c == '\'' => quote = Some(c),
             None if c == '>' => {
                 let (inside, rest) = text.split_at_checked(at).unwrap_or((text, ""));
                 return (inside, rest.strip_prefix('>').unwrap_or(rest));
             }
-            None => {}
+            _ => {}
         }
     }
     (text, "")
@@ -184,15 +183,12 @@ fn plain(text: &str) -> String {
             };
             known.map(|c| (c, rest))
         });
-        match decoded {
-            Some((c, rest)) => {
-                out.push(c);
-                out.push_str(rest);
-            }
-            None => {
-                out.push('&');
-                out.push_str(part);
-            }
+        if let Some((c, rest)) = decoded {
+            out.push(c);
+            out.push_str(rest);
+        } else {
+            out.push('&');
+            out.push_str(part);
         }
     }
     out

@@ -73,22 +73,22 @@ struct Turn<'s> {
     client: &'s str,
     address: String,
     set: Shared,
-    _turn: MutexGuard<'s, ()>,
+    _alone: MutexGuard<'s, ()>,
 }
 
 impl<'s> Turn<'s> {
     fn take(server: &'s Server) -> Result<Self, Stop> {
         let (smart, options) = (&server.smart, &server.smart.options);
-        let client = Smart::told(options.smart_jwks_client.as_ref(), "jwks-client")?;
-        let bind = Smart::told(options.smart_jwks.as_ref(), "jwks")?;
+        let client = Smart::told(options.jwks_client.as_ref(), "jwks-client")?;
+        let bind = Smart::told(options.jwks.as_ref(), "jwks")?;
         let set = smart.served.set.get_or_init(|| begin(bind)).as_ref().map_err(Clone::clone)?;
-        let turn = locked(&smart.served.turn);
+        let alone = locked(&smart.served.turn);
         Ok(Self {
             server,
             client,
             address: format!("http://{bind}/jwks.json"),
             set: Arc::clone(set),
-            _turn: turn,
+            _alone: alone,
         })
     }
 

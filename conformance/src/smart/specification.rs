@@ -17,7 +17,7 @@ const SCOPES: &str =
 const BATCHES: &str = "smart-app-launch/STU2.2/scopes-and-launch-context.html#batches-and-transactions";
 const OBSERVATIONS: &str = "launch/patient patient/Patient.rs patient/Observation.rs";
 
-fn bundle(kind: &str, entries: Vec<Value>) -> Value {
+fn bundle(kind: &str, entries: &[Value]) -> Value {
     json!({"resourceType": "Bundle", "type": kind, "entry": entries})
 }
 
@@ -133,7 +133,7 @@ pub(super) fn checks() -> Vec<Check> {
                 session.token(),
                 &bundle(
                     "batch",
-                    vec![
+                    &[
                         ask("GET", &own.reference()),
                         ask("GET", &format!("Observation?patient={}", own.id)),
                         ask("GET", &format!("Condition?patient={}", own.id)),
@@ -169,7 +169,7 @@ pub(super) fn checks() -> Vec<Check> {
                     session.token(),
                     &bundle(
                         "transaction",
-                        vec![
+                        &[
                             json!({"request": {"method": "POST", "url": "Observation"}, "resource": result}),
                             json!({"request": {"method": "POST", "url": "Condition"}, "resource": problem}),
                         ],
