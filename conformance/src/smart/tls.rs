@@ -50,21 +50,38 @@ fn hello(minor: u8, host: &str) -> Vec<u8> {
     [&[22, 3, minor.min(1)][..], &field(&handshake, 2)].concat()
 }
 
-/// Does the server go on with a handshake in just this version?
-fn speaks(host: &str, port: u16, minor: u8) -> Result<bool, Stop> {
+/// What a server makes of a greeting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// It goes on in just this version.
+    Spoken,
+    /// It says that the version is not one of its own.
+    Another,
+    /// It closes, or says something else.
+    Refused,
+}
+
+fn greeted(host: &str, port: u16, minor: u8) -> Result<Answer, Stop> {
     let failed = |e: std::io::Error| Stop::Fail(format!("{host}:{port}: {e}"));
     let address = (host, port).to_socket_addrs().map_err(failed)?.next().ok_or("no address")?;
     let wait = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, wait).map_err(failed)?;
     stream.set_read_timeout(Some(wait)).map_err(failed)?;
     stream.write_all(&hello(minor, host)).map_err(failed)?;
-    let mut answer = [0; 11];
-    // Who closes, or answers with an alert, does not speak it.
-    if stream.read_exact(&mut answer).is_err() {
-        return Ok(false);
+    // A record's head, and the first two bytes in it.
+    let mut head = [0; 7];
+    if stream.read_exact(&mut head).is_err() {
+        return Ok(Answer::Refused);
     }
-    // A handshake record with a ServerHello of the version.
-    Ok(matches!(answer, [22, 3, _, _, _, 2, _, _, _, 3, version] if version == minor))
+    // An alert, fatal, of the version.
+    if matches!(head, [21, 3, _, _, _, 2, 70]) {
+        return Ok(Answer::Another);
+    }
+    // A handshake record with a ServerHello: two more bytes of its length, and the version.
+    let mut rest = [0; 4];
+    let whole = stream.read_exact(&mut rest).is_ok();
+    let spoken = matches!((head, rest), ([22, 3, _, _, _, 2, _], [_, _, 3, version]) if version == minor);
+    Ok(if whole && spoken { Answer::Spoken } else { Answer::Refused })
 }
 
 fn secure(server: &Server, name: &str) -> Outcome {
@@ -76,10 +93,10 @@ fn secure(server: &Server, name: &str) -> Outcome {
     let host = url.host_str().ok_or("no host")?.trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or(443);
     for (minor, version) in OLD {
-        ensure(!speaks(host, port, minor)?, format!("{version} is spoken"))?;
+        ensure(greeted(host, port, minor)? != Answer::Spoken, format!("{version} is spoken"))?;
     }
-    // TLS 1.3 greets as 1.2 does; a server that speaks 1.3 alone may refuse this.
-    ensure(speaks(host, port, 3)?, "TLS 1.2 is not spoken")
+    // A server that speaks TLS 1.3 alone says that 1.2 is another version.
+    ensure(greeted(host, port, 3)? != Answer::Refused, "TLS 1.2 is not spoken, nor anything newer")
 }
 
 pub(super) fn checks() -> Vec<Check> {
@@ -91,7 +108,7 @@ pub(super) fn checks() -> Vec<Check> {
         ("smart_backend_services_token_tls_version", "token_endpoint"),
     ];
     let one = |(id, name): (&str, &'static str)| {
-        let title = format!("{name} speaks TLS 1.2, and neither SSL 3.0 nor TLS 1.0 nor 1.1");
+        let title = format!("{name} speaks TLS 1.2 or newer, and neither SSL 3.0 nor TLS 1.0 nor 1.1");
         check(id, AT, &title, move |s| secure(s, name))
     };
     names.map(one).into_iter().collect()
