@@ -103,7 +103,8 @@ fn the_runner_finds_nothing() {
         }
         let judged = place.server.http().post(place.server.url("/fhir/TestReport/$validate"));
         let judged = judged.bearer_auth(&place.key).header("content-type", "application/fhir+json");
-        let judged = Answer::of(judged.body(report.to_string()).send().unwrap()).unwrap().expect(200).unwrap();
+        let judged =
+            Answer::of(judged.body(report.to_string()).send().unwrap()).unwrap().expect(200).unwrap();
         let wrong = |issue: &Value| matches!(issue["severity"].as_str(), Some("error" | "fatal"));
         assert!(!judged.json["issue"].as_array().unwrap().iter().any(wrong), "{}", judged.text);
         let cases = std::fs::read_to_string(junit).unwrap().matches("<testcase ").count();

@@ -143,7 +143,7 @@ fn attributes(tag: &str) -> Pairs {
     let mut rest = tag.trim_start_matches(|c: char| !c.is_whitespace());
     loop {
         rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '/');
-        let end = rest.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(rest.len());
+        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '=' | '/')).unwrap_or(rest.len());
         let Some((name, behind)) = rest.split_at_checked(end).filter(|(name, _)| !name.is_empty()) else {
             return found;
         };
