@@ -243,7 +243,7 @@ fn opened(server: &Server) -> Result<(String, String), Stop> {
 
 fn context_checks() -> Vec<Check> {
     vec![
-        check("smart_token_response_body_stu2_2-fhir-context", "smart-app-launch/STU2.2/scopes-and-launch-context.html#fhircontext-exp",
+        check("smart_token_response_body_stu2_2-fhir-context", "smart-app-launch/STU2.2/scopes-and-launch-context.html#fhir-context",
             "fhirContext is a list of objects with reference, canonical or identifier, as the launch had it", |s| {
             capable(s, "launch-ehr")?;
             let world = world(s)?;
