@@ -30,13 +30,16 @@ impl From<&str> for Stop {
 /// What came of a check.
 pub(crate) type Outcome = Result<(), Stop>;
 
+/// Where SMART App Launch is, below <https://hl7.org/fhir/>.
+const SMART: &str = "smart-app-launch/STU2.2/";
+
 type Run = Box<dyn Fn(&Server) -> Outcome + Send + Sync>;
 
 /// One thing a server must do.
 pub(crate) struct Check {
     /// Stays the same for as long as the check means the same: `chapter/name`.
     pub(crate) id: String,
-    /// Page and anchor of <https://hl7.org/fhir/R4/>.
+    /// Page and anchor of <https://hl7.org/fhir/R4/>, or of [`SMART`] if it begins so.
     pub(crate) section: &'static str,
     /// What must hold.
     pub(crate) title: String,
@@ -55,6 +58,12 @@ impl Check {
     ) -> Self {
         let needs = needs.iter().map(|need| (*need).to_owned()).collect();
         Self { id: id.into(), section, title: title.into(), needs, run: Box::new(run) }
+    }
+
+    /// The address of the section.
+    pub(crate) fn address(&self) -> String {
+        let version = if self.section.starts_with(SMART) { "" } else { "R4/" };
+        format!("https://hl7.org/fhir/{version}{}", self.section)
     }
 
     /// The part of the id before the last name.

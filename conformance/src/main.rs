@@ -19,6 +19,7 @@ mod report;
 mod requirements;
 mod search;
 mod server;
+mod smart;
 mod table;
 mod types;
 mod us_core;
@@ -63,6 +64,8 @@ struct Arguments {
     /// Prints a table of the results in these TestReports; asks no server.
     #[arg(long, value_name = "TEST_REPORT", num_args = 1..)]
     table: Option<Vec<PathBuf>>,
+    #[command(flatten)]
+    smart: smart::Options,
 }
 
 /// Every check, by chapter.
@@ -82,6 +85,7 @@ fn all() -> Vec<Check> {
         operations::checks(),
         us_core::checks(),
         types::checks(),
+        smart::checks(),
     ];
     chapters.into_iter().flatten().collect()
 }
@@ -121,7 +125,7 @@ fn run(arguments: Arguments) -> Result<bool, String> {
         return print(&table::markdown(&checks, &reports)).map(|()| true);
     }
     let base = arguments.base.unwrap_or_default();
-    let server = Server::new(&base, arguments.token)?;
+    let server = Server::new(&base, arguments.token, smart::Smart::new(arguments.smart)?)?;
     let name = arguments.name.unwrap_or_else(|| server.software().to_owned());
     let results = check::run(&server, checks, arguments.threads.max(1));
     print(&report::text(&results))?;
@@ -158,7 +162,7 @@ mod tests {
     #[test]
     fn each_requirement_is_checked() {
         let checks = all();
-        for one in requirements::ALL {
+        for one in requirements::all() {
             for prefix in one.checks {
                 assert!(checks.iter().any(|check| check.id.starts_with(prefix)), "{}: {prefix}", one.id);
             }

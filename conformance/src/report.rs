@@ -142,8 +142,7 @@ pub(crate) fn test_report(name: &str, base: &str, results: &[Done]) -> String {
             Err(Stop::Fail(why)) => ("fail", Some(why)),
             Err(Stop::Skip(why)) => ("skip", Some(why)),
         };
-        let mut assert =
-            json!({"result": result, "detail": format!("http://hl7.org/fhir/R4/{}", done.check.section)});
+        let mut assert = json!({"result": result, "detail": done.check.address()});
         if let (Some(message), Some(assert)) =
             (message.filter(|message| !message.is_empty()), assert.as_object_mut())
         {

@@ -8,18 +8,27 @@ pub(crate) struct Requirement {
     pub(crate) checks: &'static [&'static str],
 }
 
-const fn asked(id: &'static str, what: &'static str, checks: &'static [&'static str]) -> Requirement {
+/// One of them.
+pub(crate) const fn asked(
+    id: &'static str,
+    what: &'static str,
+    checks: &'static [&'static str],
+) -> Requirement {
     Requirement { id, what, checks }
 }
 
 /// The ids of the requirements that a check holds.
 pub(crate) fn of(check: &str) -> Vec<&'static str> {
     let holds = |one: &&Requirement| one.checks.iter().any(|prefix| check.starts_with(prefix));
-    ALL.iter().filter(holds).map(|one| one.id).collect()
+    all().filter(holds).map(|one| one.id).collect()
 }
 
 /// All of them.
-pub(crate) const ALL: &[Requirement] = &[
+pub(crate) fn all() -> impl Iterator<Item = &'static Requirement> {
+    OURS.iter().chain(crate::smart::requirements::ALL)
+}
+
+const OURS: &[Requirement] = &[
     asked(
         "us-core/conformance-support",
         "CapabilityStatement without a token, FHIR 4.0.1, JSON",

@@ -10,6 +10,7 @@ use reqwest::redirect::Policy;
 use serde_json::Value;
 
 use crate::check::{Outcome, Stop, ensure};
+use crate::smart::{Smart, page};
 
 /// FHIR's JSON media type.
 pub(crate) const FHIR_JSON: &str = "application/fhir+json";
@@ -24,16 +25,18 @@ pub(crate) struct Server {
     /// What it says it can do.
     pub(crate) statement: Value,
     claims: Claims,
+    /// What the SMART checks were told, and what they found out.
+    pub(crate) smart: Smart,
 }
 
 impl Server {
     /// Reads its CapabilityStatement; without one nothing can be checked.
-    pub(crate) fn new(base: &str, token: Option<String>) -> Result<Self, String> {
+    pub(crate) fn new(base: &str, token: Option<String>, smart: Smart) -> Result<Self, String> {
         let http = Client::builder().timeout(Duration::from_mins(1)).redirect(Policy::none());
         let http = http.build().map_err(|e| e.to_string())?;
         let base = base.trim_end_matches('/').to_owned();
         let empty = Claims(HashSet::new());
-        let mut server = Self { base, token, http, statement: Value::Null, claims: empty };
+        let mut server = Self { base, token, http, statement: Value::Null, claims: empty, smart };
         match server.ask("GET", "/metadata").header("accept", FHIR_JSON).send() {
             Ok(answer) if answer.status == 200 && answer.is("CapabilityStatement") => {
                 server.claims = Claims::of(&answer.json);
@@ -55,14 +58,20 @@ impl Server {
 
     /// A request to a path below the base, or to an address that the server gave.
     pub(crate) fn ask(&self, method: &str, target: &str) -> Ask {
+        let ask = self.plain(method, target);
+        if let Some(token) = &self.token { ask.bearer(token) } else { ask }
+    }
+
+    /// The same without the token that the runner was given.
+    pub(crate) fn plain(&self, method: &str, target: &str) -> Ask {
         let address =
             if target.starts_with("http") { target.to_owned() } else { format!("{}{target}", self.base) };
-        let method = method.parse().unwrap_or(reqwest::Method::GET);
-        let mut request = self.http.request(method, address);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        Ask(request)
+        Ask(self.http.request(method.parse().unwrap_or(reqwest::Method::GET), address))
+    }
+
+    /// The same with another token.
+    pub(crate) fn with(&self, token: &str, method: &str, target: &str) -> Ask {
+        self.plain(method, target).bearer(token)
     }
 
     pub(crate) fn get(&self, target: &str) -> Result<Answer, Stop> {
@@ -151,6 +160,19 @@ impl Ask {
         Self(self.0.header(name, value))
     }
 
+    pub(crate) fn bearer(self, token: &str) -> Self {
+        Self(self.0.bearer_auth(token))
+    }
+
+    pub(crate) fn basic(self, user: &str, password: &str) -> Self {
+        Self(self.0.basic_auth(user, Some(password)))
+    }
+
+    /// A form with these pairs.
+    pub(crate) fn pairs<N: AsRef<str>, V: AsRef<str>>(self, pairs: &[(N, V)]) -> Self {
+        self.body("application/x-www-form-urlencoded", page::encoded(pairs))
+    }
+
     pub(crate) fn json(self, resource: &Value) -> Self {
         self.body(FHIR_JSON, resource.to_string())
     }
@@ -193,6 +215,12 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
+    /// All values of a header.
+    pub(crate) fn headers_of(&self, name: &str) -> Vec<String> {
+        let all = self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        all.map(str::to_owned).collect()
+    }
+
     /// The media type without its parameters.
     pub(crate) fn media(&self) -> &str {
         self.header("content-type").split(';').next().unwrap_or_default().trim()
@@ -207,7 +235,7 @@ impl Answer {
         self.at("/resourceType") == kind
     }
 
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         format!("{} {}", self.status, self.text.chars().take(300).collect::<String>())
     }
 

@@ -22,7 +22,7 @@ pub(crate) fn markdown(checks: &[Check], reports: &[Value]) -> String {
         let _ = writeln!(out, "| {result} | {} |", counts.join(" | "));
     }
     out.push_str("\n## Requirements\n\n| id | what | checks |\n|---|---|---|\n");
-    for one in requirements::ALL {
+    for one in requirements::all() {
         let checks: Vec<String> = one.checks.iter().map(|prefix| format!("`{prefix}`")).collect();
         let _ = writeln!(out, "| `{}` | {} | {} |", one.id, cell(one.what), checks.join(" "));
     }
@@ -40,10 +40,10 @@ pub(crate) fn markdown(checks: &[Check], reports: &[Value]) -> String {
         let found: Vec<&str> = results.iter().map(|all| mark(all.get(check.id.as_str()))).collect();
         let _ = writeln!(
             out,
-            "| `{}` | [{}](https://hl7.org/fhir/R4/{}) | {} | {} |",
+            "| `{}` | [{}]({}) | {} | {} |",
             check.id,
-            check.section,
-            check.section,
+            check.section.strip_prefix("smart-app-launch/").unwrap_or(check.section),
+            check.address(),
             cell(&check.title),
             found.join(" | ")
         );
@@ -65,6 +65,25 @@ cargo run -p conformance -- --base http://127.0.0.1:8080/fhir
 skipped, and so is what it says it does not support; a skip is no pass. The exit code is 1 if a check failed.
 
 It speaks HTTP without TLS: put a proxy that ends TLS before a server that has it.
+
+For SMART on FHIR it has to be told of an account and of apps; `--help` has all of `--smart-…`, and what is not told is
+skipped:
+
+| | |
+|---|---|
+| `--smart-user` `--smart-password` | somebody who may see all patients and has a `fhirUser` that can be read |
+| `--smart-redirect` | where the apps are answered; nobody need be there |
+| `--smart-public-client` | an app without a secret |
+| `--smart-secret-client` `--smart-secret` | an app with one |
+| `--smart-key-client` `--smart-backend-client` | an app with keys, and a client with the same keys that acts for itself |
+| `--smart-key KID=FILE` | their private keys, PEM (PKCS #8): one RSA, one P-384 |
+| `--smart-launch` `--smart-launch-scope` | where the backend client makes a launch, and the scope that takes: it sends JSON with `client_id`, `patient`, `encounter`, `intent`, `fhirContext`, and is answered JSON with `launch` and the `url` to open |
+| `--smart-jwks ADDRESS:PORT` `--smart-jwks-client` | where the runner serves keys, and a client registered with `http://ADDRESS:PORT/jwks.json` |
+| `--smart-patience` | seconds a check may wait; 310 is enough for all |
+
+The apps may have any scope, the backend clients `system/*.rs`. It goes through the server's pages as a browser without
+scripts: it signs in where there is a password field, takes the button or box that has the patient's id (or types the
+family name into a search), and presses what says allow or deny. A box's value must be the scope it stands for.
 
 Each check makes what it needs under tags and identifiers of its own and touches nothing else; it leaves behind what it
 made. This file is written by `just conformance-table`.

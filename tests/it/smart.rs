@@ -16,7 +16,7 @@ const USUAL: &str = "launch/patient openid fhirUser offline_access patient/*.rs"
 /// A server with two patients, a clinician, and a key for what the tests have to lay out.
 pub(crate) struct Place {
     pub(crate) server: Server,
-    key: String,
+    pub(crate) key: String,
 }
 
 impl Place {

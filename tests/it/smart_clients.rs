@@ -23,42 +23,42 @@ use crate::smart::{
 const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A key of a client's.
-struct Key {
+pub(crate) struct Key {
     algorithm: Algorithm,
     private: EncodingKey,
-    public: Value,
+    /// The private half, for others.
+    pub(crate) pem: String,
+    pub(crate) public: Value,
     /// What only its owner knows (RFC 7518 section 6.2.2.1), of an elliptic one.
     scalar: String,
 }
 
-fn elliptic(kid: &str) -> Key {
+fn pem(der: &[u8]) -> String {
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der))
+}
+
+pub(crate) fn elliptic(kid: &str) -> Key {
     let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
     let (x, y) = pair.public_key().as_ref()[1..].split_at(48);
     let encoded = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let public = json!({"kty": "EC", "crv": "P-384", "kid": kid, "alg": "ES384", "key_ops": ["verify"], "x": encoded(x), "y": encoded(y)});
-    let private = EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
+    let der = pair.to_pkcs8v1().unwrap();
+    let private = EncodingKey::from_ec_der(der.as_ref());
     let scalar: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().unwrap();
     let scalar = encoded(scalar.as_ref());
-    Key { algorithm: Algorithm::ES384, private, public, scalar }
+    Key { algorithm: Algorithm::ES384, private, pem: pem(der.as_ref()), public, scalar }
 }
 
-fn rsa(kid: &str) -> Key {
+pub(crate) fn rsa(kid: &str) -> Key {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-    let pem = format!(
-        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-        STANDARD.encode(der.as_ref())
-    );
+    let pem = pem(der.as_ref());
     let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let n = part(pair.public_key().modulus().big_endian_without_leading_zero());
     let e = part(pair.public_key().exponent().big_endian_without_leading_zero());
     let public = json!({"kty": "RSA", "kid": kid, "alg": "RS384", "use": "sig", "n": n, "e": e});
-    Key {
-        algorithm: Algorithm::RS384,
-        private: EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap(),
-        public,
-        scalar: String::new(),
-    }
+    let private = EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
+    Key { algorithm: Algorithm::RS384, private, pem, public, scalar: String::new() }
 }
 
 impl Key {
@@ -104,7 +104,7 @@ fn tell(place: &Place, assertion: &str, scope: &str) -> Answer {
     place.form("/oauth/token", &pairs)
 }
 
-fn register(place: &Place, keys: &[&Key], arguments: &[&str]) -> String {
+pub(crate) fn register(place: &Place, keys: &[&Key], arguments: &[&str]) -> String {
     let folder = Folder::new().unwrap();
     let file = folder.path().join("jwks.json");
     let set = json!({"keys": keys.iter().map(|key| &key.public).collect::<Vec<_>>()});
