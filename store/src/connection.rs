@@ -7,7 +7,7 @@ use diesel::connection::SimpleConnection;
 use diesel::r2d2::ManageConnection;
 use diesel::{Connection as _, PgConnection, SqliteConnection};
 
-use crate::audit::{Authority, Row};
+use crate::audit::{Authority, Leaf, Row};
 use crate::charts::{ChartRow, Charts};
 use crate::deadline::Deadline;
 use crate::error::{Error, Fault};
@@ -115,6 +115,7 @@ pub(crate) struct Link {
     /// What the open transaction adds to the trail, and the agents it adds.
     pub(crate) audited: Vec<Row>,
     pub(crate) met: Vec<i64>,
+    pub(crate) leaves: Vec<(i64, Leaf)>,
 }
 
 impl Link {
@@ -137,6 +138,7 @@ impl Link {
             authority: None,
             audited: Vec::new(),
             met: Vec::new(),
+            leaves: Vec::new(),
         })
     }
 

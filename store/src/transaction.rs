@@ -75,7 +75,7 @@ pub(crate) fn within<T>(
             .map(|()| {
                 link.charts.learn(&mut link.brought);
                 if let Some(authority) = &link.authority {
-                    authority.met(&mut link.met);
+                    authority.wrote(&mut link.met, &mut link.leaves);
                 }
                 value
             })
@@ -89,6 +89,7 @@ pub(crate) fn within<T>(
         link.brought.clear();
         link.audited.clear();
         link.met.clear();
+        link.leaves.clear();
         roll_back(link);
     }
     result

@@ -1,4 +1,5 @@
 DROP TABLE audit_head;
 DROP TABLE audit_block;
 DROP TABLE audit_agent;
+DROP TABLE audit_index;
 DROP TABLE audit;

@@ -18,9 +18,14 @@ CREATE TABLE audit (
     note TEXT NOT NULL,
     mac INTEGER NOT NULL
 );
-CREATE INDEX audit_by ON audit (agent);
-CREATE INDEX audit_chart ON audit (chart) WHERE chart <> 0;
-CREATE INDEX audit_entity ON audit (entity) WHERE entity <> 0 AND entity <> chart;
+
+-- Rows that are in the tree by what they are about: `hash` is a chart, an entity or an agent. Written in
+-- order when rows are taken into the tree, which costs less than with each row.
+CREATE TABLE audit_index (
+    hash INTEGER NOT NULL,
+    key INTEGER NOT NULL,
+    PRIMARY KEY (hash, key)
+) WITHOUT ROWID;
 
 -- The ones who did it, each once, found by a hash of the text.
 CREATE TABLE audit_agent (
@@ -28,8 +33,8 @@ CREATE TABLE audit_agent (
     text TEXT NOT NULL
 );
 
--- The leaves of the Merkle tree, 256 a row: keys of the audited, each as its distance from the one before,
--- and hashes. They are the rows up to `epoch`, `high`. `root`: of a complete block, else empty.
+-- The leaves of the Merkle tree, 256 a row: keys of the audited, each as its distance from the one before
+-- (`distance@epoch` where the epoch is another), and hashes. They are the rows up to `epoch`, `high`. `root`: of a complete block, else empty.
 CREATE TABLE audit_block (
     first INTEGER PRIMARY KEY,
     epoch INTEGER NOT NULL,

@@ -126,9 +126,21 @@ async fn choices(
             pairs.push((by.to_owned(), word.replace(['\\', ',', '|', '$'], "")));
         }
     }
-    let query = SearchQuery::parse(&[ResourceType::PATIENT], &pairs, "", context.at, Handling::Lenient);
-    let Ok((query, _)) = query else { return Ok(Vec::new()) };
-    let page = app.store.search(context, &query).await?;
+    let search = async |pairs: &[(String, String)]| {
+        let query = SearchQuery::parse(&[ResourceType::PATIENT], pairs, "", context.at, Handling::Lenient);
+        match query {
+            Ok((query, _)) => app.store.search(context, &query).await,
+            Err(_) => Ok(store::Page::default()),
+        }
+    };
+    let mut page = search(&pairs).await?;
+    if page.entries.is_empty() && pairs.iter().any(|(by, _)| by == "identifier") {
+        // Names have digits too.
+        for (by, _) in pairs.iter_mut().filter(|(by, _)| by == "identifier") {
+            "name".clone_into(by);
+        }
+        page = search(&pairs).await?;
+    }
     let choice = |body: &str| {
         let patient = json::parse(body.as_bytes(), &Limits::STORED).ok()?;
         Some(Choice { id: patient.text("id")?.to_owned(), name: name(&patient), about: about(&patient) })

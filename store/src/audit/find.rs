@@ -14,13 +14,14 @@ use fhir::search::{Clause, Index, SearchQuery, SortKey, Test, index, parameter};
 use super::act::{Act, Outcome};
 use super::agent::Agent;
 use super::event::render;
+use super::log;
 use super::row::Columns;
 use crate::connection::Link;
 use crate::cursor::Cursor;
 use crate::draft;
 use crate::error::{Error, Fault};
 use crate::record::{Page, Stored};
-use crate::sql::Sql;
+use crate::sql::{Dialect, Sql};
 
 /// Rows looked at by one statement.
 const TOGETHER: usize = 1000;
@@ -58,9 +59,27 @@ pub(crate) struct Found {
     pub(crate) agent: String,
 }
 
+const COLUMNS: &str = "SELECT a.key, a.epoch, a.at, a.act, a.outcome, a.agent, a.request, a.kind, \
+     a.id, a.version, a.entity, a.patient, a.chart, a.query, a.note, a.mac, COALESCE(g.text, '') FROM ";
+const AGENT: &str = " a LEFT JOIN audit_agent g ON g.key = a.agent";
+/// Rows `a`, and the ones who did it.
 pub(crate) const SELECT: &str = "SELECT a.key, a.epoch, a.at, a.act, a.outcome, a.agent, a.request, a.kind, \
      a.id, a.version, a.entity, a.patient, a.chart, a.query, a.note, a.mac, COALESCE(g.text, '') \
      FROM audit a LEFT JOIN audit_agent g ON g.key = a.agent";
+
+/// The same of rows that are about any of these, and of those that no index knows yet.
+fn about<'q>(link: &mut Link, hashes: Vec<i64>) -> Result<Sql<'q>, Fault> {
+    let state = log::state(link)?;
+    let mut sql = Sql::new(link.dialect, COLUMNS);
+    sql.push("(SELECT x.* FROM audit x WHERE x.key IN (SELECT i.key FROM audit_index i WHERE i.hash IN ");
+    sql.ints(hashes).push(") UNION ALL SELECT y.* FROM audit y");
+    if let Some(state) = state {
+        let column = if link.dialect == Dialect::Sqlite { "key" } else { "epoch" };
+        sql.push(" WHERE y.").push(column).push(" >= ").int(state.horizon);
+    }
+    sql.push(")").push(AGENT);
+    Ok(sql)
+}
 
 pub(crate) fn rows(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Found>, Fault> {
     let rows: Vec<Tuple> = sql.rows::<Types, Tuple>(&mut link.connection)?;
@@ -148,6 +167,19 @@ static TEMPLATES: LazyLock<HashMap<(Act, Outcome), Index>> = LazyLock::new(|| {
     let all = Act::all().flat_map(|act| Outcome::ALL.into_iter().map(move |outcome| (act, outcome)));
     all.filter_map(template).collect()
 });
+
+/// What the index is entered by.
+fn lead(clause: &Clause) -> Option<Vec<i64>> {
+    let is = |code: &str| {
+        parameter(ResourceType::AUDIT_EVENT, code).is_some_and(|one| one.params == clause.params)
+    };
+    match &clause.test {
+        Test::Exact(any) if !clause.negated && ["patient", "entity"].iter().any(|code| is(code)) => {
+            any.iter().map(|one| one.value).collect()
+        }
+        _ => None,
+    }
+}
 
 /// ` AND …` of what the columns know.
 fn narrow<'q>(sql: &mut Sql<'q>, clause: &'q Clause) {
@@ -237,14 +269,24 @@ pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> 
     };
     let most = usize::try_from(query.count).unwrap_or(usize::MAX).max(1);
     let counting = query.count_only || query.total && after.is_none();
+    if query.count_only && query.clauses.is_empty() {
+        let sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM audit");
+        let counted: Vec<i64> = sql.rows::<BigInt, i64>(&mut link.connection)?;
+        let total = counted.first().and_then(|count| u64::try_from(*count).ok());
+        return Ok(Page { total, ..Page::default() });
+    }
     let mut known: Vec<Vec<i64>> = Vec::new();
     for clause in &query.clauses {
         known.extend(agents(link, clause)?);
     }
+    let led = query.clauses.iter().find_map(lead).or_else(|| known.first().cloned());
     let (mut entries, mut total) = (Vec::new(), 0_u64);
     loop {
         link.in_time()?;
-        let mut sql = Sql::new(link.dialect, SELECT);
+        let mut sql = match &led {
+            Some(hashes) => about(link, hashes.clone())?,
+            None => Sql::new(link.dialect, SELECT),
+        };
         sql.push(" WHERE 1 = 1").in_time("a.key");
         for clause in &query.clauses {
             narrow(&mut sql, clause);

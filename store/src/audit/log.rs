@@ -2,17 +2,19 @@
 //! and each new head of the tree is signed. What is changed, taken out, put in or moved afterwards is
 //! found, and named.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use diesel::sql_types::{BigInt, Text};
 
-use super::find::{Found, SELECT, rows};
+use super::find::{SELECT, rows};
 use super::head::Head;
-use super::merkle::{Frontier, Hash, leaf};
-use super::row::Authority;
+use super::merkle::{Frontier, Hash};
+use super::row::{Authority, Leaf};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
-use crate::sql::{Dialect, Sql};
+use crate::sql::{Dialect, Sql, chunks};
 
 /// Leaves of a block.
 pub(super) const BLOCK: u64 = 256;
@@ -41,6 +43,8 @@ pub(super) struct Block {
     pub(super) first: u64,
     pub(super) last: Position,
     pub(super) keys: Vec<i64>,
+    /// Of each key; 0 on SQLite.
+    pub(super) epochs: Vec<i64>,
     pub(super) leaves: Vec<Hash>,
     pub(super) root: Option<Hash>,
 }
@@ -50,6 +54,8 @@ pub(super) struct Block {
 pub(crate) struct Sealing {
     from: u64,
     blocks: Vec<Block>,
+    /// Of what is new: what it is about, and its key.
+    index: Vec<(i64, i64)>,
     frontier: Frontier,
     horizon: i64,
     recorded: i64,
@@ -58,6 +64,11 @@ pub(crate) struct Sealing {
 }
 
 impl Sealing {
+    /// The rows that are in the tree by it.
+    pub(super) fn keys(&self) -> Vec<i64> {
+        self.blocks.iter().flat_map(|block| block.keys.iter().copied()).collect()
+    }
+
     /// The new head.
     pub(super) fn note(&self) -> &str {
         &self.note
@@ -100,11 +111,16 @@ pub(super) fn blocks(link: &mut Link, rest: impl FnOnce(&mut Sql<'_>)) -> Result
 }
 
 fn block((first, epoch, high, keys, leaves, root): BlockRow) -> Option<Block> {
-    let mut all = Vec::with_capacity(256);
-    let mut last = 0_i64;
+    let (mut all, mut epochs) = (Vec::with_capacity(256), Vec::with_capacity(256));
+    let (mut last, mut last_epoch) = (0_i64, 0_i64);
     for step in keys.split(',').filter(|step| !step.is_empty()) {
+        let (step, moved) = step.split_once('@').map_or((step, None), |(step, moved)| (step, Some(moved)));
         last = last.checked_add(step.parse().ok()?)?;
+        if let Some(moved) = moved {
+            last_epoch = last_epoch.checked_add(moved.parse().ok()?)?;
+        }
         all.push(last);
+        epochs.push(last_epoch);
     }
     let bytes = STANDARD.decode(leaves).ok()?;
     let (leaves, rest) = bytes.as_chunks::<32>();
@@ -113,7 +129,7 @@ fn block((first, epoch, high, keys, leaves, root): BlockRow) -> Option<Block> {
     }
     let root = if root.is_empty() { None } else { Some(STANDARD.decode(root).ok()?.try_into().ok()?) };
     let first = u64::try_from(first).ok()?;
-    Some(Block { first, last: (epoch, high), keys: all, leaves: leaves.to_vec(), root })
+    Some(Block { first, last: (epoch, high), keys: all, epochs, leaves: leaves.to_vec(), root })
 }
 
 /// Writes ` AND …` for rows after a position, and the order they stand in.
@@ -152,40 +168,58 @@ fn horizon(link: &mut Link) -> Result<i64, Fault> {
     sql.rows::<BigInt, i64>(&mut link.connection)?.pop().ok_or_else(|| broken("no horizon"))
 }
 
-/// Rows that are complete and not in the tree, in their order, and the horizon behind them.
-fn waiting(link: &mut Link, from: i64) -> Result<(Vec<Found>, i64), Fault> {
+/// Where rows stand that are complete and not in the tree, in their order, and the horizon behind them.
+fn waiting(link: &mut Link, from: i64) -> Result<(Vec<Position>, i64), Fault> {
     let to = horizon(link)?;
     let column = match link.dialect {
         Dialect::Sqlite => "a.key",
         Dialect::Postgres => "a.epoch",
     };
-    let ask = |link: &mut Link, to: i64, most: usize| {
-        let mut sql = Sql::new(link.dialect, SELECT);
-        sql.push(" WHERE ").push(column).push(" >= ").int(from);
-        sql.push(" AND ").push(column).push(" < ").int(to);
+    let ask = |link: &mut Link, to: i64, most: usize| -> Result<Vec<Position>, Fault> {
+        let mut sql = Sql::new(link.dialect, "SELECT a.epoch, a.key FROM audit a WHERE ");
+        sql.push(column).push(" >= ").int(from).push(" AND ").push(column).push(" < ").int(to);
         in_order(&mut sql, link.dialect);
         sql.limit(most);
-        rows(link, &sql)
+        Ok(sql.rows::<(BigInt, BigInt), Position>(&mut link.connection)?)
     };
     let mut found = ask(link, to, MOST)?;
+    let (Some(first), Some(last)) = (found.first().copied(), found.last().copied()) else {
+        return Ok((found, to));
+    };
     if found.len() < MOST {
         return Ok((found, to));
     }
-    let place = |one: &Found| match link.dialect {
-        Dialect::Sqlite => one.columns.key,
-        Dialect::Postgres => one.columns.epoch,
-    };
-    let last = found.last().map_or(to, place);
-    if found.first().map(place) == Some(last) && link.dialect == Dialect::Postgres {
+    if link.dialect == Dialect::Sqlite {
+        return Ok((found, last.1.saturating_add(1)));
+    }
+    if first.0 == last.0 {
         // One transaction wrote more than that.
-        let to = last.saturating_add(1);
+        let to = last.0.saturating_add(1);
         return Ok((ask(link, to, usize::MAX)?, to));
     }
-    if link.dialect == Dialect::Sqlite {
-        return Ok((found, last.saturating_add(1)));
+    found.retain(|one| one.0 < last.0);
+    Ok((found, last.0))
+}
+
+/// The leaves of rows: those that this process wrote are known, the others are read, and must be of a
+/// process with the same secret.
+fn leaves(link: &mut Link, authority: &Authority, found: &[Position]) -> Result<HashMap<i64, Leaf>, Fault> {
+    let mut known = authority.leaves(found.iter().map(|(_, key)| *key));
+    let others: Vec<i64> = found.iter().map(|(_, key)| *key).filter(|key| !known.contains_key(key)).collect();
+    for others in chunks(&others) {
+        let mut sql = Sql::new(link.dialect, SELECT);
+        sql.push(" WHERE a.key IN ").ints(others.iter().copied());
+        for one in rows(link, &sql)? {
+            let canonical = one.columns.canonical(&one.agent);
+            if authority.code(&one.columns, &one.agent) == one.mac {
+                known.insert(one.columns.key, Leaf::of(&one.columns, &canonical));
+            } else {
+                let key = one.columns.key;
+                tracing::error!(audit = key, "a row of the audit trail was not written by this server");
+            }
+        }
     }
-    found.retain(|one| place(one) < last);
-    Ok((found, last))
+    Ok(known)
 }
 
 /// What there is to seal; none if there is nothing.
@@ -205,26 +239,23 @@ pub(super) fn prepare(link: &mut Link, authority: &Authority, at: i64) -> Result
     if size % BLOCK != open.as_ref().map_or(0, |block| block.leaves.len() as u64) {
         return Err(broken("the last block is not what the head says"));
     }
-    let mut done = Vec::new();
-    for one in found {
-        if authority.code(&one.columns, &one.agent) != one.mac {
-            tracing::error!(
-                audit = one.columns.key,
-                "a row of the audit trail was not written by this server"
-            );
-            continue;
-        }
-        let hash = leaf(&one.columns.canonical(&one.agent));
+    let known = leaves(link, authority, &found)?;
+    let (mut done, mut index) = (Vec::new(), Vec::with_capacity(found.len() * 3));
+    for (epoch, key) in found {
+        let Some(Leaf { hash, about }) = known.get(&key).copied() else { continue };
         let mut block = open.take().unwrap_or_else(|| Block {
             first: frontier.size(),
             last: (0, 0),
             keys: Vec::with_capacity(256),
+            epochs: Vec::with_capacity(256),
             leaves: Vec::with_capacity(256),
             root: None,
         });
-        block.keys.push(one.columns.key);
+        block.keys.push(key);
+        block.epochs.push(epoch);
         block.leaves.push(hash);
-        block.last = (one.columns.epoch, one.columns.key);
+        block.last = (epoch, key);
+        index.extend(about.into_iter().filter(|hash| *hash != 0).map(|hash| (hash, key)));
         block.root = frontier.append(hash).into_iter().find(|node| node.level == 8).map(|node| node.hash);
         if block.root.is_some() {
             done.push(block);
@@ -232,13 +263,16 @@ pub(super) fn prepare(link: &mut Link, authority: &Authority, at: i64) -> Result
             open = Some(block);
         }
     }
+    // In the order of the table: neighbours are written together.
+    index.sort_unstable();
+    index.dedup();
     if frontier.size() == size {
         return Ok(None);
     }
     done.extend(open);
     let head = Head { origin: ORIGIN.to_owned(), size: frontier.size(), root: frontier.root(), recorded: at };
     let note = authority.signer.sign(&head).map_err(Error::internal)?;
-    Ok(Some(Sealing { from: size, blocks: done, frontier, horizon, recorded: at, before, note }))
+    Ok(Some(Sealing { from: size, blocks: done, index, frontier, horizon, recorded: at, before, note }))
 }
 
 /// Adds it to the tree, inside the open transaction.
@@ -254,9 +288,15 @@ pub(crate) fn write(link: &mut Link, sealing: &Sealing) -> Result<(), Fault> {
     }
     link.touched = true;
     for block in &sealing.blocks {
-        let mut last = 0;
-        let keys: Vec<String> =
-            block.keys.iter().map(|key| (key - std::mem::replace(&mut last, *key)).to_string()).collect();
+        let (mut last, mut last_epoch) = (0, 0);
+        let keys = block.keys.iter().zip(&block.epochs).map(|(key, epoch)| {
+            let step = key - std::mem::replace(&mut last, *key);
+            match epoch - std::mem::replace(&mut last_epoch, *epoch) {
+                0 => step.to_string(),
+                moved => format!("{step}@{moved}"),
+            }
+        });
+        let keys: Vec<String> = keys.collect();
         let mut sql = Sql::new(
             link.dialect,
             "INSERT INTO audit_block (first, epoch, high, keys, leaves, root) VALUES (",
@@ -266,6 +306,14 @@ pub(crate) fn write(link: &mut Link, sealing: &Sealing) -> Result<(), Fault> {
         sql.push(",").text(block.root.map_or_else(String::new, |root| STANDARD.encode(root)));
         sql.push(") ON CONFLICT (first) DO UPDATE SET epoch = excluded.epoch, high = excluded.high, ");
         sql.push("keys = excluded.keys, leaves = excluded.leaves, root = excluded.root");
+        sql.run(&mut link.connection)?;
+    }
+    for index in chunks(&sealing.index) {
+        let mut sql = Sql::new(link.dialect, "INSERT INTO audit_index (hash, key) VALUES ");
+        for (n, (hash, key)) in index.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).int(*hash).push(",").int(*key).push(")");
+        }
+        sql.push(" ON CONFLICT DO NOTHING");
         sql.run(&mut link.connection)?;
     }
     if sealing.before / MINUTE == sealing.recorded / MINUTE {

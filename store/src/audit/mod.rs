@@ -21,7 +21,7 @@ use fhir::resource_type::ResourceType;
 pub use act::{Act, Outcome};
 pub use agent::{Agent, Who};
 pub(crate) use log::{Sealing, write as seal};
-pub(crate) use row::{Authority, Row, flush};
+pub(crate) use row::{Authority, Leaf, Row, flush};
 pub use verify::{Finding, Proof, Verified};
 
 /// One thing that was done, or tried.

@@ -1,6 +1,6 @@
 //! Rows of the trail: made, authenticated, written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fhir::reference::hash;
@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::agent::Who;
 use super::head::Signer;
 use super::log::ORIGIN;
+use super::merkle::{Hash, leaf};
 use super::{Auditing, Entry};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
@@ -20,6 +21,8 @@ use crate::sql::{Dialect, Sql, chunks};
 
 /// Agents that are known to be in the database, at most.
 const KNOWN: usize = 50_000;
+/// Rows that are remembered until they are in the tree, at most.
+const WAITING: usize = 500_000;
 
 /// One row that is still to be written.
 #[derive(Debug, Clone)]
@@ -81,7 +84,7 @@ impl Columns {
     /// in its place.
     pub(crate) fn canonical(&self, agent: &str) -> Vec<u8> {
         let of = (
-            (self.epoch, self.key, self.at, self.act, self.outcome, agent, &self.request),
+            (self.key, self.at, self.act, self.outcome, agent, &self.request),
             (self.kind, &self.id, self.version, self.entity, &self.patient, self.chart),
             (&self.query, &self.note),
         );
@@ -98,6 +101,22 @@ pub(crate) struct Authority {
     pub(crate) site: String,
     numbers: Numbers,
     known: Mutex<HashSet<i64>>,
+    /// Rows of this process that are not in the tree yet, by key: they need not be read again.
+    leaves: Mutex<HashMap<i64, Leaf>>,
+}
+
+/// What the tree and its index need of a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leaf {
+    pub(crate) hash: Hash,
+    /// Chart, entity and agent.
+    pub(crate) about: [i64; 3],
+}
+
+impl Leaf {
+    pub(crate) fn of(columns: &Columns, canonical: &[u8]) -> Self {
+        Self { hash: leaf(canonical), about: [columns.chart, columns.entity, columns.agent] }
+    }
 }
 
 impl Authority {
@@ -108,7 +127,15 @@ impl Authority {
         let seed = Zeroizing::new(derived(b"audit head").into());
         let signer = Signer::new(ORIGIN, &seed).map_err(Error::internal)?;
         let numbers = Numbers::new("audit_key", "SELECT COALESCE((SELECT MAX(key) FROM audit), 0)");
-        Ok(Self { key, signer, auditing, site: site.to_owned(), numbers, known: Mutex::default() })
+        Ok(Self {
+            key,
+            signer,
+            auditing,
+            site: site.to_owned(),
+            numbers,
+            known: Mutex::default(),
+            leaves: Mutex::default(),
+        })
     }
 
     /// SQLite: all writers hold the one write lock, so the greatest number so far is known.
@@ -116,19 +143,25 @@ impl Authority {
         if self.auditing == Auditing::Off { Ok(()) } else { self.numbers.follow(link) }
     }
 
-    /// The code of a row; its epoch is not known yet when it is made.
+    /// The code of a row.
     pub(crate) fn code(&self, columns: &Columns, agent: &str) -> i64 {
-        let bytes = if columns.epoch == 0 {
-            columns.canonical(agent)
-        } else {
-            Columns { epoch: 0, ..columns.clone() }.canonical(agent)
-        };
-        let code = self.key.clone().chain_update(&bytes).finalize().into_bytes();
+        self.code_of(&columns.canonical(agent))
+    }
+
+    fn code_of(&self, canonical: &[u8]) -> i64 {
+        let code = self.key.clone().chain_update(canonical).finalize().into_bytes();
         code.first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
     }
 
-    /// Remembers whom the transaction that ended has written.
-    pub(crate) fn met(&self, met: &mut Vec<i64>) {
+    /// Remembers what the transaction that ended has written.
+    pub(crate) fn wrote(&self, met: &mut Vec<i64>, leaves: &mut Vec<(i64, Leaf)>) {
+        if !leaves.is_empty() {
+            let mut waiting = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.len() < WAITING {
+                waiting.extend(leaves.drain(..));
+            }
+            leaves.clear();
+        }
         if met.is_empty() {
             return;
         }
@@ -137,6 +170,23 @@ impl Authority {
             known.clear();
         }
         known.extend(met.drain(..));
+    }
+
+    /// What is known of rows that wait, by their keys.
+    pub(crate) fn leaves(&self, keys: impl Iterator<Item = i64>) -> HashMap<i64, Leaf> {
+        let waiting = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.filter_map(|key| Some((key, *waiting.get(&key)?))).collect()
+    }
+
+    /// They wait no longer.
+    pub(crate) fn sealed(&self, keys: impl Iterator<Item = i64>) {
+        let mut waiting = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in keys {
+            waiting.remove(&key);
+        }
+        if waiting.is_empty() {
+            waiting.shrink_to(KNOWN);
+        }
     }
 }
 
@@ -171,7 +221,9 @@ pub(crate) fn flush(link: &mut Link) -> Result<(), Fault> {
         .zip(&rows)
         .map(|(key, row)| {
             let columns = Columns::of(key, row);
-            let code = authority.code(&columns, &row.who.text);
+            let canonical = columns.canonical(&row.who.text);
+            link.leaves.push((key, Leaf::of(&columns, &canonical)));
+            let code = authority.code_of(&canonical);
             (columns, code)
         })
         .collect();

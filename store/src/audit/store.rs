@@ -24,8 +24,11 @@ impl Store {
             })
             .await?;
         let Some(sealing) = made else { return Ok(None) };
-        let note = sealing.note().to_owned();
-        self.write(Unit::sealing(context, sealing)).await?;
+        let (note, keys) = (sealing.note().to_owned(), sealing.keys());
+        let done = self.write(Unit::sealing(context, sealing)).await;
+        // Another process may have been quicker: they are in the tree all the same.
+        self.authority.sealed(keys.into_iter());
+        done?;
         Ok(Some(note))
     }
 

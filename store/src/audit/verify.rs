@@ -10,7 +10,7 @@ use super::log::{self, BLOCK, Block, Position, after, in_order, number, signed, 
 use super::merkle::{
     Frontier, Hash, Span, consistency, inclusion, leaf, verify_consistency, verify_inclusion,
 };
-use super::row::Authority;
+use super::row::{Authority, Columns};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::sql::Sql;
@@ -35,6 +35,8 @@ pub enum Finding {
     Head(u64),
     /// The log was longer once: a head of this size is known elsewhere.
     Shortened(u64),
+    /// Events are not found by what they are about, or by what they are not.
+    Index,
 }
 
 impl std::fmt::Display for Finding {
@@ -46,6 +48,7 @@ impl std::fmt::Display for Finding {
             Self::Tree(place) => write!(f, "the log from entry {place} on is not the one that was signed"),
             Self::Head(size) => write!(f, "the signed head of {size} entries is not genuine"),
             Self::Shortened(size) => write!(f, "the log had {size} entries once"),
+            Self::Index => write!(f, "the index by patient, entity and agent is not that of the events"),
         }
     }
 }
@@ -63,6 +66,31 @@ pub struct Verified {
     pub findings: Vec<Finding>,
     /// The newest head, as a signed note.
     pub head: Option<String>,
+    index: Sum,
+}
+
+/// A sum over index rows, in whatever order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sum(u64);
+
+impl Sum {
+    fn one(&mut self, hash: i64, key: i64) {
+        let mixed = hash.cast_unsigned() ^ key.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        self.0 = self.0.wrapping_add(mixed ^ (mixed >> 32));
+    }
+
+    fn add(&mut self, columns: &Columns) {
+        let mut about = [columns.chart, columns.entity, columns.agent];
+        about.sort_unstable();
+        let mut last = 0;
+        for hash in about {
+            if hash != 0 && hash != last {
+                self.one(hash, columns.key);
+            }
+            last = hash;
+        }
+    }
 }
 
 impl Verified {
@@ -152,8 +180,31 @@ pub(super) fn verify(
     if frontier.size() < newest && whole {
         verified.add(Finding::Shortened(newest));
     }
+    if verified.wrong == 0 && whole && indexed(link)? != verified.index {
+        verified.add(Finding::Index);
+    }
     waiting(link, authority, position, &mut verified)?;
     Ok(verified)
+}
+
+/// The sum over the index as it is.
+fn indexed(link: &mut Link) -> Result<Sum, Fault> {
+    let (mut sum, mut last) = (Sum::default(), None);
+    loop {
+        let mut sql = Sql::new(link.dialect, "SELECT hash, key FROM audit_index");
+        if let Some((hash, key)) = last {
+            sql.push(" WHERE (hash, key) > (").int(hash).push(", ").int(key).push(")");
+        }
+        sql.push(" ORDER BY hash, key").limit(10_000);
+        let found = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?;
+        for (hash, key) in &found {
+            sum.one(*hash, *key);
+        }
+        last = found.last().copied();
+        if found.len() < 10_000 {
+            return Ok(sum);
+        }
+    }
 }
 
 /// Are the rows of a block there, as they were, and no others?
@@ -170,33 +221,36 @@ fn events(
     up_to(&mut sql, link.dialect, block.last);
     in_order(&mut sql, link.dialect);
     let found = rows(link, &sql)?;
-    let mut expected = block.keys.iter().zip(&block.leaves).peekable();
+    let each = block.keys.iter().zip(block.epochs.iter().zip(&block.leaves));
+    let mut expected = each.map(|(key, (epoch, hash))| (key, epoch, hash)).peekable();
     let mut strangers: Vec<Found> = Vec::new();
-    let mut missing: Vec<(i64, Hash)> = Vec::new();
+    let mut missing: Vec<i64> = Vec::new();
     for one in found {
         let known = block.keys.contains(&one.columns.key);
         if !known {
             strangers.push(one);
             continue;
         }
-        while let Some((key, hash)) = expected.next_if(|(key, _)| **key != one.columns.key) {
-            missing.push((*key, *hash));
+        while let Some((key, ..)) = expected.next_if(|(key, ..)| **key != one.columns.key) {
+            missing.push(*key);
         }
         match expected.next() {
-            Some((key, hash)) => check(authority, &one, *key, hash, verified),
+            Some((key, epoch, _)) if *epoch != one.columns.epoch => verified.add(Finding::Changed(*key)),
+            Some((key, _, hash)) => {
+                verified.index.add(&one.columns);
+                check(authority, &one, *key, hash, verified);
+            }
             None => strangers.push(one),
         }
     }
-    missing.extend(expected.map(|(key, hash)| (*key, *hash)));
-    for (key, hash) in missing {
+    missing.extend(expected.map(|(key, ..)| *key));
+    for key in missing {
         // Its place may have been changed.
         let mut sql = Sql::new(link.dialect, SELECT);
         sql.push(" WHERE a.key = ").int(key);
         match rows(link, &sql)?.pop() {
-            Some(one) if leaf(&one.columns.canonical(&one.agent)) != hash => {
-                verified.add(Finding::Changed(key));
-            }
-            Some(_) => verified.add(Finding::Tree(block.first)),
+            // Its place was.
+            Some(_) => verified.add(Finding::Changed(key)),
             None => verified.add(Finding::Removed(key)),
         }
     }

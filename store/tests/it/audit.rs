@@ -367,8 +367,12 @@ async fn tampering_is_found_and_named(store: Store, url: String) {
     trail_of(&store, 10).await;
     assert_eq!(verified(&store).await.findings, [Finding::Inserted(new)]);
     intruder.run(&format!("DELETE FROM audit WHERE key = {new}"));
-    // The agents, the blocks and the heads.
+    // The index, the agents, the blocks and the heads.
     for (harm, cure) in [
+        (
+            "UPDATE audit_index SET hash = hash + 1 WHERE key = (SELECT MAX(key) FROM audit_index)",
+            "UPDATE audit_index SET hash = hash - 1 WHERE key = (SELECT MAX(key) FROM audit_index)",
+        ),
         (
             "UPDATE audit_agent SET text = text || ' '",
             "UPDATE audit_agent SET text = substr(text, 1, length(text) - 1)",
