@@ -52,6 +52,9 @@ async fn keep(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut ends = false;
     while !ends {
         ends = tokio::time::timeout(PAUSE, stopped.wait_for(|stop| *stop)).await.is_ok();
+        if ends && let Err(error) = app.store.flush().await {
+            tracing::error!(%error, "what was read last could not be recorded");
+        }
         if ends && let Err(error) = record(&app, Act::Stop).await {
             tracing::error!(%error, "the end of the server could not be recorded");
         }

@@ -8,7 +8,7 @@ use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 use tokio::sync::Notify;
 
-use crate::audit::{Act, Auditing, Authority, Trail};
+use crate::audit::{self, Act, Auditing, Authority, Buffer, Trail};
 use crate::commit::Commit;
 use crate::connection::{Link, PATIENCE, Place, Use};
 use crate::context::Context;
@@ -78,6 +78,7 @@ pub struct Store {
     pub(crate) authority: Arc<Authority>,
     /// What records what was read.
     recorder: Lane,
+    buffer: Arc<Buffer>,
     /// The last write failed, and by no fault of its own.
     failing: Arc<AtomicBool>,
 }
@@ -126,6 +127,7 @@ impl Store {
             seal,
             authority,
             recorder,
+            buffer: Arc::default(),
             failing: Arc::default(),
         })
     }
@@ -289,11 +291,21 @@ impl Store {
         if notes.is_empty() || self.authority.auditing == Auditing::Off {
             return Ok(());
         }
-        let unit = Unit::new(context, Commit { notes, ..Commit::default() })?;
-        match self.authority.auditing {
-            Auditing::Buffered => self.recorder.send(unit).await.map(drop),
-            _ => self.noted(self.recorder.commit(unit).await.map(drop)),
+        if self.authority.auditing == Auditing::Buffered {
+            let row = |entry| {
+                let (request, who) = (Arc::clone(&context.request), Arc::clone(&context.who));
+                audit::Row { at: context.at, request, who, entry }
+            };
+            self.buffer.add(notes.into_iter().map(row), &self.recorder).await;
+            return Ok(());
         }
+        let unit = Unit::new(context, Commit { notes, ..Commit::default() })?;
+        self.noted(self.recorder.commit(unit).await.map(drop))
+    }
+
+    /// Records what was buffered, now.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.buffer.flush(&self.recorder).await
     }
 
     /// The ids of the patients that a resource is about, with spaces between, whoever asks: for the audit

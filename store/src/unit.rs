@@ -83,6 +83,8 @@ pub(crate) struct Unit {
     who: Arc<Who>,
     access: Access,
     notes: Vec<Entry>,
+    /// Of others' requests, which were read.
+    rows: Vec<audit::Row>,
     writes: Vec<Planned>,
     reads: Vec<MustBe>,
     references: Vec<Conditional>,
@@ -112,6 +114,7 @@ impl Unit {
             who: Arc::clone(&context.who),
             access: context.access.clone(),
             notes: commit.notes,
+            rows: Vec::new(),
             of_model,
             taken: commit.taken,
             writes,
@@ -138,6 +141,7 @@ impl Unit {
             who: Arc::clone(&context.who),
             access: Access::Whole,
             notes: Vec::new(),
+            rows: Vec::new(),
             writes: Vec::new(),
             reads: Vec::new(),
             references: Vec::new(),
@@ -154,6 +158,11 @@ impl Unit {
             of_model: false,
             taken: None,
         }
+    }
+
+    /// Records what was read, and nothing else.
+    pub(crate) fn recording(rows: Vec<audit::Row>) -> Self {
+        Self { rows, ..Self::postponing(&Context::system("audit", 0), Vec::new(), 0) }
     }
 
     /// Adds to the log of the audit trail, and nothing else.
@@ -288,6 +297,7 @@ impl Unit {
             note(Entry { note: text, ..Entry::of(Act::Security) });
         }
         self.notes.iter().cloned().for_each(note);
+        link.audited.extend(self.rows.iter().cloned());
     }
 
     /// Finds what criteria mean, and rewrites the references that change by it.

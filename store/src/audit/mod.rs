@@ -5,6 +5,7 @@
 
 mod act;
 mod agent;
+mod buffer;
 pub(crate) mod event;
 pub(crate) mod find;
 mod head;
@@ -20,6 +21,7 @@ use fhir::resource_type::ResourceType;
 
 pub use act::{Act, Outcome};
 pub use agent::{Agent, Who};
+pub(crate) use buffer::Buffer;
 pub(crate) use log::{Sealing, write as seal};
 pub(crate) use row::{Authority, Leaf, Row, flush};
 pub use verify::{Finding, Proof, Verified};

@@ -1,0 +1,65 @@
+//! What was read and is recorded soon, many rows in one commit.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Row;
+use crate::error::Error;
+use crate::lane::Lane;
+use crate::unit::Unit;
+
+/// What was read is recorded so soon; a process that is killed loses as much.
+const SOON: Duration = Duration::from_millis(20);
+/// Rows that may wait; whoever brings more waits with them.
+const MOST: usize = 50_000;
+
+/// Rows that wait.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    waiting: Mutex<Waiting>,
+    written: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    rows: Vec<Row>,
+    /// Somebody is about to write them.
+    expected: bool,
+}
+
+impl Buffer {
+    /// Adds to them.
+    pub(crate) async fn add(self: &Arc<Self>, rows: impl Iterator<Item = Row>, lane: &Lane) {
+        let (begins, full) = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.rows.extend(rows);
+            (!std::mem::replace(&mut waiting.expected, true), waiting.rows.len() > MOST)
+        };
+        if begins {
+            let (buffer, lane) = (Arc::clone(self), lane.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(SOON).await;
+                if let Err(error) = buffer.flush(&lane).await {
+                    tracing::error!(%error, "what was read could not be recorded");
+                }
+            });
+        }
+        if full {
+            self.written.notified().await;
+        }
+    }
+
+    /// Writes all that wait.
+    pub(crate) async fn flush(&self, lane: &Lane) -> Result<(), Error> {
+        let rows = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.expected = false;
+            std::mem::take(&mut waiting.rows)
+        };
+        let done = if rows.is_empty() { Ok(()) } else { lane.commit(Unit::recording(rows)).await.map(drop) };
+        self.written.notify_waiters();
+        done
+    }
+}
