@@ -1,6 +1,8 @@
 //! A unit of work: one [`Commit`] made ready outside the transaction, and run inside it. It can
 //! be run again after a transaction failed.
 
+mod trail;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,19 +17,19 @@ use uuid::Uuid;
 
 use crate::access::Access;
 use crate::account::AccountChange;
-use crate::audit::{self, Act, Entry, Sealing, Who};
+use crate::audit::{self, Entry, Sealing, Who};
 use crate::authorization::AuthorizationChange;
 use crate::commit::{
     Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
 };
 use crate::connection::Link;
-use crate::context::{Context, each};
+use crate::context::Context;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::keys::Numbers;
 use crate::reader::{Reader, is_shown};
 use crate::record::{Effect, Stored, Written};
-use crate::version::{Move, Step, absent, apply, permitted};
+use crate::version::{Step, absent, apply, permitted};
 use crate::{account, desk, find, row, tokens};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
@@ -249,55 +251,6 @@ impl Unit {
             left = others;
         }
         Ok(answers)
-    }
-
-    /// Who did what, to be written before the transaction ends.
-    fn audit(&self, link: &mut Link, written: &[Written], moves: &[Move]) {
-        if link.authority.is_none() {
-            return;
-        }
-        let mut note = |entry: Entry| {
-            let (request, who) = (Arc::clone(&self.request), Arc::clone(&self.who));
-            link.audited.push(audit::Row { at: self.at, request, who, entry });
-        };
-        for ((planned, Written { effect, stored }), moved) in self.writes.iter().zip(written).zip(moves) {
-            let act = match (planned, effect) {
-                (_, Effect::Created) => Act::Create,
-                // It was there already, and is shown.
-                (Planned::Create { .. }, _) => Act::Read,
-                (Planned::Update { .. }, _) => Act::Update,
-                (Planned::Patch { .. }, _) => Act::Patch,
-                (Planned::Delete { .. }, _) => Act::Delete,
-            };
-            let absent = *effect == Effect::Absent;
-            // What goes from one chart into another concerns both.
-            let patients =
-                if moved.patients.is_empty() { stored.patient.clone() } else { moved.patients.join(" ") };
-            for patient in each(&patients) {
-                let entity =
-                    (!stored.id.is_empty()).then(|| (stored.kind, stored.id.clone(), stored.version));
-                let text = if absent { "there was nothing to delete" } else { "" };
-                let (patient, text) = (patient.to_owned(), text.to_owned());
-                note(Entry { entity, patient, note: text, ..Entry::of(act) });
-            }
-        }
-        for done in &self.assessments {
-            let entity = Some((ResourceType::RISK_ASSESSMENT, done.resource_id.clone(), 0));
-            let (patient, text) = (done.patient.clone(), format!("{}@{}", done.model, done.version));
-            note(Entry { entity, patient, note: text, ..Entry::of(Act::Score) });
-        }
-        for Activate { model, version } in &self.activate {
-            note(Entry { note: format!("{model}@{version}"), ..Entry::of(Act::Activate) });
-        }
-        for change in &self.clients {
-            let text = match change {
-                ClientChange::Add { id, .. } => format!("client {id} added"),
-                ClientChange::Revoke { id } => format!("client {id} revoked"),
-            };
-            note(Entry { note: text, ..Entry::of(Act::Security) });
-        }
-        self.notes.iter().cloned().for_each(note);
-        link.audited.extend(self.rows.iter().cloned());
     }
 
     /// Finds what criteria mean, and rewrites the references that change by it.

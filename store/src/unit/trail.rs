@@ -1,0 +1,64 @@
+//! What a unit leaves in the audit trail.
+
+use std::sync::Arc;
+
+use fhir::resource_type::ResourceType;
+
+use super::{Planned, Unit};
+use crate::audit::{self, Act, Entry};
+use crate::commit::{Activate, ClientChange};
+use crate::connection::Link;
+use crate::context::each;
+use crate::record::{Effect, Written};
+use crate::version::Move;
+
+impl Unit {
+    /// Who did what, to be written before the transaction ends.
+    pub(super) fn audit(&self, link: &mut Link, written: &[Written], moves: &[Move]) {
+        if link.authority.is_none() {
+            return;
+        }
+        let mut note = |entry: Entry| {
+            let (request, who) = (Arc::clone(&self.request), Arc::clone(&self.who));
+            link.audited.push(audit::Row { at: self.at, request, who, entry });
+        };
+        for ((planned, Written { effect, stored }), moved) in self.writes.iter().zip(written).zip(moves) {
+            let act = match (planned, effect) {
+                (_, Effect::Created) => Act::Create,
+                // It was there already, and is shown.
+                (Planned::Create { .. }, _) => Act::Read,
+                (Planned::Update { .. }, _) => Act::Update,
+                (Planned::Patch { .. }, _) => Act::Patch,
+                (Planned::Delete { .. }, _) => Act::Delete,
+            };
+            let absent = *effect == Effect::Absent;
+            // What goes from one chart into another concerns both.
+            let patients =
+                if moved.patients.is_empty() { stored.patient.clone() } else { moved.patients.join(" ") };
+            for patient in each(&patients) {
+                let entity =
+                    (!stored.id.is_empty()).then(|| (stored.kind, stored.id.clone(), stored.version));
+                let text = if absent { "there was nothing to delete" } else { "" };
+                let (patient, text) = (patient.to_owned(), text.to_owned());
+                note(Entry { entity, patient, note: text, ..Entry::of(act) });
+            }
+        }
+        for done in &self.assessments {
+            let entity = Some((ResourceType::RISK_ASSESSMENT, done.resource_id.clone(), 0));
+            let (patient, text) = (done.patient.clone(), format!("{}@{}", done.model, done.version));
+            note(Entry { entity, patient, note: text, ..Entry::of(Act::Score) });
+        }
+        for Activate { model, version } in &self.activate {
+            note(Entry { note: format!("{model}@{version}"), ..Entry::of(Act::Activate) });
+        }
+        for change in &self.clients {
+            let text = match change {
+                ClientChange::Add { id, .. } => format!("client {id} added"),
+                ClientChange::Revoke { id } => format!("client {id} revoked"),
+            };
+            note(Entry { note: text, ..Entry::of(Act::Security) });
+        }
+        self.notes.iter().cloned().for_each(note);
+        link.audited.extend(self.rows.iter().cloned());
+    }
+}
