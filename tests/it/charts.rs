@@ -212,7 +212,9 @@ fn a_medicine_by_reference_counts_or_the_model_refuses() {
             let found = asked(&server, "/fhir/$assess-risk", &chart(medicine), "prevent-base");
             let mut prediction = found[0]["prediction"].clone();
             // It begins when it is asked.
-            prediction[0].as_object_mut().unwrap().remove("whenPeriod");
+            for one in prediction.as_array_mut().unwrap() {
+                one.as_object_mut().unwrap().remove("whenPeriod");
+            }
             prediction.to_string()
         };
         let reference = json!({"reference": "Medication/atorvastatin"});
