@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::http::limits::Limits;
 use crate::packages::Claims;
 use crate::smart::Smart;
+use crate::smart::secret::Secret;
 
 /// Everything a request or a worker may need. One per process.
 pub struct App {
@@ -127,6 +128,7 @@ pub fn open_store(config: &Config) -> anyhow::Result<Store> {
     let options = store::Options {
         auditing: config.auditing,
         site: config.public_url.clone(),
+        secret: Some(Secret::load(config)?.audit()),
         ..store::Options::default()
     };
     Store::open(&config.database_url, &options).map_err(|error| no_database(config, error))

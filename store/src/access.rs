@@ -206,6 +206,21 @@ impl Access {
         self.conditions(op, kind).map(drop)
     }
 
+    /// May this be done with a resource of the type whose subject is that patient, of which nothing else is
+    /// known but that it is final?
+    pub fn permits_of(&self, op: Op, kind: ResourceType, patient: &str) -> Result<(), Error> {
+        let text = format!(
+            r#"{{"resourceType":"{kind}","status":"final","subject":{{"reference":"Patient/{patient}"}}}}"#
+        );
+        let of = index(kind, &draft::parse(&text)?);
+        if self.allows(op, "", 0, &of, patient) { Ok(()) } else { Err(Error::Denied(op, kind)) }
+    }
+
+    /// May the version be shown to who wrote it?
+    pub fn reveals(&self, stored: &Stored) -> bool {
+        stored.deleted || self.shows(Op::Read, stored).unwrap_or_default()
+    }
+
     /// Is this done with every resource of the type?
     pub fn is_whole(&self, op: Op, kind: ResourceType) -> bool {
         *self == Self::Whole || self.conditions(op, kind).is_ok_and(|all| all.is_empty())
@@ -267,8 +282,12 @@ impl Access {
                 }
             }
         }
-        if let (Some(denied), true) = (denied, kinds.is_empty()) {
-            return Err(denied);
+        if let Some(denied) = denied {
+            if kinds.is_empty() {
+                return Err(denied);
+            }
+            // What is asked may be of parameters of types that are no longer asked for.
+            query.clauses.push(clause(Vec::new(), Test::Kind(kinds.clone())));
         }
         if !any.is_empty() {
             if !whole.is_empty() {

@@ -356,7 +356,10 @@ class Matrix:
                 risk, _ = of_instance("r")(caller, THINGS["RiskAssessment", who])
                 # What comes of an operation that may be done is not asked here.
                 done = {200, 400, 409, 422}
-                yield case("$assess-risk", "GET", f"Patient/{who}/$assess-risk", done if patient == {200} else patient)
+                # Who may not read what a model says of a patient may not ask it either.
+                made = {"resourceType": "RiskAssessment", "id": "made", "status": "final", "subject": {"reference": f"Patient/{who}"}}
+                assessed = patient if patient != {200} else done if caller.may("r", made) else {403}
+                yield case("$assess-risk", "GET", f"Patient/{who}/$assess-risk", assessed)
                 yield case("$accounting", "GET", f"Patient/{who}/$accounting-of-disclosures?_count=1", trail)
                 yield case("$replay", "POST", f"RiskAssessment/{who}/$replay", done if risk == {200} else risk)
                 yield case("/predictions/…", "GET", f"/predictions/{who}", risk)

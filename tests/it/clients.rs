@@ -46,6 +46,7 @@ fn with_a_key(suite: &str, backend: Backend) {
         ("AUGURY_BASE", server.url("/fhir")),
         ("AUGURY_KEY", key.to_owned()),
         ("AUGURY_BIN", binary.display().to_string()),
+        ("AUGURY_SECRET", harness::SECRET.to_owned()),
         ("AUGURY_DATABASE_URL", server.database_url().to_owned()),
         ("AUGURY_DATA_DIR", folder.path().display().to_string()),
     ];

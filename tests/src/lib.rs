@@ -76,7 +76,7 @@ pub fn binary() -> anyhow::Result<PathBuf> {
 /// `augury ARGUMENTS…` without any settings of the environment's.
 pub fn command(arguments: &[&str]) -> anyhow::Result<Command> {
     let mut command = clean(binary()?);
-    command.args(arguments);
+    command.args(arguments).env("AUGURY_SECRET", SECRET);
     Ok(command)
 }
 
@@ -87,6 +87,9 @@ fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     }
     command
 }
+
+/// What servers and the command line of one test share, whatever their folders.
+pub const SECRET: &str = "all processes of one test share it";
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -294,6 +297,7 @@ fn spawn(
         .env("AUGURY_DATABASE_URL", database_url)
         .env("AUGURY_DATA_DIR", folder.path())
         .env("AUGURY_LOG", "warn")
+        .env("AUGURY_SECRET", SECRET)
         .envs(settings.iter().map(|(k, v)| (k, v)))
         .stdout(Stdio::null());
     Ok(command.spawn()?)

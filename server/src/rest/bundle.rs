@@ -53,7 +53,7 @@ pub(crate) async fn bundle(
             super::validate(claims, &bundle, ResourceType::BUNDLE)?;
         }
         let (atomic, answers) = run(&caller.app, &caller.context, bundle, None).await?;
-        Ok::<_, Failure>(response(&caller.app, atomic, &answers, whole))
+        Ok::<_, Failure>(response(&caller.app, &caller.context, atomic, &answers, whole))
     };
     let text = Body::read(payload).await?.work(work).await?;
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
@@ -420,7 +420,7 @@ async fn get(app: &Arc<App>, context: &Context, url: &str) -> Result<String, Fai
 }
 
 /// The response Bundle, put together as text: stored bodies go in as they are.
-fn response(app: &App, atomic: bool, answers: &[Answer], whole: bool) -> String {
+fn response(app: &App, context: &Context, atomic: bool, answers: &[Answer], whole: bool) -> String {
     let base = app.config.fhir_base();
     let kind = if atomic { "transaction-response" } else { "batch-response" };
     let mut text = format!(r#"{{"resourceType":"Bundle","type":"{kind}""#);
@@ -434,7 +434,7 @@ fn response(app: &App, atomic: bool, answers: &[Answer], whole: bool) -> String 
                     Effect::Updated | Effect::Unchanged => "200 OK",
                     Effect::Deleted | Effect::Absent => "204 No Content",
                 };
-                if whole && !stored.body.is_empty() {
+                if whole && !stored.body.is_empty() && context.access.reveals(stored) {
                     text.push_str(r#""resource":"#);
                     text.push_str(&stored.body);
                     text.push(',');

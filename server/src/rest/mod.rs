@@ -169,6 +169,8 @@ fn written(
         .insert_header((header::LOCATION, location(&caller.app.config.fhir_base(), &stored)));
     match prefer.returns {
         Return::Minimal => response.finish(),
+        // Who may write need not be one who may read.
+        Return::Representation if !caller.context.access.reveals(&stored) => response.finish(),
         Return::Representation => response.content_type(FHIR_JSON).body(stored.body),
         Return::Outcome => response.content_type(FHIR_JSON).body(findings.outcome().to_string()),
     }

@@ -187,7 +187,7 @@ pub(crate) async fn keep(
     assessments: Vec<Assessment>,
     cause: Cause,
 ) -> Result<Vec<String>, Failure> {
-    context.access.permits(Op::Create, ResourceType::RISK_ASSESSMENT)?;
+    context.access.permits_of(Op::Create, ResourceType::RISK_ASSESSMENT, patient)?;
     let own = context.on_behalf();
     let assessments = Arc::new(assessments);
     // A worker may settle the same patient meanwhile; then look again.

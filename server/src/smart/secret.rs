@@ -10,6 +10,8 @@ use aws_lc_rs::{hkdf, hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use zeroize::Zeroizing;
+
 use crate::config::Config;
 
 /// Fewer bytes could be guessed.
@@ -19,6 +21,7 @@ pub(crate) const LEAST: usize = 32;
 pub(crate) struct Secret {
     seal: RandomizedNonceKey,
     code: hmac::Key,
+    audit: Zeroizing<[u8; 32]>,
 }
 
 impl Secret {
@@ -41,7 +44,13 @@ impl Secret {
         };
         let seal = RandomizedNonceKey::new(&AES_256_GCM, &derived(b"seal")?);
         let seal = seal.map_err(|_| anyhow::anyhow!("no key to seal with"))?;
-        Ok(Self { seal, code: hmac::Key::new(hmac::HMAC_SHA256, &derived(b"code")?) })
+        let code = hmac::Key::new(hmac::HMAC_SHA256, &derived(b"code")?);
+        Ok(Self { seal, code, audit: Zeroizing::new(derived(b"audit")?) })
+    }
+
+    /// What the audit trail is signed with.
+    pub(crate) fn audit(&self) -> Vec<u8> {
+        self.audit.to_vec()
     }
 
     /// Makes it unreadable and unchangeable for others; only [`Self::open`] for the same purpose undoes it.

@@ -12,6 +12,8 @@ use crate::unit::Unit;
 
 /// What was read is recorded so soon; a process that is killed loses as much.
 const SOON: Duration = Duration::from_millis(20);
+/// Who brings more than may wait, waits so long at most.
+const LONG: Duration = Duration::from_secs(1);
 /// Rows that may wait; whoever brings more waits with them.
 const MOST: usize = 50_000;
 
@@ -47,7 +49,7 @@ impl Buffer {
             });
         }
         if full {
-            self.written.notified().await;
+            let _ = tokio::time::timeout(LONG, self.written.notified()).await;
         }
     }
 
@@ -58,7 +60,14 @@ impl Buffer {
             waiting.expected = false;
             std::mem::take(&mut waiting.rows)
         };
+        let kept = rows.clone();
         let done = if rows.is_empty() { Ok(()) } else { lane.commit(Unit::recording(rows)).await.map(drop) };
+        if done.is_err() {
+            // They are tried again with the next, as far as there is room.
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = MOST.saturating_sub(waiting.rows.len());
+            waiting.rows.extend(kept.into_iter().take(room));
+        }
         self.written.notify_waiters();
         done
     }

@@ -69,13 +69,17 @@ pub(crate) const SELECT: &str = "SELECT a.key, a.epoch, a.at, a.act, a.outcome, 
 
 /// The same of rows that are about any of these, and of those that no index knows yet.
 fn about<'q>(link: &mut Link, hashes: Vec<i64>) -> Result<Sql<'q>, Fault> {
-    let state = log::state(link)?;
+    let last = log::last(link)?;
     let mut sql = Sql::new(link.dialect, COLUMNS);
     sql.push("(SELECT x.* FROM audit x WHERE x.key IN (SELECT i.key FROM audit_index i WHERE i.hash IN ");
     sql.ints(hashes).push(") UNION ALL SELECT y.* FROM audit y");
-    if let Some(state) = state {
-        let column = if link.dialect == Dialect::Sqlite { "key" } else { "epoch" };
-        sql.push(" WHERE y.").push(column).push(" >= ").int(state.horizon);
+    if let Some((epoch, key)) = last {
+        match link.dialect {
+            Dialect::Sqlite => sql.push(" WHERE y.key > ").int(key),
+            Dialect::Postgres => {
+                sql.push(" WHERE (y.epoch, y.key) > (").int(epoch).push(", ").int(key).push(")")
+            }
+        };
     }
     sql.push(")").push(AGENT);
     Ok(sql)

@@ -33,7 +33,7 @@ pub(super) type Position = (i64, i64);
 /// The tree as it is.
 pub(super) struct State {
     pub(super) frontier: Frontier,
-    pub(super) horizon: i64,
+    pub(super) note: String,
     pub(super) recorded: i64,
 }
 
@@ -89,14 +89,12 @@ pub(super) fn signed(value: u64) -> i64 {
 
 /// The newest head; none where nothing was sealed yet.
 pub(super) fn state(link: &mut Link) -> Result<Option<State>, Fault> {
-    let sql = Sql::new(
-        link.dialect,
-        "SELECT recorded, horizon, frontier FROM audit_head ORDER BY size DESC LIMIT 1",
-    );
-    let found = sql.rows::<(BigInt, BigInt, Text), (i64, i64, String)>(&mut link.connection)?.pop();
-    let Some((recorded, horizon, text)) = found else { return Ok(None) };
+    let sql =
+        Sql::new(link.dialect, "SELECT recorded, frontier, note FROM audit_head ORDER BY size DESC LIMIT 1");
+    let found = sql.rows::<(BigInt, Text, Text), (i64, String, String)>(&mut link.connection)?.pop();
+    let Some((recorded, text, note)) = found else { return Ok(None) };
     let frontier = STANDARD.decode(text).ok().and_then(|bytes| Frontier::from_bytes(&bytes));
-    Ok(Some(State { frontier: frontier.ok_or_else(|| broken("an unreadable frontier"))?, horizon, recorded }))
+    Ok(Some(State { frontier: frontier.ok_or_else(|| broken("an unreadable frontier"))?, note, recorded }))
 }
 
 type BlockTypes = (BigInt, BigInt, BigInt, Text, Text, Text);
@@ -168,8 +166,14 @@ fn horizon(link: &mut Link) -> Result<i64, Fault> {
     sql.rows::<BigInt, i64>(&mut link.connection)?.pop().ok_or_else(|| broken("no horizon"))
 }
 
+/// Where the last row stands that is in the tree.
+pub(super) fn last(link: &mut Link) -> Result<Option<Position>, Fault> {
+    let sql = Sql::new(link.dialect, "SELECT epoch, high FROM audit_block ORDER BY first DESC LIMIT 1");
+    Ok(sql.rows::<(BigInt, BigInt), Position>(&mut link.connection)?.pop())
+}
+
 /// Where rows stand that are complete and not in the tree, in their order, and the horizon behind them.
-fn waiting(link: &mut Link, from: i64) -> Result<(Vec<Position>, i64), Fault> {
+fn waiting(link: &mut Link, from: Option<Position>) -> Result<(Vec<Position>, i64), Fault> {
     let to = horizon(link)?;
     let column = match link.dialect {
         Dialect::Sqlite => "a.key",
@@ -177,7 +181,10 @@ fn waiting(link: &mut Link, from: i64) -> Result<(Vec<Position>, i64), Fault> {
     };
     let ask = |link: &mut Link, to: i64, most: usize| -> Result<Vec<Position>, Fault> {
         let mut sql = Sql::new(link.dialect, "SELECT a.epoch, a.key FROM audit a WHERE ");
-        sql.push(column).push(" >= ").int(from).push(" AND ").push(column).push(" < ").int(to);
+        sql.push(column).push(" < ").int(to);
+        if let Some(from) = from {
+            after(&mut sql, link.dialect, from);
+        }
         in_order(&mut sql, link.dialect);
         sql.limit(most);
         Ok(sql.rows::<(BigInt, BigInt), Position>(&mut link.connection)?)
@@ -225,8 +232,16 @@ fn leaves(link: &mut Link, authority: &Authority, found: &[Position]) -> Result<
 /// What there is to seal; none if there is nothing.
 pub(super) fn prepare(link: &mut Link, authority: &Authority, at: i64) -> Result<Option<Sealing>, Fault> {
     let state = state(link)?;
-    let (mut frontier, from, before) =
-        state.map_or((Frontier::default(), 0, 0), |state| (state.frontier, state.horizon, state.recorded));
+    if let Some(state) = &state {
+        let trusted = authority.signer.verifier();
+        let head = trusted.open(&state.note).map_err(|_| broken("the newest head is not genuine"))?;
+        if head.size != state.frontier.size() || head.root != state.frontier.root() {
+            return Err(broken("the newest head is not of this tree"));
+        }
+    }
+    let (mut frontier, before) =
+        state.map_or((Frontier::default(), 0), |state| (state.frontier, state.recorded));
+    let from = last(link)?;
     let (found, horizon) = waiting(link, from)?;
     let size = frontier.size();
     let mut open = match size % BLOCK {

@@ -177,6 +177,10 @@ pub(super) fn verify(
     if let Some(head) = heads.next().filter(|_| whole) {
         verified.add(Finding::Tree(head.size));
     }
+    if frontier.size() > newest && whole {
+        // Nobody signed these.
+        verified.add(Finding::Tree(newest));
+    }
     if frontier.size() < newest && whole {
         verified.add(Finding::Shortened(newest));
     }

@@ -9,6 +9,7 @@ use crate::place::*;
 both!(
     only_the_own_chart_is_found,
     hops_end_where_rights_end,
+    types_that_are_not_granted_fall_away,
     granular_scopes_are_filters,
     versions_and_what_was_deleted,
     writes_stay_inside,
@@ -87,6 +88,29 @@ async fn only_the_own_chart_is_found(store: Store, _: String) {
     let mut ids: Vec<&str> = page.entries.iter().map(|one| one.id.as_str()).collect();
     ids.sort_unstable();
     assert_eq!(ids, ["a", "a1", "a2", "dr", "org", "shared"]);
+}
+
+/// Where types fall away, what was asked of them does too.
+async fn types_that_are_not_granted_fall_away(store: Store, _: String) {
+    hospital(&store).await;
+    let subject =
+        |kind: &str| fhir::search::parameter(ResourceType::parse(kind).unwrap(), "subject").unwrap();
+    let mut all = query("Observation?_count=50");
+    all.kinds = ResourceType::all().collect();
+    let value = Some(fhir::reference::hash(PATIENT, "b"));
+    let params = ["Observation", "List"].iter().flat_map(|kind| subject(kind).params.clone()).collect();
+    let test = fhir::search::Test::Exact(vec![fhir::search::ExactTest { value, system: None }]);
+    all.clauses.push(fhir::search::Clause { params, negated: false, test });
+    let ids = async |scopes: &str| -> Vec<String> {
+        let page = store.search(&with(scopes, "b"), &all).await.unwrap();
+        page.entries.iter().map(|one| one.id.clone()).collect()
+    };
+    assert_eq!(ids("user/*.rs").await.len(), 2);
+    assert_eq!(ids("user/Observation.rs").await, ["b1"]);
+    assert_eq!(ids("patient/Practitioner.rs").await, Vec::<String>::new());
+    assert_eq!(ids("user/Observation.rs user/Patient.rs").await, ["b1"]);
+    let along = found(&store, &with("user/Patient.rs", ""), "Patient?_id=b&_revinclude=*").await.unwrap();
+    assert_eq!(along, ["Patient/b"]);
 }
 
 async fn hops_end_where_rights_end(store: Store, _: String) {
