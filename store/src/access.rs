@@ -213,7 +213,7 @@ impl Access {
             r#"{{"resourceType":"{kind}","status":"final","subject":{{"reference":"Patient/{patient}"}}}}"#
         );
         let of = index(kind, &draft::parse(&text)?);
-        if self.allows(op, "", 0, &of, patient) { Ok(()) } else { Err(Error::Denied(op, kind)) }
+        if self.allows(op, "", 0, &of) { Ok(()) } else { Err(Error::Denied(op, kind)) }
     }
 
     /// May the version be shown to who wrote it?
@@ -226,12 +226,12 @@ impl Access {
         *self == Self::Whole || self.conditions(op, kind).is_ok_and(|all| all.is_empty())
     }
 
-    /// May what has these index entries be written, and be about these patients? Who has the rights of
-    /// one patient writes about nobody else.
-    pub(crate) fn allows(&self, op: Op, id: &str, updated: i64, of: &Index, patients: &str) -> bool {
+    /// May what has these index entries be written? Who has the rights of one patient writes about nobody
+    /// else.
+    pub(crate) fn allows(&self, op: Op, id: &str, updated: i64, of: &Index) -> bool {
         let Self::Granted(grants) = self else { return true };
         grants.iter().filter(|grant| grant.is_about(op, of.kind)).any(|grant| {
-            let own = |patient: &String| patients.split_ascii_whitespace().all(|one| one == patient);
+            let own = |patient: &String| of.patients.split_ascii_whitespace().all(|one| one == patient);
             let holds = |all: Vec<Clause>| all.iter().all(|one| one.matches(of, id, updated));
             grant.within.as_ref().is_none_or(own) && grant.conditions(op, of.kind).is_some_and(holds)
         })
@@ -248,7 +248,7 @@ impl Access {
         }
         let of = index(stored.kind, &draft::parse(&stored.body)?);
         if matches!(op, Op::Update | Op::Delete) {
-            return Ok(self.allows(op, &stored.id, stored.updated, &of, &stored.patient));
+            return Ok(self.allows(op, &stored.id, stored.updated, &of));
         }
         Ok(all.iter().all(|one| one.matches(&of, &stored.id, stored.updated)))
     }

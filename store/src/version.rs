@@ -122,7 +122,7 @@ pub(crate) fn apply(
         trace.key = key;
         let version = change.old.as_ref().map_or(1, |old| old.version.saturating_add(1));
         let patient = match (&step.draft, &change.old) {
-            (Some(draft), _) => draft.patient.as_str(),
+            (Some(draft), _) => draft.index.patients.as_str(),
             (None, Some(old)) => old.patient.as_str(),
             (None, None) => "",
         };
@@ -318,7 +318,7 @@ pub(crate) fn permitted(access: &Access, step: &Step<'_>) -> Result<(), Fault> {
 }
 
 fn allows(access: &Access, op: Op, draft: &Draft) -> bool {
-    access.allows(op, &draft.id, draft.updated, &draft.index, &draft.patient)
+    access.allows(op, &draft.id, draft.updated, &draft.index)
 }
 
 /// What was deleted stays whose it was: its id must not come to say something else.
