@@ -17,6 +17,7 @@ macro_rules! both {
 mod access;
 mod audit;
 mod authorization;
+mod consent;
 mod kill;
 mod paging;
 mod place;
