@@ -41,6 +41,7 @@ async fn put(store: &Store, resource: Value) {
     one(store, &now(), update(kind, id, json(&text), None)).await.unwrap();
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn consent(id: &str, patient: &str, provision: Value) -> Value {
     json!({
         "resourceType": "Consent", "id": id, "status": "active",
