@@ -34,7 +34,7 @@ impl Store {
 
     /// The public key of the log's heads, as C2SP's signed notes write it.
     pub fn audit_key(&self) -> String {
-        self.authority.signer.verifier().to_string()
+        self.authority.public_key()
     }
 
     /// Looks at all of the trail. `witnessed`: heads that were kept elsewhere; `seen` is told how many
