@@ -64,7 +64,7 @@ impl Place {
                 Ok((Database::Sqlite(connection), Some(deadline)))
             }
             Self::Postgres(url) => {
-                let mut connection = PgConnection::establish(url).map_err(Error::internal)?;
+                let mut connection = PgConnection::establish(url).map_err(|error| unreachable_at(&error))?;
                 // A setting of the server may be weaker; an acknowledged write must survive.
                 connection
                     .batch_execute(
@@ -75,6 +75,16 @@ impl Place {
             }
         }
     }
+}
+
+/// Why there is no connection. What libpq says of an address that it can't read holds the address, and so
+/// the password in it.
+fn unreachable_at(error: &diesel::ConnectionError) -> Error {
+    let text = error.to_string();
+    if text.contains("URI") || text.contains("connection string") || text.contains("://") {
+        return Error::Internal("the database URL can't be read".into());
+    }
+    Error::Internal(text)
 }
 
 /// The writer never waits for fsync of the main file: a thread of its own checkpoints, and only

@@ -116,6 +116,18 @@ fn authorization_on_postgres() {
     with_a_key("test_authorization.py", Backend::Postgres);
 }
 
+/// Whatever is sent, well or ill formed: it is in no log, metric or error body of others, and no secret is
+/// anywhere.
+#[test]
+fn no_phi_on_sqlite() {
+    with_a_key("test_no_phi.py", Backend::Sqlite);
+}
+
+#[test]
+fn no_phi_on_postgres() {
+    with_a_key("test_no_phi.py", Backend::Postgres);
+}
+
 #[test]
 fn balp_on_sqlite() {
     with_a_key("test_balp.py", Backend::Sqlite);

@@ -103,7 +103,8 @@ fn dispatch(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 fn start_log(config: &Config, filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::new(filter);
+    // At `debug` the HTTP library writes headers of requests as they came.
+    let filter = tracing_subscriber::EnvFilter::new(format!("{filter},actix_http=info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
