@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use store::{Authentication, Context, SmartClient, Status};
 
+use super::call::Call;
 use super::form::Form;
 use super::refusal::Refusal;
 use super::secret::same;
@@ -16,12 +17,8 @@ use crate::app::App;
 use crate::http::caller::key_hash;
 
 /// The client that asks, as far as it can prove that.
-pub(crate) async fn client(
-    app: &App,
-    context: &Context,
-    request: &HttpRequest,
-    form: &Form,
-) -> Result<SmartClient, Refusal> {
+pub(crate) async fn client(call: &Call) -> Result<SmartClient, Refusal> {
+    let Call { app, http: request, context, form } = call;
     if let Some(name) = form.repeated() {
         return Err(Refusal::invalid_request(format!("{name} is there more than once")));
     }

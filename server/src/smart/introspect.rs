@@ -1,12 +1,12 @@
 //! `POST /oauth/introspect`: what a token is worth, for others
 //! (RFC 7662, <https://hl7.org/fhir/smart-app-launch/token-introspection.html>).
 
+use actix_web::HttpResponse;
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 use store::{Authentication, Context};
 
-use super::form::Form;
+use super::call::Call;
 use super::refusal::Refusal;
 use super::{authenticate, bearer};
 use crate::app::App;
@@ -15,15 +15,9 @@ use crate::http::caller::key_hash;
 const SECOND: i64 = 1_000_000;
 
 /// `POST /oauth/introspect`.
-pub(crate) async fn introspect(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
-    may_ask(&app, &context, &request, &form).await?;
-    let answer = worth(&app, &context, form.need("token")?).await?;
+pub(crate) async fn introspect(call: Call) -> Result<HttpResponse, Refusal> {
+    may_ask(&call).await?;
+    let answer = worth(&call.app, &call.context, call.form.need("token")?).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::PRAGMA, "no-cache"))
@@ -32,8 +26,9 @@ pub(crate) async fn introspect(
 
 /// A client that can prove who it is may ask about any token, as may a caller with a token or key of its
 /// own.
-async fn may_ask(app: &App, context: &Context, request: &HttpRequest, form: &Form) -> Result<(), Refusal> {
-    if let Some(token) = bearer::token(request) {
+async fn may_ask(call: &Call) -> Result<(), Refusal> {
+    let (app, context) = (&call.app, &call.context);
+    if let Some(token) = bearer::token(&call.http) {
         match bearer::verify(app, context, token).await {
             Ok(_) => return Ok(()),
             Err(store::Error::NotFound) => {}
@@ -45,7 +40,7 @@ async fn may_ask(app: &App, context: &Context, request: &HttpRequest, form: &For
             Err(error) => Err(error.into()),
         };
     }
-    let client = authenticate::client(app, context, request, form).await?;
+    let client = authenticate::client(call).await?;
     if client.registration.authentication == Authentication::Public {
         return Err(Refusal::invalid_client("a client must prove who it is to ask about tokens"));
     }

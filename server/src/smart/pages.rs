@@ -132,7 +132,7 @@ impl Browser {
         let mut response = html(StatusCode::OK, page, answer_to)?;
         if !self.known {
             let cookie = cookie(app, BROWSER, self.id.clone());
-            response.add_cookie(&cookie).map_err(|error| Problem::Own(Refusal::internal(error)))?;
+            response.add_cookie(&cookie).map_err(Refusal::internal)?;
         }
         Ok(response)
     }
@@ -149,7 +149,7 @@ pub(crate) fn cookie(app: &App, name: &'static str, value: String) -> Cookie<'st
 }
 
 fn html(status: StatusCode, page: &impl Template, answer_to: &str) -> Result<HttpResponse, Problem> {
-    let text = page.render().map_err(|error| Problem::Own(Refusal::internal(error)))?;
+    let text = page.render().map_err(Refusal::internal)?;
     // A browser looks at where a form's answer leads on, too.
     let policy = format!(
         "default-src 'none'; style-src 'self'; form-action 'self'{}{}; frame-ancestors 'none'; base-uri 'none'",

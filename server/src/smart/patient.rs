@@ -1,18 +1,18 @@
 //! Which patient it is about, where an app was not opened from a patient's chart
 //! (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#requesting-context-with-scopes>).
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
 use fhir::json::{self, Json, Limits};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use store::Context;
 
-use super::form::Form;
-use super::pages::{Browser, Choice, Patients, answered, redirect, with_query};
+use super::call::{Call, to_consent};
+use super::pages::{Browser, Choice, Patients, answered};
 use super::refusal::Refusal;
 use super::request::{Problem, Request};
 use super::role::Role;
-use super::sign_in::{Session, session};
+use super::sign_in::Session;
 use crate::app::App;
 
 /// Patients shown at a time.
@@ -27,7 +27,7 @@ pub(crate) async fn page(
     request: &Request,
     sought: &str,
 ) -> Result<HttpResponse, Problem> {
-    let sealed = request.seal(app).map_err(Problem::Own)?;
+    let sealed = request.seal(app)?;
     let name = request.client(app, context).await?.registration.name;
     let found = choices(app, context, session, sought).await?;
     let csrf = browser.csrf(app, &sealed);
@@ -47,33 +47,17 @@ pub(crate) fn only(session: &Session) -> Option<&str> {
 }
 
 /// `POST /oauth/patient`: looks for patients, or takes one.
-pub(crate) async fn choose(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
-    answered(chosen(&app, &context, &request, &form).await)
+pub(crate) async fn choose(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(chosen(&call).await)
 }
 
-async fn chosen(
-    app: &App,
-    context: &Context,
-    http: &HttpRequest,
-    form: &Form,
-) -> Result<HttpResponse, Problem> {
-    let browser = Browser::of(http).map_err(Problem::Own)?;
-    let sealed = form.get("request").unwrap_or_default();
-    browser.check(app, form, sealed)?;
-    let request = Request::open(app, sealed, context.at);
-    let mut request =
-        request.ok_or_else(|| Problem::Here("This took too long. Start again in the app.".into()))?;
-    let Some(session) = session(app, context, http).await.map_err(Problem::Own)? else {
-        return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
-    };
-    let Some(id) = form.get("patient") else {
-        let sought = form.get("q").unwrap_or_default();
+async fn chosen(call: &Call) -> Result<HttpResponse, Problem> {
+    let (app, context) = (&call.app, &call.context);
+    let browser = call.browser(call.sealed())?;
+    let mut request = call.opened()?;
+    let Some(session) = call.session().await? else { return Ok(call.go_on()) };
+    let Some(id) = call.form.get("patient") else {
+        let sought = call.form.get("q").unwrap_or_default();
         return page(app, context, &browser, &session, &request, sought).await;
     };
     let shown = choices(app, context, &session, "").await?;
@@ -91,8 +75,7 @@ async fn chosen(
     }
     request.context.patient = Some(id.to_owned());
     request.settled = true;
-    let sealed = request.seal(app).map_err(Problem::Own)?;
-    Ok(redirect(&with_query("/oauth/consent", &[("request", Some(&sealed))])))
+    Ok(to_consent(&request.seal(app)?))
 }
 
 fn is_patient(session: &Session) -> bool {

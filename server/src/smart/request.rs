@@ -47,6 +47,12 @@ pub(crate) enum Problem {
     Own(Refusal),
 }
 
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Own(refusal)
+    }
+}
+
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
         Self::Own(error.into())

@@ -2,8 +2,8 @@
 //! (RFC 6749 sections 4.1.3, 4.4 and 6; RFC 7636;
 //! <https://hl7.org/fhir/smart-app-launch/backend-services.html>).
 
+use actix_web::HttpResponse;
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
@@ -13,6 +13,7 @@ use store::{
     SmartClient, SmartGrant,
 };
 
+use super::call::Call;
 use super::form::Form;
 use super::refusal::Refusal;
 use super::scope::{self, For};
@@ -30,33 +31,28 @@ const REFRESH: i64 = 180 * DAY;
 const GRACE: i64 = 60 * SECOND;
 
 /// `POST /oauth/token`.
-pub(crate) async fn token(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
+pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
+    let (app, form) = (&call.app, &call.form);
     let kind = form.need("grant_type")?;
     if !matches!(kind, "authorization_code" | "refresh_token" | "client_credentials") {
         let details = "grant_type must be authorization_code, refresh_token or client_credentials";
         return Err(Refusal::new("unsupported_grant_type", details));
     }
-    let client = match authenticate::client(&app, &context, &request, &form).await {
+    let client = match authenticate::client(&call).await {
         Ok(client) => client,
-        Err(refusal) => return Err(noted(&app, &context, refusal).await?),
+        Err(refusal) => return Err(noted(app, &call.context, refusal).await?),
     };
-    let context = of_client(&context, &client);
+    let context = of_client(&call.context, &client);
     let issued = match kind {
-        "authorization_code" => redeem(&app, &context, &client, &form).await,
-        "refresh_token" => refresh(&app, &context, &client, &form).await,
-        _ => itself(&app, &context, &client, &form).await,
+        "authorization_code" => redeem(app, &context, &client, form).await,
+        "refresh_token" => refresh(app, &context, &client, form).await,
+        _ => itself(app, &context, &client, form).await,
     };
     let issued = match issued {
         Ok(issued) => issued,
-        Err(refusal) => return Err(noted(&app, &context, refusal).await?),
+        Err(refusal) => return Err(noted(app, &context, refusal).await?),
     };
-    let answer = issued.answer(&app, &context).await?;
+    let answer = issued.answer(app, &context).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::PRAGMA, "no-cache"))
