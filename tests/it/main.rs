@@ -22,6 +22,7 @@ mod shapes;
 mod smart;
 mod smart_clients;
 mod smart_roles;
+mod smart_trail;
 mod smart_upstream;
 mod tls;
 mod validation;

@@ -124,28 +124,15 @@ fn refused() -> Failure {
 
 /// The one behind a token or key, and what they may do.
 async fn identified(app: &App, context: Context, token: &str) -> Result<(Context, Rights), Failure> {
-    let address = context.who.agent.address.clone();
-    let (agent, access, scopes) = match bearer::verify(app, &context, token).await {
+    match bearer::verify(app, &context, token).await {
         Ok(bearer) => {
-            let own = bearer.fhir_user.as_deref().and_then(|user| user.strip_prefix("Patient/"));
-            let access = access(&bearer.rights(), bearer.patient.as_deref(), own, bearer.subject.is_some());
-            let agent = Agent {
-                client: Some(bearer.client.clone()),
-                issuer: bearer.subject.is_some().then(|| bearer.issuer.clone()),
-                user: bearer.subject.clone(),
-                user_name: bearer.name.clone(),
-                fhir_user: bearer.fhir_user.clone(),
-                role: bearer.role.clone(),
-                token: Some(bearer.jti.clone()),
-                address,
-                ..Agent::default()
-            };
-            (agent, access, bearer.scopes.as_str().into())
+            let who = Who::new(bearer.agent(context.who.agent.address.clone()));
+            let rights = Rights::Of(bearer.scopes.as_str().into());
+            Ok((Context { who, access: bearer.access(), ..context }, rights))
         }
-        Err(store::Error::NotFound) => return keyed(app, context, &key_hash(token)).await,
-        Err(error) => return Err(error.into()),
-    };
-    Ok((Context { who: Who::new(agent), access, ..context }, Rights::Of(scopes)))
+        Err(store::Error::NotFound) => keyed(app, context, &key_hash(token)).await,
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The one with that key, or that certificate.

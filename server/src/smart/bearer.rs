@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use store::{Agent, Context};
+use store::{Access, Agent, Context};
 
 use super::foreign;
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::rights::access;
 
 const SECOND: i64 = 1_000_000;
 /// How long an access token is good.
@@ -129,12 +130,18 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
 impl Bearer {
     /// The scopes, and what follows from them: who may know who the user is may read what there is of them
     /// (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#scopes-for-requesting-identity-data>).
-    pub(crate) fn rights(&self) -> Cow<'_, str> {
+    fn rights(&self) -> Cow<'_, str> {
         let user = self.fhir_user.as_ref().and_then(|user| user.split_once('/'));
         match user.filter(|_| self.has("fhirUser") || self.has("profile")) {
             Some((kind, id)) => Cow::Owned(format!("{} user/{kind}.r?_id={id}", self.scopes)),
             None => Cow::Borrowed(&self.scopes),
         }
+    }
+
+    /// What may be done with it.
+    pub(crate) fn access(&self) -> Access {
+        let own = self.fhir_user.as_deref().and_then(|user| user.strip_prefix("Patient/"));
+        access(&self.rights(), self.patient.as_deref(), own, self.subject.is_some())
     }
 
     /// Who it is, for the audit trail.
@@ -144,7 +151,7 @@ impl Bearer {
             client_name: Some(self.client_name.clone()),
             user: self.subject.clone(),
             user_name: self.name.clone(),
-            issuer: Some(self.issuer.clone()),
+            issuer: self.subject.is_some().then(|| self.issuer.clone()),
             fhir_user: self.fhir_user.clone(),
             role: self.role.clone(),
             token: Some(self.jti.clone()),

@@ -6,14 +6,16 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use store::Context;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
+use store::{Access, Context, SmartClient, Trail};
 
 use super::form::Form;
 use super::pages::{Browser, redirect, with_query};
 use super::refusal::Refusal;
 use super::request::{Problem, Request};
+use super::role::Role;
 use super::sign_in::{self, Session};
+use super::{of_account, of_client};
 use crate::app::App;
 
 /// One call.
@@ -66,6 +68,17 @@ impl Call {
     /// Who is signed in at the browser.
     pub(crate) async fn session(&self) -> Result<Option<Session>, Refusal> {
         sign_in::session(&self.app, &self.context, &self.http).await
+    }
+
+    /// The same call as the one of whoever is signed in, for an app: on our pages they see what they may see
+    /// elsewhere, and all of it is recorded with the answer. Made once for each call.
+    pub(crate) fn reader(&self, client: &SmartClient, session: &Session) -> Context {
+        let of = of_account(&self.app, &of_client(&self.context, client), &session.account);
+        let role = Role::parse(&session.account.role);
+        let access = role.map_or_else(|| Access::Granted([].into()), |role| role.access(session.own()));
+        let reader = Context { access, trail: Some(Trail::default()), ..of };
+        self.http.extensions_mut().insert(reader.clone());
+        reader
     }
 
     /// On to whatever is to be asked next.

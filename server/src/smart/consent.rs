@@ -36,26 +36,29 @@ async fn step(call: &Call) -> Result<HttpResponse, Problem> {
         }
         return sign_in::page(app, context, &browser, call.sealed(), "", false).await;
     };
-    let registration = request.client(app, context).await?.registration;
-    let offered = offered(&request, &registration, &session)?;
+    let client = request.client(app, context).await?;
+    let offered = offered(&request, &client.registration, &session)?;
     if request.silent {
         return Err(request.problem("consent_required", "the user is asked each time"));
     }
+    let reader = call.reader(&client, &session);
     // Who has but one record is not asked whose.
     if let (true, Some(own)) = (needs_patient(&request, &offered), patient::only(&session)) {
         request.context.patient = Some(own.to_owned());
         request.settled = true;
     }
     if needs_patient(&request, &offered) && !request.settled {
-        return patient::page(app, context, &browser, &session, &request, "").await;
+        return patient::page(call, &reader, &browser, &client, &request, "").await;
     }
     let about = match &request.context.patient {
         None => None,
-        Some(id) => match app.store.read(context, ResourceType::PATIENT, id).await {
+        Some(id) => match app.store.read(&reader, ResourceType::PATIENT, id).await {
             Ok(stored) => {
                 let found = json::parse(stored.body.as_bytes(), &Limits::STORED);
                 found.ok().map(|found| patient::name(&found))
             }
+            // Whoever may not see patients is not told who it is, and can't allow anybody to.
+            Err(store::Error::Denied(..)) => None,
             Err(store::Error::NotFound | store::Error::Gone { .. }) => {
                 return Err(request.problem("invalid_request", "the patient of the launch is not here"));
             }
@@ -72,7 +75,7 @@ async fn step(call: &Call) -> Result<HttpResponse, Problem> {
         .collect();
     let csrf = browser.csrf(app, &sealed);
     let page = Consent {
-        app: &registration.name,
+        app: &client.registration.name,
         user: &session.account.name,
         patient: about.as_deref(),
         answer_to: &request.redirect_uri,
@@ -100,9 +103,7 @@ fn offered(request: &Request, registration: &Registration, session: &Session) ->
             return Err(request.problem("access_denied", "the app was opened for somebody else"));
         }
     }
-    if role.is_patient()
-        && request.context.patient.as_deref().is_some_and(|id| patient::own(session) != Some(id))
-    {
+    if role.is_patient() && request.context.patient.as_deref().is_some_and(|id| session.own() != Some(id)) {
         return Err(request.problem("access_denied", "this is another patient's record"));
     }
     let mut offered = scope::allowed(&request.scope, registration, For::User(role));

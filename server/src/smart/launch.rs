@@ -3,11 +3,13 @@
 //! parameter, good once, and the address to open.
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{Act, AuthorizationChange, Commit, Context, Entry, Launch, LaunchContext, Status, Who};
+use store::{
+    Act, AuthorizationChange, Commit, Context, Entry, Launch, LaunchContext, Outcome, Status, Trail, Who,
+};
 
 use super::bearer;
 use super::pages::with_query;
@@ -15,6 +17,7 @@ use super::refusal::Refusal;
 use super::scope::LAUNCH_APPS;
 use super::secret::random;
 use crate::app::App;
+use crate::http::audited;
 use crate::http::caller::{address, key_hash};
 
 const SECOND: i64 = 1_000_000;
@@ -63,14 +66,30 @@ pub(crate) async fn launch(
         }
         Err(error) => return Err(error.into()),
     };
+    let who = Who::new(bearer.agent(address(&request)));
+    let trail = Some(Trail::of(audited::asked(&request)));
+    let context = Context { who, access: bearer.access(), trail, ..context };
+    request.extensions_mut().insert(context.clone());
     for (kind, id) in [(ResourceType::PATIENT, &asked.patient), (encounter()?, &asked.encounter)] {
         let Some(id) = id else { continue };
         match app.store.read(&context, kind, id).await {
             Ok(_) => {}
-            Err(store::Error::NotFound | store::Error::Gone { .. }) => {
-                return Err(Refusal::invalid_request(format!("there is no such {}", kind.name())));
+            Err(error) => {
+                let (entity, note) = (Some((kind, id.clone(), 0)), error.to_string());
+                let entity = entity.filter(|_| fhir::reference::is_id(id));
+                context.note(Entry { outcome: Outcome::Minor, entity, note, ..Entry::of(Act::Launch) });
+                let kind = kind.name();
+                return Err(match error {
+                    store::Error::NotFound | store::Error::Gone { .. } => {
+                        Refusal::invalid_request(format!("there is no such {kind}"))
+                    }
+                    store::Error::Denied(..) => {
+                        let why = format!("whoever opens an app with a {kind} must be allowed to read it");
+                        Refusal::insufficient_scope(why)
+                    }
+                    error => error.into(),
+                });
             }
-            Err(error) => return Err(error.into()),
         }
     }
     if asked.fhir_context.iter().flatten().any(|one| !is_context(one)) {
@@ -93,10 +112,9 @@ pub(crate) async fn launch(
             by_ehr: !asked.banner.unwrap_or(false),
         },
     });
-    let who = Who::new(bearer.agent(address(&request)));
     let notes = vec![Entry { patient, ..Entry::of(Act::Launch) }];
     let commit = Commit { authorization: vec![change], notes, ..Commit::default() };
-    app.store.commit(&Context { who, ..context }, commit).await?;
+    app.store.commit(&context, commit).await?;
     let base = app.config.fhir_base();
     let pairs = [("iss", Some(base.as_str())), ("launch", Some(handle.as_str()))];
     let url = client.registration.launch_url.map(|url| with_query(&url, &pairs));

@@ -2,6 +2,9 @@
 
 use fhir::resource_type::ResourceType;
 use fhir::scope::{Clinical, Level};
+use store::Access;
+
+use crate::http::rights;
 
 /// A role of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,11 @@ impl Role {
             return common(scope, &named.join(" "));
         }
         common(scope, self.scopes())
+    }
+
+    /// What somebody of this role sees by themselves, on our own pages. `own`: the patient that they are.
+    pub(crate) fn access(self, own: Option<&str>) -> Access {
+        rights::access(self.scopes(), own, own, true)
     }
 
     /// May it have a scope of this server's own?

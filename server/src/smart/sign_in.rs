@@ -26,6 +26,13 @@ pub(crate) struct Session {
     pub(crate) hash: String,
 }
 
+impl Session {
+    /// The patient that they are, whose record alone they see.
+    pub(crate) fn own(&self) -> Option<&str> {
+        self.account.fhir_user.as_deref()?.strip_prefix("Patient/")
+    }
+}
+
 /// Who is signed in at this browser.
 pub(crate) async fn session(
     app: &App,
