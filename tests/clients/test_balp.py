@@ -356,7 +356,7 @@ SAID = {
     "history": [("history-instance", ANA)],
     "batch": [("PatientUpdate", BEN), ("PatientRead", ANA), ("Query", ""), ("read", "", "4"), ("update", "", "4")],
     "transaction": [("PatientUpdate", ANA), ("PatientRead", BEN)],
-    "denied-read": [("read", ANA, "4")],
+    "denied-read": [("read", "", "4")],
     "denied-search": [("search-type", "", "4")],
     "denied-create": [("create", "", "4")],
     "failed-forgery": [("create", "", "4")],

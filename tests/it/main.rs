@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on says where")]
 
 mod audit;
+mod callers;
 mod charts;
 mod clients;
 mod conformance;

@@ -210,10 +210,7 @@ fn app_of(config: &Config, new: New, at: i64) -> anyhow::Result<(SmartClient, Op
     }
     let usual = if new.redirect.is_empty() { USUAL_ITSELF } else { USUAL };
     let asked = new.scope.as_deref().unwrap_or(usual);
-    let known = scope::parse(asked);
-    let unknown =
-        asked.split_ascii_whitespace().find(|one| !known.iter().any(|scope| scope.to_string() == *one));
-    if let Some(unknown) = unknown {
+    if let Some(unknown) = scope::unknown(asked) {
         bail!("{unknown} is no scope that this server knows");
     }
     let registration = Registration {
@@ -221,7 +218,7 @@ fn app_of(config: &Config, new: New, at: i64) -> anyhow::Result<(SmartClient, Op
         authentication,
         redirect_uris: new.redirect,
         launch_url: new.launch_url,
-        scope: scope::text(&known),
+        scope: scope::text(&scope::parse(asked)),
     };
     let id = Uuid::now_v7().to_string();
     Ok((SmartClient { id, status: Status::Approved, created: at, registration }, secret))

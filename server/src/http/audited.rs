@@ -3,13 +3,16 @@
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use fhir::resource_type::ResourceType;
+use percent_encoding::percent_decode_str;
 use store::{Access, Act, Agent, Context, Entry, Outcome, Trail, Who};
 
 use super::caller::address;
 use super::failure::Failure;
+use super::peer;
 use super::telemetry::RequestId;
 use crate::app::{self, App};
 use crate::interaction;
@@ -29,6 +32,12 @@ pub(crate) async fn audited(
     let Some(app) = request.app_data::<web::Data<App>>().cloned() else { return Ok(response) };
     let act = interaction::act(&pattern, request.method());
     let known = request.extensions().get::<Context>().cloned();
+    let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
+    // Who only knocks writes little, and has nothing looked up.
+    let knocks = refused && known.is_none();
+    if knocks && act.is_some() && !app.refusals.admits(&peer::network(request), app::now()) {
+        return Ok(response);
+    }
     let context = known.unwrap_or_else(|| {
         let agent = Agent { address: address(request), ..Agent::default() };
         let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
@@ -47,8 +56,10 @@ pub(crate) async fn audited(
             let id = request.match_info().get("id").filter(|id| fhir::reference::is_id(id));
             let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
             let patient = match &entity {
-                Some((kind, id, _)) if failed => app.store.patients(*kind, id).await.unwrap_or_default(),
-                Some((ResourceType::PATIENT, id, _)) => id.clone(),
+                Some((kind, id, _)) if failed && !knocks => {
+                    app.store.patients(*kind, id).await.unwrap_or_default()
+                }
+                Some((ResourceType::PATIENT, id, _)) if !knocks => id.clone(),
                 _ => String::new(),
             };
             let outcome = match (failed, status.is_server_error()) {
@@ -108,10 +119,17 @@ pub(crate) fn asked_within(method: &str, url: &str) -> String {
 /// Parameters without what may be secret in them.
 fn discreet(pairs: &str) -> String {
     let one = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if SECRET.contains(&name) => format!("{name}=…"),
+        Some((name, _)) if is_secret(name) => format!("{name}=…"),
         _ => pair.to_owned(),
     };
     pairs.split('&').map(one).collect::<Vec<_>>().join("&")
+}
+
+/// However the name is written: `access%5Ftoken` is read as `access_token` by whoever reads forms.
+fn is_secret(name: &str) -> bool {
+    let name = name.replace('+', " ");
+    let name = percent_decode_str(&name).decode_utf8_lossy();
+    SECRET.iter().any(|secret| name.trim().eq_ignore_ascii_case(secret))
 }
 
 fn cut(text: &str) -> String {

@@ -10,11 +10,11 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use sha2::{Digest, Sha256};
 use store::{Access, Agent, Context, Trail, Who};
 
-use super::audited;
 use super::failure::Failure;
 use super::rights::{Rights, access};
 use super::telemetry::RequestId;
 use super::tls::Thumbprint;
+use super::{audited, peer};
 use crate::app::{self, App};
 use crate::config::Auth;
 use crate::smart::bearer;
@@ -88,7 +88,7 @@ impl Caller {
 
 /// Where a request came from.
 pub(crate) fn address(request: &HttpRequest) -> Option<String> {
-    request.peer_addr().map(|peer| peer.ip().to_string())
+    peer::address(request).map(|ip| ip.to_string())
 }
 
 /// Open access is for this machine. A page of somewhere else that runs in a browser here, or that

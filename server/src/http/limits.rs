@@ -18,8 +18,8 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 
-use super::caller::address;
 use super::failure::Failure;
+use super::peer;
 use super::tls::Thumbprint;
 use crate::app::App;
 use crate::config::{Auth, Config, Rate};
@@ -103,7 +103,7 @@ impl Limits {
 
     /// One of somebody who did not, or not truly.
     pub(crate) fn anonymous(&self, request: &HttpRequest) -> Result<(), Failure> {
-        let key = address(request).unwrap_or_default();
+        let key = peer::network(request);
         self.anonymous.as_ref().map_or(Ok(()), |limit| self.take(limit, request, &key))
     }
 

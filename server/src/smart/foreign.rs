@@ -8,6 +8,7 @@ use store::Context;
 
 use super::bearer::Bearer;
 use super::jws::{BELIEVED, header, signed_claims};
+use super::scope;
 use crate::app::App;
 use crate::config::{Foreign, Hidden};
 use crate::http::caller::key_hash;
@@ -89,8 +90,10 @@ fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bea
         Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
         _ => String::new(),
     };
-    let client = text("client").or_else(|| text("azp")).or_else(|| text("sub"))?.to_owned();
-    // A client that acts for itself is its own subject.
+    let scopes = foreign.scopes.as_ref().map_or(scopes.clone(), |most| scope::within(&scopes, most));
+    // Whoever has the token must be told: a subject may be a person whom several clients act for.
+    let client = text("client").or_else(|| text("azp"))?.to_owned();
+    // A client that acts for itself is its own subject (RFC 9068 section 2.2).
     let subject = text("sub").filter(|subject| *subject != client).map(str::to_owned);
     let relative = |address: &str| {
         let mut parts = address.rsplit('/');
@@ -134,6 +137,7 @@ mod tests {
             client_id: None,
             client_secret: None,
             claims: vec![("scope".into(), "scp".into()), ("client".into(), "azp".into())],
+            scopes: None,
         }
     }
 
@@ -146,6 +150,10 @@ mod tests {
         assert_eq!((found.scopes.as_str(), found.patient.as_deref()), ("patient/*.rs openid", Some("p1")));
         assert_eq!(found.fhir_user.as_deref(), Some("Practitioner/d1"));
         assert!(bearer(&claims, &foreign(), "t", 3000 * SECOND).is_none());
+        let bounded = Foreign { scopes: Some("patient/Observation.rs".into()), ..foreign() };
+        assert_eq!(bearer(&claims, &bounded, "t", 1000 * SECOND).unwrap().scopes, "patient/Observation.rs");
+        let nobodys = json!({"sub": "u", "exp": 2000, "scp": "system/*.rs"});
+        assert!(bearer(&nobodys, &foreign(), "t", 1000 * SECOND).is_none());
         let own = json!({"sub": "app", "azp": "app", "exp": 2000, "nbf": 1500, "scp": "system/*.rs"});
         assert!(bearer(&own, &foreign(), "t", 1000 * SECOND).is_none());
         assert_eq!(bearer(&own, &foreign(), "t", 1600 * SECOND).unwrap().subject, None);

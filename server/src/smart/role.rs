@@ -1,6 +1,5 @@
 //! What people of a role, and clients that act for themselves, may be granted at most.
 
-use fhir::resource_type::ResourceType;
 use fhir::scope::{Clinical, Level};
 use store::Access;
 
@@ -55,14 +54,8 @@ impl Role {
         TABLE.iter().find(|(role, ..)| *role == self).map_or("", |(_, _, scopes)| scopes)
     }
 
-    /// What of a scope the role may have. What `*` grants has no AuditEvents in it: they have to be
-    /// named, on either side.
+    /// What of a scope the role may have.
     pub(crate) fn allowed(self, scope: &Clinical) -> Vec<Clinical> {
-        if scope.kind == Some(ResourceType::AUDIT_EVENT) {
-            let named: Vec<&str> =
-                self.scopes().split(' ').filter(|one| one.contains("/AuditEvent.")).collect();
-            return common(scope, &named.join(" "));
-        }
         common(scope, self.scopes())
     }
 

@@ -61,7 +61,9 @@ pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
 
 /// What is refused is in the audit trail; how often is bounded before.
 async fn noted(app: &App, context: &Context, refusal: Refusal) -> Result<Refusal, Refusal> {
-    if refusal.is_denial() {
+    let address = context.who.agent.address.as_deref().unwrap_or_default();
+    let known = context.who.agent.client.is_some();
+    if refusal.is_denial() && (known || app.refusals.admits(address, context.at)) {
         app.store.commit(context, refused(Act::Token, refusal.error)).await?;
     }
     Ok(refusal)
