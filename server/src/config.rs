@@ -28,6 +28,7 @@
 //! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
 //! | `tls_cert`, `tls_key` | `AUGURY_TLS_CERT`, `AUGURY_TLS_KEY` | none: plain HTTP; PEM files, read again when they change |
 //! | `tls_client_ca` | `AUGURY_TLS_CLIENT_CA` | none: roots (PEM) of the certificates that clients may show |
+//! | `tls_client_self_signed` | `AUGURY_TLS_CLIENT_SELF_SIGNED` | `false`: clients may show certificates that they made themselves, and registered |
 //! | `oidc_issuer` | `AUGURY_OIDC_ISSUER` | none: an OpenID Connect provider whose people may sign in |
 //! | `oidc_client_id` | `AUGURY_OIDC_CLIENT_ID` | what this server is called there |
 //! | `oidc_client_secret` | `AUGURY_OIDC_CLIENT_SECRET` | none: a public client there |
@@ -106,6 +107,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// Roots of clients' certificates.
     pub client_ca: Option<PathBuf>,
+    /// Clients may show certificates that they made themselves.
+    pub self_signed: bool,
 }
 
 /// In which header a proxy says where a request comes from. Only one counts: a proxy hands the other on as
@@ -213,7 +216,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 37] = [
+const NAMES: [&str; 38] = [
     "bind",
     "public_url",
     "database_url",
@@ -242,6 +245,7 @@ const NAMES: [&str; 37] = [
     "tls_cert",
     "tls_key",
     "tls_client_ca",
+    "tls_client_self_signed",
     "oidc_issuer",
     "oidc_client_id",
     "oidc_client_secret",
@@ -276,7 +280,11 @@ impl Config {
             for (name, value) in table {
                 let value = match value {
                     toml::Value::String(value) => value,
-                    toml::Value::Boolean(value) if name == "validate_claims" => value.to_string(),
+                    toml::Value::Boolean(value)
+                        if matches!(&*name, "validate_claims" | "tls_client_self_signed") =>
+                    {
+                        value.to_string()
+                    }
                     toml::Value::Array(paths) if name == "packages" => {
                         let paths: Option<Vec<&str>> = paths.iter().map(toml::Value::as_str).collect();
                         paths.ok_or_else(|| wrong(&name, "must be a list of strings"))?.join(",")
@@ -316,10 +324,18 @@ impl Config {
             return Err(wrong("database_url", "must begin with sqlite: or postgres://"));
         }
         let file = |name| get(name).map(PathBuf::from);
+        let truth = |name: &str| match get(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(wrong(name, format!("`{other}` is neither `true` nor `false`"))),
+        };
         let tls = match (file("tls_cert"), file("tls_key")) {
-            (Some(cert), Some(key)) => Some(Tls { cert, key, client_ca: file("tls_client_ca") }),
-            (None, None) if get("tls_client_ca").is_none() => None,
-            (None, _) => return Err(wrong("tls_cert", "is needed beside tls_key and tls_client_ca")),
+            (Some(cert), Some(key)) => {
+                let self_signed = truth("tls_client_self_signed")?;
+                Some(Tls { cert, key, client_ca: file("tls_client_ca"), self_signed })
+            }
+            (None, None) if get("tls_client_ca").or(get("tls_client_self_signed")).is_none() => None,
+            (None, _) => return Err(wrong("tls_cert", "is needed beside the others of tls_…")),
             (_, None) => return Err(wrong("tls_key", "is needed beside tls_cert")),
         };
         let mut client_rates = Vec::new();
@@ -379,13 +395,7 @@ impl Config {
         let packages = get("packages").unwrap_or_default();
         let packages = packages.split(',').map(str::trim).filter(|path| !path.is_empty());
         let packages = packages.map(PathBuf::from).collect();
-        let validate_claims = match get("validate_claims") {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => {
-                return Err(wrong("validate_claims", format!("`{other}` is neither `true` nor `false`")));
-            }
-        };
+        let validate_claims = truth("validate_claims")?;
         let secret = get("secret").map(str::to_owned);
         if secret.as_ref().is_some_and(|secret| secret.len() < LEAST) {
             return Err(wrong("secret", format!("must have at least {LEAST} bytes")));

@@ -100,6 +100,11 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
             sum_up(&summed, false).await;
         }
     });
+    let (tls, judge) = encrypted
+        .as_ref()
+        .map(tls::accept)
+        .transpose()?
+        .map_or((None, None), |(tls, judge)| (Some(tls), judge));
     let shared = Arc::clone(&app);
     let server = HttpServer::new(move || {
         Actix::new()
@@ -127,9 +132,9 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
     .keep_alive(Duration::from_secs(75))
     .shutdown_timeout(GRACE)
-    .on_connect(tls::remember);
-    let server = match &encrypted {
-        Some(files) => server.bind_rustls_0_23(bind, tls::accept(files)?),
+    .on_connect(move |connection, data| tls::remember(&judge, connection, data));
+    let server = match tls {
+        Some(tls) => server.bind_rustls_0_23(bind, tls),
         None => server.bind(bind),
     };
     let server = server.with_context(|| format!("AUGURY_BIND (bind) {bind}"))?.run();

@@ -13,7 +13,7 @@ use store::{Access, Agent, Context, Trail, Who};
 use super::failure::Failure;
 use super::rights::{Rights, access};
 use super::telemetry::RequestId;
-use super::tls::Thumbprint;
+use super::tls::Shown;
 use super::{audited, peer};
 use crate::app::{self, App};
 use crate::config::Auth;
@@ -53,9 +53,9 @@ impl FromRequest for Caller {
                 from_here(&request, &app.config.public_url)?;
             }
             let found = match (bearer::token(&request), app.config.auth) {
-                (Some(token), _) => identified(&app, context, token).await,
+                (Some(token), _) => identified(&app, context, token, Shown::by(&request)).await,
                 (None, Auth::Open) => Ok((context, Rights::All)),
-                (None, Auth::Required) => match request.conn_data::<Thumbprint>() {
+                (None, Auth::Required) => match Shown::by(&request).filter(|shown| shown.is_trusted) {
                     Some(shown) => keyed(&app, context, &shown.key_hash()).await,
                     None => Err(refused()),
                 },
@@ -63,7 +63,7 @@ impl FromRequest for Caller {
             let (context, rights) = match found {
                 Ok(found) => found,
                 // Who guesses is counted; who said nothing was counted already.
-                Err(failure) if bearer::token(&request).is_some() => {
+                Err(failure) if bearer::token(&request).is_some() || Shown::by(&request).is_some() => {
                     app.limits.anonymous(&request)?;
                     return Err(failure);
                 }
@@ -122,15 +122,30 @@ fn refused() -> Failure {
     Failure::new(StatusCode::UNAUTHORIZED, "login", why)
 }
 
+fn not_good() -> Failure {
+    let why = "the access token or API key is not good: not known, ended, or bound to another certificate";
+    Failure::new(StatusCode::UNAUTHORIZED, Failure::NOT_GOOD, why)
+}
+
 /// The one behind a token or key, and what they may do.
-async fn identified(app: &App, context: Context, token: &str) -> Result<(Context, Rights), Failure> {
-    match bearer::verify(app, &context, token).await {
+async fn identified(
+    app: &App,
+    context: Context,
+    token: &str,
+    shown: Option<&Shown>,
+) -> Result<(Context, Rights), Failure> {
+    match bearer::shown(app, &context, token, shown).await {
         Ok(bearer) => {
             let who = Who::new(bearer.agent(context.who.agent.address.clone()));
             let rights = Rights::Of(bearer.scopes.as_str().into());
             Ok((Context { who, access: bearer.access(), ..context }, rights))
         }
-        Err(store::Error::NotFound) => keyed(app, context, &key_hash(token)).await,
+        Err(store::Error::NotFound) => {
+            let found = keyed(app, context, &key_hash(token)).await;
+            found.map_err(
+                |failure| if failure.status == StatusCode::UNAUTHORIZED { not_good() } else { failure },
+            )
+        }
         Err(error) => Err(error.into()),
     }
 }

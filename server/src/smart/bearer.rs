@@ -12,6 +12,7 @@ use super::foreign;
 use crate::app::App;
 use crate::http::caller::key_hash;
 use crate::http::rights::access;
+use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
 /// How long an access token is good.
@@ -57,6 +58,8 @@ pub(crate) struct Bearer {
     pub(crate) issued: i64,
     /// Until when.
     pub(crate) expires: i64,
+    /// The certificate with which alone it is good (`x5t#S256`).
+    pub(crate) certificate: Option<String>,
 }
 
 /// Tokens that were looked up a moment ago.
@@ -122,9 +125,25 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
         grant: grant.id,
         issued: token.issued,
         expires: token.expires,
+        certificate: token.certificate,
     });
     app.smart.bearers.put(hash, Arc::clone(&bearer), context.at);
     Ok(bearer)
+}
+
+/// The same of a token that somebody uses: one that is bound to a certificate is good with that alone
+/// (RFC 8705 section 3).
+pub(crate) async fn shown(
+    app: &App,
+    context: &Context,
+    token: &str,
+    shown: Option<&Shown>,
+) -> Result<Arc<Bearer>, store::Error> {
+    let bearer = verify(app, context, token).await?;
+    match &bearer.certificate {
+        Some(bound) if shown.is_none_or(|shown| shown.thumbprint() != *bound) => Err(store::Error::NotFound),
+        _ => Ok(bearer),
+    }
 }
 
 impl Bearer {

@@ -5,6 +5,7 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
+use super::register::BOUND;
 use super::{assertion, scope};
 use crate::app::App;
 
@@ -49,6 +50,11 @@ fn served(document: &Value) -> HttpResponse {
 
 /// What both documents say.
 fn common(app: &App) -> Value {
+    let tls = app.config.tls.as_ref();
+    let (trusted, own) = tls.map_or((false, false), |tls| (tls.client_ca.is_some(), tls.self_signed));
+    let with_certificates = [("tls_client_auth", trusted), ("self_signed_tls_client_auth", own)];
+    let with_certificates = with_certificates.into_iter().filter(|(_, may)| *may).map(|(method, _)| method);
+    let methods: Vec<&str> = METHODS.into_iter().chain(with_certificates).collect();
     let at = |endpoint: &str| app.oauth(endpoint);
     json!({
         "issuer": app.config.public_url,
@@ -62,7 +68,8 @@ fn common(app: &App) -> Value {
         "response_types_supported": ["code"],
         "scopes_supported": scopes(),
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": METHODS,
+        "token_endpoint_auth_methods_supported": methods,
+        BOUND: trusted || own,
         "token_endpoint_auth_signing_alg_values_supported": assertion::ALGORITHMS,
     })
 }

@@ -95,6 +95,11 @@ fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bea
     let client = text("client").or_else(|| text("azp"))?.to_owned();
     // A client that acts for itself is its own subject (RFC 9068 section 2.2).
     let subject = text("sub").filter(|subject| *subject != client).map(str::to_owned);
+    // A token that is bound to something else than a certificate can't be held against it here.
+    let certificate = match claims.get("cnf") {
+        None | Some(Value::Null) => None,
+        Some(bound) => Some(bound.get("x5t#S256")?.as_str()?.to_owned()),
+    };
     let relative = |address: &str| {
         let mut parts = address.rsplit('/');
         let (id, kind) = (parts.next()?, parts.next()?);
@@ -119,6 +124,7 @@ fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bea
         grant: String::new(),
         issued: time("iat").unwrap_or(at / SECOND) * SECOND,
         expires: expires * SECOND,
+        certificate,
     })
 }
 
@@ -152,6 +158,11 @@ mod tests {
         assert!(bearer(&claims, &foreign(), "t", 3000 * SECOND).is_none());
         let bounded = Foreign { scopes: Some("patient/Observation.rs".into()), ..foreign() };
         assert_eq!(bearer(&claims, &bounded, "t", 1000 * SECOND).unwrap().scopes, "patient/Observation.rs");
+        let mut bound = claims.clone();
+        bound["cnf"] = json!({"x5t#S256": "t"});
+        assert_eq!(bearer(&bound, &foreign(), "t", 1000 * SECOND).unwrap().certificate.as_deref(), Some("t"));
+        bound["cnf"] = json!({"jkt": "t"});
+        assert!(bearer(&bound, &foreign(), "t", 1000 * SECOND).is_none());
         let nobodys = json!({"sub": "u", "exp": 2000, "scp": "system/*.rs"});
         assert!(bearer(&nobodys, &foreign(), "t", 1000 * SECOND).is_none());
         let own = json!({"sub": "app", "azp": "app", "exp": 2000, "nbf": 1500, "scp": "system/*.rs"});

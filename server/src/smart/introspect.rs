@@ -11,6 +11,7 @@ use super::refusal::Refusal;
 use super::{authenticate, bearer};
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
 
@@ -29,7 +30,7 @@ pub(crate) async fn introspect(call: Call) -> Result<HttpResponse, Refusal> {
 async fn may_ask(call: &Call) -> Result<(), Refusal> {
     let (app, context) = (&call.app, &call.context);
     if let Some(token) = bearer::token(&call.http) {
-        match bearer::verify(app, context, token).await {
+        match bearer::shown(app, context, token, Shown::by(&call.http)).await {
             Ok(_) => return Ok(()),
             Err(store::Error::NotFound) => {}
             Err(error) => return Err(error.into()),
@@ -75,6 +76,9 @@ async fn worth(app: &App, context: &Context, token: &str) -> Result<Value, Refus
         && (bearer.has("fhirUser") || bearer.has("profile"))
     {
         put("fhirUser", json!(format!("{}/{user}", app.config.fhir_base())));
+    }
+    if let Some(certificate) = &bearer.certificate {
+        put("cnf", json!({"x5t#S256": certificate}));
     }
     Ok(Value::Object(answer))
 }

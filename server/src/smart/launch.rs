@@ -19,6 +19,7 @@ use super::secret::random;
 use crate::app::App;
 use crate::http::audited;
 use crate::http::caller::{address, key_hash};
+use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
 /// How long the app may take to ask.
@@ -49,7 +50,7 @@ pub(crate) async fn launch(
 ) -> Result<HttpResponse, Refusal> {
     let context = super::context(&request);
     let token = bearer::token(&request).ok_or_else(|| Refusal::invalid_token("a token is needed"))?;
-    let bearer = match bearer::verify(&app, &context, token).await {
+    let bearer = match bearer::shown(&app, &context, token, Shown::by(&request)).await {
         Ok(bearer) => bearer,
         Err(store::Error::NotFound) => return Err(Refusal::invalid_token("the token is not good")),
         Err(error) => return Err(error.into()),

@@ -249,6 +249,7 @@ mod tests {
             redirect_uris: vec!["https://app.example/cb".into(), "http://127.0.0.1:1/cb".into()],
             launch_url: None,
             scope: String::new(),
+            bound: false,
         };
         for (uri, good) in [
             ("https://app.example/cb", true),

@@ -330,6 +330,7 @@ mod tests {
             redirect_uris: Vec::new(),
             launch_url: None,
             scope: scope.into(),
+            bound: false,
         }
     }
 

@@ -21,6 +21,7 @@ use super::secret::{random, same};
 use super::{authenticate, bearer, id_token, of_client, refused};
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -43,10 +44,16 @@ pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
         Err(refusal) => return Err(noted(app, &call.context, refusal).await?),
     };
     let context = of_client(&call.context, &client);
+    let shown = Shown::by(&call.http).filter(|_| client.registration.bound).map(Shown::thumbprint);
+    if client.registration.bound && shown.is_none() {
+        let details = "the client's tokens are bound to a certificate, and none was shown";
+        return Err(noted(app, &context, Refusal::invalid_client(details)).await?);
+    }
+    let asking = Asking { app, context: &context, client: &client, form, certificate: shown };
     let issued = match kind {
-        "authorization_code" => redeem(app, &context, &client, form).await,
-        "refresh_token" => refresh(app, &context, &client, form).await,
-        _ => itself(app, &context, &client, form).await,
+        "authorization_code" => redeem(&asking).await,
+        "refresh_token" => refresh(&asking).await,
+        _ => itself(&asking).await,
     };
     let issued = match issued {
         Ok(issued) => issued,
@@ -57,6 +64,40 @@ pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::PRAGMA, "no-cache"))
         .json(answer))
+}
+
+/// A client that has proved who it is, and what it asks.
+struct Asking<'a> {
+    app: &'a App,
+    context: &'a Context,
+    client: &'a SmartClient,
+    form: &'a Form,
+    /// What its tokens are to be bound to.
+    certificate: Option<String>,
+}
+
+impl Asking<'_> {
+    /// A new token of a grant, and the change that makes it good.
+    fn access(&self, grant: &str, scope: &str, lasts: i64) -> Result<(String, AuthorizationChange), Refusal> {
+        let token = random().map_err(Refusal::internal)?;
+        let change = AuthorizationChange::Access(AccessToken {
+            hash: key_hash(&token),
+            id: uuid::Uuid::new_v4().to_string(),
+            grant: grant.to_owned(),
+            scope: scope.to_owned(),
+            issued: self.context.at,
+            expires: self.context.at + lasts,
+            certificate: self.certificate.clone(),
+        });
+        Ok((token, change))
+    }
+
+    /// What a refresh token is bound to: that of a client that proves who it is, is by that
+    /// (RFC 8705 section 4).
+    fn holder(&self) -> Option<String> {
+        let public = self.client.registration.authentication == Authentication::Public;
+        self.certificate.clone().filter(|_| public)
+    }
 }
 
 /// What is refused is in the audit trail; how often is bounded before.
@@ -87,24 +128,6 @@ struct Issued {
     first: bool,
 }
 
-fn own(
-    context: &Context,
-    grant: &str,
-    scope: &str,
-    lasts: i64,
-) -> Result<(String, AuthorizationChange), Refusal> {
-    let token = random().map_err(Refusal::internal)?;
-    let change = AuthorizationChange::Access(AccessToken {
-        hash: key_hash(&token),
-        id: uuid::Uuid::new_v4().to_string(),
-        grant: grant.to_owned(),
-        scope: scope.to_owned(),
-        issued: context.at,
-        expires: context.at + lasts,
-    });
-    Ok((token, change))
-}
-
 /// When a client can no longer come back.
 enum Ends {
     /// When it does not for long (`offline_access`).
@@ -122,7 +145,8 @@ fn returning(granted: &Granted, scope: &str) -> Option<Ends> {
     granted.session.clone().filter(|_| has("online_access")).map(Ends::With)
 }
 
-async fn redeem(app: &App, context: &Context, client: &SmartClient, form: &Form) -> Result<Issued, Refusal> {
+async fn redeem(asking: &Asking<'_>) -> Result<Issued, Refusal> {
+    let Asking { app, context, client, form, .. } = *asking;
     let no = || Refusal::invalid_grant("the code is not good: not known, used, expired, or another client's");
     let hash = key_hash(form.need("code")?);
     let code = match app.store.code(context, &hash).await {
@@ -155,7 +179,7 @@ async fn redeem(app: &App, context: &Context, client: &SmartClient, form: &Form)
         return Err(Refusal::invalid_grant("code_verifier is missing, or not that of the code_challenge"));
     }
     let scope = grant.granted.scope.clone();
-    let (access, token) = own(context, &grant.id, &scope, bearer::LASTS)?;
+    let (access, token) = asking.access(&grant.id, &scope, bearer::LASTS)?;
     let mut changes = vec![AuthorizationChange::Redeem { hash }, token];
     let mut refresh = None;
     if let Some(ends) = returning(&grant.granted, &scope) {
@@ -167,6 +191,7 @@ async fn redeem(app: &App, context: &Context, client: &SmartClient, form: &Form)
             session: if let Ends::With(session) = ends { Some(session) } else { None },
             issued: context.at,
             expires: context.at + REFRESH,
+            certificate: asking.holder(),
             replaced: None,
             successor: None,
         }));
@@ -193,7 +218,8 @@ pub(crate) async fn revoke(app: &App, context: &Context, grant: &str) -> Result<
 
 /// A refresh token is replaced by its only possible successor, so whoever did not get the answer can ask
 /// again, for a moment, and gets the same; who asks with an old one after that has stolen one of them.
-async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form) -> Result<Issued, Refusal> {
+async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
+    let Asking { app, context, client, form, .. } = *asking;
     let no =
         || Refusal::invalid_grant("the refresh token is not good: not known, ended, or another client's");
     let old = form.need("refresh_token")?;
@@ -206,7 +232,7 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
             Err(store::Error::NotFound) => return Err(no()),
             Err(error) => return Err(error.into()),
         };
-        if grant.client != client.id {
+        if grant.client != client.id || token.certificate.is_some() && token.certificate != asking.holder() {
             return Err(no());
         }
         if let Some(replaced) = token.replaced {
@@ -220,13 +246,13 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
                 return Err(no());
             };
             let scope = asked(&successor.scope, form)?;
-            let (access, change) = own(context, &grant.id, &scope, bearer::LASTS)?;
+            let (access, change) = asking.access(&grant.id, &scope, bearer::LASTS)?;
             app.store.commit(context, issuing(app, context, &scope, vec![change])).await?;
             let refresh = Some(new);
             return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
         }
         let scope = asked(&token.scope, form)?;
-        let (access, change) = own(context, &grant.id, &scope, bearer::LASTS)?;
+        let (access, change) = asking.access(&grant.id, &scope, bearer::LASTS)?;
         let changes = vec![
             AuthorizationChange::Replace { hash: hash.clone(), successor: key_hash(&new) },
             AuthorizationChange::Refresh(RefreshToken {
@@ -237,6 +263,7 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
                 session: token.session,
                 issued: context.at,
                 expires: context.at + REFRESH,
+                certificate: token.certificate,
                 replaced: None,
                 successor: None,
             }),
@@ -273,9 +300,10 @@ fn kept(before: &str, now: &str) -> String {
 }
 
 /// A client acts for itself; only one with a key of its own may.
-async fn itself(app: &App, context: &Context, client: &SmartClient, form: &Form) -> Result<Issued, Refusal> {
-    if !matches!(client.registration.authentication, Authentication::Keys { .. }) {
-        let details = "client_credentials is for clients that authenticate with private_key_jwt";
+async fn itself(asking: &Asking<'_>) -> Result<Issued, Refusal> {
+    let Asking { app, context, client, form, .. } = *asking;
+    if !client.registration.authentication.is_by_key() {
+        let details = "client_credentials is for clients that authenticate with a key or certificate";
         return Err(Refusal::new("unauthorized_client", details));
     }
     let allowed = scope::allowed(form.need("scope")?, &client.registration, For::Client);
@@ -292,7 +320,7 @@ async fn itself(app: &App, context: &Context, client: &SmartClient, form: &Form)
         expires: context.at + bearer::OWN_LASTS,
         granted: Granted { scope: scope.clone(), ..Granted::default() },
     };
-    let (access, token) = own(context, &grant.id, &scope, bearer::OWN_LASTS)?;
+    let (access, token) = asking.access(&grant.id, &scope, bearer::OWN_LASTS)?;
     let changes = vec![AuthorizationChange::Grant(grant.clone()), token];
     app.store.commit(context, issuing(app, context, &scope, changes)).await?;
     Ok(Issued { access, lasts: bearer::OWN_LASTS, refresh: None, scope, grant, first: false })
