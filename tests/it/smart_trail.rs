@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use harness::browser::Browser;
 use harness::{Answer, BOTH};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::smart::{CALLBACK, Place, VERIFIER, allow, ask, led, question, redeem, to_consent};
 
@@ -115,5 +115,73 @@ fn the_pages_show_nobody_whom_the_user_may_not_see() {
         assert_eq!(browser.submit(&page, "/oauth/patient", &[("patient", "p1")]).unwrap().status, 400);
         let refused = seen_by(&place, "otto", &client);
         assert_eq!(refused, [said("search-type", "", "4"), said("read", "", "4")]);
+    }
+}
+
+#[test]
+fn an_encounter_is_chosen_too() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        for (id, patient, day) in
+            [("e1", "p1", "2024-01-01"), ("e2", "p1", "2024-02-02"), ("e3", "p2", "2024-03-03")]
+        {
+            place.put(&json!({"resourceType": "Encounter", "id": id, "status": "finished",
+                "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"},
+                "type": [{"text": format!("Visit {id}")}],
+                "period": {"start": day}, "subject": {"reference": format!("Patient/{patient}")}}));
+        }
+        let client = place.public();
+        let scope = "launch/patient launch/encounter openid patient/*.rs";
+        let mut browser = Browser::new(&place.server).unwrap();
+        let began = ask(&mut browser, &question(&place, &client, &[("scope", scope)]));
+        let page = to_consent(&mut browser, &began, "p1");
+        assert!(
+            page.text.contains("Visit e2")
+                && page.text.contains("Visit e1")
+                && !page.text.contains("Visit e3")
+        );
+        assert!(page.text.find("Visit e2") < page.text.find("Visit e1"));
+        // Neither is another patient's taken, nor does consent come first.
+        let others = browser.submit(&page, "/oauth/encounter", &[("encounter", "e3")]).unwrap();
+        assert_eq!(others.status, 400);
+        let early =
+            browser.submit(&page, "/oauth/consent", &[("decision", "allow"), ("scope", "openid")]).unwrap();
+        assert!(early.header("location").starts_with("/oauth/consent?"), "{}", early.header("location"));
+        let chosen = browser.submit(&page, "/oauth/encounter", &[("encounter", "e1")]).unwrap();
+        let page = browser.follow(&chosen).unwrap();
+        let done = allow(&mut browser, &page, None);
+        let got = redeem(&place, &client, &led(&done, "code").unwrap(), VERIFIER).expect(200).unwrap().json;
+        assert_eq!((&got["patient"], &got["encounter"]), (&json!("p1"), &json!("e1")));
+        assert_eq!(got["scope"], scope);
+        assert_eq!(place.read("/fhir/Encounter/e1", got["access_token"].as_str().unwrap()), 200);
+        let seen = seen_by(&place, "carol", &client);
+        let read: Vec<_> = seen
+            .iter()
+            .filter(|(name, patient, _)| name == "PatientRead" && patient == "Patient/p1")
+            .collect();
+        assert!(read.len() >= 3, "{seen:?}");
+        let asked: Vec<String> = trail(&place, "subtype=search-type").iter().flat_map(queries).collect();
+        assert!(
+            asked.contains(&"GET /fhir/Encounter?patient=p1&_count=20&_sort=-date".to_owned()),
+            "{asked:?}"
+        );
+
+        // None of them, or none at all: then it is not granted.
+        for none in ["p1", "p9"] {
+            if none == "p9" {
+                place.put(&json!({"resourceType": "Patient", "id": "p9"}));
+            }
+            let began = ask(&mut browser, &question(&place, &client, &[("scope", scope)]));
+            let mut page = to_consent(&mut browser, &began, none);
+            if none == "p1" {
+                let chosen = browser.submit(&page, "/oauth/encounter", &[]).unwrap();
+                page = browser.follow(&chosen).unwrap();
+            }
+            let done = allow(&mut browser, &page, None);
+            let got =
+                redeem(&place, &client, &led(&done, "code").unwrap(), VERIFIER).expect(200).unwrap().json;
+            assert_eq!((got.get("encounter"), &got["patient"]), (None, &json!(none)));
+            assert_eq!(got["scope"], "launch/patient openid patient/*.rs");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::role::Role;
 use super::scope::{self, For, Scope};
 use super::secret::random;
 use super::sign_in::{self, Session};
-use super::{bearer, of_account, of_client, patient, refused};
+use super::{bearer, encounter, of_account, of_client, patient, refused};
 use crate::http::caller::key_hash;
 
 const SECOND: i64 = 1_000_000;
@@ -37,7 +37,7 @@ async fn step(call: &Call) -> Result<HttpResponse, Problem> {
         return sign_in::page(app, context, &browser, call.sealed(), "", false).await;
     };
     let client = request.client(app, context).await?;
-    let offered = offered(&request, &client.registration, &session)?;
+    let mut offered = offered(&request, &client.registration, &session)?;
     if request.silent {
         return Err(request.problem("consent_required", "the user is asked each time"));
     }
@@ -49,6 +49,16 @@ async fn step(call: &Call) -> Result<HttpResponse, Problem> {
     }
     if needs_patient(&request, &offered) && !request.settled {
         return patient::page(call, &reader, &browser, &client, &request, "").await;
+    }
+    if let Some(patient) =
+        request.context.patient.as_ref().filter(|_| encounter::is_needed(&request, &offered))
+    {
+        let found = encounter::choices(call, &reader, patient).await?;
+        if !found.is_empty() {
+            return encounter::page(call, &browser, &client, &request, &found);
+        }
+        request.visit_settled = true;
+        offered.retain(|scope| *scope != Scope::Plain("launch/encounter"));
     }
     let about = match &request.context.patient {
         None => None,
@@ -109,7 +119,7 @@ fn offered(request: &Request, registration: &Registration, session: &Session) ->
     let mut offered = scope::allowed(&request.scope, registration, For::User(role));
     // Without a launch there is none that could be granted.
     offered.retain(|scope| request.launch.is_some() || *scope != Scope::Plain("launch"));
-    if request.context.encounter.is_none() {
+    if request.visit_settled && request.context.encounter.is_none() {
         offered.retain(|scope| *scope != Scope::Plain("launch/encounter"));
     }
     if offered.is_empty() {
@@ -121,7 +131,8 @@ fn offered(request: &Request, registration: &Registration, session: &Session) ->
 /// Rights over one patient's record need to know whose.
 fn needs_patient(request: &Request, scopes: &[Scope]) -> bool {
     request.context.patient.is_none()
-        && scopes.iter().any(|scope| scope.is_of_patient() || *scope == Scope::Plain("launch/patient"))
+        && (encounter::is_needed(request, scopes)
+            || scopes.iter().any(|scope| scope.is_of_patient() || *scope == Scope::Plain("launch/patient")))
 }
 
 /// `POST /oauth/consent`: the decision.
@@ -146,7 +157,7 @@ async fn decided(call: &Call) -> Result<HttpResponse, Problem> {
     if !granted.iter().any(|scope| scope.words().is_some()) {
         return Err(request.problem("access_denied", "the user did not agree to anything"));
     }
-    if needs_patient(&request, &granted) {
+    if needs_patient(&request, &granted) || encounter::is_needed(&request, &granted) {
         return Ok(call.go_on());
     }
     let code = random().map_err(Refusal::internal)?;

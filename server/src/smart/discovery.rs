@@ -13,7 +13,7 @@ use crate::app::App;
 const METHODS: [&str; 4] = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
 
 /// What of SMART there is.
-const CAPABILITIES: [&str; 18] = [
+const CAPABILITIES: [&str; 19] = [
     "launch-ehr",
     "launch-standalone",
     "client-public",
@@ -25,6 +25,7 @@ const CAPABILITIES: [&str; 18] = [
     "context-ehr-patient",
     "context-ehr-encounter",
     "context-standalone-patient",
+    "context-standalone-encounter",
     "permission-offline",
     "permission-online",
     "permission-patient",

@@ -71,7 +71,7 @@ pub(crate) async fn launch(
     let trail = Some(Trail::of(audited::asked(&request)));
     let context = Context { who, access: bearer.access(), trail, ..context };
     request.extensions_mut().insert(context.clone());
-    for (kind, id) in [(ResourceType::PATIENT, &asked.patient), (encounter()?, &asked.encounter)] {
+    for (kind, id) in [(ResourceType::PATIENT, &asked.patient), (ResourceType::ENCOUNTER, &asked.encounter)] {
         let Some(id) = id else { continue };
         match app.store.read(&context, kind, id).await {
             Ok(_) => {}
@@ -122,10 +122,6 @@ pub(crate) async fn launch(
     Ok(HttpResponse::Created()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(json!({"launch": handle, "iss": base, "url": url, "expires_in": LASTS / SECOND})))
-}
-
-fn encounter() -> Result<ResourceType, Refusal> {
-    ResourceType::parse("Encounter").ok_or_else(|| Refusal::internal("R4 has Encounters"))
 }
 
 /// `fhirContext` since 2.1: an object that says which resource it is.

@@ -2,7 +2,7 @@
 //! (<https://hl7.org/fhir/smart-app-launch/>).
 //!
 //! - `discovery`, `keys`: what others must know of us.
-//! - `authorize` → `sign_in` → `patient` → `consent`: from an app's question to a code, in pages
+//! - `authorize` → `sign_in` → `patient` → `encounter` → `consent`: from an app's question to a code, in pages
 //!   (`pages`) that work without scripts. What the app asked travels with the browser, sealed
 //!   (`request`); nothing is kept before somebody agrees.
 //! - `upstream`: signing in with another provider's accounts.
@@ -18,6 +18,7 @@ pub(crate) mod bearer;
 pub(crate) mod call;
 pub(crate) mod consent;
 pub(crate) mod discovery;
+pub(crate) mod encounter;
 pub(crate) mod foreign;
 pub(crate) mod form;
 pub(crate) mod id_token;

@@ -29,7 +29,7 @@ pub(crate) struct SignIn<'a> {
     pub(crate) elsewhere: bool,
 }
 
-/// A patient to choose from.
+/// A patient or encounter to choose from.
 pub(crate) struct Choice {
     pub(crate) id: String,
     pub(crate) name: String,
@@ -44,6 +44,16 @@ pub(crate) struct Patients<'a> {
     pub(crate) request: &'a str,
     pub(crate) csrf: &'a str,
     pub(crate) sought: &'a str,
+    pub(crate) found: &'a [Choice],
+}
+
+/// Somebody is to say which encounter it is about.
+#[derive(Template)]
+#[template(path = "encounter.html")]
+pub(crate) struct Encounters<'a> {
+    pub(crate) app: &'a str,
+    pub(crate) request: &'a str,
+    pub(crate) csrf: &'a str,
     pub(crate) found: &'a [Choice],
 }
 

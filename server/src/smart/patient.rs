@@ -5,7 +5,7 @@ use actix_web::HttpResponse;
 use fhir::json::{self, Json, Limits};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
-use store::{Act, Context, Entry, Error, Outcome, Page, SmartClient};
+use store::{Act, Context, Entry, Error, Outcome, Page, SmartClient, Stored};
 
 use super::call::{Call, to_consent};
 use super::pages::{Browser, Choice, Patients, answered, with_query};
@@ -16,7 +16,7 @@ use super::sign_in::Session;
 use crate::app::App;
 
 /// Patients shown at a time.
-const SHOWN: &str = "20";
+pub(crate) const SHOWN: &str = "20";
 
 /// The page that asks for it.
 pub(crate) async fn page(
@@ -55,7 +55,7 @@ async fn chosen(call: &Call) -> Result<HttpResponse, Problem> {
         let sought = call.form.get("q").unwrap_or_default();
         return page(call, &reader, &browser, &client, &request, sought).await;
     };
-    if !sees(&call.app, &reader, ResourceType::PATIENT, id).await? {
+    if seen(&call.app, &reader, ResourceType::PATIENT, id).await?.is_none() {
         return Err(Problem::Here("There is no such patient that you may see.".into()));
     }
     request.context.patient = Some(id.to_owned());
@@ -63,22 +63,27 @@ async fn chosen(call: &Call) -> Result<HttpResponse, Problem> {
     Ok(to_consent(&request.seal(&call.app)?))
 }
 
-/// Is that there for whoever asks? It is recorded either way.
-async fn sees(app: &App, reader: &Context, kind: ResourceType, id: &str) -> Result<bool, Problem> {
+/// What is there for whoever asks, if it is; recorded either way.
+pub(crate) async fn seen(
+    app: &App,
+    reader: &Context,
+    kind: ResourceType,
+    id: &str,
+) -> Result<Option<Stored>, Problem> {
     match app.store.read(reader, kind, id).await {
-        Ok(_) => Ok(true),
+        Ok(stored) => Ok(Some(stored)),
         Err(error @ (Error::NotFound | Error::Gone { .. } | Error::Denied(..))) => {
             let entity = fhir::reference::is_id(id).then(|| (kind, id.to_owned(), 0));
             let note = error.to_string();
             reader.note(Entry { outcome: Outcome::Minor, entity, note, ..Entry::of(Act::Read) });
-            Ok(false)
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }
 }
 
 /// What whoever asks may find so, which is recorded as their search.
-async fn found(
+pub(crate) async fn found(
     app: &App,
     reader: &Context,
     kind: ResourceType,

@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) context: LaunchContext,
     /// The patient was chosen, and need not be again.
     pub(crate) settled: bool,
+    /// So was the encounter, or there is none.
+    pub(crate) visit_settled: bool,
     /// Who signed in before this time must do so again (`prompt=login`, `max_age`).
     pub(crate) signed_in_after: Option<i64>,
     /// Nobody is to be asked anything (`prompt=none`).
@@ -152,8 +154,10 @@ impl Request {
             state: form.get("state").map(str::to_owned),
             challenge: challenge.to_owned(),
             nonce: form.get("nonce").map(str::to_owned),
-            launch,
             settled: launched.patient.is_some(),
+            // An EHR says itself which one it is.
+            visit_settled: launch.is_some(),
+            launch,
             context: launched,
             signed_in_after,
             silent: prompt.contains(&"none"),
