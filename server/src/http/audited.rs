@@ -132,7 +132,7 @@ fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|secret| name.trim().eq_ignore_ascii_case(secret))
 }
 
-fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     let end = text.char_indices().nth(KEPT).map_or(text.len(), |(at, _)| at);
     // Neither database takes a NUL.
     text.get(..end).unwrap_or_default().replace('\0', "\u{fffd}")

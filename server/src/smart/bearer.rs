@@ -52,6 +52,8 @@ pub(crate) struct Bearer {
     pub(crate) intent: Option<String>,
     /// What may be said of the token in public.
     pub(crate) jti: String,
+    /// It has no id of its own: `jti` only stands for it.
+    pub(crate) opaque: bool,
     /// What ends all that follows from the same grant.
     pub(crate) grant: String,
     /// Since when it is good, microseconds since 1970 UTC.
@@ -122,6 +124,7 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
         encounter: grant.granted.context.encounter,
         intent: grant.granted.context.intent,
         jti: token.id,
+        opaque: false,
         grant: grant.id,
         issued: token.issued,
         expires: token.expires,
@@ -173,7 +176,8 @@ impl Bearer {
             issuer: self.subject.is_some().then(|| self.issuer.clone()),
             fhir_user: self.fhir_user.clone(),
             role: self.role.clone(),
-            token: Some(self.jti.clone()),
+            token: (!self.opaque).then(|| self.jti.clone()),
+            opaque: self.opaque.then(|| self.jti.clone()),
             address,
             ..Agent::default()
         }

@@ -16,6 +16,8 @@ use crate::http::caller::key_hash;
 const SECOND: i64 = 1_000_000;
 /// How far clocks may be apart.
 const LEEWAY: i64 = 30;
+/// Characters that stand for a token.
+const SAID: usize = 32;
 /// Who stands behind a token that the other server issued; none if it is not good.
 pub(crate) async fn verify(
     app: &App,
@@ -51,7 +53,8 @@ async fn signed(app: &App, context: &Context, foreign: &Foreign, token: &str) ->
         Some(Value::Array(all)) => all.iter().any(|aud| aud.as_str() == Some(&foreign.audience)),
         _ => false,
     };
-    is_for_us.then_some(claims)
+    // Whom it is about must be told (RFC 9068 section 2.2).
+    (is_for_us && claims.get("sub").is_some_and(Value::is_string)).then_some(claims)
 }
 
 async fn discovered(app: &App, foreign: &Foreign) -> Option<String> {
@@ -119,13 +122,22 @@ fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bea
         patient: text("patient").and_then(id),
         encounter: text("encounter").and_then(id),
         intent: text("intent").map(str::to_owned),
-        // Where it says no id of its own, the end of its digest stands for it.
-        jti: text("jti").map_or_else(|| key_hash(token).chars().take(32).collect(), str::to_owned),
+        jti: text("jti").map_or_else(|| fragment(token), str::to_owned),
+        opaque: text("jti").is_none(),
         grant: String::new(),
         issued: time("iat").unwrap_or(at / SECOND) * SECOND,
         expires: expires * SECOND,
         certificate,
     })
+}
+
+/// What stands for a token that says no id of its own: its last 32 characters, as IHE's pattern wants it,
+/// where as many stay unsaid; else so many of its digest, so that who reads the trail can't guess the rest.
+fn fragment(token: &str) -> String {
+    match token.len().checked_sub(SAID).and_then(|from| token.get(from..)) {
+        Some(end) if token.len() >= 2 * SAID => end.to_owned(),
+        _ => key_hash(token).chars().take(SAID).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -228,7 +228,7 @@ pub(crate) fn with_query(uri: &str, pairs: &[(&str, Option<&str>)]) -> String {
 }
 
 /// All but what never has to be encoded (RFC 3986 section 2.3).
-const UNRESERVED: &percent_encoding::AsciiSet =
+pub(crate) const UNRESERVED: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// `GET /oauth/style.css`.

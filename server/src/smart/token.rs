@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use store::{
     AccessToken, Act, Authentication, AuthorizationChange, Commit, Context, Entry, Granted, RefreshToken,
-    SmartClient, SmartGrant,
+    SmartClient, SmartGrant, Who,
 };
 
 use super::call::Call;
@@ -92,6 +92,33 @@ impl Asking<'_> {
         Ok((token, change))
     }
 
+    /// A token is issued: that is in the audit trail (IHE's ITI-71), and with it all that it changes.
+    async fn issue(
+        &self,
+        grant: &SmartGrant,
+        scope: &str,
+        changes: Vec<AuthorizationChange>,
+    ) -> Result<(), store::Error> {
+        let mut agent = self.context.who.agent.clone();
+        if let Some(account) = &grant.account {
+            agent.user = Some(account.clone());
+            agent.user_name.clone_from(&grant.granted.name);
+            agent.issuer = Some(self.app.config.public_url.clone());
+            agent.fhir_user.clone_from(&grant.granted.fhir_user);
+            agent.role.clone_from(&grant.granted.role);
+            let id = |change: &AuthorizationChange| match change {
+                AuthorizationChange::Access(token) => Some(token.id.clone()),
+                _ => None,
+            };
+            agent.token = changes.iter().find_map(id);
+        }
+        let query = self.form.asked("POST /oauth/token");
+        let notes = vec![Entry { query, note: scope.to_owned(), ..Entry::of(Act::Token) }];
+        let authorization = self.app.smart.swept(self.context.at, changes);
+        let context = Context { who: Who::new(agent), ..self.context.clone() };
+        self.app.store.commit(&context, Commit { authorization, notes, ..Commit::default() }).await.map(drop)
+    }
+
     /// What a refresh token is bound to: that of a client that proves who it is, is by that
     /// (RFC 8705 section 4).
     fn holder(&self) -> Option<String> {
@@ -108,13 +135,6 @@ async fn noted(app: &App, context: &Context, refusal: Refusal) -> Result<Refusal
         app.store.commit(context, refused(Act::Token, refusal.error)).await?;
     }
     Ok(refusal)
-}
-
-/// A token is issued: that is in the audit trail, and with it all that it changes.
-fn issuing(app: &App, context: &Context, scope: &str, changes: Vec<AuthorizationChange>) -> Commit<'static> {
-    let authorization = app.smart.swept(context.at, changes);
-    let notes = vec![Entry { note: scope.to_owned(), ..Entry::of(Act::Token) }];
-    Commit { authorization, notes, ..Commit::default() }
 }
 
 /// What a client is given.
@@ -197,8 +217,8 @@ async fn redeem(asking: &Asking<'_>) -> Result<Issued, Refusal> {
         }));
         refresh = Some(token);
     }
-    match app.store.commit(context, issuing(app, context, &scope, changes)).await {
-        Ok(_) => Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: true }),
+    match asking.issue(&grant, &scope, changes).await {
+        Ok(()) => Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: true }),
         Err(store::Error::Conflict { .. }) => {
             revoke(app, context, &grant.id).await?;
             Err(no())
@@ -247,7 +267,7 @@ async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
             };
             let scope = asked(&successor.scope, form)?;
             let (access, change) = asking.access(&grant.id, &scope, bearer::LASTS)?;
-            app.store.commit(context, issuing(app, context, &scope, vec![change])).await?;
+            asking.issue(&grant, &scope, vec![change]).await?;
             let refresh = Some(new);
             return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
         }
@@ -269,8 +289,8 @@ async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
             }),
             change,
         ];
-        match app.store.commit(context, issuing(app, context, &scope, changes)).await {
-            Ok(_) => {
+        match asking.issue(&grant, &scope, changes).await {
+            Ok(()) => {
                 let refresh = Some(new);
                 return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
             }
@@ -301,7 +321,7 @@ fn kept(before: &str, now: &str) -> String {
 
 /// A client acts for itself; only one with a key of its own may.
 async fn itself(asking: &Asking<'_>) -> Result<Issued, Refusal> {
-    let Asking { app, context, client, form, .. } = *asking;
+    let Asking { context, client, form, .. } = *asking;
     if !client.registration.authentication.is_by_key() {
         let details = "client_credentials is for clients that authenticate with a key or certificate";
         return Err(Refusal::new("unauthorized_client", details));
@@ -322,7 +342,7 @@ async fn itself(asking: &Asking<'_>) -> Result<Issued, Refusal> {
     };
     let (access, token) = asking.access(&grant.id, &scope, bearer::OWN_LASTS)?;
     let changes = vec![AuthorizationChange::Grant(grant.clone()), token];
-    app.store.commit(context, issuing(app, context, &scope, changes)).await?;
+    asking.issue(&grant, &scope, changes).await?;
     Ok(Issued { access, lasts: bearer::OWN_LASTS, refresh: None, scope, grant, first: false })
 }
 
