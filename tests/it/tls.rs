@@ -221,14 +221,14 @@ fn a_client_proves_who_it_is_with_a_certificate() {
         assert!(methods.contains(&json!("tls_client_auth")));
         assert!(methods.contains(&json!("self_signed_tls_client_auth")));
 
-        let shows = |name: &str| {
+        let pair = |name: &str| {
             let (cert, key) = (format!("{name}.pem"), format!("{name}.key"));
             vec!["--cert".to_owned(), cert, "--key".to_owned(), key]
         };
         let asks = |client: &str, certificate: Option<&str>| {
             let id = format!("client_id={client}");
             let said = ["-d", "grant_type=client_credentials", "-d", &id, "-d", "scope=system/Patient.rs"];
-            let shown = certificate.map(shows).unwrap_or_default();
+            let shown = certificate.map(pair).unwrap_or_default();
             let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
             form(&server, at, "/oauth/token", &[&said[..], &shown].concat())
         };
@@ -246,7 +246,7 @@ fn a_client_proves_who_it_is_with_a_certificate() {
             assert_eq!(status, 200, "{got}");
             let token = format!("authorization: Bearer {}", got["access_token"].as_str().unwrap());
             let read = |certificate: Option<&str>| {
-                let shown = certificate.map(shows).unwrap_or_default();
+                let shown = certificate.map(pair).unwrap_or_default();
                 let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
                 form(&server, at, "/fhir/Patient", &[&["-D", "headers", "-H", &token][..], &shown].concat()).0
             };
@@ -258,7 +258,7 @@ fn a_client_proves_who_it_is_with_a_certificate() {
             }
             let asked = format!("token={}", got["access_token"].as_str().unwrap());
             let id = format!("client_id={client}");
-            let shown = shows(certificate);
+            let shown = pair(certificate);
             let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
             let worth =
                 form(&server, at, "/oauth/introspect", &[&["-d", &asked, "-d", &id][..], &shown].concat());
