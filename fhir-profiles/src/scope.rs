@@ -155,10 +155,12 @@ impl Clinical {
         !self.asked.is_empty()
     }
 
-    /// What both allow, at the level of `self`; none if that is nothing. Levels are not compared.
+    /// What both allow, at the level of `self`; none if that is nothing. Levels are not compared. What `*`
+    /// allows has no AuditEvents in it: they have to be named, on either side.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Option<Self> {
         let kind = match (self.kind, other.kind) {
+            (None, Some(ResourceType::AUDIT_EVENT)) | (Some(ResourceType::AUDIT_EVENT), None) => return None,
             (Some(one), Some(two)) if one != two => return None,
             (one, two) => one.or(two),
         };
@@ -186,9 +188,11 @@ impl Clinical {
 
     /// Does it allow all that `other` does, at whatever level?
     pub fn covers(&self, other: &Self) -> bool {
-        self.kind.is_none_or(|kind| other.kind == Some(kind))
-            && other.may.and(self.may) == other.may
-            && self.asked.iter().all(|one| other.asked.contains(one))
+        let kind = match self.kind {
+            Some(kind) => other.kind == Some(kind),
+            None => other.kind != Some(ResourceType::AUDIT_EVENT),
+        };
+        kind && other.may.and(self.may) == other.may && self.asked.iter().all(|one| other.asked.contains(one))
     }
 }
 

@@ -12,6 +12,7 @@ use store::{Context, Store};
 
 use crate::config::Config;
 use crate::http::limits::Limits;
+use crate::http::refusals::Refusals;
 use crate::packages::Claims;
 use crate::smart::Smart;
 use crate::smart::secret::Secret;
@@ -28,6 +29,8 @@ pub struct App {
     pub claims: Claims,
     /// How often may be asked.
     pub(crate) limits: Limits,
+    /// How often was refused.
+    pub(crate) refusals: Refusals,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// When the process began to serve.
@@ -94,6 +97,7 @@ impl App {
             smart,
             settings,
             limits,
+            refusals: Refusals::default(),
             metrics,
             started: Utc::now(),
             active,

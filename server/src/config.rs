@@ -20,11 +20,15 @@
 //! | `token_introspection` | `AUGURY_TOKEN_INTROSPECTION` | none: where it is asked about tokens that are no JWT |
 //! | `token_client_id`, `token_client_secret` | `AUGURY_TOKEN_CLIENT_ID`, … | none: who asks there |
 //! | `token_claims` | `AUGURY_TOKEN_CLAIMS` | `scope=scope,client=client_id,patient=patient,encounter=encounter,fhirUser=fhirUser`: which claim says what |
+//! | `token_scopes` | `AUGURY_TOKEN_SCOPES` | none: all that those tokens may ever allow here, whatever they say; scopes separated by spaces |
+//! | `trusted_proxies` | `AUGURY_TRUSTED_PROXIES` | none: addresses and networks (`10.0.0.0/8`) of proxies, separated by commas, that say where a request comes from |
+//! | `proxy_header` | `AUGURY_PROXY_HEADER` | `x-forwarded-for`: the header in which they say it; `forwarded` |
 //! | `rate_anonymous` | `AUGURY_RATE_ANONYMOUS` | `100/hour` for each address, where access is not open; `…/minute`, `…/second`, `none` |
 //! | `rate_client` | `AUGURY_RATE_CLIENT` | `none`: how often each client may ask |
 //! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
 //! | `tls_cert`, `tls_key` | `AUGURY_TLS_CERT`, `AUGURY_TLS_KEY` | none: plain HTTP; PEM files, read again when they change |
 //! | `tls_client_ca` | `AUGURY_TLS_CLIENT_CA` | none: roots (PEM) of the certificates that clients may show |
+//! | `tls_client_self_signed` | `AUGURY_TLS_CLIENT_SELF_SIGNED` | `false`: clients may show certificates that they made themselves, and registered |
 //! | `oidc_issuer` | `AUGURY_OIDC_ISSUER` | none: an OpenID Connect provider whose people may sign in |
 //! | `oidc_client_id` | `AUGURY_OIDC_CLIENT_ID` | what this server is called there |
 //! | `oidc_client_secret` | `AUGURY_OIDC_CLIENT_SECRET` | none: a public client there |
@@ -38,15 +42,21 @@
 //! Each may be given as `…_FILE`, the value then being the file's content. A name that is not
 //! in the table, or a value that can't be used, stops the start with one line that says so.
 
+mod servers;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::smart::role::Role;
+use ipnet::IpNet;
+
+use crate::http::peer::networks;
 use crate::smart::secret::LEAST;
 use store::Auditing;
+
+pub use servers::{Foreign, Upstream};
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,62 +98,6 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
-/// Another authorization server.
-#[derive(Debug, Clone)]
-pub struct Foreign {
-    /// What it calls itself, exactly.
-    pub issuer: String,
-    /// For whom its tokens must be.
-    pub audience: String,
-    /// Where its keys are; else its configuration says it.
-    pub jwks_uri: Option<String>,
-    /// Where it tells what a token is worth.
-    pub introspection: Option<String>,
-    /// What this server is called there.
-    pub client_id: Option<String>,
-    /// How it proves that.
-    pub client_secret: Option<Hidden>,
-    /// What is wanted, and the claim that says it.
-    pub claims: Vec<(String, String)>,
-}
-
-impl Foreign {
-    /// The claim that says this.
-    pub fn claim<'c>(&'c self, of: &'c str) -> &'c str {
-        let said = self.claims.iter().find(|(wanted, _)| wanted == of).map(|(_, claim)| claim.as_str());
-        said.unwrap_or(if of == "client" { "client_id" } else { of })
-    }
-
-    fn from_values<'v>(
-        get: impl Fn(&str) -> Option<&'v str>,
-        base: &str,
-    ) -> Result<Option<Self>, ConfigError> {
-        let Some(issuer) = get("token_issuer") else {
-            let given = NAMES.iter().find(|name| name.starts_with("token_") && get(name).is_some());
-            return given.map_or(Ok(None), |name| Err(wrong(name, "needs token_issuer")));
-        };
-        let mut claims = Vec::new();
-        for pair in get("token_claims").unwrap_or_default().split(',').filter(|pair| !pair.is_empty()) {
-            let known =
-                pair.split_once('=').map(|(of, claim)| (of.trim().to_owned(), claim.trim().to_owned()));
-            let wanted = ["scope", "client", "patient", "encounter", "fhirUser", "name"];
-            let known = known.filter(|(of, claim)| wanted.contains(&of.as_str()) && !claim.is_empty());
-            claims
-                .push(known.ok_or_else(|| wrong("token_claims", format!("`{pair}` is not like scope=scp")))?);
-        }
-        let owned = |name| get(name).map(str::to_owned);
-        Ok(Some(Self {
-            issuer: issuer.to_owned(),
-            audience: owned("token_audience").unwrap_or_else(|| base.to_owned()),
-            jwks_uri: owned("token_jwks_uri"),
-            introspection: owned("token_introspection"),
-            client_id: owned("token_client_id"),
-            client_secret: owned("token_client_secret").map(Hidden),
-            claims,
-        }))
-    }
-}
-
 /// Files for TLS, in PEM.
 #[derive(Debug, Clone)]
 pub struct Tls {
@@ -153,6 +107,27 @@ pub struct Tls {
     pub key: PathBuf,
     /// Roots of clients' certificates.
     pub client_ca: Option<PathBuf>,
+    /// Clients may show certificates that they made themselves.
+    pub self_signed: bool,
+}
+
+/// In which header a proxy says where a request comes from. Only one counts: a proxy hands the other on as
+/// the caller wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// The usual one.
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+/// Who says where a request comes from, beside the connection.
+#[derive(Debug, Clone)]
+pub struct Proxies {
+    /// Their networks.
+    pub trusted: Vec<IpNet>,
+    /// Where they say it.
+    pub header: ProxyHeader,
 }
 
 /// So many requests in so long a time.
@@ -186,61 +161,6 @@ impl Rate {
     }
 }
 
-/// Another OpenID Connect provider, whose people may sign in here.
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    /// Its name, and where its configuration is.
-    pub issuer: String,
-    /// What this server is called there.
-    pub client_id: String,
-    /// How it proves that, if it has to.
-    pub client_secret: Option<Hidden>,
-    /// What is asked for.
-    pub scope: String,
-    /// The claim that says what somebody may be allowed.
-    pub role_claim: String,
-    /// Values of that claim, and the roles they stand for.
-    pub roles: Vec<(String, String)>,
-    /// The claim that says who somebody is in FHIR.
-    pub user_claim: String,
-}
-
-impl Upstream {
-    fn from_values<'v>(
-        get: impl Fn(&str) -> Option<&'v str>,
-        loopback: bool,
-    ) -> Result<Option<Self>, ConfigError> {
-        let Some(issuer) = get("oidc_issuer") else {
-            let given = NAMES.iter().find(|name| name.starts_with("oidc_") && get(name).is_some());
-            return given.map_or(Ok(None), |name| Err(wrong(name, "needs oidc_issuer")));
-        };
-        if !(issuer.starts_with("https://") || loopback && issuer.starts_with("http://127.0.0.1")) {
-            return Err(wrong("oidc_issuer", "must begin with https://"));
-        }
-        let mut roles = Vec::new();
-        for pair in
-            get("oidc_roles").unwrap_or_default().split(';').map(str::trim).filter(|pair| !pair.is_empty())
-        {
-            let known = pair.rsplit_once('=').filter(|(_, role)| Role::parse(role.trim()).is_some());
-            let (value, role) = known.ok_or_else(|| {
-                let names = Role::names().collect::<Vec<_>>().join(", ");
-                wrong("oidc_roles", format!("`{pair}` must be VALUE=ROLE with one of {names}"))
-            })?;
-            roles.push((value.trim().to_owned(), role.trim().to_owned()));
-        }
-        let or = |name, other: &str| get(name).unwrap_or(other).to_owned();
-        Ok(Some(Self {
-            issuer: issuer.to_owned(),
-            client_id: get("oidc_client_id").ok_or_else(|| wrong("oidc_client_id", "is missing"))?.to_owned(),
-            client_secret: get("oidc_client_secret").map(|secret| Hidden(secret.to_owned())),
-            scope: or("oidc_scope", "openid profile"),
-            role_claim: or("oidc_role_claim", "roles"),
-            roles,
-            user_claim: or("oidc_user_claim", "fhirUser"),
-        }))
-    }
-}
-
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -270,6 +190,8 @@ pub struct Config {
     pub secret: Option<Hidden>,
     /// Whose access tokens count, beside our own.
     pub foreign: Option<Foreign>,
+    /// Who says where requests come from.
+    pub proxies: Proxies,
     /// How often an address may ask that says nobody's name.
     pub rate_anonymous: Option<Rate>,
     /// How often a client may ask.
@@ -294,7 +216,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 34] = [
+const NAMES: [&str; 38] = [
     "bind",
     "public_url",
     "database_url",
@@ -314,12 +236,16 @@ const NAMES: [&str; 34] = [
     "token_client_id",
     "token_client_secret",
     "token_claims",
+    "token_scopes",
+    "trusted_proxies",
+    "proxy_header",
     "rate_anonymous",
     "rate_client",
     "client_rates",
     "tls_cert",
     "tls_key",
     "tls_client_ca",
+    "tls_client_self_signed",
     "oidc_issuer",
     "oidc_client_id",
     "oidc_client_secret",
@@ -354,7 +280,11 @@ impl Config {
             for (name, value) in table {
                 let value = match value {
                     toml::Value::String(value) => value,
-                    toml::Value::Boolean(value) if name == "validate_claims" => value.to_string(),
+                    toml::Value::Boolean(value)
+                        if matches!(&*name, "validate_claims" | "tls_client_self_signed") =>
+                    {
+                        value.to_string()
+                    }
                     toml::Value::Array(paths) if name == "packages" => {
                         let paths: Option<Vec<&str>> = paths.iter().map(toml::Value::as_str).collect();
                         paths.ok_or_else(|| wrong(&name, "must be a list of strings"))?.join(",")
@@ -394,10 +324,18 @@ impl Config {
             return Err(wrong("database_url", "must begin with sqlite: or postgres://"));
         }
         let file = |name| get(name).map(PathBuf::from);
+        let truth = |name: &str| match get(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(wrong(name, format!("`{other}` is neither `true` nor `false`"))),
+        };
         let tls = match (file("tls_cert"), file("tls_key")) {
-            (Some(cert), Some(key)) => Some(Tls { cert, key, client_ca: file("tls_client_ca") }),
-            (None, None) if get("tls_client_ca").is_none() => None,
-            (None, _) => return Err(wrong("tls_cert", "is needed beside tls_key and tls_client_ca")),
+            (Some(cert), Some(key)) => {
+                let self_signed = truth("tls_client_self_signed")?;
+                Some(Tls { cert, key, client_ca: file("tls_client_ca"), self_signed })
+            }
+            (None, None) if get("tls_client_ca").or(get("tls_client_self_signed")).is_none() => None,
+            (None, _) => return Err(wrong("tls_cert", "is needed beside the others of tls_…")),
             (_, None) => return Err(wrong("tls_key", "is needed beside tls_cert")),
         };
         let mut client_rates = Vec::new();
@@ -412,6 +350,18 @@ impl Config {
         if !public_url.starts_with("http://") && !public_url.starts_with("https://") {
             return Err(wrong("public_url", "must begin with http:// or https://"));
         }
+        let trusted = networks(get("trusted_proxies").unwrap_or_default());
+        let trusted = trusted.map_err(|one| {
+            wrong("trusted_proxies", format!("`{one}` is neither an address nor like 10.0.0.0/8"))
+        })?;
+        let header = match get("proxy_header") {
+            None | Some("x-forwarded-for") => ProxyHeader::XForwardedFor,
+            Some("forwarded") => ProxyHeader::Forwarded,
+            Some(other) => {
+                let why = format!("`{other}` is neither `x-forwarded-for` nor `forwarded`");
+                return Err(wrong("proxy_header", why));
+            }
+        };
         let foreign = Foreign::from_values(get, &format!("{public_url}/fhir"))?;
         let log_format = match get("log_format") {
             None | Some("text") => LogFormat::Text,
@@ -445,13 +395,7 @@ impl Config {
         let packages = get("packages").unwrap_or_default();
         let packages = packages.split(',').map(str::trim).filter(|path| !path.is_empty());
         let packages = packages.map(PathBuf::from).collect();
-        let validate_claims = match get("validate_claims") {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => {
-                return Err(wrong("validate_claims", format!("`{other}` is neither `true` nor `false`")));
-            }
-        };
+        let validate_claims = truth("validate_claims")?;
         let secret = get("secret").map(str::to_owned);
         if secret.as_ref().is_some_and(|secret| secret.len() < LEAST) {
             return Err(wrong("secret", format!("must have at least {LEAST} bytes")));
@@ -470,6 +414,7 @@ impl Config {
             audit_witness: get("audit_witness").map(PathBuf::from),
             secret: secret.map(Hidden),
             foreign,
+            proxies: Proxies { trusted, header },
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
@@ -544,6 +489,9 @@ mod tests {
             [("AUGURY_OIDC_ISSUER", "https://id.example")],
             [("AUGURY_OIDC_ISSUER", "http://id.example")],
             [("AUGURY_OIDC_CLIENT_ID", "x")],
+            [("AUGURY_TRUSTED_PROXIES", "proxy.example")],
+            [("AUGURY_PROXY_HEADER", "x-real-ip")],
+            [("AUGURY_TOKEN_SCOPES", "patient/*.rs")],
         ] {
             assert!(env(&pairs).is_err(), "{pairs:?}");
         }

@@ -51,6 +51,7 @@ fn authorization(service: &mut ServiceConfig) {
         .service(resource("/oauth/upstream").route(get().to(smart::upstream::leave)))
         .service(resource("/oauth/upstream/callback").route(get().to(smart::upstream::arrive)))
         .service(resource("/oauth/sign-out").route(post().to(smart::sign_in::sign_out)))
+        .service(resource("/oauth/encounter").route(post().to(smart::encounter::choose)))
         .service(resource("/oauth/patient").route(post().to(smart::patient::choose)))
         .service(
             resource("/oauth/consent")

@@ -23,6 +23,27 @@ pub enum Authentication {
         /// Where its public keys are.
         jwks_uri: Option<String>,
     },
+    /// With a certificate of an authority that is trusted (`tls_client_auth`, RFC 8705 section 2.1).
+    Certificate {
+        /// Which of its names counts: `tls_client_auth_subject_dn`, `tls_client_auth_san_dns`, ….
+        name: String,
+        /// That name.
+        value: String,
+    },
+    /// With a certificate of its own (`self_signed_tls_client_auth`, RFC 8705 section 2.2).
+    SelfSigned {
+        /// Keys with their certificates (`x5c`), as registered.
+        jwks: Option<Value>,
+        /// Where they are.
+        jwks_uri: Option<String>,
+    },
+}
+
+impl Authentication {
+    /// Does it prove that it has a private key, so that it may act for itself?
+    pub fn is_by_key(&self) -> bool {
+        matches!(self, Self::Keys { .. } | Self::Certificate { .. } | Self::SelfSigned { .. })
+    }
 }
 
 /// Whether a client may ask.
@@ -67,6 +88,10 @@ pub struct Registration {
     pub launch_url: Option<String>,
     /// All it may ever be granted.
     pub scope: String,
+    /// Its tokens are good only with the certificate that they were got with
+    /// (`tls_client_certificate_bound_access_tokens`, RFC 8705 section 3.4).
+    #[serde(default)]
+    pub bound: bool,
 }
 
 /// An app that asks for tokens.
@@ -172,6 +197,8 @@ pub struct AccessToken {
     pub issued: i64,
     /// Good until.
     pub expires: i64,
+    /// The certificate that it is good with alone (`x5t#S256`).
+    pub certificate: Option<String>,
 }
 
 /// A refresh token as it is kept.
@@ -189,6 +216,8 @@ pub struct RefreshToken {
     pub issued: i64,
     /// Good until.
     pub expires: i64,
+    /// The certificate of a public client that it is good with alone (`x5t#S256`).
+    pub certificate: Option<String>,
     /// When it was replaced.
     pub replaced: Option<i64>,
     /// Hash of what replaced it.

@@ -65,19 +65,23 @@ fn one(link: &mut Link, at: i64, change: &Change) -> Result<(), Fault> {
             sql.run(&mut link.connection)?;
         }
         Change::Access(token) => {
-            let mut sql =
-                begin("INSERT INTO access_token (hash, id, grant_id, scope, issued, expires) VALUES (");
+            let mut sql = begin(
+                "INSERT INTO access_token (hash, id, grant_id, scope, issued, expires, certificate) VALUES (",
+            );
             sql.text(token.hash.as_str()).push(",").text(token.id.as_str()).push(",");
             sql.text(token.grant.as_str()).push(",").text(token.scope.as_str()).push(",");
-            sql.int(token.issued).push(",").int(token.expires).push(")");
+            sql.int(token.issued).push(",").int(token.expires).push(",");
+            sql.perhaps(token.certificate.as_deref()).push(")");
             sql.run(&mut link.connection)?;
         }
         Change::Refresh(token) => {
-            let mut sql =
-                begin("INSERT INTO refresh_token (hash, grant_id, scope, session, issued, expires) VALUES (");
+            let mut sql = begin(
+                "INSERT INTO refresh_token (hash, grant_id, scope, session, issued, expires, certificate) VALUES (",
+            );
             sql.text(token.hash.as_str()).push(",").text(token.grant.as_str()).push(",");
             sql.text(token.scope.as_str()).push(",").perhaps(token.session.as_deref()).push(",");
-            sql.int(token.issued).push(",").int(token.expires).push(")");
+            sql.int(token.issued).push(",").int(token.expires).push(",");
+            sql.perhaps(token.certificate.as_deref()).push(")");
             let mut lasts = begin("UPDATE smart_grant SET expires = ");
             lasts.int(token.expires).push(" WHERE id = ").text(token.grant.as_str());
             lasts.push(" AND expires < ").int(token.expires);
@@ -166,8 +170,9 @@ fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
 type ClientRow = (String, i64, i64, String);
 type GrantRow = (String, String, Option<String>, i64, Option<i64>, i64, String);
 type CodeRow = (String, String, i64, Option<i64>, String, String);
-type AccessRow = (String, String, String, String, i64, i64);
-type RefreshRow = (String, String, String, Option<String>, i64, i64, Option<i64>, Option<String>);
+type AccessRow = (String, String, String, String, i64, i64, Option<String>);
+type RefreshRow =
+    (String, String, String, Option<String>, i64, i64, Option<i64>, Option<String>, Option<String>);
 type KeyRow = (String, String, i64, String, String);
 type LaunchRow = (String, String, i64, Option<i64>, String);
 
@@ -273,14 +278,16 @@ impl Store {
         let read = move |link: &mut Link| -> Result<(AccessToken, SmartGrant, SmartClient), Fault> {
             let mut sql = Sql::new(
                 link.dialect,
-                "SELECT hash, id, grant_id, scope, issued, expires FROM access_token WHERE hash = ",
+                "SELECT hash, id, grant_id, scope, issued, expires, certificate FROM access_token WHERE hash = ",
             );
             sql.text(hash.as_str()).push(" AND expires > ").int(at);
-            let mut rows: Vec<AccessRow> =
-                sql.rows::<(Text, Text, Text, Text, BigInt, BigInt), AccessRow>(&mut link.connection)?;
-            let (hash, id, grant, scope, issued, expires) = rows.pop().ok_or(Error::NotFound)?;
+            let mut rows: Vec<AccessRow> = sql
+                .rows::<(Text, Text, Text, Text, BigInt, BigInt, Nullable<Text>), AccessRow>(
+                    &mut link.connection,
+                )?;
+            let (hash, id, grant, scope, issued, expires, certificate) = rows.pop().ok_or(Error::NotFound)?;
             let (from, client) = living(link, &grant)?;
-            Ok((AccessToken { hash, id, grant, scope, issued, expires }, from, client))
+            Ok((AccessToken { hash, id, grant, scope, issued, expires, certificate }, from, client))
         };
         self.pool.run(read).await
     }
@@ -296,7 +303,7 @@ impl Store {
         let read = move |link: &mut Link| -> Result<(RefreshToken, SmartGrant), Fault> {
             let mut sql = Sql::new(
                 link.dialect,
-                "SELECT hash, grant_id, scope, session, issued, expires, replaced, successor FROM refresh_token WHERE hash = ",
+                "SELECT hash, grant_id, scope, session, issued, expires, replaced, successor, certificate FROM refresh_token WHERE hash = ",
             );
             sql.text(hash.as_str()).push(" AND expires > ").int(at);
             let mut rows: Vec<RefreshRow> = sql.rows::<(
@@ -308,8 +315,9 @@ impl Store {
                 BigInt,
                 Nullable<BigInt>,
                 Nullable<Text>,
+                Nullable<Text>,
             ), RefreshRow>(&mut link.connection)?;
-            let (hash, grant, scope, session, issued, expires, replaced, successor) =
+            let (hash, grant, scope, session, issued, expires, replaced, successor, certificate) =
                 rows.pop().ok_or(Error::NotFound)?;
             let (from, _) = living(link, &grant)?;
             if let Some(session) = &session
@@ -317,7 +325,17 @@ impl Store {
             {
                 return Err(Error::NotFound.into());
             }
-            let token = RefreshToken { hash, grant, scope, session, issued, expires, replaced, successor };
+            let token = RefreshToken {
+                hash,
+                grant,
+                scope,
+                session,
+                issued,
+                expires,
+                certificate,
+                replaced,
+                successor,
+            };
             Ok((token, from))
         };
         self.pool.run(read).await

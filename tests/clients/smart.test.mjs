@@ -56,8 +56,8 @@ async function told(client) {
 }
 
 // The command line refuses settings that it doesn't know, and what tests are told is none.
-const { PATH, AUGURY_DATABASE_URL, AUGURY_DATA_DIR } = process.env;
-const env = { PATH, AUGURY_DATABASE_URL, AUGURY_DATA_DIR };
+const { PATH, AUGURY_DATABASE_URL, AUGURY_DATA_DIR, AUGURY_SECRET } = process.env;
+const env = { PATH, AUGURY_DATABASE_URL, AUGURY_DATA_DIR, AUGURY_SECRET };
 const command = (input, ...parts) => execFileSync(augury, parts, { input, env, encoding: 'utf8' });
 
 // Registers an app; how fhirclient is to ask is `more`.
@@ -218,11 +218,11 @@ test('fhirclient in a page, opened by an EHR', async () => {
   // token endpoint.
   const { privateKey, publicKey } = await generateKeyPair('ES384');
   const jwks = file('ehr.json', { keys: [{ ...await exportJWK(publicKey), kid: 'ehr-1', alg: 'ES384' }] });
-  const ehr = command('', 'client', 'add', 'EHR', '--jwks', jwks, '--scope', 'augury/launch').match(/^id +(\S+)$/m)[1];
+  const ehr = command('', 'client', 'add', 'EHR', '--jwks', jwks, '--scope', 'augury/launch system/Patient.r system/Encounter.r').match(/^id +(\S+)$/m)[1];
   const proof = openid.PrivateKeyJwt({ key: privateKey, kid: 'ehr-1' }, {
     [openid.modifyAssertion]: (_, claims) => { claims.aud = `${issuer}/oauth/token`; } });
   const config = await openid.discovery(new URL(issuer), ehr, undefined, proof, { execute: [openid.allowInsecureRequests] });
-  const { access_token: token } = await openid.clientCredentialsGrant(config, { scope: 'augury/launch' });
+  const { access_token: token } = await openid.clientCredentialsGrant(config, { scope: 'augury/launch system/Patient.r system/Encounter.r' });
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
   const body = JSON.stringify({ client_id: clientId, patient: 'smart-ben', encounter: 'smart-visit', intent: 'review', user: 'carol' });
   const sent = await fetch(`${issuer}/oauth/launch`, { method: 'POST', headers, body });

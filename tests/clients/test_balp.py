@@ -7,14 +7,18 @@ import base64
 import json
 import os
 import re
+import tempfile
+import time
 from contextlib import suppress
 from copy import deepcopy
 from secrets import token_hex
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
+import authorization_world as world
 import pytest
 import requests
+from authlib.jose import JsonWebKey, jwt
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
@@ -44,6 +48,9 @@ ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
 PERSON, SYSTEM = (ENTITY, "1"), (ENTITY, "2")
 PATIENT, QUERY = (ROLE, "1"), (ROLE, "24")
 OBJECT = {(ROLE, code) for code in ("3", "4", "20")}
+AGENTS = "https://profiles.ihe.net/ITI/BALP/CodeSystem/UserAgentTypes"
+BEARER, ISSUER = (AGENTS, "UserOauthAgent"), (AGENTS, "AuthzOauthService")
+JTI = "urn:ietf:params:oauth:jti:"
 
 
 class Pattern(NamedTuple):
@@ -90,11 +97,15 @@ def patients(event):
 
 
 def pattern_of(event):
-    return [name.removeprefix(f"{BALP}IHE.BasicAudit.") for name in event["meta"].get("profile", [])]
+    names = [name.removeprefix(f"{BALP}IHE.") for name in event["meta"].get("profile", [])]
+    return [name.removeprefix("BasicAudit.") for name in names]
 
 
 def against(event, name):
     """Each demand of a pattern that an event claims and does not meet."""
+    if name == "IUA.71" or name.startswith("OAUTH"):
+        demands = got_a_token(event) if name == "IUA.71" else used_a_token(event, name.rpartition(".")[2])
+        return [f"{name}: {demand}" for demand, met in demands.items() if not met]
     of_patient = name.startswith("Patient")
     pattern = PATTERNS.get(name.removeprefix("Patient"))
     if pattern is None:
@@ -149,6 +160,67 @@ def against(event, name):
             for one in objects
         )
     return [f"{name}: {demand}" for demand, met in demands.items() if not met]
+
+
+def used_a_token(event, told):
+    agents, iss = event["agent"], URL.removesuffix("/fhir")
+    clients = [one for one in agents if APPLICATION in kinds(one)]
+    users = [one for one in agents if {(PARTICIPATION, "IRCP"), BEARER} & kinds(one)]
+    policies = [policy for one in users for policy in one.get("policy", [])]
+    demands = {
+        "one who has the token, and asks, from no network": len(users) == 1
+        and all(one["requestor"] is True and not {"network", "media"} & one.keys() for one in users),
+        "one policy": len(policies) == 1,
+        "the token's id, or a part of it": all(
+            len(one) == 32 if told == "Opaque" else one.startswith(JTI) and len(one) > len(JTI) for one in policies
+        ),
+    }
+    if told != "Comprehensive":
+        return demands | {"the type of agent": all(BEARER in kinds(one) for one in users)}
+    return demands | {
+        "one client, by its id": len(clients) == 1
+        and all(one["who"]["identifier"].get("value") and "media" not in one for one in clients),
+        "the client's network": all(one.get("network", {}).get("address") for one in clients),
+        "the user of the issuer": all(
+            one.get("who", {}).get("identifier", {}).get("system") == iss and one["who"]["identifier"].get("value")
+            for one in users
+        ),
+    }
+
+
+def got_a_token(event):
+    agents, requests_ = event["agent"], event.get("entity", [])
+    query = decoded(requests_[0]) if len(requests_) == 1 else ""
+    pairs = dict(parse_qsl(query.partition(" ")[2].partition(" ")[2]))
+    types = [(APPLICATION, 1, 1), (ISSUER, 1, 1), ((PARTICIPATION, "IRCP"), 0, 1)]
+    return {
+        "type is user authentication": code(event["type"]) == (DICOM, "110114"),
+        "one subtype": [code(one) for one in event["subtype"]] == [("urn:ihe:event-type-code", "ITI-71")],
+        "action and outcome": (event["action"], event["outcome"]) == ("E", "0"),
+        "no agents but these": 2 <= len(agents) <= 3
+        and all(least <= sum(kind in kinds(one) for one in agents) <= most for kind, least, most in types)
+        and all(kinds(one) & {kind for kind, *_ in types} for one in agents),
+        "client and issuer are named, with a network": all(
+            one.get("who") and one["network"]["address"] and "media" not in one
+            for one in agents
+            if kinds(one) & {APPLICATION, ISSUER}
+        ),
+        "a user is named, and asks, from no network": all(
+            one["who"] and one["requestor"] is True and not {"network", "media", "altId"} & one.keys()
+            for one in agents
+            if (PARTICIPATION, "IRCP") in kinds(one)
+        ),
+        "one who asked": [one["requestor"] for one in agents].count(True) == 1,
+        "the request, and nothing beside it": all(
+            code(one["type"]) == SYSTEM and code(one["role"]) == QUERY and "what" not in one for one in requests_
+        ),
+        "what was asked": query.startswith("POST /oauth/token ") and bool(pairs.get("grant_type")),
+        "no secret": all(
+            value == "…"
+            for name, value in pairs.items()
+            if name in ("code", "code_verifier", "client_secret", "client_assertion", "refresh_token")
+        ),
+    }
 
 
 def shape(event):
@@ -297,7 +369,51 @@ def story():
     tell("create-alone", "PUT", f"/Patient/{BEN}-alone", body=patient(f"{BEN}-alone"))
     tell("delete-alone", "DELETE", f"/Patient/{BEN}-alone")
     tell("failed-gone", "GET", f"/Patient/{BEN}-alone")
+
+    login = world.person("dora", "clinician", f"Practitioner/{DOCTOR}")
+    got = world.Browser(login).token(APP, "openid fhirUser offline_access user/*.cruds")
+    again = world.ask("POST", "/oauth/token", None, world.urlencode(
+        {"grant_type": "refresh_token", "refresh_token": got["refresh_token"], "client_id": APP}), world.FORM).json
+    HELD.extend([got["access_token"], got["refresh_token"], again["access_token"], again["refresh_token"]])
+    held = {"key": False, "Authorization": f"Bearer {again['access_token']}"}
+    tell("used-read", "GET", f"/Patient/{ANA}", **held)
+    tell("used-search", "GET", f"/Patient?_id={ANA}", **held)
+    made = tell("used-create", "POST", "/Observation", body=observation(ANA), **held).json()
+    path = f"/Observation/{made['id']}"
+    tell("used-update", "PUT", path, body={**made, "status": "amended"}, **held)
+    tell("used-delete", "DELETE", path, **held)
+    tell("failed-used", "GET", f"/Patient/no-{RUN}", **held)
+    own = by_itself()
+    HELD.append(own)
+    tell("used-by-itself", "GET", f"/Patient/{ANA}", key=False, Authorization=f"Bearer {own}")
     return answers
+
+
+APP = world.app()
+ITSELF = JsonWebKey.generate_key("EC", "P-384", {"kid": "itself"}, is_private=True)
+# Whatever was held, and what led to it.
+HELD = [world.VERIFIER]
+
+
+def by_itself():
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump({"keys": [{**ITSELF.as_dict(), "kid": "itself", "alg": "ES384"}]}, file)
+        file.flush()
+        text = world.augury("client", "add", f"itself-{RUN}", "--jwks", file.name, "--scope", "system/Patient.rs")
+    client, now = world.said(text, "id"), int(time.time())
+    claims = {
+        "iss": client, "sub": client, "aud": f"{URL.removesuffix('/fhir')}/oauth/token", "exp": now + 200,
+        "jti": token_hex(8),
+    }
+    assertion = jwt.encode({"alg": "ES384", "kid": "itself"}, claims, ITSELF).decode()
+    HELD.append(assertion)
+    kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    got = requests.post(claims["aud"], timeout=30, data={
+        "grant_type": "client_credentials", "scope": "system/Patient.rs", "client_assertion_type": kind,
+        "client_assertion": assertion,
+    })
+    assert got.status_code == 200, got.text
+    return got.json()["access_token"]
 
 
 def trail():
@@ -356,7 +472,7 @@ SAID = {
     "history": [("history-instance", ANA)],
     "batch": [("PatientUpdate", BEN), ("PatientRead", ANA), ("Query", ""), ("read", "", "4"), ("update", "", "4")],
     "transaction": [("PatientUpdate", ANA), ("PatientRead", BEN)],
-    "denied-read": [("read", ANA, "4")],
+    "denied-read": [("read", "", "4")],
     "denied-search": [("search-type", "", "4")],
     "denied-create": [("create", "", "4")],
     "failed-forgery": [("create", "", "4")],
@@ -374,6 +490,13 @@ SAID = {
     "delete": [("PatientDelete", ANA)],
     "delete-only": [("PatientDelete", BEN)],
     "delete-alone": [("PatientDelete", f"{BEN}-alone")],
+    "used-read": [("PatientRead", ANA)],
+    "used-search": [("PatientQuery", ANA)],
+    "used-create": [("PatientCreate", ANA)],
+    "used-update": [("PatientUpdate", ANA)],
+    "used-delete": [("PatientDelete", ANA)],
+    "used-by-itself": [("PatientRead", ANA)],
+    "failed-used": [("read", "", "4")],
 }
 REFUSED = [name for name in ANSWERS if name.startswith(("denied", "failed", "transaction-"))]
 ASKED = [name for name in ANSWERS if "search" in name and "token" not in name]
@@ -416,6 +539,50 @@ def test_every_event_has_the_shape_of_one():
 def test_every_pattern_that_is_claimed_is_kept():
     wrong = {one["id"]: [lack for name in pattern_of(one) for lack in against(one, name)] for one in EVENTS}
     assert {id: lacks for id, lacks in wrong.items() if lacks} == {}
+
+
+@pytest.mark.parametrize("name", [name for name in SAID if name.startswith("used")])
+def test_how_much_is_told_of_a_token(name):
+    told = "Minimal" if name == "used-by-itself" else "Comprehensive"
+    for event in left(name):
+        assert pattern_of(event)[1:] == [f"OAUTHaccessTokenUse.{told}"]
+        users = [one for one in event["agent"] if one["requestor"]]
+        assert len(users) == 1 and ("who" in users[0]) == (told == "Comprehensive")
+        if told == "Comprehensive":
+            clients = [one for one in event["agent"] if APPLICATION in kinds(one)]
+            assert [one["who"]["identifier"]["value"] for one in clients] == [APP]
+            assert users[0]["who"]["reference"] == f"Practitioner/{DOCTOR}"
+
+
+def test_getting_a_token_is_told():
+    """A code, a refresh token, and a client's own word; the last without a user."""
+    events = [one for one in EVENTS if pattern_of(one) == ["IUA.71"]]
+    kinds_ = [dict(parse_qsl(decoded(one["entity"][0]).split(" ", 2)[2]))["grant_type"] for one in events]
+    assert sorted(kinds_) == ["authorization_code", "client_credentials", "refresh_token"]
+    assert sorted(len(one["agent"]) for one in events) == [2, 3, 3]
+    for event in events:
+        assert not words(json.dumps(event) + decoded(event["entity"][0]), HELD)
+
+
+def test_no_event_holds_a_token():
+    for event in EVENTS:
+        told = json.dumps(event) + "".join(decoded(one) for one in event.get("entity", []) if "query" in one)
+        assert not words(told, HELD), event
+
+
+@pytest.mark.parametrize("demand, spoil", [
+    ("OAUTHaccessTokenUse.Comprehensive: one policy", lambda it: it["agent"][-1].pop("policy")),
+    ("OAUTHaccessTokenUse.Comprehensive: the token's id, or a part of it",
+     lambda it: it["agent"][-1].update(policy=["x"])),
+    ("OAUTHaccessTokenUse.Comprehensive: one client, by its id", lambda it: it["agent"].pop(2)),
+    ("OAUTHaccessTokenUse.Comprehensive: the user of the issuer",
+     lambda it: it["agent"][-1]["who"]["identifier"].update(system="x")),
+])
+def test_a_use_that_does_not_keep_its_pattern_is_seen(demand, spoil):
+    event = deepcopy(left("used-create")[0])
+    assert [lack for name in pattern_of(event) for lack in against(event, name)] == []
+    spoil(event)
+    assert demand in [lack for name in pattern_of(event) for lack in against(event, name)]
 
 
 def user(**more):
@@ -496,6 +663,9 @@ def test_who_was_refused(name):
     known = left("read")[0]["agent"][0]["who"]
     for event in left(name):
         (who,) = [one for one in event["agent"] if one["requestor"]]
+        if name == "failed-used":
+            assert who["who"]["identifier"]["value"] and event["agent"][0]["network"]["address"]
+            continue
         assert who["network"]["address"]
         assert (who["who"] == known) == (not name.startswith("denied"))
 

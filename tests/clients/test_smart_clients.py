@@ -29,7 +29,7 @@ KINDS = {"RS384": jwt.algorithms.RSAAlgorithm, "ES384": jwt.algorithms.ECAlgorit
 
 def augury(*arguments: str, told: str = "") -> dict[str, str]:
     """The command line, and what it printed by its first words. It refuses settings that it doesn't know."""
-    known = {name: os.environ[name] for name in ("AUGURY_DATABASE_URL", "AUGURY_DATA_DIR")}
+    known = {name: os.environ[name] for name in ("AUGURY_DATABASE_URL", "AUGURY_DATA_DIR", "AUGURY_SECRET")}
     done = subprocess.run([os.environ["AUGURY_BIN"], *arguments], env=known, input=told, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line)

@@ -30,8 +30,13 @@ pub(crate) fn run(suite: &str, environment: &[(&str, &str)]) {
 
 /// A suite, on a server of its own that lets nobody in without a key.
 fn with_a_key(suite: &str, backend: Backend) {
-    let settings = [("AUGURY_AUTH", "required"), ("AUGURY_RATE_ANONYMOUS", "none")];
-    let server = Server::start_with(backend, &settings).unwrap();
+    with_settings(suite, backend, &[], &[]);
+}
+
+/// The same with further settings of the server, and with what the suite is told beside.
+fn with_settings(suite: &str, backend: Backend, settings: &[(&str, &str)], told: &[(&str, &str)]) {
+    let usual = [("AUGURY_AUTH", "required"), ("AUGURY_RATE_ANONYMOUS", "none")];
+    let server = Server::start_with(backend, &[&usual, settings].concat()).unwrap();
     let folder = Folder::new().unwrap();
     let added = harness::command(&["client", "add", suite])
         .unwrap()
@@ -50,7 +55,8 @@ fn with_a_key(suite: &str, backend: Backend) {
         ("AUGURY_DATABASE_URL", server.database_url().to_owned()),
         ("AUGURY_DATA_DIR", folder.path().display().to_string()),
     ];
-    run(suite, &environment.each_ref().map(|(name, value)| (*name, value.as_str())));
+    let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+    run(suite, &[&environment, told].concat());
 }
 
 #[test]
@@ -92,6 +98,34 @@ fn smart_on_sqlite() {
 #[test]
 fn smart_on_postgres() {
     with_a_key("smart.test.mjs", Backend::Postgres);
+}
+
+/// Another authorization server, which the suite starts where this one is told that it is.
+fn issuer(backend: Backend) {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let issuer = format!("http://127.0.0.1:{port}");
+    let introspection = format!("{issuer}/token/introspection");
+    let settings = [
+        ("AUGURY_TOKEN_ISSUER", issuer.as_str()),
+        ("AUGURY_TOKEN_INTROSPECTION", &introspection),
+        ("AUGURY_TOKEN_CLIENT_ID", "augury"),
+        ("AUGURY_TOKEN_CLIENT_SECRET", "a secret of the test"),
+        ("AUGURY_TOKEN_SCOPES", "launch/patient patient/*.rs user/*.rs system/*.rs"),
+        ("AUGURY_OIDC_ISSUER", &issuer),
+        ("AUGURY_OIDC_CLIENT_ID", "sign-in"),
+        ("AUGURY_OIDC_CLIENT_SECRET", "a secret of the test"),
+    ];
+    with_settings("issuer.test.mjs", backend, &settings, &[("ISSUER", &issuer)]);
+}
+
+#[test]
+fn issuer_on_sqlite() {
+    issuer(Backend::Sqlite);
+}
+
+#[test]
+fn issuer_on_postgres() {
+    issuer(Backend::Postgres);
 }
 
 #[test]

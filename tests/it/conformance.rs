@@ -60,7 +60,7 @@ fn told(place: &Place, folder: &Path) -> Vec<String> {
         format!("--smart-key-client={own}"),
         format!("--smart-backend-client={backend}"),
         format!("--smart-launch={}", place.server.url("/oauth/launch")),
-        "--smart-launch-scope=augury/launch".to_owned(),
+        "--smart-launch-scope=augury/launch system/Patient.r system/Encounter.r".to_owned(),
         format!("--smart-jwks={address}"),
         format!("--smart-jwks-client={fetched}"),
     ];

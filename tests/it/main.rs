@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on says where")]
 
 mod audit;
+mod callers;
 mod charts;
 mod clients;
 mod conformance;
@@ -23,6 +24,7 @@ mod shapes;
 mod smart;
 mod smart_clients;
 mod smart_roles;
+mod smart_trail;
 mod smart_upstream;
 mod tls;
 mod validation;

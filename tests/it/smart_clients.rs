@@ -392,9 +392,13 @@ fn an_ehr_opens_an_app() {
             "subject": {"reference": "Patient/p2"},
         }));
         let key = elliptic("e1");
-        let ehr = register(&place, &[&key], &["--scope", "augury/launch"]);
-        let got = tell(&place, &key.sign(&key.header(), &claims(&place, &ehr)), "augury/launch");
-        let token = got.expect(200).unwrap().json["access_token"].as_str().unwrap().to_owned();
+        let ehr =
+            register(&place, &[&key], &["--scope", "augury/launch system/Patient.r system/Encounter.r"]);
+        let token_for = |scope: &str| {
+            let got = tell(&place, &key.sign(&key.header(), &claims(&place, &ehr)), scope);
+            got.expect(200).unwrap().json["access_token"].as_str().unwrap().to_owned()
+        };
+        let token = token_for("augury/launch system/Patient.r system/Encounter.r");
         let app =
             place.app(&["--public", "--redirect", CALLBACK, "--launch-url", "https://app.example/launch"]).0;
         let open = |token: &str, body: &Value| {
@@ -458,6 +462,8 @@ fn an_ehr_opens_an_app() {
         ] {
             assert_eq!(open(&token, &body).status, 400, "{body}");
         }
+        // Who may not read a patient can't open an app with them.
+        assert_eq!(open(&token_for("augury/launch"), &asked).status, 403);
         assert_eq!(open("nonsense", &asked).status, 401);
         assert_eq!(open(next["access_token"].as_str().unwrap(), &asked).status, 403);
     }

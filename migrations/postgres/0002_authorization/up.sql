@@ -73,7 +73,9 @@ CREATE TABLE access_token (
     grant_id TEXT COLLATE "C" NOT NULL,
     scope TEXT COLLATE "C" NOT NULL,
     issued BIGINT NOT NULL,
-    expires BIGINT NOT NULL
+    expires BIGINT NOT NULL,
+    -- SHA-256 of the certificate that it is bound to (RFC 8705), in base64.
+    certificate TEXT COLLATE "C"
 );
 CREATE INDEX access_token_expires ON access_token (expires);
 
@@ -86,6 +88,8 @@ CREATE TABLE refresh_token (
     session TEXT COLLATE "C",
     issued BIGINT NOT NULL,
     expires BIGINT NOT NULL,
+    -- SHA-256 of the certificate that it is bound to (RFC 8705), in base64.
+    certificate TEXT COLLATE "C",
     replaced BIGINT,
     successor TEXT COLLATE "C"
 );

@@ -73,7 +73,9 @@ CREATE TABLE access_token (
     grant_id TEXT NOT NULL,
     scope TEXT NOT NULL,
     issued INTEGER NOT NULL,
-    expires INTEGER NOT NULL
+    expires INTEGER NOT NULL,
+    -- SHA-256 of the certificate that it is bound to (RFC 8705), in base64.
+    certificate TEXT
 ) WITHOUT ROWID;
 CREATE INDEX access_token_expires ON access_token (expires);
 
@@ -86,6 +88,8 @@ CREATE TABLE refresh_token (
     session TEXT,
     issued INTEGER NOT NULL,
     expires INTEGER NOT NULL,
+    -- SHA-256 of the certificate that it is bound to (RFC 8705), in base64.
+    certificate TEXT,
     replaced INTEGER,
     successor TEXT
 ) WITHOUT ROWID;

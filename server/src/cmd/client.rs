@@ -20,7 +20,7 @@ use crate::app;
 use crate::config::Config;
 use crate::http::caller::key_hash;
 use crate::http::rights;
-use crate::http::tls::Thumbprint;
+use crate::http::tls::Shown;
 use crate::smart::jwks::Remote;
 use crate::smart::register::{USUAL, USUAL_ITSELF, checked_keys};
 use crate::smart::request::is_redirect_uri;
@@ -33,8 +33,8 @@ const DAY: i64 = 86_400_000_000;
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// Register a caller. Without options it gets an API key, printed once; with one of --public,
-    /// --secret, --jwks, --jwks-url it is an app that asks for tokens.
-    Add(New),
+    /// --secret, --jwks, --jwks-url, --tls-subject, --self-signed it is an app that asks for tokens.
+    Add(Box<New>),
     /// All registered callers.
     List,
     /// Let an app that registered itself ask for tokens.
@@ -65,6 +65,15 @@ pub(super) struct New {
     /// An app with keys of its own: where its public key set is. May go with --jwks.
     #[arg(long, value_name = "URL")]
     jwks_url: Option<String>,
+    /// An app with a certificate of the trusted authority (PEM): known by the subject of this one.
+    #[arg(long, value_name = "FILE", group = "proof")]
+    tls_subject: Option<PathBuf>,
+    /// An app with a certificate that it made itself (PEM), and registers so.
+    #[arg(long, value_name = "FILE", group = "proof")]
+    self_signed: Option<PathBuf>,
+    /// The app's tokens are good only with the certificate that they were got with.
+    #[arg(long)]
+    bound: bool,
     /// Where the app is answered; may be given several times.
     #[arg(long, value_name = "URI")]
     redirect: Vec<String>,
@@ -85,7 +94,8 @@ pub(super) struct New {
 
 impl New {
     fn is_app(&self) -> bool {
-        self.public || self.secret || self.jwks.is_some() || self.jwks_url.is_some()
+        let certificate = self.tls_subject.is_some() || self.self_signed.is_some();
+        self.public || self.secret || self.jwks.is_some() || self.jwks_url.is_some() || certificate
     }
 }
 
@@ -120,7 +130,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             Action::Add(new) => {
                 ensure!(!new.name.trim().is_empty(), "a caller needs a name");
                 if new.is_app() {
-                    let (client, secret) = app_of(config, new, context.at)?;
+                    let (client, secret) = app_of(config, *new, context.at)?;
                     writeln!(out, "id      {}", client.id)?;
                     if let Some(secret) = secret {
                         writeln!(out, "secret  {secret}\nKeep the secret; it can't be shown again.")?;
@@ -128,8 +138,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     commit.authorization.push(AuthorizationChange::Register(client));
                 } else {
                     ensure!(
-                        new.redirect.is_empty() && new.launch_url.is_none(),
-                        "an app needs one of --public, --secret, --jwks, --jwks-url"
+                        new.redirect.is_empty() && new.launch_url.is_none() && !new.bound,
+                        "an app needs one of --public, --secret, --jwks, --jwks-url, --tls-subject, --self-signed"
                     );
                     let scope = new.scope.unwrap_or_else(|| rights::OF_A_KEY.to_owned());
                     let known =
@@ -143,10 +153,9 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     }
                     let id = Uuid::now_v7().to_string();
                     let key_hash = if let Some(path) = &new.certificate {
-                        let read = CertificateDer::from_pem_file(path);
-                        let certificate = read.with_context(|| path.display().to_string())?;
+                        let certificate = certificate(path)?;
                         writeln!(out, "id   {id}")?;
-                        Thumbprint::of(&certificate).key_hash()
+                        Shown::of(&certificate, true).key_hash()
                     } else {
                         // Two random UUIDs: 244 bits from the system's generator.
                         let key = format!("augury_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
@@ -180,6 +189,8 @@ fn kind(client: &SmartClient) -> &'static str {
         Authentication::Public => "app, public",
         Authentication::Secret(_) => "app, with a secret",
         Authentication::Keys { .. } => "app, with keys",
+        Authentication::Certificate { .. } => "app, with a certificate",
+        Authentication::SelfSigned { .. } => "app, with a certificate of its own",
     }
 }
 
@@ -192,6 +203,12 @@ fn app_of(config: &Config, new: New, at: i64) -> anyhow::Result<(SmartClient, Op
         let hash = key_hash(&made);
         secret = Some(made);
         Authentication::Secret(hash)
+    } else if let Some(path) = &new.tls_subject {
+        let (name, value) = Shown::of(&certificate(path)?, true).subject().context("it has no subject")?;
+        Authentication::Certificate { name, value }
+    } else if let Some(path) = &new.self_signed {
+        let key = Shown::of(&certificate(path)?, false).jwk().context("it can't be read")?;
+        Authentication::SelfSigned { jwks: Some(serde_json::json!({"keys": [key]})), jwks_uri: None }
     } else {
         let remote = Remote::new(config.bind.ip().is_loopback());
         let jwks = new.jwks.as_deref().map(key_set).transpose()?;
@@ -199,10 +216,12 @@ fn app_of(config: &Config, new: New, at: i64) -> anyhow::Result<(SmartClient, Op
             .map_err(anyhow::Error::msg)?
     };
     if new.jwks_url.is_some() && !matches!(authentication, Authentication::Keys { .. }) {
-        bail!("--jwks-url does not go with --public or --secret");
+        bail!("--jwks-url goes with --jwks alone");
     }
-    let with_keys = matches!(authentication, Authentication::Keys { .. });
-    ensure!(with_keys || !new.redirect.is_empty(), "an app that people use needs --redirect");
+    ensure!(
+        authentication.is_by_key() || !new.redirect.is_empty(),
+        "an app that people use needs --redirect"
+    );
     for uri in new.redirect.iter().chain(&new.launch_url) {
         ensure!(
             is_redirect_uri(uri),
@@ -211,10 +230,7 @@ fn app_of(config: &Config, new: New, at: i64) -> anyhow::Result<(SmartClient, Op
     }
     let usual = if new.redirect.is_empty() { USUAL_ITSELF } else { USUAL };
     let asked = new.scope.as_deref().unwrap_or(usual);
-    let known = scope::parse(asked);
-    let unknown =
-        asked.split_ascii_whitespace().find(|one| !known.iter().any(|scope| scope.to_string() == *one));
-    if let Some(unknown) = unknown {
+    if let Some(unknown) = scope::unknown(asked) {
         bail!("{unknown} is no scope that this server knows");
     }
     let registration = Registration {
@@ -222,10 +238,15 @@ fn app_of(config: &Config, new: New, at: i64) -> anyhow::Result<(SmartClient, Op
         authentication,
         redirect_uris: new.redirect,
         launch_url: new.launch_url,
-        scope: scope::text(&known),
+        scope: scope::text(&scope::parse(asked)),
+        bound: new.bound,
     };
     let id = Uuid::now_v7().to_string();
     Ok((SmartClient { id, status: Status::Approved, created: at, registration }, secret))
+}
+
+fn certificate(path: &Path) -> anyhow::Result<CertificateDer<'static>> {
+    CertificateDer::from_pem_file(path).with_context(|| path.display().to_string())
 }
 
 fn key_set(path: &Path) -> anyhow::Result<serde_json::Value> {

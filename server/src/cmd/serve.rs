@@ -18,6 +18,7 @@ use crate::http::audited::audited;
 use crate::http::caller::is_here;
 use crate::http::format::negotiate;
 use crate::http::limits::limited;
+use crate::http::refusals::sum_up;
 use crate::http::request::unpack;
 use crate::http::telemetry::measure;
 use crate::http::tls;
@@ -25,6 +26,8 @@ use crate::{router, scoring};
 
 /// Seconds that requests under way get when the server ends.
 const GRACE: u64 = 20;
+/// How often is looked for refusals that were not recorded one by one.
+const SUM_UP: Duration = Duration::from_secs(10);
 
 pub(super) fn run(config: Config) -> anyhow::Result<ExitCode> {
     actix_web::rt::System::new().block_on(async {
@@ -48,6 +51,7 @@ impl Running {
     pub(super) async fn until_end(self) -> anyhow::Result<()> {
         let result = self.server.await;
         self.worker.stop().await;
+        sum_up(&self.app, true).await;
         self.keeper.stop().await;
         Ok(result?)
     }
@@ -89,6 +93,18 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     scoring::device::publish(&app).await?;
     let worker = scoring::worker::Worker::start(&app);
     let keeper = Keeper::start(&app).await?;
+    let summed = Arc::clone(&app);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SUM_UP).await;
+            sum_up(&summed, false).await;
+        }
+    });
+    let (tls, judge) = encrypted
+        .as_ref()
+        .map(tls::accept)
+        .transpose()?
+        .map_or((None, None), |(tls, judge)| (Some(tls), judge));
     let shared = Arc::clone(&app);
     let server = HttpServer::new(move || {
         Actix::new()
@@ -116,9 +132,9 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
     .keep_alive(Duration::from_secs(75))
     .shutdown_timeout(GRACE)
-    .on_connect(tls::remember);
-    let server = match &encrypted {
-        Some(files) => server.bind_rustls_0_23(bind, tls::accept(files)?),
+    .on_connect(move |connection, data| tls::remember(&judge, connection, data));
+    let server = match tls {
+        Some(tls) => server.bind_rustls_0_23(bind, tls),
         None => server.bind(bind),
     };
     let server = server.with_context(|| format!("AUGURY_BIND (bind) {bind}"))?.run();

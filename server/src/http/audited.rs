@@ -3,22 +3,25 @@
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use fhir::resource_type::ResourceType;
+use percent_encoding::percent_decode_str;
 use store::{Access, Act, Agent, Context, Entry, Outcome, Trail, Who};
 
 use super::break_glass;
 use super::caller::address;
 use super::failure::Failure;
+use super::peer;
 use super::telemetry::RequestId;
 use crate::app::{self, App};
 use crate::interaction;
 
 /// Letters of what was asked that are kept.
 const KEPT: usize = 4096;
-/// What may hold a secret, in the query of an address.
-const SECRET: [&str; 3] = ["access_token", "client_secret", "code_verifier"];
+/// What the name of a parameter has that may hold a secret.
+const SECRET: [&str; 7] = ["token", "secret", "password", "assertion", "verifier", "apikey", "authorization"];
 
 pub(crate) async fn audited(
     request: ServiceRequest,
@@ -30,6 +33,12 @@ pub(crate) async fn audited(
     let Some(app) = request.app_data::<web::Data<App>>().cloned() else { return Ok(response) };
     let act = interaction::act(&pattern, request.method());
     let known = request.extensions().get::<Context>().cloned();
+    let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
+    // Who only knocks writes little, and has nothing looked up.
+    let knocks = refused && known.is_none();
+    if knocks && act.is_some() && !app.refusals.admits(&peer::network(request), app::now()) {
+        return Ok(response);
+    }
     let context = known.unwrap_or_else(|| {
         let agent = Agent { address: address(request), ..Agent::default() };
         let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
@@ -48,8 +57,10 @@ pub(crate) async fn audited(
             let id = request.match_info().get("id").filter(|id| fhir::reference::is_id(id));
             let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
             let patient = match &entity {
-                Some((kind, id, _)) if failed => app.store.patients(*kind, id).await.unwrap_or_default(),
-                Some((ResourceType::PATIENT, id, _)) => id.clone(),
+                Some((kind, id, _)) if failed && !knocks => {
+                    app.store.patients(*kind, id).await.unwrap_or_default()
+                }
+                Some((ResourceType::PATIENT, id, _)) if !knocks => id.clone(),
                 _ => context.trail.as_ref().map(Trail::patient).unwrap_or_default(),
             };
             let outcome = match (failed, status.is_server_error()) {
@@ -110,13 +121,22 @@ pub(crate) fn asked_within(method: &str, url: &str) -> String {
 /// Parameters without what may be secret in them.
 fn discreet(pairs: &str) -> String {
     let one = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if SECRET.contains(&name) => format!("{name}=…"),
+        Some((name, rest)) if is_secret(name) => {
+            let end = rest.chars().next_back().filter(|last| matches!(last, '&' | ';'));
+            format!("{name}=…{}", end.map(String::from).unwrap_or_default())
+        }
         _ => pair.to_owned(),
     };
-    pairs.split('&').map(one).collect::<Vec<_>>().join("&")
+    pairs.split_inclusive(['&', ';']).map(one).collect()
 }
 
-fn cut(text: &str) -> String {
+/// However the name is written, and whatever is beside it: no search parameter has one of these words.
+fn is_secret(name: &str) -> bool {
+    let name = percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
+    SECRET.iter().any(|secret| name.replace(['_', '-', '+', ' '], "").contains(secret))
+}
+
+pub(crate) fn cut(text: &str) -> String {
     let end = text.char_indices().nth(KEPT).map_or(text.len(), |(at, _)| at);
     // Neither database takes a NUL.
     text.get(..end).unwrap_or_default().replace('\0', "\u{fffd}")

@@ -13,8 +13,8 @@ use store::{Access, Agent, Context, Trail, Who};
 use super::failure::Failure;
 use super::rights::{Rights, access};
 use super::telemetry::RequestId;
-use super::tls::Thumbprint;
-use super::{audited, break_glass};
+use super::tls::Shown;
+use super::{audited, break_glass, peer};
 use crate::app::{self, App};
 use crate::config::Auth;
 use crate::smart::bearer;
@@ -53,9 +53,9 @@ impl FromRequest for Caller {
                 from_here(&request, &app.config.public_url)?;
             }
             let found = match (bearer::token(&request), app.config.auth) {
-                (Some(token), _) => identified(&app, context, token).await,
+                (Some(token), _) => identified(&app, context, token, Shown::by(&request)).await,
                 (None, Auth::Open) => Ok((context, Rights::All)),
-                (None, Auth::Required) => match request.conn_data::<Thumbprint>() {
+                (None, Auth::Required) => match Shown::by(&request).filter(|shown| shown.is_trusted) {
                     Some(shown) => keyed(&app, context, &shown.key_hash()).await,
                     None => Err(refused()),
                 },
@@ -63,7 +63,7 @@ impl FromRequest for Caller {
             let (context, rights) = match found {
                 Ok(found) => found,
                 // Who guesses is counted; who said nothing was counted already.
-                Err(failure) if bearer::token(&request).is_some() => {
+                Err(failure) if bearer::token(&request).is_some() || Shown::by(&request).is_some() => {
                     app.limits.anonymous(&request)?;
                     return Err(failure);
                 }
@@ -89,7 +89,7 @@ impl Caller {
 
 /// Where a request came from.
 pub(crate) fn address(request: &HttpRequest) -> Option<String> {
-    request.peer_addr().map(|peer| peer.ip().to_string())
+    peer::address(request).map(|ip| ip.to_string())
 }
 
 /// Open access is for this machine. A page of somewhere else that runs in a browser here, or that
@@ -123,30 +123,32 @@ fn refused() -> Failure {
     Failure::new(StatusCode::UNAUTHORIZED, "login", why)
 }
 
+fn not_good() -> Failure {
+    let why = "the access token or API key is not good: not known, ended, or bound to another certificate";
+    Failure::new(StatusCode::UNAUTHORIZED, Failure::NOT_GOOD, why)
+}
+
 /// The one behind a token or key, and what they may do.
-async fn identified(app: &App, context: Context, token: &str) -> Result<(Context, Rights), Failure> {
-    let address = context.who.agent.address.clone();
-    let (agent, access, scopes) = match bearer::verify(app, &context, token).await {
+async fn identified(
+    app: &App,
+    context: Context,
+    token: &str,
+    shown: Option<&Shown>,
+) -> Result<(Context, Rights), Failure> {
+    match bearer::shown(app, &context, token, shown).await {
         Ok(bearer) => {
-            let own = bearer.fhir_user.as_deref().and_then(|user| user.strip_prefix("Patient/"));
-            let access = access(&bearer.rights(), bearer.patient.as_deref(), own, bearer.subject.is_some());
-            let agent = Agent {
-                client: Some(bearer.client.clone()),
-                issuer: bearer.subject.is_some().then(|| bearer.issuer.clone()),
-                user: bearer.subject.clone(),
-                user_name: bearer.name.clone(),
-                fhir_user: bearer.fhir_user.clone(),
-                role: bearer.role.clone(),
-                token: Some(bearer.jti.clone()),
-                address,
-                ..Agent::default()
-            };
-            (agent, access, bearer.scopes.as_str().into())
+            let who = Who::new(bearer.agent(context.who.agent.address.clone()));
+            let rights = Rights::Of(bearer.scopes.as_str().into());
+            Ok((Context { who, access: bearer.access(), ..context }, rights))
         }
-        Err(store::Error::NotFound) => return keyed(app, context, &key_hash(token)).await,
-        Err(error) => return Err(error.into()),
-    };
-    Ok((Context { who: Who::new(agent), access, ..context }, Rights::Of(scopes)))
+        Err(store::Error::NotFound) => {
+            let found = keyed(app, context, &key_hash(token)).await;
+            found.map_err(
+                |failure| if failure.status == StatusCode::UNAUTHORIZED { not_good() } else { failure },
+            )
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The one with that key, or that certificate.

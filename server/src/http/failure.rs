@@ -18,6 +18,9 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Why somebody is refused who showed something (RFC 6750's `invalid_token`), in FHIR's words.
+    pub(crate) const NOT_GOOD: &str = "unknown";
+
     /// A failure of one issue.
     pub(crate) fn new(
         status: StatusCode,
@@ -114,7 +117,9 @@ impl ResponseError for Failure {
         let mut response = HttpResponse::build(self.status);
         match self.status {
             StatusCode::UNAUTHORIZED => {
-                response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+                let shown = self.issues.0.first().is_some_and(|issue| issue.code == Self::NOT_GOOD);
+                let asks = if shown { "Bearer error=\"invalid_token\"" } else { "Bearer" };
+                response.insert_header((header::WWW_AUTHENTICATE, asks));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 response.insert_header((header::RETRY_AFTER, "1"));

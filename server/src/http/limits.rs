@@ -18,9 +18,9 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 
-use super::caller::address;
 use super::failure::Failure;
-use super::tls::Thumbprint;
+use super::peer;
+use super::tls::Shown;
 use crate::app::App;
 use crate::config::{Auth, Config, Rate};
 use crate::smart::bearer;
@@ -103,7 +103,7 @@ impl Limits {
 
     /// One of somebody who did not, or not truly.
     pub(crate) fn anonymous(&self, request: &HttpRequest) -> Result<(), Failure> {
-        let key = address(request).unwrap_or_default();
+        let key = peer::network(request);
         self.anonymous.as_ref().map_or(Ok(()), |limit| self.take(limit, request, &key))
     }
 
@@ -129,8 +129,8 @@ pub(crate) async fn limited(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let watched = FREE.iter().any(|one| request.path().starts_with(one));
-    let named =
-        bearer::token(request.request()).is_some() || request.request().conn_data::<Thumbprint>().is_some();
+    let named = bearer::token(request.request()).is_some()
+        || Shown::by(request.request()).is_some_and(|one| one.is_trusted);
     let app = request.app_data::<web::Data<App>>().map(|app| Arc::clone(&app.clone().into_inner()));
     let refused = match app.filter(|_| !watched && !named) {
         Some(app) => app.limits.anonymous(request.request()).err(),

@@ -7,6 +7,8 @@ pub(crate) mod caller;
 pub(crate) mod failure;
 pub(crate) mod format;
 pub(crate) mod limits;
+pub(crate) mod peer;
+pub(crate) mod refusals;
 pub(crate) mod request;
 pub(crate) mod rights;
 pub(crate) mod telemetry;

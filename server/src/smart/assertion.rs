@@ -1,12 +1,12 @@
 //! A client that proves who it is with a key of its own: `private_key_jwt`
 //! (<https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html>, RFC 7523).
 
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::{Number, Value};
 use store::{Authentication, AuthorizationChange, Commit, Context, SmartClient, Status};
 
+use super::jws::{is, signed_claims};
 use super::refusal::Refusal;
 use crate::app::App;
 use crate::http::caller::key_hash;
@@ -82,7 +82,7 @@ pub(crate) async fn client(app: &App, context: &Context, assertion: &str) -> Res
         let fetched = fetched.ok_or_else(|| no("the client's key set can't be fetched"))?;
         keys.extend(fetched.iter().filter(|key| is(key, kid)).cloned());
     }
-    let claims = keys.iter().find_map(|key| verified(key, header.alg, assertion));
+    let claims: Option<Claims> = signed_claims(&keys, kid, header.alg, assertion);
     let claims = claims.ok_or_else(|| no("the assertion is signed with no key of the client's"))?;
     check(&claims, &client.id, &app.token_endpoint(), context.at / SECOND)?;
     let used = AuthorizationChange::UseAssertion {
@@ -94,22 +94,6 @@ pub(crate) async fn client(app: &App, context: &Context, assertion: &str) -> Res
         Err(store::Error::Conflict { .. }) => Err(no("the assertion was used before")),
         Err(error) => Err(error.into()),
     }
-}
-
-fn is(key: &Value, kid: &str) -> bool {
-    key.get("kid").and_then(Value::as_str) == Some(kid)
-}
-
-/// The claims, if that key signed them.
-fn verified(key: &Value, algorithm: Algorithm, assertion: &str) -> Option<Claims> {
-    let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
-    let key = DecodingKey::from_jwk(&jwk).ok()?;
-    let mut validation = Validation::new(algorithm);
-    // What it says is checked here in one place, with the clock of the request.
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_aud = false;
-    jsonwebtoken::decode::<Claims>(assertion, &key, &validation).ok().map(|data| data.claims)
 }
 
 fn check(claims: &Claims, client: &str, endpoint: &str, now: i64) -> Result<(), Refusal> {

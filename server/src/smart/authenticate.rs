@@ -1,27 +1,26 @@
-//! Who the client is (RFC 6749 section 2.3): by its secret, by a key of its own, or by its name alone
-//! where it is public.
+//! Who the client is (RFC 6749 section 2.3): by its secret, by a key or certificate of its own, or by its
+//! name alone where it is public.
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 use store::{Authentication, Context, SmartClient, Status};
 
+use super::call::Call;
 use super::form::Form;
 use super::refusal::Refusal;
 use super::secret::same;
 use super::{assertion, throttle};
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::tls::Shown;
 
 /// The client that asks, as far as it can prove that.
-pub(crate) async fn client(
-    app: &App,
-    context: &Context,
-    request: &HttpRequest,
-    form: &Form,
-) -> Result<SmartClient, Refusal> {
+pub(crate) async fn client(call: &Call) -> Result<SmartClient, Refusal> {
+    let Call { app, http: request, context, form } = call;
     if let Some(name) = form.repeated() {
         return Err(Refusal::invalid_request(format!("{name} is there more than once")));
     }
@@ -54,12 +53,31 @@ pub(crate) async fn client(
     let proved = match (&client.registration.authentication, secret.filter(|secret| !secret.is_empty())) {
         (Authentication::Public, None) => true,
         (Authentication::Secret(hash), Some(secret)) => same(hash, &key_hash(&secret)),
+        (by, None) => certified(call, by).await,
         _ => false,
     };
     if !proved {
         return Err(refused());
     }
     agreed(client, form)
+}
+
+/// Does the certificate of the connection prove it (RFC 8705 section 2)?
+async fn certified(call: &Call, by: &Authentication) -> bool {
+    let Some(shown) = Shown::by(&call.http) else { return false };
+    match by {
+        Authentication::Certificate { name, value } => shown.is_trusted && shown.says(name, value),
+        Authentication::SelfSigned { jwks, jwks_uri } => {
+            let inline = jwks.as_ref().and_then(|set| set.get("keys")).and_then(Value::as_array);
+            let fetched = match jwks_uri {
+                Some(address) => call.app.smart.remote.keys(address, "", call.context.at).await,
+                None => None,
+            };
+            let mut keys = inline.into_iter().flatten().chain(fetched.iter().flat_map(|keys| keys.iter()));
+            keys.any(|key| key.pointer("/x5c/0").and_then(Value::as_str).is_some_and(|one| shown.is(one)))
+        }
+        _ => false,
+    }
 }
 
 /// Which client the form says it is from. A public client need not say it with a refresh token, which is

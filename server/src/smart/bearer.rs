@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use store::{Agent, Context};
+use store::{Access, Agent, Context};
 
 use super::foreign;
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::rights::access;
+use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
 /// How long an access token is good.
@@ -50,12 +52,16 @@ pub(crate) struct Bearer {
     pub(crate) intent: Option<String>,
     /// What may be said of the token in public.
     pub(crate) jti: String,
+    /// It has no id of its own: `jti` only stands for it.
+    pub(crate) opaque: bool,
     /// What ends all that follows from the same grant.
     pub(crate) grant: String,
     /// Since when it is good, microseconds since 1970 UTC.
     pub(crate) issued: i64,
     /// Until when.
     pub(crate) expires: i64,
+    /// The certificate with which alone it is good (`x5t#S256`).
+    pub(crate) certificate: Option<String>,
 }
 
 /// Tokens that were looked up a moment ago.
@@ -118,23 +124,46 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
         encounter: grant.granted.context.encounter,
         intent: grant.granted.context.intent,
         jti: token.id,
+        opaque: false,
         grant: grant.id,
         issued: token.issued,
         expires: token.expires,
+        certificate: token.certificate,
     });
     app.smart.bearers.put(hash, Arc::clone(&bearer), context.at);
     Ok(bearer)
 }
 
+/// The same of a token that somebody uses: one that is bound to a certificate is good with that alone
+/// (RFC 8705 section 3).
+pub(crate) async fn shown(
+    app: &App,
+    context: &Context,
+    token: &str,
+    shown: Option<&Shown>,
+) -> Result<Arc<Bearer>, store::Error> {
+    let bearer = verify(app, context, token).await?;
+    match &bearer.certificate {
+        Some(bound) if shown.is_none_or(|shown| shown.thumbprint() != *bound) => Err(store::Error::NotFound),
+        _ => Ok(bearer),
+    }
+}
+
 impl Bearer {
     /// The scopes, and what follows from them: who may know who the user is may read what there is of them
     /// (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#scopes-for-requesting-identity-data>).
-    pub(crate) fn rights(&self) -> Cow<'_, str> {
+    fn rights(&self) -> Cow<'_, str> {
         let user = self.fhir_user.as_ref().and_then(|user| user.split_once('/'));
         match user.filter(|_| self.has("fhirUser") || self.has("profile")) {
             Some((kind, id)) => Cow::Owned(format!("{} user/{kind}.r?_id={id}", self.scopes)),
             None => Cow::Borrowed(&self.scopes),
         }
+    }
+
+    /// What may be done with it.
+    pub(crate) fn access(&self) -> Access {
+        let own = self.fhir_user.as_deref().and_then(|user| user.strip_prefix("Patient/"));
+        access(&self.rights(), self.patient.as_deref(), own, self.subject.is_some())
     }
 
     /// Who it is, for the audit trail.
@@ -144,10 +173,11 @@ impl Bearer {
             client_name: Some(self.client_name.clone()),
             user: self.subject.clone(),
             user_name: self.name.clone(),
-            issuer: Some(self.issuer.clone()),
+            issuer: self.subject.is_some().then(|| self.issuer.clone()),
             fhir_user: self.fhir_user.clone(),
             role: self.role.clone(),
-            token: Some(self.jti.clone()),
+            token: (!self.opaque).then(|| self.jti.clone()),
+            opaque: self.opaque.then(|| self.jti.clone()),
             address,
             ..Agent::default()
         }

@@ -1,21 +1,20 @@
 //! What somebody allows an app, and the code that says so
 //! (<https://hl7.org/fhir/smart-app-launch/app-launch.html#response-4>).
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
 use fhir::json::{self, Limits};
 use fhir::resource_type::ResourceType;
 use store::{Act, AuthorizationChange, Code, Commit, Context, Entry, Granted, Registration, SmartGrant};
 
-use super::form::Form;
+use super::call::Call;
 use super::pages::{Browser, Consent, Offer, answered, redirect, with_query};
 use super::refusal::Refusal;
 use super::request::{Problem, Request};
 use super::role::Role;
 use super::scope::{self, For, Scope};
 use super::secret::random;
-use super::sign_in::{self, Session, session};
-use super::{bearer, of_account, of_client, patient, refused};
-use crate::app::App;
+use super::sign_in::{self, Session};
+use super::{bearer, encounter, of_account, of_client, patient, refused};
 use crate::http::caller::key_hash;
 
 const SECOND: i64 = 1_000_000;
@@ -23,55 +22,60 @@ const SECOND: i64 = 1_000_000;
 const CODE: i64 = 60 * SECOND;
 
 /// `GET /oauth/consent`: whatever is to be asked next.
-pub(crate) async fn next(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_query(&request);
-    answered(step(&app, &context, &request, &form).await)
+pub(crate) async fn next(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(step(&call).await)
 }
 
-async fn step(
-    app: &App,
-    context: &Context,
-    http: &HttpRequest,
-    form: &Form,
-) -> Result<HttpResponse, Problem> {
-    let browser = Browser::of(http).map_err(Problem::Own)?;
-    let mut request = opened(app, context, form)?;
-    let session = fresh(app, context, http, &request).await?;
-    let Some(session) = session else {
+async fn step(call: &Call) -> Result<HttpResponse, Problem> {
+    let (app, context) = (&call.app, &call.context);
+    let browser = Browser::of(&call.http)?;
+    let mut request = call.opened()?;
+    let Some(session) = fresh(call, &request).await? else {
         if request.silent {
             return Err(request.problem("login_required", "nobody is signed in"));
         }
-        return sign_in::page(app, context, &browser, form.get("request").unwrap_or_default(), "", false)
-            .await;
+        return sign_in::page(app, context, &browser, call.sealed(), "", false).await;
     };
-    let registration = request.client(app, context).await?.registration;
-    let offered = offered(&request, &registration, &session)?;
+    let client = request.client(app, context).await?;
+    let mut offered = offered(&request, &client.registration, &session)?;
     if request.silent {
         return Err(request.problem("consent_required", "the user is asked each time"));
     }
+    let reader = call.reader(&client, &session);
     // Who has but one record is not asked whose.
     if let (true, Some(own)) = (needs_patient(&request, &offered), patient::only(&session)) {
         request.context.patient = Some(own.to_owned());
         request.settled = true;
     }
     if needs_patient(&request, &offered) && !request.settled {
-        return patient::page(app, context, &browser, &session, &request, "").await;
+        return patient::page(call, &reader, &browser, &client, &request, "").await;
+    }
+    if let Some(patient) =
+        request.context.patient.as_ref().filter(|_| encounter::is_needed(&request, &offered))
+    {
+        let found = encounter::choices(call, &reader, patient).await?;
+        if !found.is_empty() {
+            return encounter::page(call, &browser, &client, &request, &found);
+        }
+        request.visit_settled = true;
+        offered.retain(|scope| *scope != Scope::Plain("launch/encounter"));
     }
     let about = match &request.context.patient {
         None => None,
-        Some(id) => match app.store.read(context, ResourceType::PATIENT, id).await {
+        Some(id) => match app.store.read(&reader, ResourceType::PATIENT, id).await {
             Ok(stored) => {
                 let found = json::parse(stored.body.as_bytes(), &Limits::STORED);
                 found.ok().map(|found| patient::name(&found))
             }
+            // Whoever may not see patients is not told who it is, and can't allow anybody to.
+            Err(store::Error::Denied(..)) => None,
             Err(store::Error::NotFound | store::Error::Gone { .. }) => {
                 return Err(request.problem("invalid_request", "the patient of the launch is not here"));
             }
             Err(error) => return Err(error.into()),
         },
     };
-    let sealed = request.seal(app).map_err(Problem::Own)?;
+    let sealed = request.seal(app)?;
     let offers: Vec<Offer> = offered
         .iter()
         .filter_map(|scope| {
@@ -81,7 +85,7 @@ async fn step(
         .collect();
     let csrf = browser.csrf(app, &sealed);
     let page = Consent {
-        app: &registration.name,
+        app: &client.registration.name,
         user: &session.account.name,
         patient: about.as_deref(),
         answer_to: &request.redirect_uri,
@@ -94,19 +98,9 @@ async fn step(
 }
 
 /// Who is signed in, as lately as the app asks for.
-async fn fresh(
-    app: &App,
-    context: &Context,
-    http: &HttpRequest,
-    request: &Request,
-) -> Result<Option<Session>, Problem> {
-    let session = session(app, context, http).await.map_err(Problem::Own)?;
+async fn fresh(call: &Call, request: &Request) -> Result<Option<Session>, Refusal> {
+    let session = call.session().await?;
     Ok(session.filter(|session| request.signed_in_after.is_none_or(|time| session.since >= time)))
-}
-
-fn opened(app: &App, context: &Context, form: &Form) -> Result<Request, Problem> {
-    let request = Request::open(app, form.get("request").unwrap_or_default(), context.at);
-    request.ok_or_else(|| Problem::Here("This took too long. Start again in the app.".into()))
 }
 
 /// What the app may have of what it asks for, used by this person in this context.
@@ -119,15 +113,13 @@ fn offered(request: &Request, registration: &Registration, session: &Session) ->
             return Err(request.problem("access_denied", "the app was opened for somebody else"));
         }
     }
-    if role.is_patient()
-        && request.context.patient.as_deref().is_some_and(|id| patient::own(session) != Some(id))
-    {
+    if role.is_patient() && request.context.patient.as_deref().is_some_and(|id| session.own() != Some(id)) {
         return Err(request.problem("access_denied", "this is another patient's record"));
     }
     let mut offered = scope::allowed(&request.scope, registration, For::User(role));
     // Without a launch there is none that could be granted.
     offered.retain(|scope| request.launch.is_some() || *scope != Scope::Plain("launch"));
-    if request.context.encounter.is_none() {
+    if request.visit_settled && request.context.encounter.is_none() {
         offered.retain(|scope| *scope != Scope::Plain("launch/encounter"));
     }
     if offered.is_empty() {
@@ -139,36 +131,23 @@ fn offered(request: &Request, registration: &Registration, session: &Session) ->
 /// Rights over one patient's record need to know whose.
 fn needs_patient(request: &Request, scopes: &[Scope]) -> bool {
     request.context.patient.is_none()
-        && scopes.iter().any(|scope| scope.is_of_patient() || *scope == Scope::Plain("launch/patient"))
+        && (encounter::is_needed(request, scopes)
+            || scopes.iter().any(|scope| scope.is_of_patient() || *scope == Scope::Plain("launch/patient")))
 }
 
 /// `POST /oauth/consent`: the decision.
-pub(crate) async fn decide(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
-    answered(decided(&app, &context, &request, &form).await)
+pub(crate) async fn decide(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(decided(&call).await)
 }
 
-async fn decided(
-    app: &App,
-    context: &Context,
-    http: &HttpRequest,
-    form: &Form,
-) -> Result<HttpResponse, Problem> {
-    let browser = Browser::of(http).map_err(Problem::Own)?;
-    let sealed = form.get("request").unwrap_or_default();
-    browser.check(app, form, sealed)?;
-    let request = opened(app, context, form)?;
-    let Some(session) = fresh(app, context, http, &request).await? else {
-        return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
-    };
-    let client = request.client(app, context).await?;
+async fn decided(call: &Call) -> Result<HttpResponse, Problem> {
+    let (app, form) = (&call.app, &call.form);
+    call.browser(call.sealed())?;
+    let request = call.opened()?;
+    let Some(session) = fresh(call, &request).await? else { return Ok(call.go_on()) };
+    let client = request.client(app, &call.context).await?;
     let offered = offered(&request, &client.registration, &session)?;
-    let context = &of_account(app, &of_client(context, &client), &session.account);
+    let context = &of_account(app, &of_client(&call.context, &client), &session.account);
     if form.get("decision") != Some("allow") {
         app.store.commit(context, refused(Act::Authorize, "the user did not agree")).await?;
         return Err(request.problem("access_denied", "the user did not agree"));
@@ -178,10 +157,10 @@ async fn decided(
     if !granted.iter().any(|scope| scope.words().is_some()) {
         return Err(request.problem("access_denied", "the user did not agree to anything"));
     }
-    if needs_patient(&request, &granted) {
-        return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
+    if needs_patient(&request, &granted) || encounter::is_needed(&request, &granted) {
+        return Ok(call.go_on());
     }
-    let code = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
+    let code = random().map_err(Refusal::internal)?;
     let changes = changes(context, &request, &session, &granted, &code);
     let authorization = app.smart.swept(context.at, changes);
     let patient = request.context.patient.clone().unwrap_or_default();

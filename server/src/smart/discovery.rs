@@ -5,6 +5,7 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
+use super::register::BOUND;
 use super::{assertion, scope};
 use crate::app::App;
 
@@ -12,7 +13,7 @@ use crate::app::App;
 const METHODS: [&str; 4] = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
 
 /// What of SMART there is.
-const CAPABILITIES: [&str; 18] = [
+const CAPABILITIES: [&str; 19] = [
     "launch-ehr",
     "launch-standalone",
     "client-public",
@@ -24,6 +25,7 @@ const CAPABILITIES: [&str; 18] = [
     "context-ehr-patient",
     "context-ehr-encounter",
     "context-standalone-patient",
+    "context-standalone-encounter",
     "permission-offline",
     "permission-online",
     "permission-patient",
@@ -47,10 +49,15 @@ fn served(document: &Value) -> HttpResponse {
         .body(document.to_string())
 }
 
-/// `GET /fhir/.well-known/smart-configuration`.
-pub(crate) async fn smart(app: web::Data<App>) -> HttpResponse {
+/// What both documents say.
+fn common(app: &App) -> Value {
+    let tls = app.config.tls.as_ref();
+    let (trusted, own) = tls.map_or((false, false), |tls| (tls.client_ca.is_some(), tls.self_signed));
+    let with_certificates = [("tls_client_auth", trusted), ("self_signed_tls_client_auth", own)];
+    let with_certificates = with_certificates.into_iter().filter(|(_, may)| *may).map(|(method, _)| method);
+    let methods: Vec<&str> = METHODS.into_iter().chain(with_certificates).collect();
     let at = |endpoint: &str| app.oauth(endpoint);
-    served(&json!({
+    json!({
         "issuer": app.config.public_url,
         "jwks_uri": format!("{}/.well-known/jwks.json", app.config.public_url),
         "authorization_endpoint": at("authorize"),
@@ -58,41 +65,40 @@ pub(crate) async fn smart(app: web::Data<App>) -> HttpResponse {
         "introspection_endpoint": at("introspect"),
         "revocation_endpoint": at("revoke"),
         "registration_endpoint": at("register"),
-        "management_endpoint": at("manage"),
         "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
         "response_types_supported": ["code"],
         "scopes_supported": scopes(),
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": METHODS,
+        "token_endpoint_auth_methods_supported": methods,
+        BOUND: trusted || own,
         "token_endpoint_auth_signing_alg_values_supported": assertion::ALGORITHMS,
-        "capabilities": CAPABILITIES,
-    }))
+    })
+}
+
+fn served_with(mut document: Value, more: Value) -> HttpResponse {
+    if let (Some(all), Value::Object(more)) = (document.as_object_mut(), more) {
+        all.extend(more);
+    }
+    served(&document)
+}
+
+/// `GET /fhir/.well-known/smart-configuration`.
+pub(crate) async fn smart(app: web::Data<App>) -> HttpResponse {
+    let more = json!({"management_endpoint": app.oauth("manage"), "capabilities": CAPABILITIES});
+    served_with(common(&app), more)
 }
 
 /// `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server` (RFC 8414).
 pub(crate) async fn openid(app: web::Data<App>) -> HttpResponse {
-    let at = |endpoint: &str| app.oauth(endpoint);
-    served(&json!({
-        "issuer": app.config.public_url,
-        "jwks_uri": format!("{}/.well-known/jwks.json", app.config.public_url),
-        "authorization_endpoint": at("authorize"),
-        "token_endpoint": at("token"),
-        "introspection_endpoint": at("introspect"),
-        "revocation_endpoint": at("revoke"),
-        "registration_endpoint": at("register"),
-        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
-        "response_types_supported": ["code"],
+    let more = json!({
         "response_modes_supported": ["query"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
-        "scopes_supported": scopes(),
         "claims_supported": ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "fhirUser", "name"],
-        "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": METHODS,
-        "token_endpoint_auth_signing_alg_values_supported": assertion::ALGORITHMS,
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,
-    }))
+    });
+    served_with(common(&app), more)
 }
 
 /// `CapabilityStatement.rest.security`.

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 use store::Context;
 
 use super::bearer::Bearer;
+use super::jws::{BELIEVED, header, signed_claims};
+use super::scope;
 use crate::app::App;
 use crate::config::{Foreign, Hidden};
 use crate::http::caller::key_hash;
@@ -16,17 +16,8 @@ use crate::http::caller::key_hash;
 const SECOND: i64 = 1_000_000;
 /// How far clocks may be apart.
 const LEEWAY: i64 = 30;
-/// Signatures that are believed: none that whoever has a public key could make.
-const ALGORITHMS: [Algorithm; 7] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::ES256,
-    Algorithm::ES384,
-];
-
+/// Characters that stand for a token.
+const SAID: usize = 32;
 /// Who stands behind a token that the other server issued; none if it is not good.
 pub(crate) async fn verify(
     app: &App,
@@ -44,10 +35,7 @@ pub(crate) async fn verify(
 
 /// The claims of a JWT that one of the issuer's keys signed.
 async fn signed(app: &App, context: &Context, foreign: &Foreign, token: &str) -> Option<Value> {
-    let header = jsonwebtoken::decode_header(token).ok()?;
-    if !ALGORITHMS.contains(&header.alg) || header.crit.is_some() {
-        return None;
-    }
+    let header = header(token, &BELIEVED)?;
     // Whoever issued something else need not be asked for keys.
     let said: Value = jsonwebtoken::dangerous::insecure_decode_claims(token).ok()?;
     if said.get("iss").and_then(Value::as_str) != Some(&foreign.issuer) {
@@ -59,22 +47,14 @@ async fn signed(app: &App, context: &Context, foreign: &Foreign, token: &str) ->
     };
     let kid = header.kid.unwrap_or_default();
     let keys = app.smart.remote.keys(&address, &kid, context.at).await?;
-    let named = |key: &&Value| key.get("kid").and_then(Value::as_str).unwrap_or_default() == kid;
-    let key = keys.iter().find(named)?;
-    let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
-    let key = DecodingKey::from_jwk(&jwk).ok()?;
-    let mut validation = Validation::new(header.alg);
-    // What it says is checked here in one place, with the clock of the request.
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_aud = false;
-    let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).ok()?.claims;
+    let claims: Value = signed_claims(&keys, &kid, header.alg, token)?;
     let is_for_us = match claims.get("aud") {
         Some(Value::String(aud)) => *aud == foreign.audience,
         Some(Value::Array(all)) => all.iter().any(|aud| aud.as_str() == Some(&foreign.audience)),
         _ => false,
     };
-    is_for_us.then_some(claims)
+    // Whom it is about must be told (RFC 9068 section 2.2).
+    (is_for_us && claims.get("sub").is_some_and(Value::is_string)).then_some(claims)
 }
 
 async fn discovered(app: &App, foreign: &Foreign) -> Option<String> {
@@ -113,9 +93,16 @@ fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bea
         Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
         _ => String::new(),
     };
-    let client = text("client").or_else(|| text("azp")).or_else(|| text("sub"))?.to_owned();
-    // A client that acts for itself is its own subject.
+    let scopes = foreign.scopes.as_ref().map_or(scopes.clone(), |most| scope::within(&scopes, most));
+    // Whoever has the token must be told: a subject may be a person whom several clients act for.
+    let client = text("client").or_else(|| text("azp"))?.to_owned();
+    // A client that acts for itself is its own subject (RFC 9068 section 2.2).
     let subject = text("sub").filter(|subject| *subject != client).map(str::to_owned);
+    // A token that is bound to something else than a certificate can't be held against it here.
+    let certificate = match claims.get("cnf") {
+        None | Some(Value::Null) => None,
+        Some(bound) => Some(bound.get("x5t#S256")?.as_str()?.to_owned()),
+    };
     let relative = |address: &str| {
         let mut parts = address.rsplit('/');
         let (id, kind) = (parts.next()?, parts.next()?);
@@ -135,12 +122,22 @@ fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bea
         patient: text("patient").and_then(id),
         encounter: text("encounter").and_then(id),
         intent: text("intent").map(str::to_owned),
-        // Where it says no id of its own, the end of its digest stands for it.
-        jti: text("jti").map_or_else(|| key_hash(token).chars().take(32).collect(), str::to_owned),
+        jti: text("jti").map_or_else(|| fragment(token), str::to_owned),
+        opaque: text("jti").is_none(),
         grant: String::new(),
         issued: time("iat").unwrap_or(at / SECOND) * SECOND,
         expires: expires * SECOND,
+        certificate,
     })
+}
+
+/// What stands for a token that says no id of its own: its last 32 characters, as IHE's pattern wants it,
+/// where as many stay unsaid; else so many of its digest, so that who reads the trail can't guess the rest.
+fn fragment(token: &str) -> String {
+    match token.len().checked_sub(SAID).and_then(|from| token.get(from..)) {
+        Some(end) if token.len() >= 2 * SAID => end.to_owned(),
+        _ => key_hash(token).chars().take(SAID).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +155,7 @@ mod tests {
             client_id: None,
             client_secret: None,
             claims: vec![("scope".into(), "scp".into()), ("client".into(), "azp".into())],
+            scopes: None,
         }
     }
 
@@ -170,6 +168,15 @@ mod tests {
         assert_eq!((found.scopes.as_str(), found.patient.as_deref()), ("patient/*.rs openid", Some("p1")));
         assert_eq!(found.fhir_user.as_deref(), Some("Practitioner/d1"));
         assert!(bearer(&claims, &foreign(), "t", 3000 * SECOND).is_none());
+        let bounded = Foreign { scopes: Some("patient/Observation.rs".into()), ..foreign() };
+        assert_eq!(bearer(&claims, &bounded, "t", 1000 * SECOND).unwrap().scopes, "patient/Observation.rs");
+        let mut bound = claims.clone();
+        bound["cnf"] = json!({"x5t#S256": "t"});
+        assert_eq!(bearer(&bound, &foreign(), "t", 1000 * SECOND).unwrap().certificate.as_deref(), Some("t"));
+        bound["cnf"] = json!({"jkt": "t"});
+        assert!(bearer(&bound, &foreign(), "t", 1000 * SECOND).is_none());
+        let nobodys = json!({"sub": "u", "exp": 2000, "scp": "system/*.rs"});
+        assert!(bearer(&nobodys, &foreign(), "t", 1000 * SECOND).is_none());
         let own = json!({"sub": "app", "azp": "app", "exp": 2000, "nbf": 1500, "scp": "system/*.rs"});
         assert!(bearer(&own, &foreign(), "t", 1000 * SECOND).is_none());
         assert_eq!(bearer(&own, &foreign(), "t", 1600 * SECOND).unwrap().subject, None);

@@ -2,12 +2,18 @@
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, web};
+use percent_encoding::utf8_percent_encode;
 
+use super::pages::UNRESERVED;
 use super::refusal::Refusal;
-use crate::http::request;
+use crate::http::{audited, request};
 
 /// No form of ours is longer.
 const LONGEST: usize = 256 << 10;
+
+/// Parameters of a token request that say nothing secret.
+const TOLD: [&str; 6] =
+    ["grant_type", "client_id", "client_assertion_type", "redirect_uri", "scope", "resource"];
 
 /// The pairs, as they came.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +54,19 @@ impl Form {
     /// A value that must be there.
     pub(crate) fn need(&self, name: &str) -> Result<&str, Refusal> {
         self.get(name).ok_or_else(|| Refusal::invalid_request(format!("{name} is missing")))
+    }
+
+    /// What is asked, for the audit trail: nothing that could be a secret has its value in it.
+    pub(crate) fn asked(&self, of: &str) -> String {
+        let told = |name: &str, value: &str| {
+            let encoded = utf8_percent_encode(value, UNRESERVED).to_string();
+            if TOLD.contains(&name) { encoded } else { "…".to_owned() }
+        };
+        let pair = |(name, value): &(String, String)| {
+            format!("{}={}", utf8_percent_encode(name, UNRESERVED), told(name, value))
+        };
+        let pairs: Vec<String> = self.0.iter().map(pair).collect();
+        audited::cut(&format!("{of} {}", pairs.join("&")))
     }
 
     /// All values of a name.

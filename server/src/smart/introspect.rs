@@ -1,29 +1,24 @@
 //! `POST /oauth/introspect`: what a token is worth, for others
 //! (RFC 7662, <https://hl7.org/fhir/smart-app-launch/token-introspection.html>).
 
+use actix_web::HttpResponse;
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 use store::{Authentication, Context};
 
-use super::form::Form;
+use super::call::Call;
 use super::refusal::Refusal;
 use super::{authenticate, bearer};
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
 
 /// `POST /oauth/introspect`.
-pub(crate) async fn introspect(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
-    may_ask(&app, &context, &request, &form).await?;
-    let answer = worth(&app, &context, form.need("token")?).await?;
+pub(crate) async fn introspect(call: Call) -> Result<HttpResponse, Refusal> {
+    may_ask(&call).await?;
+    let answer = worth(&call.app, &call.context, call.form.need("token")?).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::PRAGMA, "no-cache"))
@@ -32,9 +27,10 @@ pub(crate) async fn introspect(
 
 /// A client that can prove who it is may ask about any token, as may a caller with a token or key of its
 /// own.
-async fn may_ask(app: &App, context: &Context, request: &HttpRequest, form: &Form) -> Result<(), Refusal> {
-    if let Some(token) = bearer::token(request) {
-        match bearer::verify(app, context, token).await {
+async fn may_ask(call: &Call) -> Result<(), Refusal> {
+    let (app, context) = (&call.app, &call.context);
+    if let Some(token) = bearer::token(&call.http) {
+        match bearer::shown(app, context, token, Shown::by(&call.http)).await {
             Ok(_) => return Ok(()),
             Err(store::Error::NotFound) => {}
             Err(error) => return Err(error.into()),
@@ -45,7 +41,7 @@ async fn may_ask(app: &App, context: &Context, request: &HttpRequest, form: &For
             Err(error) => Err(error.into()),
         };
     }
-    let client = authenticate::client(app, context, request, form).await?;
+    let client = authenticate::client(call).await?;
     if client.registration.authentication == Authentication::Public {
         return Err(Refusal::invalid_client("a client must prove who it is to ask about tokens"));
     }
@@ -80,6 +76,9 @@ async fn worth(app: &App, context: &Context, token: &str) -> Result<Value, Refus
         && (bearer.has("fhirUser") || bearer.has("profile"))
     {
         put("fhirUser", json!(format!("{}/{user}", app.config.fhir_base())));
+    }
+    if let Some(certificate) = &bearer.certificate {
+        put("cnf", json!({"x5t#S256": certificate}));
     }
     Ok(Value::Object(answer))
 }

@@ -3,11 +3,13 @@
 //! parameter, good once, and the address to open.
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{Act, AuthorizationChange, Commit, Context, Entry, Launch, LaunchContext, Status, Who};
+use store::{
+    Act, AuthorizationChange, Commit, Context, Entry, Launch, LaunchContext, Outcome, Status, Trail, Who,
+};
 
 use super::bearer;
 use super::pages::with_query;
@@ -15,7 +17,9 @@ use super::refusal::Refusal;
 use super::scope::LAUNCH_APPS;
 use super::secret::random;
 use crate::app::App;
+use crate::http::audited;
 use crate::http::caller::{address, key_hash};
+use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
 /// How long the app may take to ask.
@@ -46,7 +50,7 @@ pub(crate) async fn launch(
 ) -> Result<HttpResponse, Refusal> {
     let context = super::context(&request);
     let token = bearer::token(&request).ok_or_else(|| Refusal::invalid_token("a token is needed"))?;
-    let bearer = match bearer::verify(&app, &context, token).await {
+    let bearer = match bearer::shown(&app, &context, token, Shown::by(&request)).await {
         Ok(bearer) => bearer,
         Err(store::Error::NotFound) => return Err(Refusal::invalid_token("the token is not good")),
         Err(error) => return Err(error.into()),
@@ -63,14 +67,30 @@ pub(crate) async fn launch(
         }
         Err(error) => return Err(error.into()),
     };
-    for (kind, id) in [(ResourceType::PATIENT, &asked.patient), (encounter()?, &asked.encounter)] {
+    let who = Who::new(bearer.agent(address(&request)));
+    let trail = Some(Trail::of(audited::asked(&request)));
+    let context = Context { who, access: bearer.access(), trail, ..context };
+    request.extensions_mut().insert(context.clone());
+    for (kind, id) in [(ResourceType::PATIENT, &asked.patient), (ResourceType::ENCOUNTER, &asked.encounter)] {
         let Some(id) = id else { continue };
         match app.store.read(&context, kind, id).await {
             Ok(_) => {}
-            Err(store::Error::NotFound | store::Error::Gone { .. }) => {
-                return Err(Refusal::invalid_request(format!("there is no such {}", kind.name())));
+            Err(error) => {
+                let (entity, note) = (Some((kind, id.clone(), 0)), error.to_string());
+                let entity = entity.filter(|_| fhir::reference::is_id(id));
+                context.note(Entry { outcome: Outcome::Minor, entity, note, ..Entry::of(Act::Launch) });
+                let kind = kind.name();
+                return Err(match error {
+                    store::Error::NotFound | store::Error::Gone { .. } => {
+                        Refusal::invalid_request(format!("there is no such {kind}"))
+                    }
+                    store::Error::Denied(..) => {
+                        let why = format!("whoever opens an app with a {kind} must be allowed to read it");
+                        Refusal::insufficient_scope(why)
+                    }
+                    error => error.into(),
+                });
             }
-            Err(error) => return Err(error.into()),
         }
     }
     if asked.fhir_context.iter().flatten().any(|one| !is_context(one)) {
@@ -93,20 +113,15 @@ pub(crate) async fn launch(
             by_ehr: !asked.banner.unwrap_or(false),
         },
     });
-    let who = Who::new(bearer.agent(address(&request)));
     let notes = vec![Entry { patient, ..Entry::of(Act::Launch) }];
     let commit = Commit { authorization: vec![change], notes, ..Commit::default() };
-    app.store.commit(&Context { who, ..context }, commit).await?;
+    app.store.commit(&context, commit).await?;
     let base = app.config.fhir_base();
     let pairs = [("iss", Some(base.as_str())), ("launch", Some(handle.as_str()))];
     let url = client.registration.launch_url.map(|url| with_query(&url, &pairs));
     Ok(HttpResponse::Created()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(json!({"launch": handle, "iss": base, "url": url, "expires_in": LASTS / SECOND})))
-}
-
-fn encounter() -> Result<ResourceType, Refusal> {
-    ResourceType::parse("Encounter").ok_or_else(|| Refusal::internal("R4 has Encounters"))
 }
 
 /// `fhirContext` since 2.1: an object that says which resource it is.

@@ -1,30 +1,27 @@
 //! `/oauth/manage`: what somebody allowed which apps, and how to end it (`management_endpoint` of
 //! <https://hl7.org/fhir/smart-app-launch/conformance.html>).
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
 use chrono::DateTime;
-use store::Context;
 
-use super::form::Form;
+use super::call::Call;
 use super::pages::{Allowed, Browser, Manage, answered, redirect};
 use super::refusal::Refusal;
 use super::request::Problem;
-use super::sign_in::{self, session};
-use super::{of_account, scope, token};
-use crate::app::App;
+use super::{of_account, scope, sign_in, token};
 
 /// What the page's forms are about.
-const ABOUT: &str = "manage";
+pub(crate) const ABOUT: &str = "manage";
 
 /// `GET /oauth/manage`.
-pub(crate) async fn page(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    answered(shown(&app, &context, &request).await)
+pub(crate) async fn page(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(shown(&call).await)
 }
 
-async fn shown(app: &App, context: &Context, http: &HttpRequest) -> Result<HttpResponse, Problem> {
-    let browser = Browser::of(http).map_err(Problem::Own)?;
-    let Some(session) = session(app, context, http).await.map_err(Problem::Own)? else {
+async fn shown(call: &Call) -> Result<HttpResponse, Problem> {
+    let (app, context) = (&call.app, &call.context);
+    let browser = Browser::of(&call.http)?;
+    let Some(session) = call.session().await? else {
         return sign_in::page(app, context, &browser, "", "", false).await;
     };
     let mut allowed = Vec::new();
@@ -43,29 +40,18 @@ async fn shown(app: &App, context: &Context, http: &HttpRequest) -> Result<HttpR
 }
 
 /// `POST /oauth/manage`: ends what one app was allowed.
-pub(crate) async fn end(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
-    answered(ended(&app, &context, &request, &form).await)
+pub(crate) async fn end(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(ended(&call).await)
 }
 
-async fn ended(
-    app: &App,
-    context: &Context,
-    http: &HttpRequest,
-    form: &Form,
-) -> Result<HttpResponse, Problem> {
-    let browser = Browser::of(http).map_err(Problem::Own)?;
-    browser.check(app, form, ABOUT)?;
-    if let Some(session) = session(app, context, http).await.map_err(Problem::Own)? {
+async fn ended(call: &Call) -> Result<HttpResponse, Problem> {
+    let (app, context) = (&call.app, &call.context);
+    call.browser(ABOUT)?;
+    if let Some(session) = call.session().await? {
         let grants = app.store.grants(context, &session.account.id).await?;
-        if let Some(grant) = grants.iter().find(|grant| Some(grant.id.as_str()) == form.get("grant")) {
+        if let Some(grant) = grants.iter().find(|grant| Some(grant.id.as_str()) == call.form.get("grant")) {
             let context = &of_account(app, context, &session.account);
-            token::revoke(app, context, &grant.id).await.map_err(Problem::Own)?;
+            token::revoke(app, context, &grant.id).await?;
         }
     }
     Ok(redirect("/oauth/manage"))

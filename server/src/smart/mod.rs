@@ -2,25 +2,29 @@
 //! (<https://hl7.org/fhir/smart-app-launch/>).
 //!
 //! - `discovery`, `keys`: what others must know of us.
-//! - `authorize` → `sign_in` → `patient` → `consent`: from an app's question to a code, in pages
+//! - `authorize` → `sign_in` → `patient` → `encounter` → `consent`: from an app's question to a code, in pages
 //!   (`pages`) that work without scripts. What the app asked travels with the browser, sealed
 //!   (`request`); nothing is kept before somebody agrees.
 //! - `upstream`: signing in with another provider's accounts.
+//! - `call`: what each of them begins with.
 //! - `token`, `introspect`, `revoke`, `register`, `launch`: what clients call; `authenticate` and
-//!   `assertion` say who they are, with key sets fetched by `jwks`.
+//!   `assertion` say who they are, with key sets fetched by `jwks`, and signatures checked by `jws`.
 //! - `scope`, `role`: what is granted. `bearer`: what a token is worth; `foreign`: one of another server.
 
 pub(crate) mod assertion;
 pub(crate) mod authenticate;
 pub(crate) mod authorize;
 pub(crate) mod bearer;
+pub(crate) mod call;
 pub(crate) mod consent;
 pub(crate) mod discovery;
+pub(crate) mod encounter;
 pub(crate) mod foreign;
 pub(crate) mod form;
 pub(crate) mod id_token;
 pub(crate) mod introspect;
 pub(crate) mod jwks;
+pub(crate) mod jws;
 pub(crate) mod keys;
 pub(crate) mod launch;
 pub(crate) mod manage;

@@ -29,7 +29,7 @@ pub(crate) struct SignIn<'a> {
     pub(crate) elsewhere: bool,
 }
 
-/// A patient to choose from.
+/// A patient or encounter to choose from.
 pub(crate) struct Choice {
     pub(crate) id: String,
     pub(crate) name: String,
@@ -44,6 +44,16 @@ pub(crate) struct Patients<'a> {
     pub(crate) request: &'a str,
     pub(crate) csrf: &'a str,
     pub(crate) sought: &'a str,
+    pub(crate) found: &'a [Choice],
+}
+
+/// Somebody is to say which encounter it is about.
+#[derive(Template)]
+#[template(path = "encounter.html")]
+pub(crate) struct Encounters<'a> {
+    pub(crate) app: &'a str,
+    pub(crate) request: &'a str,
+    pub(crate) csrf: &'a str,
     pub(crate) found: &'a [Choice],
 }
 
@@ -132,7 +142,7 @@ impl Browser {
         let mut response = html(StatusCode::OK, page, answer_to)?;
         if !self.known {
             let cookie = cookie(app, BROWSER, self.id.clone());
-            response.add_cookie(&cookie).map_err(|error| Problem::Own(Refusal::internal(error)))?;
+            response.add_cookie(&cookie).map_err(Refusal::internal)?;
         }
         Ok(response)
     }
@@ -149,7 +159,7 @@ pub(crate) fn cookie(app: &App, name: &'static str, value: String) -> Cookie<'st
 }
 
 fn html(status: StatusCode, page: &impl Template, answer_to: &str) -> Result<HttpResponse, Problem> {
-    let text = page.render().map_err(|error| Problem::Own(Refusal::internal(error)))?;
+    let text = page.render().map_err(Refusal::internal)?;
     // A browser looks at where a form's answer leads on, too.
     let policy = format!(
         "default-src 'none'; style-src 'self'; form-action 'self'{}{}; frame-ancestors 'none'; base-uri 'none'",
@@ -218,7 +228,7 @@ pub(crate) fn with_query(uri: &str, pairs: &[(&str, Option<&str>)]) -> String {
 }
 
 /// All but what never has to be encoded (RFC 3986 section 2.3).
-const UNRESERVED: &percent_encoding::AsciiSet =
+pub(crate) const UNRESERVED: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// `GET /oauth/style.css`.

@@ -1,145 +1,128 @@
 //! Which patient it is about, where an app was not opened from a patient's chart
 //! (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#requesting-context-with-scopes>).
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
 use fhir::json::{self, Json, Limits};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
-use store::Context;
+use store::{Act, Context, Entry, Error, Outcome, Page, SmartClient, Stored};
 
-use super::form::Form;
-use super::pages::{Browser, Choice, Patients, answered, redirect, with_query};
+use super::call::{Call, to_consent};
+use super::pages::{Browser, Choice, Patients, answered, with_query};
 use super::refusal::Refusal;
 use super::request::{Problem, Request};
 use super::role::Role;
-use super::sign_in::{Session, session};
+use super::sign_in::Session;
 use crate::app::App;
 
 /// Patients shown at a time.
-const SHOWN: &str = "20";
+pub(crate) const SHOWN: &str = "20";
 
-/// The page that asks for it. Who sees only their own record is not asked.
+/// The page that asks for it.
 pub(crate) async fn page(
-    app: &App,
-    context: &Context,
+    call: &Call,
+    reader: &Context,
     browser: &Browser,
-    session: &Session,
+    client: &SmartClient,
     request: &Request,
     sought: &str,
 ) -> Result<HttpResponse, Problem> {
-    let sealed = request.seal(app).map_err(Problem::Own)?;
-    let name = request.client(app, context).await?.registration.name;
-    let found = choices(app, context, session, sought).await?;
-    let csrf = browser.csrf(app, &sealed);
-    let page = Patients { app: &name, request: &sealed, csrf: &csrf, sought, found: &found };
-    browser.page(app, &page, &request.redirect_uri)
-}
-
-/// The one patient whose record an account is for.
-pub(crate) fn own(session: &Session) -> Option<&str> {
-    let user = session.account.fhir_user.as_deref()?;
-    user.strip_prefix("Patient/")
+    let sealed = request.seal(&call.app)?;
+    let found = choices(&call.app, reader, sought).await?;
+    let csrf = browser.csrf(&call.app, &sealed);
+    let name = &client.registration.name;
+    let page = Patients { app: name, request: &sealed, csrf: &csrf, sought, found: &found };
+    browser.page(&call.app, &page, &request.redirect_uri)
 }
 
 /// The one patient whose record somebody sees, if they see no other.
 pub(crate) fn only(session: &Session) -> Option<&str> {
-    own(session).filter(|_| is_patient(session))
+    session.own().filter(|_| Role::parse(&session.account.role).is_none_or(Role::is_patient))
 }
 
 /// `POST /oauth/patient`: looks for patients, or takes one.
-pub(crate) async fn choose(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
-    answered(chosen(&app, &context, &request, &form).await)
+pub(crate) async fn choose(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(chosen(&call).await)
 }
 
-async fn chosen(
-    app: &App,
-    context: &Context,
-    http: &HttpRequest,
-    form: &Form,
-) -> Result<HttpResponse, Problem> {
-    let browser = Browser::of(http).map_err(Problem::Own)?;
-    let sealed = form.get("request").unwrap_or_default();
-    browser.check(app, form, sealed)?;
-    let request = Request::open(app, sealed, context.at);
-    let mut request =
-        request.ok_or_else(|| Problem::Here("This took too long. Start again in the app.".into()))?;
-    let Some(session) = session(app, context, http).await.map_err(Problem::Own)? else {
-        return Ok(redirect(&with_query("/oauth/consent", &[("request", Some(sealed))])));
+async fn chosen(call: &Call) -> Result<HttpResponse, Problem> {
+    let browser = call.browser(call.sealed())?;
+    let mut request = call.opened()?;
+    let Some(session) = call.session().await? else { return Ok(call.go_on()) };
+    let client = request.client(&call.app, &call.context).await?;
+    let reader = call.reader(&client, &session);
+    let Some(id) = call.form.get("patient") else {
+        let sought = call.form.get("q").unwrap_or_default();
+        return page(call, &reader, &browser, &client, &request, sought).await;
     };
-    let Some(id) = form.get("patient") else {
-        let sought = form.get("q").unwrap_or_default();
-        return page(app, context, &browser, &session, &request, sought).await;
-    };
-    let shown = choices(app, context, &session, "").await?;
-    let may = if is_patient(&session) {
-        shown.iter().any(|one| one.id == id)
-    } else {
-        match app.store.read(context, ResourceType::PATIENT, id).await {
-            Ok(_) => !is_operator(&session),
-            Err(store::Error::NotFound | store::Error::Gone { .. }) => false,
-            Err(error) => return Err(error.into()),
-        }
-    };
-    if !may {
+    if seen(&call.app, &reader, ResourceType::PATIENT, id).await?.is_none() {
         return Err(Problem::Here("There is no such patient that you may see.".into()));
     }
     request.context.patient = Some(id.to_owned());
     request.settled = true;
-    let sealed = request.seal(app).map_err(Problem::Own)?;
-    Ok(redirect(&with_query("/oauth/consent", &[("request", Some(&sealed))])))
+    Ok(to_consent(&request.seal(&call.app)?))
 }
 
-fn is_patient(session: &Session) -> bool {
-    Role::parse(&session.account.role).is_none_or(Role::is_patient)
-}
-
-fn is_operator(session: &Session) -> bool {
-    Role::parse(&session.account.role) == Some(Role::Operator)
-}
-
-async fn choices(
+/// What is there for whoever asks, if it is; recorded either way.
+pub(crate) async fn seen(
     app: &App,
-    context: &Context,
-    session: &Session,
-    sought: &str,
-) -> Result<Vec<Choice>, Problem> {
-    if is_operator(session) {
-        return Ok(Vec::new());
-    }
-    let mut pairs = vec![("_count".to_owned(), SHOWN.to_owned()), ("_sort".to_owned(), "family".to_owned())];
-    if is_patient(session) {
-        let Some(own) = own(session) else { return Ok(Vec::new()) };
-        pairs.push(("_id".to_owned(), own.to_owned()));
-    } else {
-        for word in sought.split_whitespace().take(5) {
-            let by = match word {
-                word if fhir::time::parse(word).is_some() && word.len() == 10 => "birthdate",
-                word if word.chars().any(|letter| letter.is_ascii_digit()) => "identifier",
-                _ => "name",
-            };
-            pairs.push((by.to_owned(), word.replace(['\\', ',', '|', '$'], "")));
+    reader: &Context,
+    kind: ResourceType,
+    id: &str,
+) -> Result<Option<Stored>, Problem> {
+    match app.store.read(reader, kind, id).await {
+        Ok(stored) => Ok(Some(stored)),
+        Err(error @ (Error::NotFound | Error::Gone { .. } | Error::Denied(..))) => {
+            let entity = fhir::reference::is_id(id).then(|| (kind, id.to_owned(), 0));
+            let note = error.to_string();
+            reader.note(Entry { outcome: Outcome::Minor, entity, note, ..Entry::of(Act::Read) });
+            Ok(None)
         }
+        Err(error) => Err(error.into()),
     }
-    let search = async |pairs: &[(String, String)]| {
-        let query = SearchQuery::parse(&[ResourceType::PATIENT], pairs, "", context.at, Handling::Lenient);
-        match query {
-            Ok((query, _)) => app.store.search(context, &query).await,
-            Err(_) => Ok(store::Page::default()),
-        }
+}
+
+/// What whoever asks may find so, which is recorded as their search.
+pub(crate) async fn found(
+    app: &App,
+    reader: &Context,
+    kind: ResourceType,
+    pairs: &[(String, String)],
+) -> Result<Page, Problem> {
+    let Ok((query, _)) = SearchQuery::parse(&[kind], pairs, "", reader.at, Handling::Lenient) else {
+        return Ok(Page::default());
     };
-    let mut page = search(&pairs).await?;
+    let asked: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))).collect();
+    let asked = with_query(&format!("GET /fhir/{}", kind.name()), &asked);
+    let trail = reader.trail.as_ref().map(|trail| trail.part(asked.clone()));
+    match app.store.search(&Context { trail, ..reader.clone() }, &query).await {
+        Ok(page) => Ok(page),
+        Err(error @ Error::Denied(..)) => {
+            let (outcome, note) = (Outcome::Minor, error.to_string());
+            reader.note(Entry { outcome, note, query: asked, ..Entry::of(Act::SearchType) });
+            Ok(Page::default())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn choices(app: &App, reader: &Context, sought: &str) -> Result<Vec<Choice>, Problem> {
+    let mut pairs = vec![("_count".to_owned(), SHOWN.to_owned()), ("_sort".to_owned(), "family".to_owned())];
+    for word in sought.split_whitespace().take(5) {
+        let by = match word {
+            word if fhir::time::parse(word).is_some() && word.len() == 10 => "birthdate",
+            word if word.chars().any(|letter| letter.is_ascii_digit()) => "identifier",
+            _ => "name",
+        };
+        pairs.push((by.to_owned(), word.replace(['\\', ',', '|', '$'], "")));
+    }
+    let mut page = found(app, reader, ResourceType::PATIENT, &pairs).await?;
     if page.entries.is_empty() && pairs.iter().any(|(by, _)| by == "identifier") {
         // Names have digits too.
         for (by, _) in pairs.iter_mut().filter(|(by, _)| by == "identifier") {
             "name".clone_into(by);
         }
-        page = search(&pairs).await?;
+        page = found(app, reader, ResourceType::PATIENT, &pairs).await?;
     }
     let choice = |body: &str| {
         let patient = json::parse(body.as_bytes(), &Limits::STORED).ok()?;

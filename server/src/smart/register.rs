@@ -13,6 +13,7 @@ use super::secret::random;
 use super::throttle::{Door, key};
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::tls::{NAMES, is_name};
 
 /// What an app may have where it does not say what it wants.
 pub(crate) const USUAL: &str = "openid fhirUser profile launch launch/patient launch/encounter offline_access online_access patient/*.cruds user/*.cruds";
@@ -20,6 +21,8 @@ pub(crate) const USUAL: &str = "openid fhirUser profile launch launch/patient la
 pub(crate) const USUAL_ITSELF: &str = "system/*.rs";
 
 const MOST: usize = 20;
+/// A client's tokens are bound to its certificate (RFC 8705 section 3.4).
+pub(crate) const BOUND: &str = "tls_client_certificate_bound_access_tokens";
 
 /// `POST /oauth/register`.
 pub(crate) async fn register(
@@ -90,18 +93,34 @@ fn read(app: &App, asked: &Value) -> Result<(Registration, Option<String>), Refu
             let jwks_uri = text("jwks_uri").map(str::to_owned);
             keys(app, jwks, jwks_uri).map_err(wrong)?
         }
+        "tls_client_auth" => {
+            let names = NAMES.iter().filter_map(|name| Some((*name, text(name)?)));
+            match names.collect::<Vec<_>>()[..] {
+                [(name, value)] if is_name(name, value) => {
+                    Authentication::Certificate { name: name.to_owned(), value: value.to_owned() }
+                }
+                _ => return Err(wrong("tls_client_auth needs exactly one of tls_client_auth_subject_dn, …")),
+            }
+        }
+        "self_signed_tls_client_auth" => {
+            let jwks = asked.get("jwks").cloned();
+            let jwks_uri = text("jwks_uri").map(str::to_owned);
+            self_signed(keys(app, jwks, jwks_uri).map_err(wrong)?).map_err(wrong)?
+        }
         _ => return Err(wrong("token_endpoint_auth_method is not supported")),
     };
-    if is_itself && !matches!(authentication, Authentication::Keys { .. }) {
-        return Err(wrong("client_credentials needs token_endpoint_auth_method private_key_jwt"));
+    if is_itself && !authentication.is_by_key() {
+        return Err(wrong("client_credentials needs a token_endpoint_auth_method with a key or certificate"));
     }
+    let bound = asked.get(BOUND).and_then(Value::as_bool).unwrap_or(false);
     let launch_url = text("initiate_login_uri").or(text("launch_url")).map(str::to_owned);
     if launch_url.as_ref().is_some_and(|url| !is_redirect_uri(url)) {
         return Err(wrong("the launch URL must be https, or http on the user's machine"));
     }
     let usual = if is_for_users { USUAL } else { USUAL_ITSELF };
     let scope = scope::text(&scope::parse(text("scope").unwrap_or(usual)));
-    Ok((Registration { name: name.to_owned(), authentication, redirect_uris, launch_url, scope }, secret))
+    let name = name.to_owned();
+    Ok((Registration { name, authentication, redirect_uris, launch_url, scope, bound }, secret))
 }
 
 /// Keys of a client's own: a set as it is, an address, or both.
@@ -111,6 +130,16 @@ pub(crate) fn keys(
     jwks_uri: Option<String>,
 ) -> Result<Authentication, &'static str> {
     checked_keys(&|address| app.smart.remote.may_fetch(address), jwks, jwks_uri)
+}
+
+/// The same keys, of a client that shows a certificate of one of them.
+pub(crate) fn self_signed(keys: Authentication) -> Result<Authentication, &'static str> {
+    let Authentication::Keys { jwks, jwks_uri } = keys else { return Ok(keys) };
+    let all = jwks.as_ref().and_then(|set| set.get("keys")).and_then(Value::as_array);
+    if all.into_iter().flatten().any(|key| key.pointer("/x5c/0").is_none_or(|one| !one.is_string())) {
+        return Err("each key of self_signed_tls_client_auth needs its certificate (x5c)");
+    }
+    Ok(Authentication::SelfSigned { jwks, jwks_uri })
 }
 
 /// The same without a server that runs.
@@ -157,7 +186,12 @@ fn answer(client: &SmartClient, secret: Option<&str>) -> Value {
     let method = match &registration.authentication {
         Authentication::Public => "none",
         Authentication::Secret(_) => "client_secret_basic",
-        Authentication::Keys { jwks, jwks_uri } => {
+        Authentication::Certificate { name, value } => {
+            grants.push("client_credentials");
+            put(name, json!(value));
+            "tls_client_auth"
+        }
+        Authentication::Keys { jwks, jwks_uri } | Authentication::SelfSigned { jwks, jwks_uri } => {
             grants.push("client_credentials");
             if let Some(jwks) = jwks {
                 put("jwks", jwks.clone());
@@ -165,9 +199,15 @@ fn answer(client: &SmartClient, secret: Option<&str>) -> Value {
             if let Some(uri) = jwks_uri {
                 put("jwks_uri", json!(uri));
             }
-            "private_key_jwt"
+            match registration.authentication {
+                Authentication::SelfSigned { .. } => "self_signed_tls_client_auth",
+                _ => "private_key_jwt",
+            }
         }
     };
+    if registration.bound {
+        put(BOUND, json!(true));
+    }
     put("token_endpoint_auth_method", json!(method));
     put("grant_types", json!(grants));
     if let Some(secret) = secret {

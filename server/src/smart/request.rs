@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) context: LaunchContext,
     /// The patient was chosen, and need not be again.
     pub(crate) settled: bool,
+    /// So was the encounter, or there is none.
+    pub(crate) visit_settled: bool,
     /// Who signed in before this time must do so again (`prompt=login`, `max_age`).
     pub(crate) signed_in_after: Option<i64>,
     /// Nobody is to be asked anything (`prompt=none`).
@@ -45,6 +47,12 @@ pub(crate) enum Problem {
     There { redirect_uri: String, state: Option<String>, error: &'static str, description: String },
     /// Our own.
     Own(Refusal),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Own(refusal)
+    }
 }
 
 impl From<store::Error> for Problem {
@@ -146,8 +154,10 @@ impl Request {
             state: form.get("state").map(str::to_owned),
             challenge: challenge.to_owned(),
             nonce: form.get("nonce").map(str::to_owned),
-            launch,
             settled: launched.patient.is_some(),
+            // An EHR says itself which one it is.
+            visit_settled: launch.is_some(),
+            launch,
             context: launched,
             signed_in_after,
             silent: prompt.contains(&"none"),
@@ -243,6 +253,7 @@ mod tests {
             redirect_uris: vec!["https://app.example/cb".into(), "http://127.0.0.1:1/cb".into()],
             launch_url: None,
             scope: String::new(),
+            bound: false,
         };
         for (uri, good) in [
             ("https://app.example/cb", true),

@@ -1,7 +1,9 @@
 //! What people of a role, and clients that act for themselves, may be granted at most.
 
-use fhir::resource_type::ResourceType;
 use fhir::scope::{Clinical, Level};
+use store::Access;
+
+use crate::http::rights;
 
 /// A role of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +58,14 @@ impl Role {
         TABLE.iter().find(|(role, ..)| *role == self).map_or("", |(_, _, scopes)| scopes)
     }
 
-    /// What of a scope the role may have. What `*` grants has no AuditEvents in it: they have to be
-    /// named, on either side.
+    /// What of a scope the role may have.
     pub(crate) fn allowed(self, scope: &Clinical) -> Vec<Clinical> {
-        if scope.kind == Some(ResourceType::AUDIT_EVENT) {
-            let named: Vec<&str> =
-                self.scopes().split(' ').filter(|one| one.contains("/AuditEvent.")).collect();
-            return common(scope, &named.join(" "));
-        }
         common(scope, self.scopes())
+    }
+
+    /// What somebody of this role sees by themselves, on our own pages. `own`: the patient that they are.
+    pub(crate) fn access(self, own: Option<&str>) -> Access {
+        rights::access(self.scopes(), own, own, true)
     }
 
     /// May it have a scope of this server's own?

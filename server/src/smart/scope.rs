@@ -199,6 +199,32 @@ pub(crate) fn parse(text: &str) -> Vec<Scope> {
     found
 }
 
+/// The first that this server doesn't know.
+pub(crate) fn unknown(text: &str) -> Option<&str> {
+    let known = parse(text);
+    text.split_ascii_whitespace().find(|one| !known.iter().any(|scope| scope.to_string() == *one))
+}
+
+/// What of the scopes is within others, those of each level within those of the same.
+pub(crate) fn within(scopes: &str, most: &str) -> String {
+    let mut found: Vec<Scope> = Vec::new();
+    for scope in parse(scopes) {
+        let parts = match &scope {
+            Scope::Plain(name) if most.split_ascii_whitespace().any(|one| one == *name) => vec![scope],
+            Scope::Plain(_) => Vec::new(),
+            Scope::Clinical(clinical) => {
+                common(clinical, most).into_iter().map(|part| Scope::Clinical(Box::new(part))).collect()
+            }
+        };
+        for part in parts {
+            if !found.contains(&part) {
+                found.push(part);
+            }
+        }
+    }
+    text(&found)
+}
+
 /// Is there more in it than who the user is?
 pub(crate) fn is_about_resources(text: &str) -> bool {
     text.split_ascii_whitespace().any(|one| !matches!(one, "openid" | "profile" | "fhirUser"))
@@ -305,6 +331,7 @@ mod tests {
             redirect_uris: Vec::new(),
             launch_url: None,
             scope: scope.into(),
+            bound: false,
         }
     }
 
@@ -344,6 +371,19 @@ mod tests {
         assert_eq!(narrowed(held, "patient/*.rs"), None);
         assert_eq!(narrowed(held, "user/Observation.rs"), None);
         assert_eq!(narrowed(held, "offline_access"), None);
+        assert_eq!(narrowed("user/*.rs", "user/AuditEvent.rs"), None);
+    }
+
+    #[test]
+    fn a_ceiling_bounds_all() {
+        let most = "openid patient/*.rs user/Patient.r system/Observation.rs";
+        assert_eq!(
+            within("openid fhirUser patient/*.cruds user/*.rs nonsense", most),
+            "openid patient/*.rs user/Patient.r"
+        );
+        assert_eq!(within("system/*.cruds", most), "system/Observation.rs");
+        assert_eq!(within("system/AuditEvent.rs", "system/*.rs"), "");
+        assert_eq!((unknown(most), unknown("openid patient/x")), (None, Some("patient/x")));
     }
 
     #[test]

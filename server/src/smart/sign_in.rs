@@ -1,15 +1,15 @@
 //! Who is at the browser: a login, a password, and a second factor where there is one.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 use fhir::reference::{Reference, parse};
 use store::{Account, AccountChange, Act, Commit, Context, Entry};
 
-use super::form::Form;
-use super::pages::{Browser, SESSION, SignIn, answered, cookie, redirect, with_query};
+use super::call::{Call, to_consent};
+use super::pages::{Browser, SESSION, SignIn, answered, cookie, redirect};
 use super::refusal::Refusal;
 use super::request::{Problem, Request};
 use super::secret::random;
-use super::{of_account, password, refused, throttle};
+use super::{manage, of_account, password, refused, throttle};
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -24,6 +24,13 @@ pub(crate) struct Session {
     pub(crate) since: i64,
     /// Hash of the cookie.
     pub(crate) hash: String,
+}
+
+impl Session {
+    /// The patient that they are, whose record alone they see.
+    pub(crate) fn own(&self) -> Option<&str> {
+        self.account.fhir_user.as_deref()?.strip_prefix("Patient/")
+    }
 }
 
 /// Who is signed in at this browser.
@@ -62,28 +69,16 @@ pub(crate) async fn page(
 }
 
 /// `POST /oauth/sign-in`.
-pub(crate) async fn sign_in(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
-    answered(enter(&app, &context, &request, &form).await)
+pub(crate) async fn sign_in(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(enter(&call).await)
 }
 
-async fn enter(
-    app: &App,
-    context: &Context,
-    request: &HttpRequest,
-    form: &Form,
-) -> Result<HttpResponse, Problem> {
-    let browser = Browser::of(request).map_err(Problem::Own)?;
-    let sealed = form.get("request").unwrap_or_default();
-    browser.check(app, form, sealed)?;
+async fn enter(call: &Call) -> Result<HttpResponse, Problem> {
+    let (app, context, form, sealed) = (&call.app, &call.context, &call.form, call.sealed());
+    let browser = call.browser(sealed)?;
     let login = form.get("login").unwrap_or_default();
-    let key = throttle::key(request, login);
-    app.smart.throttle.check(throttle::Door::SignIn, &key).map_err(Problem::Own)?;
+    let key = throttle::key(&call.http, login);
+    app.smart.throttle.check(throttle::Door::SignIn, &key)?;
     let given = form.get("password").unwrap_or_default();
     let code = form.get("code").unwrap_or_default();
     let Some(session) = proved(app, context, login, given, code).await? else {
@@ -94,14 +89,8 @@ async fn enter(
 
 /// Back to what somebody signed in for.
 fn go_on(app: &App, session: String, sealed: &str) -> Result<HttpResponse, Problem> {
-    let next = if sealed.is_empty() {
-        "/oauth/manage".to_owned()
-    } else {
-        with_query("/oauth/consent", &[("request", Some(sealed))])
-    };
-    let mut response = redirect(&next);
-    let cookie = cookie(app, SESSION, session);
-    response.add_cookie(&cookie).map_err(|error| Problem::Own(Refusal::internal(error)))?;
+    let mut response = if sealed.is_empty() { redirect("/oauth/manage") } else { to_consent(sealed) };
+    response.add_cookie(&cookie(app, SESSION, session)).map_err(Refusal::internal)?;
     Ok(response)
 }
 
@@ -113,7 +102,7 @@ pub(crate) async fn enter_as(
     sealed: &str,
 ) -> Result<HttpResponse, Problem> {
     let context = of_account(app, context, &account);
-    let cookie = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
+    let cookie = random().map_err(Refusal::internal)?;
     let (session, expires) = (key_hash(&cookie), context.at + LASTS);
     let entered = AccountChange::SignIn { id: account.id, session, expires, step: None };
     let notes = vec![Entry::of(Act::Login)];
@@ -167,7 +156,7 @@ async fn proved(
     };
     let change = match step {
         Ok(step) if right => {
-            let cookie = random().map_err(|error| Problem::Own(Refusal::internal(error)))?;
+            let cookie = random().map_err(Refusal::internal)?;
             let (session, expires) = (key_hash(&cookie), context.at + LASTS);
             let context = &of_account(app, context, &account);
             let change = AccountChange::SignIn { id: account.id, session, expires, step };
@@ -193,24 +182,20 @@ fn accounts(change: AccountChange) -> Commit<'static> {
 }
 
 /// `POST /oauth/sign-out`.
-pub(crate) async fn sign_out(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
-    let browser = Browser::of(&request)?;
-    if let Err(problem) = browser.check(&app, &form, "manage") {
-        return answered(Err(problem));
-    }
-    if let Some(session) = session(&app, &context, &request).await? {
-        let context = of_account(&app, &context, &session.account);
+pub(crate) async fn sign_out(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(left(&call).await)
+}
+
+async fn left(call: &Call) -> Result<HttpResponse, Problem> {
+    let app = &call.app;
+    call.browser(manage::ABOUT)?;
+    if let Some(session) = call.session().await? {
+        let context = of_account(app, &call.context, &session.account);
         let change = accounts(AccountChange::SignOut { session: session.hash });
         app.store.commit(&context, Commit { notes: vec![Entry::of(Act::Logout)], ..change }).await?;
     }
     let mut response = redirect("/oauth/manage");
-    let mut gone = cookie(&app, SESSION, String::new());
+    let mut gone = cookie(app, SESSION, String::new());
     gone.make_removal();
     response.add_cookie(&gone).map_err(Refusal::internal)?;
     Ok(response)

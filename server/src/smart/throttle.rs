@@ -9,6 +9,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::refusal::Refusal;
+use crate::http::peer;
 
 /// Where callers are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +37,7 @@ fn limiter(per_minute: u32, burst: u32) -> DefaultKeyedRateLimiter<String> {
 
 /// Whom a bucket is for: where the caller is, and what it is about.
 pub(crate) fn key(request: &HttpRequest, about: &str) -> String {
-    let peer = request.peer_addr().map(|at| at.ip().to_string()).unwrap_or_default();
-    format!("{peer} {about}")
+    format!("{} {about}", peer::network(request))
 }
 
 impl Throttle {

@@ -2,17 +2,18 @@
 //! (RFC 6749 sections 4.1.3, 4.4 and 6; RFC 7636;
 //! <https://hl7.org/fhir/smart-app-launch/backend-services.html>).
 
+use actix_web::HttpResponse;
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use store::{
     AccessToken, Act, Authentication, AuthorizationChange, Commit, Context, Entry, Granted, RefreshToken,
-    SmartClient, SmartGrant,
+    SmartClient, SmartGrant, Who,
 };
 
+use super::call::Call;
 use super::form::Form;
 use super::refusal::Refusal;
 use super::scope::{self, For};
@@ -20,6 +21,7 @@ use super::secret::{random, same};
 use super::{authenticate, bearer, id_token, of_client, refused};
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -30,52 +32,109 @@ const REFRESH: i64 = 180 * DAY;
 const GRACE: i64 = 60 * SECOND;
 
 /// `POST /oauth/token`.
-pub(crate) async fn token(
-    app: web::Data<App>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    let form = Form::of_body(&request, &body)?;
+pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
+    let (app, form) = (&call.app, &call.form);
     let kind = form.need("grant_type")?;
     if !matches!(kind, "authorization_code" | "refresh_token" | "client_credentials") {
         let details = "grant_type must be authorization_code, refresh_token or client_credentials";
         return Err(Refusal::new("unsupported_grant_type", details));
     }
-    let client = match authenticate::client(&app, &context, &request, &form).await {
+    let client = match authenticate::client(&call).await {
         Ok(client) => client,
-        Err(refusal) => return Err(noted(&app, &context, refusal).await?),
+        Err(refusal) => return Err(noted(app, &call.context, refusal).await?),
     };
-    let context = of_client(&context, &client);
+    let context = of_client(&call.context, &client);
+    let shown = Shown::by(&call.http).filter(|_| client.registration.bound).map(Shown::thumbprint);
+    if client.registration.bound && shown.is_none() {
+        let details = "the client's tokens are bound to a certificate, and none was shown";
+        return Err(noted(app, &context, Refusal::invalid_client(details)).await?);
+    }
+    let asking = Asking { app, context: &context, client: &client, form, certificate: shown };
     let issued = match kind {
-        "authorization_code" => redeem(&app, &context, &client, &form).await,
-        "refresh_token" => refresh(&app, &context, &client, &form).await,
-        _ => itself(&app, &context, &client, &form).await,
+        "authorization_code" => redeem(&asking).await,
+        "refresh_token" => refresh(&asking).await,
+        _ => itself(&asking).await,
     };
     let issued = match issued {
         Ok(issued) => issued,
-        Err(refusal) => return Err(noted(&app, &context, refusal).await?),
+        Err(refusal) => return Err(noted(app, &context, refusal).await?),
     };
-    let answer = issued.answer(&app, &context).await?;
+    let answer = issued.answer(app, &context).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::PRAGMA, "no-cache"))
         .json(answer))
 }
 
+/// A client that has proved who it is, and what it asks.
+struct Asking<'a> {
+    app: &'a App,
+    context: &'a Context,
+    client: &'a SmartClient,
+    form: &'a Form,
+    /// What its tokens are to be bound to.
+    certificate: Option<String>,
+}
+
+impl Asking<'_> {
+    /// A new token of a grant, and the change that makes it good.
+    fn access(&self, grant: &str, scope: &str, lasts: i64) -> Result<(String, AuthorizationChange), Refusal> {
+        let token = random().map_err(Refusal::internal)?;
+        let change = AuthorizationChange::Access(AccessToken {
+            hash: key_hash(&token),
+            id: uuid::Uuid::new_v4().to_string(),
+            grant: grant.to_owned(),
+            scope: scope.to_owned(),
+            issued: self.context.at,
+            expires: self.context.at + lasts,
+            certificate: self.certificate.clone(),
+        });
+        Ok((token, change))
+    }
+
+    /// A token is issued: that is in the audit trail (IHE's ITI-71), and with it all that it changes.
+    async fn issue(
+        &self,
+        grant: &SmartGrant,
+        scope: &str,
+        changes: Vec<AuthorizationChange>,
+    ) -> Result<(), store::Error> {
+        let mut agent = self.context.who.agent.clone();
+        if let Some(account) = &grant.account {
+            agent.user = Some(account.clone());
+            agent.user_name.clone_from(&grant.granted.name);
+            agent.issuer = Some(self.app.config.public_url.clone());
+            agent.fhir_user.clone_from(&grant.granted.fhir_user);
+            agent.role.clone_from(&grant.granted.role);
+            let id = |change: &AuthorizationChange| match change {
+                AuthorizationChange::Access(token) => Some(token.id.clone()),
+                _ => None,
+            };
+            agent.token = changes.iter().find_map(id);
+        }
+        let query = self.form.asked("POST /oauth/token");
+        let notes = vec![Entry { query, note: scope.to_owned(), ..Entry::of(Act::Token) }];
+        let authorization = self.app.smart.swept(self.context.at, changes);
+        let context = Context { who: Who::new(agent), ..self.context.clone() };
+        self.app.store.commit(&context, Commit { authorization, notes, ..Commit::default() }).await.map(drop)
+    }
+
+    /// What a refresh token is bound to: that of a client that proves who it is, is by that
+    /// (RFC 8705 section 4).
+    fn holder(&self) -> Option<String> {
+        let public = self.client.registration.authentication == Authentication::Public;
+        self.certificate.clone().filter(|_| public)
+    }
+}
+
 /// What is refused is in the audit trail; how often is bounded before.
 async fn noted(app: &App, context: &Context, refusal: Refusal) -> Result<Refusal, Refusal> {
-    if refusal.is_denial() {
+    let address = context.who.agent.address.as_deref().unwrap_or_default();
+    let known = context.who.agent.client.is_some();
+    if refusal.is_denial() && (known || app.refusals.admits(address, context.at)) {
         app.store.commit(context, refused(Act::Token, refusal.error)).await?;
     }
     Ok(refusal)
-}
-
-/// A token is issued: that is in the audit trail, and with it all that it changes.
-fn issuing(app: &App, context: &Context, scope: &str, changes: Vec<AuthorizationChange>) -> Commit<'static> {
-    let authorization = app.smart.swept(context.at, changes);
-    let notes = vec![Entry { note: scope.to_owned(), ..Entry::of(Act::Token) }];
-    Commit { authorization, notes, ..Commit::default() }
 }
 
 /// What a client is given.
@@ -87,24 +146,6 @@ struct Issued {
     grant: SmartGrant,
     /// It was a code, so the nonce goes with it.
     first: bool,
-}
-
-fn own(
-    context: &Context,
-    grant: &str,
-    scope: &str,
-    lasts: i64,
-) -> Result<(String, AuthorizationChange), Refusal> {
-    let token = random().map_err(Refusal::internal)?;
-    let change = AuthorizationChange::Access(AccessToken {
-        hash: key_hash(&token),
-        id: uuid::Uuid::new_v4().to_string(),
-        grant: grant.to_owned(),
-        scope: scope.to_owned(),
-        issued: context.at,
-        expires: context.at + lasts,
-    });
-    Ok((token, change))
 }
 
 /// When a client can no longer come back.
@@ -124,7 +165,8 @@ fn returning(granted: &Granted, scope: &str) -> Option<Ends> {
     granted.session.clone().filter(|_| has("online_access")).map(Ends::With)
 }
 
-async fn redeem(app: &App, context: &Context, client: &SmartClient, form: &Form) -> Result<Issued, Refusal> {
+async fn redeem(asking: &Asking<'_>) -> Result<Issued, Refusal> {
+    let Asking { app, context, client, form, .. } = *asking;
     let no = || Refusal::invalid_grant("the code is not good: not known, used, expired, or another client's");
     let hash = key_hash(form.need("code")?);
     let code = match app.store.code(context, &hash).await {
@@ -157,7 +199,7 @@ async fn redeem(app: &App, context: &Context, client: &SmartClient, form: &Form)
         return Err(Refusal::invalid_grant("code_verifier is missing, or not that of the code_challenge"));
     }
     let scope = grant.granted.scope.clone();
-    let (access, token) = own(context, &grant.id, &scope, bearer::LASTS)?;
+    let (access, token) = asking.access(&grant.id, &scope, bearer::LASTS)?;
     let mut changes = vec![AuthorizationChange::Redeem { hash }, token];
     let mut refresh = None;
     if let Some(ends) = returning(&grant.granted, &scope) {
@@ -169,13 +211,14 @@ async fn redeem(app: &App, context: &Context, client: &SmartClient, form: &Form)
             session: if let Ends::With(session) = ends { Some(session) } else { None },
             issued: context.at,
             expires: context.at + REFRESH,
+            certificate: asking.holder(),
             replaced: None,
             successor: None,
         }));
         refresh = Some(token);
     }
-    match app.store.commit(context, issuing(app, context, &scope, changes)).await {
-        Ok(_) => Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: true }),
+    match asking.issue(&grant, &scope, changes).await {
+        Ok(()) => Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: true }),
         Err(store::Error::Conflict { .. }) => {
             revoke(app, context, &grant.id).await?;
             Err(no())
@@ -195,7 +238,8 @@ pub(crate) async fn revoke(app: &App, context: &Context, grant: &str) -> Result<
 
 /// A refresh token is replaced by its only possible successor, so whoever did not get the answer can ask
 /// again, for a moment, and gets the same; who asks with an old one after that has stolen one of them.
-async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form) -> Result<Issued, Refusal> {
+async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
+    let Asking { app, context, client, form, .. } = *asking;
     let no =
         || Refusal::invalid_grant("the refresh token is not good: not known, ended, or another client's");
     let old = form.need("refresh_token")?;
@@ -208,7 +252,7 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
             Err(store::Error::NotFound) => return Err(no()),
             Err(error) => return Err(error.into()),
         };
-        if grant.client != client.id {
+        if grant.client != client.id || token.certificate.is_some() && token.certificate != asking.holder() {
             return Err(no());
         }
         if let Some(replaced) = token.replaced {
@@ -222,13 +266,13 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
                 return Err(no());
             };
             let scope = asked(&successor.scope, form)?;
-            let (access, change) = own(context, &grant.id, &scope, bearer::LASTS)?;
-            app.store.commit(context, issuing(app, context, &scope, vec![change])).await?;
+            let (access, change) = asking.access(&grant.id, &scope, bearer::LASTS)?;
+            asking.issue(&grant, &scope, vec![change]).await?;
             let refresh = Some(new);
             return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
         }
         let scope = asked(&token.scope, form)?;
-        let (access, change) = own(context, &grant.id, &scope, bearer::LASTS)?;
+        let (access, change) = asking.access(&grant.id, &scope, bearer::LASTS)?;
         let changes = vec![
             AuthorizationChange::Replace { hash: hash.clone(), successor: key_hash(&new) },
             AuthorizationChange::Refresh(RefreshToken {
@@ -239,13 +283,14 @@ async fn refresh(app: &App, context: &Context, client: &SmartClient, form: &Form
                 session: token.session,
                 issued: context.at,
                 expires: context.at + REFRESH,
+                certificate: token.certificate,
                 replaced: None,
                 successor: None,
             }),
             change,
         ];
-        match app.store.commit(context, issuing(app, context, &scope, changes)).await {
-            Ok(_) => {
+        match asking.issue(&grant, &scope, changes).await {
+            Ok(()) => {
                 let refresh = Some(new);
                 return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
             }
@@ -275,9 +320,10 @@ fn kept(before: &str, now: &str) -> String {
 }
 
 /// A client acts for itself; only one with a key of its own may.
-async fn itself(app: &App, context: &Context, client: &SmartClient, form: &Form) -> Result<Issued, Refusal> {
-    if !matches!(client.registration.authentication, Authentication::Keys { .. }) {
-        let details = "client_credentials is for clients that authenticate with private_key_jwt";
+async fn itself(asking: &Asking<'_>) -> Result<Issued, Refusal> {
+    let Asking { context, client, form, .. } = *asking;
+    if !client.registration.authentication.is_by_key() {
+        let details = "client_credentials is for clients that authenticate with a key or certificate";
         return Err(Refusal::new("unauthorized_client", details));
     }
     let allowed = scope::allowed(form.need("scope")?, &client.registration, For::Client);
@@ -294,9 +340,9 @@ async fn itself(app: &App, context: &Context, client: &SmartClient, form: &Form)
         expires: context.at + bearer::OWN_LASTS,
         granted: Granted { scope: scope.clone(), ..Granted::default() },
     };
-    let (access, token) = own(context, &grant.id, &scope, bearer::OWN_LASTS)?;
+    let (access, token) = asking.access(&grant.id, &scope, bearer::OWN_LASTS)?;
     let changes = vec![AuthorizationChange::Grant(grant.clone()), token];
-    app.store.commit(context, issuing(app, context, &scope, changes)).await?;
+    asking.issue(&grant, &scope, changes).await?;
     Ok(Issued { access, lasts: bearer::OWN_LASTS, refresh: None, scope, grant, first: false })
 }
 

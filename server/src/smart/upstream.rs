@@ -2,17 +2,16 @@
 //! provider (OpenID Connect Core 1.0 section 3.1). Who they are and what they may be allowed is what it
 //! says, by the claims that the settings name, each time anew.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use store::{Account, AccountChange, Act, Context};
 
-use super::form::Form;
+use super::call::Call;
+use super::jws::{BELIEVED, header, signed_claims};
 use super::pages::{Browser, answered, redirect, with_query};
 use super::refusal::Refusal;
 use super::request::Problem;
@@ -26,16 +25,6 @@ const SECOND: i64 = 1_000_000;
 /// How long somebody may be away.
 const PATIENCE: i64 = 600 * SECOND;
 const LEEWAY: i64 = 60;
-
-/// Signatures that are believed; never one that our own client secret could make.
-const ALGORITHMS: [Algorithm; 6] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::ES256,
-    Algorithm::ES384,
-];
 
 /// What comes back with the browser, sealed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,18 +69,17 @@ fn back(app: &App) -> String {
 }
 
 /// `GET /oauth/upstream`: sends the browser there.
-pub(crate) async fn leave(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    answered(left(&app, &context, &request).await)
+pub(crate) async fn leave(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(left(&call).await)
 }
 
-async fn left(app: &App, context: &Context, http: &HttpRequest) -> Result<HttpResponse, Problem> {
+async fn left(call: &Call) -> Result<HttpResponse, Problem> {
+    let (app, context) = (&call.app, &call.context);
     let upstream = app.config.upstream.as_ref().ok_or_else(failed)?;
-    let browser = Browser::of(http).map_err(Problem::Own)?;
-    let form = Form::of_query(http);
+    let browser = Browser::of(&call.http)?;
     let provider = provider(app, upstream).await?;
     let state = State {
-        request: form.get("request").unwrap_or_default().to_owned(),
+        request: call.sealed().to_owned(),
         browser: browser.csrf(app, "upstream"),
         nonce: random().map_err(own)?,
         verifier: random().map_err(own)?,
@@ -114,15 +102,14 @@ async fn left(app: &App, context: &Context, http: &HttpRequest) -> Result<HttpRe
 }
 
 /// `GET /oauth/upstream/callback`: somebody comes back.
-pub(crate) async fn arrive(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let context = super::context(&request);
-    answered(arrived(&app, &context, &request).await)
+pub(crate) async fn arrive(call: Call) -> Result<HttpResponse, Refusal> {
+    answered(arrived(&call).await)
 }
 
-async fn arrived(app: &App, context: &Context, http: &HttpRequest) -> Result<HttpResponse, Problem> {
+async fn arrived(call: &Call) -> Result<HttpResponse, Problem> {
+    let (app, context, form) = (&call.app, &call.context, &call.form);
     let upstream = app.config.upstream.as_ref().ok_or_else(failed)?;
-    let browser = Browser::of(http).map_err(Problem::Own)?;
-    let form = Form::of_query(http);
+    let browser = Browser::of(&call.http)?;
     let plain = app.smart.secret.open("upstream", form.get("state").unwrap_or_default());
     let state: Option<State> = plain.and_then(|plain| serde_json::from_slice(&plain).ok());
     // A state of another browser's would sign somebody in as somebody else.
@@ -173,21 +160,10 @@ async fn verified(
     provider: &Provider,
     token: &str,
 ) -> Option<Value> {
-    let header = jsonwebtoken::decode_header(token).ok()?;
-    if !ALGORITHMS.contains(&header.alg) {
-        return None;
-    }
+    let header = header(token, &BELIEVED)?;
     let kid = header.kid.unwrap_or_default();
     let keys = app.smart.remote.keys(&provider.jwks_uri, &kid, context.at).await?;
-    let named = |key: &&Value| key.get("kid").and_then(Value::as_str).unwrap_or_default() == kid;
-    let key = keys.iter().find(named).or_else(|| keys.first().filter(|_| kid.is_empty()))?;
-    let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
-    let key = DecodingKey::from_jwk(&jwk).ok()?;
-    let mut validation = Validation::new(header.alg);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_aud = false;
-    let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).ok()?.claims;
+    let claims: Value = signed_claims(&keys, &kid, header.alg, token)?;
     let is_for_us = match claims.get("aud") {
         Some(Value::String(aud)) => *aud == upstream.client_id,
         Some(Value::Array(all)) => {

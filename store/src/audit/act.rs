@@ -61,6 +61,8 @@ pub enum Act {
     Configure,
     /// Data left in bulk.
     Export,
+    /// Requests of nobody known were refused, more than are recorded one by one.
+    Refuse,
 }
 
 /// How it ended (<https://hl7.org/fhir/R4/valueset-audit-event-outcome.html>).
@@ -119,6 +121,7 @@ const ALL: &[Line] = &[
     (43, Act::Security, (DICOM, "110113", "Security Alert"), (DICOM, "110137", "User Security Attributes Changed"), "U"),
     (44, Act::Configure, (DICOM, "110113", "Security Alert"), (DICOM, "110131", "Software Configuration"), "U"),
     (45, Act::Export, (DICOM, "110106", "Export"), (OWN, "export", "Data exported"), "R"),
+    (60, Act::Refuse, (DICOM, "110113", "Security Alert"), (OWN, "refuse", "Accesses refused"), "E"),
 ];
 
 impl Act {

@@ -36,6 +36,9 @@ pub struct Agent {
     /// The public id of the token that was shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// What stands for a token that has no such id: a part of it, or of its digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opaque: Option<String>,
     /// From where.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,

@@ -57,10 +57,10 @@ pub(crate) fn render(row: &Columns, agent: &Agent, site: &str) -> Value {
         "outcome": outcome.number().to_string(),
     });
     let Some(object) = event.as_object_mut() else { return event };
-    if let (Some(meta), Some(profile)) =
-        (object.get_mut("meta").and_then(Value::as_object_mut), profile(act, outcome, row))
+    let profiles = profiles(act, outcome, row, agent);
+    if let (Some(meta), false) = (object.get_mut("meta").and_then(Value::as_object_mut), profiles.is_empty())
     {
-        meta.insert("profile".into(), json!([profile]));
+        meta.insert("profile".into(), json!(profiles));
     }
     if !row.note.is_empty() {
         object.insert("outcomeDesc".into(), json!(row.note));
@@ -83,19 +83,31 @@ pub(crate) fn render(row: &Columns, agent: &Agent, site: &str) -> Value {
 }
 
 /// What went wrong is not after the patterns, which are of what was done.
-fn profile(act: Act, outcome: Outcome, row: &Columns) -> Option<String> {
+fn profiles(act: Act, outcome: Outcome, row: &Columns, agent: &Agent) -> Vec<String> {
     if outcome != Outcome::Success {
-        return None;
+        return Vec::new();
     }
+    let mut all: Vec<String> = profile(act, row).into_iter().collect();
+    // How much of a token is told that was used; getting one is another pattern.
+    let told = match (&agent.token, &agent.opaque) {
+        _ if act == Act::Token => None,
+        (Some(_), _) if agent.user.is_some() => Some("Comprehensive"),
+        (Some(_), _) => Some("Minimal"),
+        (None, Some(_)) => Some("Opaque"),
+        (None, None) => None,
+    };
+    all.extend(told.map(|told| format!("{BALP}BasicAudit.OAUTHaccessTokenUse.{told}")));
+    all
+}
+
+fn profile(act: Act, row: &Columns) -> Option<String> {
     let name = match act {
         Act::Create => "Create",
         Act::Read | Act::Vread => "Read",
         Act::Update | Act::Patch => "Update",
         Act::Delete => "Delete",
         Act::SearchType | Act::SearchSystem => "Query",
-        Act::Token => {
-            return Some("https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.IUA.71".to_owned());
-        }
+        Act::Token => return (!row.query.is_empty()).then(|| format!("{BALP}IUA.71")),
         _ => return None,
     };
     let patient = if row.patient.is_empty() { "" } else { "Patient" };
@@ -129,6 +141,10 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
         Some(address) => json!({ "address": address, "type": NETWORK_ADDRESS }),
         None => json!({ "address": "localhost", "type": NETWORK_NAME }),
     };
+    let shown = agent.token.is_some() || agent.opaque.is_some();
+    let bears = act != Act::Token && agent.client.is_some() && shown;
+    let application = (bears && client != APPLICATION)
+        .then(|| json!({ "type": concept(APPLICATION), "who": who, "requestor": false, "network": network }));
     let mut all = vec![
         json!({ "type": concept(client), "who": who, "requestor": !person, "network": network }),
         json!({
@@ -138,7 +154,9 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
             "network": { "address": site, "type": NETWORK_URI },
         }),
     ];
-    let policy = agent.token.as_ref().map(|token| json!([format!("urn:ietf:params:oauth:jti:{token}")]));
+    all.extend(application);
+    let jti = agent.token.as_ref().map(|token| format!("urn:ietf:params:oauth:jti:{token}"));
+    let policy = jti.or_else(|| agent.opaque.clone()).map(|policy| json!([policy]));
     if let Some(id) = &agent.user {
         let mut who = Map::new();
         if let Some(reference) = &agent.fhir_user {
@@ -150,8 +168,18 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
         }
         identifier.insert("value".into(), json!(id));
         who.insert("identifier".into(), Value::Object(identifier));
+        who.extend(agent.user_name.as_ref().map(|name| ("display".to_owned(), json!(name))));
         let mut one = Map::new();
-        one.insert("type".into(), concept(user));
+        // Who writes with a token is told as the one who has it, too.
+        let also = match (&agent.token, &agent.opaque) {
+            _ if act == Act::Token => None,
+            (Some(_), _) => Some(RECIPIENT),
+            (None, Some(_)) => Some(BEARER),
+            (None, None) => None,
+        };
+        let also = also.filter(|also| *also != user);
+        let codings: Vec<Value> = [Some(user), also].into_iter().flatten().map(coding).collect();
+        one.insert("type".into(), json!({ "coding": codings }));
         if let Some(role) = &agent.role {
             one.insert("role".into(), json!([{ "text": role }]));
         }
@@ -167,7 +195,7 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
             one.insert("purposeOfUse".into(), purposes(purpose, agent));
         }
         all.push(Value::Object(one));
-    } else if let Some(policy) = policy {
+    } else if let Some(policy) = policy.filter(|_| act != Act::Token) {
         all.push(json!({ "type": concept(BEARER), "requestor": true, "policy": policy }));
         if let Some(first) = all.first_mut().and_then(Value::as_object_mut) {
             first.insert("requestor".into(), json!(false));

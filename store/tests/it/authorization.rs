@@ -26,6 +26,7 @@ fn client(id: &str) -> SmartClient {
         redirect_uris: vec!["https://app.example/".into()],
         launch_url: None,
         scope: "openid".into(),
+        bound: false,
     };
     SmartClient { id: id.into(), status: Status::Approved, created: NOW, registration }
 }
@@ -61,6 +62,7 @@ fn account(id: &str, login: &str) -> Account {
 
 fn access(hash: &str) -> Change {
     Change::Access(AccessToken {
+        certificate: None,
         hash: hash.into(),
         id: format!("id of {hash}"),
         grant: "g1".into(),
@@ -72,6 +74,7 @@ fn access(hash: &str) -> Change {
 
 fn refresh(hash: &str, session: Option<&str>) -> Change {
     Change::Refresh(RefreshToken {
+        certificate: None,
         hash: hash.into(),
         grant: "g1".into(),
         scope: "openid".into(),

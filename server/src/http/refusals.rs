@@ -1,0 +1,80 @@
+//! Refusals of callers whom nobody knows. Who only knocks could fill the disk with rows that say so: of
+//! each address the first few of a minute are recorded one by one, and how many more there were as one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use store::{Act, Agent, Commit, Context, Entry, Outcome, Who};
+
+use crate::app::{self, App};
+
+const MINUTE: i64 = 60_000_000;
+/// Recorded one by one of each address in a minute.
+const EACH: u32 = 10;
+/// Addresses that are counted by themselves; those beyond are counted together.
+const ADDRESSES: usize = 100;
+/// Stands for those.
+const OTHERS: &str = "";
+
+#[derive(Debug)]
+struct Minute {
+    since: i64,
+    recorded: u32,
+    more: u32,
+}
+
+/// What was refused in the last minute.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(Mutex<HashMap<String, Minute>>);
+
+impl Refusals {
+    /// Counts one, and says whether it is to be recorded by itself.
+    pub(crate) fn admits(&self, address: &str, at: i64) -> bool {
+        let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = minutes.contains_key(address) || minutes.len() < ADDRESSES;
+        let minute = minutes.entry(if known { address } else { OTHERS }.to_owned());
+        let minute = minute.or_insert(Minute { since: at, recorded: 0, more: 0 });
+        let admits = minute.recorded < EACH;
+        *(if admits { &mut minute.recorded } else { &mut minute.more }) += 1;
+        admits
+    }
+
+    /// Addresses whose minute is over, with how many of theirs were not recorded.
+    fn over(&self, at: i64) -> Vec<(String, u32)> {
+        let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = minutes.extract_if(|_, minute| at - minute.since >= MINUTE);
+        over.filter(|(_, minute)| minute.more > 0).map(|(address, minute)| (address, minute.more)).collect()
+    }
+}
+
+/// Records how many more there were where a minute is over; at the `end`, everywhere.
+pub(crate) async fn sum_up(app: &App, end: bool) {
+    let at = app::now();
+    for (address, more) in app.refusals.over(if end { i64::MAX } else { at }) {
+        let note = format!("{more} more requests of callers that nobody knows were refused within a minute");
+        let notes = vec![Entry { outcome: Outcome::Minor, note, ..Entry::of(Act::Refuse) }];
+        let address = (address != OTHERS).then_some(address);
+        let who = Who::new(Agent { address, ..Agent::default() });
+        let context = Context { who, ..Context::system("refusals", at) };
+        if let Err(error) = app.store.commit(&context, Commit { notes, ..Commit::default() }).await {
+            tracing::error!(%error, more, "how many were refused could not be recorded");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_flood_a_few_are_recorded() {
+        let refusals = Refusals::default();
+        let admitted = (0..100).filter(|_| refusals.admits("192.0.2.1", 0)).count();
+        assert_eq!((admitted, refusals.over(MINUTE - 1)), (10, vec![]));
+        assert_eq!(refusals.over(MINUTE), [("192.0.2.1".to_owned(), 90)]);
+        assert!(refusals.admits("192.0.2.1", MINUTE));
+        let many = (0..10_000).filter(|n| refusals.admits(&format!("at {n}"), MINUTE)).count();
+        assert_eq!(many, ADDRESSES - 1 + 10);
+        assert_eq!(refusals.over(2 * MINUTE), [(OTHERS.to_owned(), 10_000 - 99 - 10)]);
+    }
+}

@@ -1,0 +1,95 @@
+//! Where callers come from, behind a proxy too, and what is recorded of those whom nobody knows.
+
+use std::process::Command;
+
+use harness::{Answer, BOTH, Backend};
+use serde_json::Value;
+
+use crate::smart::Place;
+use crate::smart_trail::{queries, trail};
+
+fn ask(place: &Place, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let request = place.server.http().get(place.server.url(path));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    Answer::of(request.send().unwrap()).unwrap()
+}
+
+/// The addresses that refused reads came from, the first first.
+fn addresses(place: &Place) -> Vec<String> {
+    let address = |event: &Value| event["agent"][0]["network"]["address"].as_str().unwrap().to_owned();
+    trail(place, "outcome=4&subtype=read").iter().rev().map(address).collect()
+}
+
+#[test]
+fn a_proxy_says_where_callers_are() {
+    for (settings, header) in [
+        (vec![("AUGURY_TRUSTED_PROXIES", "10.0.0.0/8,127.0.0.1")], "x-forwarded-for"),
+        (vec![("AUGURY_TRUSTED_PROXIES", "127.0.0.0/8"), ("AUGURY_PROXY_HEADER", "forwarded")], "forwarded"),
+        (vec![], "x-forwarded-for"),
+    ] {
+        let settings = [settings.as_slice(), &[("AUGURY_RATE_ANONYMOUS", "2/hour")]].concat();
+        let place = Place::with(Backend::Sqlite, &settings);
+        let element = |ip: &str| if header == "forwarded" { format!("for={ip}") } else { ip.to_owned() };
+        let statuses: Vec<u16> = ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"]
+            .iter()
+            .map(|ip| {
+                let said = format!("{}, {}", element("203.0.113.9"), element(ip));
+                ask(&place, "/fhir/Patient/p1", &[(header, &said)]).status
+            })
+            .collect();
+        if settings.len() == 1 {
+            // Nobody is trusted: all of them are one.
+            assert_eq!(statuses, [401, 401, 429, 429]);
+            assert_eq!(addresses(&place), ["127.0.0.1"; 4]);
+            continue;
+        }
+        assert_eq!(statuses, [401, 401, 429, 401], "{header}");
+        assert_eq!(addresses(&place), ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"]);
+        let other = if header == "forwarded" { "x-forwarded-for" } else { "forwarded" };
+        let spoofed = [(other, "192.0.2.7"), (header, &element("192.0.2.8"))].map(|(n, v)| (n, v.to_owned()));
+        let spoofed = spoofed.each_ref().map(|(name, value)| (*name, value.as_str()));
+        assert_eq!(ask(&place, "/fhir/Patient/p1", &spoofed).status, 401);
+        assert_eq!(addresses(&place)[4], "192.0.2.8");
+    }
+}
+
+#[test]
+fn who_only_knocks_does_not_fill_the_trail() {
+    for backend in BOTH {
+        let mut place = Place::with(backend, &[("AUGURY_RATE_ANONYMOUS", "30/hour")]);
+        for _ in 0..50 {
+            assert!(matches!(ask(&place, "/fhir/Patient/p1", &[]).status, 401 | 429));
+        }
+        let refused = trail(&place, "outcome=4");
+        assert_eq!(refused.len(), 10);
+        // Nothing is looked up for them.
+        let persons = |event: &Value| {
+            event["entity"].as_array().unwrap().iter().filter(|one| one["type"]["code"] == "1").count()
+        };
+        assert!(refused.iter().all(|event| persons(event) == 0));
+        let pid = place.server.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        place.server.kill_and_restart().unwrap();
+        let summed = trail(&place, "subtype=refuse");
+        assert_eq!(summed.len(), 1);
+        assert_eq!(
+            summed[0]["outcomeDesc"],
+            "40 more requests of callers that nobody knows were refused within a minute"
+        );
+        assert_eq!(summed[0]["agent"][0]["network"]["address"], "127.0.0.1");
+    }
+}
+
+#[test]
+fn a_token_in_an_address_is_nowhere_kept() {
+    let place = Place::new(Backend::Sqlite);
+    for name in ["access_token", "access%5Ftoken", "%61ccess_token", "access_token+", "Access%5fToken"] {
+        let path = format!("/fhir/Patient?_id=p1&{name}=secret-of-somebody");
+        let asked = place.server.http().get(place.server.url(&path)).bearer_auth(&place.key).send().unwrap();
+        assert!(asked.status().is_success() || asked.status() == 400);
+    }
+    let all: Vec<String> = trail(&place, "").iter().flat_map(queries).collect();
+    assert!(all.iter().filter(|query| query.contains("=…")).count() >= 5, "{all:?}");
+    assert!(!all.iter().any(|query| query.contains("secret-of-somebody")), "{all:?}");
+}

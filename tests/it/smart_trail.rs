@@ -1,0 +1,187 @@
+//! What the pages of the authorization server show of patients, and what is done with tokens: narrowed like
+//! everything else, and in the trail.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use harness::browser::Browser;
+use harness::{Answer, BOTH};
+use serde_json::{Value, json};
+
+use crate::smart::{CALLBACK, Place, VERIFIER, allow, ask, led, question, redeem, to_consent};
+
+/// The AuditEvents that a search finds, the newest first.
+pub(crate) fn trail(place: &Place, query: &str) -> Vec<Value> {
+    let path = place.server.url(&format!("/fhir/AuditEvent?_count=200&_sort=-_id&{query}"));
+    let request = place.server.http().get(path).bearer_auth(&place.key);
+    let found = Answer::of(request.send().unwrap()).unwrap().expect(200).unwrap();
+    let entries = found.json["entry"].as_array().cloned().unwrap_or_default();
+    entries.into_iter().map(|entry| entry["resource"].clone()).collect()
+}
+
+/// Pattern or subtype, patient, and outcome of events.
+fn brief(event: &Value) -> (String, String, String) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let profile = text(&event["meta"]["profile"][0]);
+    let name = profile.rsplit('.').next().filter(|name| !name.is_empty());
+    let entities = event["entity"].as_array().cloned().unwrap_or_default();
+    let person = entities.iter().find(|one| one["type"]["code"] == "1");
+    (
+        name.map_or_else(|| text(&event["subtype"][0]["code"]), str::to_owned),
+        person.map(|one| text(&one["what"]["reference"])).unwrap_or_default(),
+        text(&event["outcome"]),
+    )
+}
+
+/// The queries in an event, as they were asked.
+pub(crate) fn queries(event: &Value) -> Vec<String> {
+    let entities = event["entity"].as_array().cloned().unwrap_or_default();
+    let decoded = |one: &Value| String::from_utf8(STANDARD.decode(one["query"].as_str()?).unwrap()).ok();
+    entities.iter().filter_map(decoded).collect()
+}
+
+/// What somebody did with an app, of those that say something of patients.
+fn seen_by(place: &Place, user: &str, client: &str) -> Vec<(String, String, String)> {
+    let by = |event: &Value| {
+        let agents = event["agent"].as_array().unwrap();
+        let named = |name: &str| agents.iter().any(|one| one["name"] == name);
+        named(user) && agents[0]["who"]["identifier"]["value"] == client
+    };
+    let mut events = trail(place, "type=rest");
+    events.retain(by);
+    events.iter().rev().map(brief).collect()
+}
+
+fn said(name: &str, patient: &str, outcome: &str) -> (String, String, String) {
+    (name.to_owned(), patient.to_owned(), outcome.to_owned())
+}
+
+#[test]
+fn what_the_pages_show_is_in_the_trail() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let client = place.public();
+        let mut browser = Browser::new(&place.server).unwrap();
+        let began = ask(&mut browser, &question(&place, &client, &[]));
+        to_consent(&mut browser, &began, "p2");
+        let both = [said("PatientQuery", "Patient/p1", "0"), said("PatientQuery", "Patient/p2", "0")];
+        // Chosen, and named where consent is asked for.
+        let read = said("PatientRead", "Patient/p2", "0");
+        assert_eq!(seen_by(&place, "carol", &client), [&both[..], &[read.clone(), read]].concat());
+
+        let began = ask(&mut browser, &question(&place, &client, &[]));
+        let picker = browser.follow(&began).unwrap();
+        let found = browser.submit(&picker, "/oauth/patient", &[("q", "baker")]).unwrap();
+        assert!(found.text.contains("Ada Baker") && !found.text.contains("Ada Abel"));
+        let nobody = browser.submit(&picker, "/oauth/patient", &[("patient", "p9")]).unwrap();
+        assert_eq!(nobody.status, 400);
+        let last = &seen_by(&place, "carol", &client)[4..];
+        assert_eq!(last[2..], [said("PatientQuery", "Patient/p2", "0"), said("read", "", "4")]);
+        let asked: Vec<String> =
+            trail(&place, "subtype=search-type&patient=Patient/p2").iter().flat_map(queries).collect();
+        assert!(
+            asked.contains(&"GET /fhir/Patient?_count=20&_sort=family&name=baker".to_owned()),
+            "{asked:?}"
+        );
+    }
+}
+
+#[test]
+fn the_pages_show_nobody_whom_the_user_may_not_see() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        // Somebody of the staff who is a patient here sees one chart, as with any token.
+        place.user(&["add", "pat", "--role", "clinician", "--fhir-user", "Patient/p1"]);
+        place.user(&["add", "otto", "--role", "operator"]);
+        let client = place.app(&["--public", "--redirect", CALLBACK]).0;
+        let picker = |login: &str, browser: &mut Browser<'_>| {
+            let began = ask(browser, &question(&place, &client, &[]));
+            let page = browser.follow(&began).unwrap();
+            let pairs = [("login", login), ("password", crate::smart::PASSWORD)];
+            let entered = browser.submit(&page, "/oauth/sign-in", &pairs).unwrap();
+            browser.follow(&entered).unwrap()
+        };
+        let mut browser = Browser::new(&place.server).unwrap();
+        let page = picker("pat", &mut browser);
+        assert!(page.text.contains("Ada Abel") && !page.text.contains("Ada Baker"), "{}", page.text);
+        assert_eq!(browser.submit(&page, "/oauth/patient", &[("patient", "p2")]).unwrap().status, 400);
+        let chosen = browser.submit(&page, "/oauth/patient", &[("patient", "p1")]).unwrap();
+        let page = browser.follow(&chosen).unwrap();
+        let done = allow(&mut browser, &page, None);
+        let got = redeem(&place, &client, &led(&done, "code").unwrap(), VERIFIER).expect(200).unwrap();
+        assert_eq!(got.json["patient"], "p1");
+        let mut browser = Browser::new(&place.server).unwrap();
+        let page = picker("otto", &mut browser);
+        assert!(page.text.contains("None was found"), "{}", page.text);
+        assert_eq!(browser.submit(&page, "/oauth/patient", &[("patient", "p1")]).unwrap().status, 400);
+        let refused = seen_by(&place, "otto", &client);
+        assert_eq!(refused, [said("search-type", "", "4"), said("read", "", "4")]);
+    }
+}
+
+#[test]
+fn an_encounter_is_chosen_too() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        for (id, patient, day) in
+            [("e1", "p1", "2024-01-01"), ("e2", "p1", "2024-02-02"), ("e3", "p2", "2024-03-03")]
+        {
+            place.put(&json!({"resourceType": "Encounter", "id": id, "status": "finished",
+                "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"},
+                "type": [{"text": format!("Visit {id}")}],
+                "period": {"start": day}, "subject": {"reference": format!("Patient/{patient}")}}));
+        }
+        let client = place.public();
+        let scope = "launch/patient launch/encounter openid patient/*.rs";
+        let mut browser = Browser::new(&place.server).unwrap();
+        let began = ask(&mut browser, &question(&place, &client, &[("scope", scope)]));
+        let page = to_consent(&mut browser, &began, "p1");
+        assert!(
+            page.text.contains("Visit e2")
+                && page.text.contains("Visit e1")
+                && !page.text.contains("Visit e3")
+        );
+        assert!(page.text.find("Visit e2") < page.text.find("Visit e1"));
+        // Neither is another patient's taken, nor does consent come first.
+        let others = browser.submit(&page, "/oauth/encounter", &[("encounter", "e3")]).unwrap();
+        assert_eq!(others.status, 400);
+        let early =
+            browser.submit(&page, "/oauth/consent", &[("decision", "allow"), ("scope", "openid")]).unwrap();
+        assert!(early.header("location").starts_with("/oauth/consent?"), "{}", early.header("location"));
+        let chosen = browser.submit(&page, "/oauth/encounter", &[("encounter", "e1")]).unwrap();
+        let page = browser.follow(&chosen).unwrap();
+        let done = allow(&mut browser, &page, None);
+        let got = redeem(&place, &client, &led(&done, "code").unwrap(), VERIFIER).expect(200).unwrap().json;
+        assert_eq!((&got["patient"], &got["encounter"]), (&json!("p1"), &json!("e1")));
+        assert_eq!(got["scope"], scope);
+        assert_eq!(place.read("/fhir/Encounter/e1", got["access_token"].as_str().unwrap()), 200);
+        let seen = seen_by(&place, "carol", &client);
+        let read: Vec<_> = seen
+            .iter()
+            .filter(|(name, patient, _)| name == "PatientRead" && patient == "Patient/p1")
+            .collect();
+        assert!(read.len() >= 3, "{seen:?}");
+        let asked: Vec<String> = trail(&place, "subtype=search-type").iter().flat_map(queries).collect();
+        assert!(
+            asked.contains(&"GET /fhir/Encounter?patient=p1&_count=20&_sort=-date".to_owned()),
+            "{asked:?}"
+        );
+
+        // None of them, or none at all: then it is not granted.
+        for none in ["p1", "p9"] {
+            if none == "p9" {
+                place.put(&json!({"resourceType": "Patient", "id": "p9"}));
+            }
+            let began = ask(&mut browser, &question(&place, &client, &[("scope", scope)]));
+            let mut page = to_consent(&mut browser, &began, none);
+            if none == "p1" {
+                let chosen = browser.submit(&page, "/oauth/encounter", &[]).unwrap();
+                page = browser.follow(&chosen).unwrap();
+            }
+            let done = allow(&mut browser, &page, None);
+            let got =
+                redeem(&place, &client, &led(&done, "code").unwrap(), VERIFIER).expect(200).unwrap().json;
+            assert_eq!((got.get("encounter"), &got["patient"]), (None, &json!(none)));
+            assert_eq!(got["scope"], "launch/patient openid patient/*.rs");
+        }
+    }
+}
