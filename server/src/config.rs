@@ -164,6 +164,8 @@ impl Rate {
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The names of what was said; the rest is as it is by default.
+    pub said: Vec<String>,
     /// Address to listen on.
     pub bind: SocketAddr,
     /// What clients call us, without a trailing slash.
@@ -401,6 +403,7 @@ impl Config {
             return Err(wrong("secret", format!("must have at least {LEAST} bytes")));
         }
         Ok(Self {
+            said: values.keys().cloned().collect(),
             bind,
             public_url,
             database_url,

@@ -185,3 +185,43 @@ fn an_encounter_is_chosen_too() {
         }
     }
 }
+
+#[test]
+fn what_the_operator_changes_is_told() {
+    for backend in BOTH {
+        let place = Place::with(
+            backend,
+            &[
+                ("AUGURY_OIDC_ISSUER", "http://127.0.0.1:1"),
+                ("AUGURY_OIDC_CLIENT_ID", "us"),
+                ("AUGURY_OIDC_CLIENT_SECRET", "a secret of the operator"),
+            ],
+        );
+        let app = place.public();
+        place.server.command(&["client", "revoke", &app], "").unwrap();
+        place.server.command(&["client", "approve", &app], "").unwrap();
+        let added = place.server.command(&["client", "add", "caller"], "").unwrap();
+        let caller = added.lines().find_map(|line| line.strip_prefix("id   ")).unwrap().to_owned();
+        place.server.command(&["client", "revoke", &caller], "").unwrap();
+        place.user(&["role", "carol", "admin"]);
+        place.user(&["lock", "carol"]);
+        assert!(place.server.command(&["user", "role", "carol", "nobody"], "").is_err());
+        let told = |event: &Value| event["outcomeDesc"].as_str().unwrap().to_owned();
+        let changes: Vec<String> = trail(&place, "subtype=110137").iter().rev().map(told).collect();
+        let last = changes.len() - 7;
+        let wanted = [
+            format!("app {app} revoked"),
+            format!("app {app} approved"),
+            format!("client {caller} added"),
+            format!("client {caller} revoked"),
+            "the role of account carol was clinician, is admin".to_owned(),
+            "account carol locked".to_owned(),
+        ];
+        assert_eq!(changes[last + 1..], wanted);
+        assert!(changes[last].starts_with(&format!("app, public {app} added, for ")), "{changes:?}");
+        let begun = &trail(&place, "subtype=110131")[0];
+        assert!(told(begun).contains("oidc_client_secret, oidc_issuer, secret"), "{begun}");
+        assert!(!begun.to_string().contains("a secret of the operator"));
+        assert_eq!(begun["agent"][0]["who"]["display"], "server");
+    }
+}

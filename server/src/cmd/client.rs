@@ -135,6 +135,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     if let Some(secret) = secret {
                         writeln!(out, "secret  {secret}\nKeep the secret; it can't be shown again.")?;
                     }
+                    let (id, scope) = (&client.id, &client.registration.scope);
+                    commit.notes.push(said(format!("{} {id} added, for {scope}", kind(&client))));
                     commit.authorization.push(AuthorizationChange::Register(client));
                 } else {
                     ensure!(
@@ -167,21 +169,26 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 }
             }
             Action::Approve { id } => {
+                commit.notes.push(said(format!("app {id} approved")));
                 commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Approved });
             }
             Action::Revoke { id } => {
                 if store.smart_clients(&context).await?.iter().any(|client| client.id == id) {
+                    commit.notes.push(said(format!("app {id} revoked")));
                     commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Revoked });
                 } else {
                     commit.clients.push(ClientChange::Revoke { id });
                 }
             }
         }
-        let note = "a client was added, approved or revoked".to_owned();
-        commit.notes.push(Entry { note, ..Entry::of(Act::Security) });
         store.commit(&context, commit).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// For the audit trail; of callers with a key the store says it itself.
+fn said(note: String) -> Entry {
+    Entry { note, ..Entry::of(Act::Security) }
 }
 
 fn kind(client: &SmartClient) -> &'static str {

@@ -10,8 +10,9 @@ use actix_web::middleware::{Compress, Condition, DefaultHeaders, from_fn};
 use actix_web::{App as Actix, HttpServer, web};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use store::{Act, Commit, Context, Entry};
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::audit::Keeper;
 use crate::config::{Auth, Config};
 use crate::http::audited::audited;
@@ -79,6 +80,14 @@ fn cors(config: &Config) -> Cors {
         .max_age(3600)
 }
 
+/// With which settings the server began, by their names alone: values may be secrets.
+async fn configured(app: &App) -> Result<(), store::Error> {
+    let note = format!("settings that are not as by default: {}", app.config.said.join(", "));
+    let notes = vec![Entry { note, ..Entry::of(Act::Configure) }];
+    let context = Context::system("server", app::now());
+    app.store.commit(&context, Commit { notes, ..Commit::default() }).await.map(drop)
+}
+
 /// Opens the store, loads the models, binds the address.
 pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     if config.auth == Auth::Open {
@@ -93,6 +102,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     scoring::device::publish(&app).await?;
     let worker = scoring::worker::Worker::start(&app);
     let keeper = Keeper::start(&app).await?;
+    configured(&app).await?;
     let summed = Arc::clone(&app);
     tokio::spawn(async move {
         loop {

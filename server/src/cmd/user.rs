@@ -46,6 +46,13 @@ pub(super) enum Action {
         /// Whose.
         login: String,
     },
+    /// Another role; what was allowed before stays within what it was.
+    Role {
+        /// Whose.
+        login: String,
+        /// As with `add`.
+        role: String,
+    },
     /// Another password, read or made like that of `add`; sessions end.
     Password {
         /// Whose.
@@ -66,7 +73,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         let store = app::open_store(config)?;
         let context = Context::system("command line", app::now());
         let mut out = std::io::stdout();
-        let change = match action {
+        let (change, note) = match action {
             Action::List => {
                 for one in store.accounts(&context).await? {
                     let state = if one.locked { "locked" } else { "active" };
@@ -76,8 +83,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             Action::Add { login, role, fhir_user, name } => {
-                let known = Role::names().collect::<Vec<_>>().join(", ");
-                ensure!(Role::parse(&role).is_some(), "--role must be one of {known}");
+                known_role(&role)?;
                 ensure!(
                     role != "patient" || is_patient(fhir_user.as_deref()),
                     "a patient needs --fhir-user Patient/ID"
@@ -86,7 +92,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 ensure!(fhir_user.as_deref().is_none_or(is_user), "--fhir-user must be like Practitioner/1");
                 let password = hash(&password(&mut out)?)?;
                 let name = name.unwrap_or_else(|| login.clone());
-                AccountChange::Add(Account {
+                let note = format!("account {login} added with the role {role}");
+                let account = Account {
                     id: uuid::Uuid::new_v4().to_string(),
                     login,
                     name,
@@ -99,25 +106,40 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     locked_until: 0,
                     locked: false,
                     created: context.at,
-                })
+                };
+                (AccountChange::Add(account), note)
+            }
+            Action::Role { login, role } => {
+                known_role(&role)?;
+                let known = store.account(&context, &login).await?;
+                ensure!(
+                    role != "patient" || is_patient(known.fhir_user.as_deref()),
+                    "a patient needs --fhir-user Patient/ID"
+                );
+                let note = format!("the role of account {login} was {}, is {role}", known.role);
+                let Account { id, name, fhir_user, .. } = known;
+                (AccountChange::Describe { id, name, role, fhir_user }, note)
             }
             Action::Lock { login } => {
-                AccountChange::Lock { id: store.account(&context, &login).await?.id, locked: true }
+                let id = store.account(&context, &login).await?.id;
+                (AccountChange::Lock { id, locked: true }, format!("account {login} locked"))
             }
             Action::Unlock { login } => {
-                AccountChange::Lock { id: store.account(&context, &login).await?.id, locked: false }
+                let id = store.account(&context, &login).await?.id;
+                (AccountChange::Lock { id, locked: false }, format!("account {login} unlocked"))
             }
             Action::Password { login } => {
                 let id = store.account(&context, &login).await?.id;
-                AccountChange::Password { id, hash: hash(&password(&mut out)?)? }
+                let change = AccountChange::Password { id, hash: hash(&password(&mut out)?)? };
+                (change, format!("account {login} has another password"))
             }
             Action::Totp { login, off } => {
                 let id = store.account(&context, &login).await?.id;
                 let secret = if off { None } else { Some(second_factor(config, &login, &mut out)?) };
-                AccountChange::Totp { id, secret }
+                let what = if off { "no second factor" } else { "another second factor" };
+                (AccountChange::Totp { id, secret }, format!("account {login} has {what}"))
             }
         };
-        let note = "an account was added, changed or locked".to_owned();
         let notes = vec![Entry { note, ..Entry::of(Act::Security) }];
         match store.commit(&context, Commit { accounts: vec![change], notes, ..Commit::default() }).await {
             Err(store::Error::Conflict { .. }) => {
@@ -127,6 +149,12 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn known_role(role: &str) -> anyhow::Result<()> {
+    let known = Role::names().collect::<Vec<_>>().join(", ");
+    ensure!(Role::parse(role).is_some(), "the role must be one of {known}");
+    Ok(())
 }
 
 fn is_patient(reference: Option<&str>) -> bool {

@@ -98,14 +98,15 @@ fn go_on(app: &App, session: String, sealed: &str) -> Result<HttpResponse, Probl
 pub(crate) async fn enter_as(
     app: &App,
     context: &Context,
-    (account, change): (Account, AccountChange),
+    (account, change, changed): (Account, AccountChange, Option<String>),
     sealed: &str,
 ) -> Result<HttpResponse, Problem> {
     let context = of_account(app, context, &account);
     let cookie = random().map_err(Refusal::internal)?;
     let (session, expires) = (key_hash(&cookie), context.at + LASTS);
     let entered = AccountChange::SignIn { id: account.id, session, expires, step: None };
-    let notes = vec![Entry::of(Act::Login)];
+    let changed = changed.map(|note| Entry { note, ..Entry::of(Act::Security) });
+    let notes = changed.into_iter().chain([Entry::of(Act::Login)]).collect();
     let commit = Commit { accounts: vec![change, entered], notes, ..Commit::default() };
     app.store.commit(&context, commit).await?;
     go_on(app, cookie, sealed)

@@ -178,13 +178,14 @@ async fn verified(
     (is_for_us && lasts && is_theirs && text(&claims, "sub").is_some()).then_some(claims)
 }
 
-/// The account of whoever the claims are about, made or brought up to date.
+/// The account of whoever the claims are about, made or brought up to date, and what changes in what they
+/// may be allowed.
 async fn account(
     app: &App,
     context: &Context,
     upstream: &Upstream,
     claims: &Value,
-) -> Result<(Account, AccountChange), Problem> {
+) -> Result<(Account, AccountChange, Option<String>), Problem> {
     let role = role(upstream, claims);
     let Some((role, name_of_role)) = role else {
         app.store.commit(context, refused(Act::Login, "no role for that person")).await?;
@@ -211,7 +212,9 @@ async fn account(
                 role: role.clone(),
                 fhir_user: fhir_user.clone(),
             };
-            Ok((Account { name, role, fhir_user, ..known }, change))
+            let changed = (known.role != role)
+                .then(|| format!("the role of account {} was {}, is {role}", known.login, known.role));
+            Ok((Account { name, role, fhir_user, ..known }, change, changed))
         }
         Err(store::Error::NotFound) => {
             let new = Account {
@@ -229,7 +232,8 @@ async fn account(
                 locked: false,
                 created: context.at,
             };
-            Ok((new.clone(), AccountChange::Add(new)))
+            let added = format!("account {} added with the role {}", new.login, new.role);
+            Ok((new.clone(), AccountChange::Add(new), Some(added)))
         }
         Err(error) => Err(error.into()),
     }
