@@ -185,7 +185,7 @@ impl Store {
         let page = self
             .pool
             .run(move |link| {
-                let mut page = reader::snapshot(link, &access, |reader| reader.search(&query))?;
+                let mut page = reader::asked(link, &access, |reader| reader.search(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok(page)
             })
@@ -209,7 +209,7 @@ impl Store {
         let page = self
             .pool
             .run(move |link| {
-                let mut page = reader::snapshot(link, &access, |reader| reader.history(&query))?;
+                let mut page = reader::asked(link, &access, |reader| reader.history(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok(page)
             })
@@ -225,7 +225,7 @@ impl Store {
         mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let access = context.access.clone();
-        self.pool.run(move |link| reader::snapshot(link, &access, &mut read)).await
+        self.pool.run(move |link| reader::asked(link, &access, &mut read)).await
     }
 
     /// Does all of it durably, or nothing; answers the writes in their order.

@@ -111,12 +111,8 @@ impl Unit {
         let writes = commit.writes.into_iter().map(|write| plan(at, write, of_model));
         let writes = writes.collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
-            at,
-            request: Arc::clone(&context.request),
-            who: Arc::clone(&context.who),
             access: context.access.clone(),
             notes: commit.notes,
-            rows: Vec::new(),
             of_model,
             taken: commit.taken,
             writes,
@@ -129,14 +125,12 @@ impl Unit {
             clients: commit.clients,
             authorization: commit.authorization,
             accounts: commit.accounts,
-            postpone: Vec::new(),
-            until: 0,
-            sealing: None,
+            ..Self::empty(context)
         })
     }
 
-    /// Puts off tasks, and nothing else.
-    pub(crate) fn postponing(context: &Context, tasks: Vec<i64>, until: i64) -> Self {
+    /// Does nothing; what it is to do is put into it.
+    fn empty(context: &Context) -> Self {
         Self {
             at: context.at,
             request: Arc::clone(&context.request),
@@ -154,22 +148,27 @@ impl Unit {
             clients: Vec::new(),
             authorization: Vec::new(),
             accounts: Vec::new(),
-            postpone: tasks,
-            until,
+            postpone: Vec::new(),
+            until: 0,
             sealing: None,
             of_model: false,
             taken: None,
         }
     }
 
+    /// Puts off tasks, and nothing else.
+    pub(crate) fn postponing(context: &Context, tasks: Vec<i64>, until: i64) -> Self {
+        Self { postpone: tasks, until, ..Self::empty(context) }
+    }
+
     /// Records what was read, and nothing else.
     pub(crate) fn recording(rows: Vec<audit::Row>) -> Self {
-        Self { rows, ..Self::postponing(&Context::system("audit", 0), Vec::new(), 0) }
+        Self { rows, ..Self::empty(&Context::system("audit", 0)) }
     }
 
     /// Adds to the log of the audit trail, and nothing else.
     pub(crate) fn sealing(context: &Context, sealing: Sealing) -> Self {
-        Self { sealing: Some(sealing), ..Self::postponing(context, Vec::new(), 0) }
+        Self { sealing: Some(sealing), ..Self::empty(context) }
     }
 
     /// Runs it inside the open transaction.

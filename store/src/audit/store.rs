@@ -20,7 +20,7 @@ impl Store {
         let made = self
             .pool
             .run(move |link: &mut Link| {
-                reader::patiently(link, |link| Ok(log::prepare(link, &authority, at)?))
+                reader::snapshot(link, None, |link| Ok(log::prepare(link, &authority, at)?))
             })
             .await?;
         let Some(sealing) = made else { return Ok(None) };
@@ -48,7 +48,7 @@ impl Store {
         let authority = self.authority.clone();
         self.pool
             .run(move |link: &mut Link| {
-                reader::patiently(link, |link| Ok(verify(link, &authority, &witnessed, &mut seen)?))
+                reader::snapshot(link, None, |link| Ok(verify(link, &authority, &witnessed, &mut seen)?))
             })
             .await
     }
@@ -66,7 +66,7 @@ impl Store {
         let key: i64 = id.parse().map_err(|_| Error::NotFound)?;
         self.pool
             .run(move |link: &mut Link| {
-                reader::patiently(link, |link| Ok::<Proof, Error>(prove(link, key, older)?))
+                reader::snapshot(link, None, |link| Ok::<Proof, Error>(prove(link, key, older)?))
             })
             .await
     }
