@@ -2,11 +2,14 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, Responder, web};
-use serde_json::json;
-use store::{Backlog, Context};
+use serde_json::{Value, json};
+use store::{Astray, Backlog, Context, Lag};
 
 use crate::api::schema;
 use crate::app::{self, App};
+
+/// What was recorded should be in the signed log after so many seconds.
+const LATE: i64 = 60;
 
 /// Alive.
 #[utoipa::path(get, path = "/health/live", summary = "Is the process alive?", responses((status = 200, description = "it is", body = schema::Status)))]
@@ -52,14 +55,35 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", json!(null), json!(null))
         }
     };
+    let (audit, worried) = trail(&app, now).await;
+    let status = if worried && status == "ok" { "degraded" } else { status };
     HttpResponse::build(code).json(json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
         "started": app.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         "store": store,
         "queue": queue,
+        "audit": audit,
         "models": models,
     }))
+}
+
+/// How it stands with the audit trail; and is that worse than it should be?
+async fn trail(app: &App, now: i64) -> (Value, bool) {
+    let Ok(Lag { oldest, held }) = app.store.audit_lag(&Context::system("health", now)).await else {
+        return (json!(null), false);
+    };
+    let since = |then: i64| (now - then).max(0) / 1_000_000;
+    let unsealed = oldest.map_or(0, since);
+    let astray = app.standing.astray();
+    let audit = json!({
+        "unsealed_s": unsealed,
+        // On PostgreSQL any transaction of the cluster that has written holds sealing back while it is open.
+        "open_transaction_s": held.map(since),
+        "astray": astray.map(|Astray { known, found }| json!({"known": known, "found": found})),
+        "witnesses_failing": app.standing.failing(),
+    });
+    (audit, unsealed > LATE || astray.is_some())
 }
 
 /// Prometheus text.
@@ -75,6 +99,12 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
             let lag = oldest.map_or(0, |oldest| (app::now() - oldest).max(0));
             metrics::gauge!("augury_queue_lag_seconds").set(lag as f64 / 1e6);
         }
+    }
+    if let Ok(Lag { oldest, held }) = app.store.audit_lag(&Context::system("metrics", app::now())).await {
+        #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
+        let since = |then: Option<i64>| then.map_or(0, |then| (app::now() - then).max(0)) as f64 / 1e6;
+        metrics::gauge!("augury_audit_unsealed_seconds").set(since(oldest));
+        metrics::gauge!("augury_audit_open_transaction_seconds").set(since(held));
     }
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics.render())
 }

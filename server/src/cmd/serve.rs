@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use crate::app::App;
 use crate::audit::Keeper;
 use crate::config::{Auth, Config};
+use crate::forward::outbound::Outbound;
 use crate::http::audited::audited;
 use crate::http::caller::is_here;
 use crate::http::format::negotiate;
@@ -88,7 +89,8 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let app = Arc::new(App::open(config, metrics).await?);
     scoring::device::publish(&app).await?;
     let worker = scoring::worker::Worker::start(&app);
-    let keeper = Keeper::start(&app).await?;
+    let outbound = Outbound::new(&app.config.trail)?;
+    let keeper = Keeper::start(&app, outbound.as_ref()).await?;
     let shared = Arc::clone(&app);
     let server = HttpServer::new(move || {
         Actix::new()

@@ -61,6 +61,10 @@ pub enum Act {
     Configure,
     /// Data left in bulk.
     Export,
+    /// The trail itself was found to be other than it was.
+    Alarm,
+    /// Somebody decided that the log is to go on from where it is.
+    Accept,
 }
 
 /// How it ended (<https://hl7.org/fhir/R4/valueset-audit-event-outcome.html>).
@@ -119,6 +123,8 @@ const ALL: &[Line] = &[
     (43, Act::Security, (DICOM, "110113", "Security Alert"), (DICOM, "110137", "User Security Attributes Changed"), "U"),
     (44, Act::Configure, (DICOM, "110113", "Security Alert"), (DICOM, "110131", "Software Configuration"), "U"),
     (45, Act::Export, (DICOM, "110106", "Export"), (OWN, "export", "Data exported"), "R"),
+    (46, Act::Alarm, (DICOM, "110113", "Security Alert"), (OWN, "alarm", "Audit trail is not what it was"), "E"),
+    (47, Act::Accept, (DICOM, "110113", "Security Alert"), (OWN, "accept", "Audit trail accepted as it is"), "E"),
 ];
 
 impl Act {
