@@ -48,8 +48,8 @@ mod version;
 pub use access::{Access, Grant};
 pub use account::{Account, AccountChange};
 pub use audit::{
-    Act, Agent, Astray, Auditing, Entry, Finding, Lag, Outcome, Proof, Sealed, Trail, Verified, Who,
-    Witnessed,
+    Act, Agent, Astray, Auditing, Batch, Destination, Entry, Finding, Lag, Leaving, Outcome, Proof, Sealed,
+    Trail, Verified, Who, Witnessed,
 };
 pub use authorization::{
     AccessToken, Authentication, AuthorizationChange, Code, Granted, Launch, LaunchContext, RefreshToken,

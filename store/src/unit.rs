@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::access::Access;
 use crate::account::AccountChange;
-use crate::audit::{self, Entry, Sealing, Who};
+use crate::audit::{self, Entry, Forwarding, Sealing, Who};
 use crate::authorization::AuthorizationChange;
 use crate::commit::{
     Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
@@ -100,6 +100,7 @@ pub(crate) struct Unit {
     postpone: Vec<i64>,
     until: i64,
     sealing: Option<Sealing>,
+    forwarding: Option<Forwarding>,
     of_model: bool,
     taken: Option<String>,
 }
@@ -130,7 +131,7 @@ impl Unit {
     }
 
     /// Does nothing; what it is to do is put into it.
-    fn empty(context: &Context) -> Self {
+    pub(crate) fn empty(context: &Context) -> Self {
         Self {
             at: context.at,
             request: Arc::clone(&context.request),
@@ -151,6 +152,7 @@ impl Unit {
             postpone: Vec::new(),
             until: 0,
             sealing: None,
+            forwarding: None,
             of_model: false,
             taken: None,
         }
@@ -169,6 +171,11 @@ impl Unit {
     /// Adds to the log of the audit trail, and nothing else.
     pub(crate) fn sealing(context: &Context, sealing: Sealing) -> Self {
         Self { sealing: Some(sealing), ..Self::empty(context) }
+    }
+
+    /// Says how far a receiver of the audit trail is, besides what else it does.
+    pub(crate) fn forwarding(self, forwarding: Forwarding) -> Self {
+        Self { forwarding: Some(forwarding), ..self }
     }
 
     /// Runs it inside the open transaction.
@@ -195,6 +202,9 @@ impl Unit {
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
         }
+        if let Some(forwarding) = &self.forwarding {
+            audit::forward(link, forwarding, self.at)?;
+        }
         self.audit(link, &written, &moves);
         Ok(written)
     }
@@ -214,6 +224,7 @@ impl Unit {
             && self.taken.is_none()
             && self.postpone.is_empty()
             && self.sealing.is_none()
+            && self.forwarding.is_none()
     }
 
     /// Runs several units that only create as if they were one: as many statements as for one.

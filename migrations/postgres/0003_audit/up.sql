@@ -63,3 +63,11 @@ CREATE TABLE audit_shift (
     shift BIGINT NOT NULL
 );
 INSERT INTO audit_shift (shift) VALUES (0);
+
+-- Who the events are sent to, and how many of the log it has; `holder` is the process that sends, until then.
+CREATE TABLE audit_destination (
+    name TEXT COLLATE "C" PRIMARY KEY,
+    delivered BIGINT NOT NULL,
+    holder TEXT COLLATE "C" NOT NULL,
+    until BIGINT NOT NULL
+);

@@ -59,3 +59,11 @@ CREATE TABLE audit_shift (
     shift INTEGER NOT NULL
 );
 INSERT INTO audit_shift (shift) VALUES (0);
+
+-- Who the events are sent to, and how many of the log it has; `holder` is the process that sends, until then.
+CREATE TABLE audit_destination (
+    name TEXT NOT NULL PRIMARY KEY,
+    delivered INTEGER NOT NULL,
+    holder TEXT NOT NULL,
+    until INTEGER NOT NULL
+);

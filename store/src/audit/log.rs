@@ -37,6 +37,13 @@ pub(super) struct State {
     pub(super) recorded: i64,
 }
 
+impl State {
+    /// How many events are in it.
+    pub(super) fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+}
+
 /// 256 leaves, or the fewer that there are at the end.
 #[derive(Debug, Clone)]
 pub(super) struct Block {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::forward::{self, Batch, Destination, Forwarding};
 use super::lag::{self, Lag};
 use super::memory::{self, Astray};
 use super::verify::{Proof, Verified, Witnessed, prove, verify};
@@ -84,8 +85,67 @@ impl Store {
             .on_snapshot(move |link| Ok(memory::note(log::genuine(link, &authority)?.as_ref(), &reason)))
             .await?;
         let notes = vec![Entry { note, ..Entry::of(Act::Accept) }];
-        self.commit(context, Commit { notes, ..Commit::default() }).await?;
+        // Whoever was sent the other log has not seen this one.
+        let unit = Unit::new(context, Commit { notes, ..Commit::default() })?.forwarding(Forwarding::Again);
+        self.write(unit).await?;
         Ok(size)
+    }
+
+    /// Lets this process, which calls itself `holder`, be the one that sends to a receiver, until then; how
+    /// many events of the log that has.
+    ///
+    /// # Errors
+    /// `Conflict` while another process sends.
+    pub async fn claim_destination(
+        &self,
+        context: &Context,
+        name: &str,
+        holder: &str,
+        until: i64,
+    ) -> Result<u64, Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        let claim = Forwarding::Claim { name: name.clone(), holder, until };
+        self.write(Unit::empty(context).forwarding(claim)).await?;
+        self.pool.run(move |link| forward::delivered(link, &name)).await
+    }
+
+    /// The receiver has the events from one place to another.
+    ///
+    /// # Errors
+    /// `Conflict` if another process sends by now.
+    pub async fn delivered(
+        &self,
+        context: &Context,
+        name: &str,
+        holder: &str,
+        from: u64,
+        to: u64,
+    ) -> Result<(), Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(Unit::empty(context).forwarding(Forwarding::Move { name, holder, from, to }))
+            .await
+            .map(drop)
+    }
+
+    /// Another process may send to the receiver now.
+    pub async fn release_destination(
+        &self,
+        context: &Context,
+        name: &str,
+        holder: &str,
+    ) -> Result<(), Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(Unit::empty(context).forwarding(Forwarding::Release { name, holder })).await.map(drop)
+    }
+
+    /// All receivers that events were ever sent to.
+    pub async fn destinations(&self, _: &Context) -> Result<Vec<Destination>, Error> {
+        self.on_snapshot(|link| Ok(forward::destinations(link)?)).await
+    }
+
+    /// At most so many events, from a place in the log on.
+    pub async fn leaving(&self, _: &Context, from: u64, most: usize) -> Result<Batch, Error> {
+        self.on_snapshot(move |link| Ok(forward::batch(link, from, most)?)).await
     }
 
     /// What was recorded and is not in the log yet.
