@@ -254,6 +254,17 @@ pub(crate) struct Trail {
     astray: Option<Astray>,
     /// Witnesses that could not be shown the newest head.
     witnesses_failing: Vec<String>,
+    /// Those that events are sent to.
+    forward: Vec<Receiver>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Receiver {
+    to: String,
+    /// Events that it does not have yet.
+    waiting: u64,
+    /// How old the oldest of these is, in seconds.
+    oldest_s: Option<i64>,
 }
 
 #[derive(ToSchema)]

@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use crate::app::App;
 use crate::audit::Keeper;
 use crate::config::{Auth, Config};
+use crate::forward::Forwarder;
 use crate::forward::outbound::Outbound;
 use crate::http::audited::audited;
 use crate::http::caller::is_here;
@@ -42,6 +43,7 @@ pub(super) struct Running {
     server: actix_web::dev::Server,
     worker: scoring::worker::Worker,
     keeper: Keeper,
+    forwarder: Forwarder,
 }
 
 impl Running {
@@ -50,6 +52,7 @@ impl Running {
         let result = self.server.await;
         self.worker.stop().await;
         self.keeper.stop().await;
+        self.forwarder.stop().await;
         Ok(result?)
     }
 }
@@ -124,5 +127,6 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
         None => server.bind(bind),
     };
     let server = server.with_context(|| format!("AUGURY_BIND (bind) {bind}"))?.run();
-    Ok(Running { app, server, worker, keeper })
+    let forwarder = Forwarder::start(&app, outbound.as_ref());
+    Ok(Running { app, server, worker, keeper, forwarder })
 }

@@ -23,8 +23,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const UNDER_WAY: u32 = 64 << 10;
 
 /// A connection, encrypted or not.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 /// How connections are made.
 #[derive(Clone)]
