@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod conformance;
+pub mod consent;
 mod contained;
 mod doubts;
 mod entries;

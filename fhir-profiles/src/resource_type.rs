@@ -190,14 +190,23 @@ impl ResourceType {
     /// CapabilityStatement.
     pub const CAPABILITY_STATEMENT: Self = Self(12);
 
+    /// CareTeam.
+    pub const CARE_TEAM: Self = Self(14);
+
     /// Condition.
     pub const CONDITION: Self = Self(27);
+
+    /// Consent.
+    pub const CONSENT: Self = Self(28);
 
     /// Device.
     pub const DEVICE: Self = Self(34);
 
     /// Encounter.
     pub const ENCOUNTER: Self = Self(43);
+
+    /// Group.
+    pub const GROUP: Self = Self(57);
 
     /// List.
     pub const LIST: Self = Self(69);
@@ -217,11 +226,17 @@ impl ResourceType {
     /// OperationOutcome.
     pub const OPERATION_OUTCOME: Self = Self(98);
 
+    /// Organization.
+    pub const ORGANIZATION: Self = Self(99);
+
     /// Parameters.
     pub const PARAMETERS: Self = Self(101);
 
     /// Patient.
     pub const PATIENT: Self = Self(102);
+
+    /// PractitionerRole.
+    pub const PRACTITIONER_ROLE: Self = Self(108);
 
     /// Provenance.
     pub const PROVENANCE: Self = Self(110);

@@ -1,11 +1,13 @@
 //! What a caller may do, and the one place where that becomes part of what is asked.
 //!
-//! A right is a search filter: [`Access::narrow`] turns a query into one that finds only what the
-//! caller may find, at every hop of it, and SQL is written of nothing else.
+//! A right is a search filter, and so is what a patient withholds: [`Sight::narrow`] turns a query into one
+//! that finds only what the caller may find, at every hop of it, and SQL is written of nothing else.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-use fhir::reference::hash;
+use fhir::profile::MODEL_SYSTEM;
+use fhir::reference::{hash, hash_text};
 use fhir::resource_type::ResourceType;
 use fhir::scope::{May, Op};
 use fhir::search::{Clause, ExactTest, Index, SearchQuery, Table, Test, compartment, index, parameter};
@@ -73,14 +75,119 @@ const SHARED: [&str; 29] = [
 static IS_SHARED: LazyLock<Vec<bool>> =
     LazyLock::new(|| ResourceType::all().map(|kind| SHARED.contains(&kind.name())).collect());
 
+/// What some patients withhold from who asks.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    /// Ids in order, each with its hash.
+    patients: Vec<(String, i64)>,
+    /// What of their records: all of these hold of it, where none means all.
+    what: Vec<Clause>,
+}
+
+impl Withheld {
+    pub(crate) fn new(what: Vec<Clause>) -> Self {
+        let kinds = |one: &Clause| match &one.test {
+            Test::Kind(kinds) if !one.negated => !kinds.iter().any(|kind| INPUTS.contains(kind)),
+            _ => false,
+        };
+        if what.is_empty() || what.iter().any(kinds) {
+            return Self { patients: Vec::new(), what };
+        }
+        // What a model made of it says it too: with its inputs' values, or as a number that stands on them.
+        let score = ExactTest { value: None, system: Some(hash_text(MODEL_SYSTEM)) };
+        let made = parameter(ResourceType::OBSERVATION, "method")
+            .map(|one| clause(one.params.clone(), Test::Exact(vec![score])));
+        let assessed = clause(Vec::new(), Test::Kind(vec![ResourceType::RISK_ASSESSMENT]));
+        let any = [both(what), assessed].into_iter().chain(made).collect();
+        Self { patients: Vec::new(), what: vec![clause(Vec::new(), Test::Either(any))] }
+    }
+
+    /// By this patient too.
+    pub(crate) fn add(&mut self, patient: String, chart: i64) {
+        self.patients.push((patient, chart));
+    }
+
+    /// What is not withheld, of patients in that chart or in all; none if nothing is.
+    fn rest(&self, chart: Option<i64>, kinds: &[ResourceType]) -> Option<Clause> {
+        let of_chart = |of: &&(String, i64)| chart.is_none_or(|chart| chart == of.1);
+        let patients: Vec<String> = self.patients.iter().filter(of_chart).map(|of| of.0.clone()).collect();
+        if patients.is_empty() || kinds.iter().all(|kind| is_open(*kind)) {
+            return None;
+        }
+        let mut all = vec![clause(Vec::new(), Test::About(patients))];
+        if kinds.len() > 1 {
+            let open = Test::Kind(ResourceType::all().filter(|kind| is_open(*kind)).collect());
+            all.push(Clause { params: Vec::new(), negated: true, test: open });
+        }
+        all.extend(self.what.iter().cloned());
+        Some(Clause { params: Vec::new(), negated: true, test: Test::All(all) })
+    }
+}
+
+/// What models read.
+const INPUTS: [ResourceType; 6] = [
+    ResourceType::PATIENT,
+    ResourceType::OBSERVATION,
+    ResourceType::CONDITION,
+    ResourceType::MEDICATION,
+    ResourceType::MEDICATION_REQUEST,
+    ResourceType::MEDICATION_STATEMENT,
+];
+
+/// What no patient withholds: their decisions, and who did what.
+fn is_open(kind: ResourceType) -> bool {
+    matches!(kind, ResourceType::CONSENT | ResourceType::AUDIT_EVENT)
+}
+
+/// What a caller sees of one snapshot: what is granted, without what is withheld.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    access: Access,
+    withheld: Vec<Withheld>,
+}
+
 /// A query that finds only what its caller may find.
 #[derive(Debug)]
-pub(crate) struct Narrowed(SearchQuery);
+pub(crate) struct Narrowed<'q>(Cow<'q, SearchQuery>);
 
-impl Narrowed {
+impl Narrowed<'_> {
     pub(crate) fn query(&self) -> &SearchQuery {
         &self.0
     }
+
+    /// The chart that all matches lie in, if the query says so.
+    pub(crate) fn chart(&self) -> Option<i64> {
+        chart(&self.0)
+    }
+}
+
+/// The same of any query. Only for types whose `patient` is their one subject; and not for a patient
+/// elsewhere, whose chart we do not keep.
+fn chart(query: &SearchQuery) -> Option<i64> {
+    let kind = query.kind()?;
+    let owned = matches!(
+        kind,
+        ResourceType::OBSERVATION
+            | ResourceType::RISK_ASSESSMENT
+            | ResourceType::CONDITION
+            | ResourceType::MEDICATION_REQUEST
+            | ResourceType::MEDICATION_STATEMENT
+    );
+    let elsewhere =
+        query.used.iter().any(|(name, value)| name.starts_with("patient") && value.contains("://"));
+    if !owned || elsewhere {
+        return None;
+    }
+    let params = &parameter(kind, "patient")?.params;
+    query.clauses.iter().filter(|clause| !clause.negated && clause.params == *params).find_map(|clause| {
+        match &clause.test {
+            Test::Exact(any) => match any.as_slice() {
+                [ExactTest { value: Some(value), system: None }] => Some(*value),
+                _ => None,
+            },
+            _ => None,
+        }
+    })
 }
 
 fn clause(params: Vec<i64>, test: Test) -> Clause {
@@ -149,7 +256,7 @@ fn belonging(op: Op, kind: ResourceType, patient: &str) -> Belonging {
     let params = match chart {
         Some(parameter) => parameter.params.clone(),
         // Of a Group every other member could be read too.
-        None if kind.name() == "Group" => return Belonging::None,
+        None if kind == ResourceType::GROUP => return Belonging::None,
         None => compartment(ResourceType::PATIENT, kind),
     };
     if params.is_empty() {
@@ -206,19 +313,9 @@ impl Access {
         self.conditions(op, kind).map(drop)
     }
 
-    /// May this be done with a resource of the type whose subject is that patient, of which nothing else is
-    /// known but that it is final?
-    pub fn permits_of(&self, op: Op, kind: ResourceType, patient: &str) -> Result<(), Error> {
-        let text = format!(
-            r#"{{"resourceType":"{kind}","status":"final","subject":{{"reference":"Patient/{patient}"}}}}"#
-        );
-        let of = index(kind, &draft::parse(&text)?);
-        if self.allows(op, "", 0, &of, patient) { Ok(()) } else { Err(Error::Denied(op, kind)) }
-    }
-
-    /// May the version be shown to who wrote it?
+    /// May the version be shown to who wrote it? They know already what is in it.
     pub fn reveals(&self, stored: &Stored) -> bool {
-        stored.deleted || self.shows(Op::Read, stored).unwrap_or_default()
+        stored.deleted || self.covers(Op::Read, stored).unwrap_or_default()
     }
 
     /// Is this done with every resource of the type?
@@ -226,19 +323,19 @@ impl Access {
         *self == Self::Whole || self.conditions(op, kind).is_ok_and(|all| all.is_empty())
     }
 
-    /// May what has these index entries be written, and be about these patients? Who has the rights of
-    /// one patient writes about nobody else.
-    pub(crate) fn allows(&self, op: Op, id: &str, updated: i64, of: &Index, patients: &str) -> bool {
+    /// May what has these index entries be written? Who has the rights of one patient writes about nobody
+    /// else.
+    pub(crate) fn allows(&self, op: Op, id: &str, updated: i64, of: &Index) -> bool {
         let Self::Granted(grants) = self else { return true };
         grants.iter().filter(|grant| grant.is_about(op, of.kind)).any(|grant| {
-            let own = |patient: &String| patients.split_ascii_whitespace().all(|one| one == patient);
+            let own = |patient: &String| of.patients.split_ascii_whitespace().all(|one| one == patient);
             let holds = |all: Vec<Clause>| all.iter().all(|one| one.matches(of, id, updated));
             grant.within.as_ref().is_none_or(own) && grant.conditions(op, of.kind).is_some_and(holds)
         })
     }
 
     /// The same of a stored version, which must not be one that is deleted.
-    pub(crate) fn shows(&self, op: Op, stored: &Stored) -> Result<bool, Error> {
+    fn covers(&self, op: Op, stored: &Stored) -> Result<bool, Error> {
         if *self == Self::Whole {
             return Ok(true);
         }
@@ -248,26 +345,99 @@ impl Access {
         }
         let of = index(stored.kind, &draft::parse(&stored.body)?);
         if matches!(op, Op::Update | Op::Delete) {
-            return Ok(self.allows(op, &stored.id, stored.updated, &of, &stored.patient));
+            return Ok(self.allows(op, &stored.id, stored.updated, &of));
         }
         Ok(all.iter().all(|one| one.matches(&of, &stored.id, stored.updated)))
     }
+}
 
+impl Sight {
+    /// Of who is kept from nothing that is granted.
+    pub(crate) fn of(access: &Access) -> Self {
+        Self { access: access.clone(), withheld: Vec::new() }
+    }
+
+    /// Of one from whom this is withheld.
+    pub(crate) fn under(access: &Access, mut withheld: Vec<Withheld>) -> Self {
+        for Withheld { patients, .. } in &mut withheld {
+            patients.sort_unstable();
+            patients.dedup();
+        }
+        Self { access: access.clone(), withheld }
+    }
+
+    /// What is granted.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Is there nothing that is not seen?
+    pub(crate) fn is_unbound(&self) -> bool {
+        self.access == Access::Whole && self.withheld.is_empty()
+    }
+
+    /// Is this done with every resource of the type?
+    pub(crate) fn is_whole(&self, op: Op, kind: ResourceType) -> bool {
+        self.access.is_whole(op, kind) && (self.withheld.is_empty() || is_open(kind))
+    }
+
+    /// May this be done with the stored version, which must not be one that is deleted?
+    pub(crate) fn shows(&self, op: Op, stored: &Stored) -> Result<bool, Error> {
+        if !self.access.covers(op, stored)? {
+            return Ok(false);
+        }
+        let kinds = [stored.kind];
+        let about = |withheld: &&Withheld| {
+            let mut patients = stored.patient.split_ascii_whitespace();
+            patients.any(|id| withheld.patients.binary_search_by(|one| one.0.as_str().cmp(id)).is_ok())
+        };
+        let mut left = self.withheld.iter().filter(about).filter_map(|one| one.rest(None, &kinds)).peekable();
+        if left.peek().is_none() {
+            return Ok(true);
+        }
+        let of = index(stored.kind, &draft::parse(&stored.body)?);
+        Ok(left.all(|one| one.matches(&of, &stored.id, stored.updated)))
+    }
+
+    /// May this be done with a resource of the type whose subject is that patient, of which nothing else is
+    /// known but that it is final?
+    pub(crate) fn permits_of(&self, op: Op, kind: ResourceType, patient: &str) -> Result<(), Error> {
+        let body = format!(
+            r#"{{"resourceType":"{kind}","status":"final","subject":{{"reference":"Patient/{patient}"}}}}"#
+        );
+        let stored = Stored {
+            key: 0,
+            kind,
+            id: String::new(),
+            version: 0,
+            updated: 0,
+            deleted: false,
+            patient: patient.to_owned(),
+            body,
+        };
+        let of = index(kind, &draft::parse(&stored.body)?);
+        let granted = self.access.allows(op, "", 0, &of);
+        if granted && (op == Op::Create || self.shows(op, &stored)?) {
+            Ok(())
+        } else {
+            Err(Error::Denied(op, kind))
+        }
+    }
     /// The query that finds of what `query` finds only what may be found, by nothing but what may be
     /// found.
     ///
     /// # Errors
     /// `Denied` if that is nothing of any of its types.
-    pub(crate) fn narrow(&self, query: &SearchQuery) -> Result<Narrowed, Error> {
-        let mut query = query.clone();
-        if *self == Self::Whole {
-            return Ok(Narrowed(query));
+    pub(crate) fn narrow<'q>(&self, query: &'q SearchQuery) -> Result<Narrowed<'q>, Error> {
+        if self.is_unbound() {
+            return Ok(Narrowed(Cow::Borrowed(query)));
         }
+        let mut query = query.clone();
         self.narrow_hops(&mut query.clauses);
         let several = query.kinds.len() > 1;
         let (mut kinds, mut whole, mut any, mut denied) = (Vec::new(), Vec::new(), Vec::new(), None);
         for kind in query.kinds.drain(..) {
-            match self.conditions(Op::Search, kind) {
+            match self.access.conditions(Op::Search, kind) {
                 Err(error) => denied = denied.or(Some(error)),
                 Ok(all) => {
                     kinds.push(kind);
@@ -296,7 +466,10 @@ impl Access {
             query.clauses.push(clause(Vec::new(), Test::Either(any)));
         }
         query.kinds = kinds;
-        Ok(Narrowed(query))
+        let chart = chart(&query);
+        let left = self.withheld.iter().filter_map(|one| one.rest(chart, &query.kinds));
+        query.clauses.extend(left.collect::<Vec<_>>());
+        Ok(Narrowed(Cow::Owned(query)))
     }
 
     /// What conditions say of other resources holds only of those that may be found.
@@ -322,9 +495,10 @@ impl Access {
 
     /// Narrows what is asked of resources of the type; not so if none of them may be found.
     fn reaches(&self, kind: ResourceType, clauses: &mut Vec<Clause>) -> bool {
-        let Ok(all) = self.conditions(Op::Search, kind) else { return false };
+        let Ok(all) = self.access.conditions(Op::Search, kind) else { return false };
         self.narrow_hops(clauses);
         clauses.extend(all);
+        clauses.extend(self.withheld.iter().filter_map(|one| one.rest(None, &[kind])));
         true
     }
 }

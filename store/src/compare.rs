@@ -3,7 +3,7 @@
 
 use fhir::search::{Bound, DateTest, ExactTest, NumberTest, Place, Prefix, TextTest, Unit};
 
-use crate::sql::Sql;
+use crate::sql::{Dialect, Sql};
 
 /// ` AND …` for values and systems, each a column of its own table.
 pub(crate) fn values<'q>(sql: &mut Sql<'q>, of_value: &str, of_system: &str, any: &'q [ExactTest]) {
@@ -54,6 +54,26 @@ fn padded(mut values: Vec<i64>) -> Vec<i64> {
         values.resize(values.len().next_power_of_two(), last);
     }
     values
+}
+
+/// Is one of the ids in the column, which are written with spaces between, one of these? They are one
+/// value, however many there are.
+pub(crate) fn about(sql: &mut Sql<'_>, column: &str, ids: &[String]) {
+    let ids = ids.join(" ");
+    match sql.dialect() {
+        Dialect::Sqlite => {
+            let ids = format!("[\"{}\"]", ids.replace(' ', "\",\""));
+            sql.push("(").push(column).push(" IN (SELECT value FROM json_each(").text(ids.clone());
+            sql.push(")) OR instr(").push(column).push(", ' ') > 0 AND EXISTS (SELECT 1 FROM json_each(");
+            sql.text(ids).push(") v WHERE instr(' ' || ").push(column);
+            sql.push(" || ' ', ' ' || v.value || ' ') > 0))");
+        }
+        Dialect::Postgres => {
+            sql.push("(").push(column).push(" = ANY (string_to_array(").text(ids.clone());
+            sql.push(", ' ')) OR strpos(").push(column).push(", ' ') > 0 AND string_to_array(").push(column);
+            sql.push(", ' ') && string_to_array(").text(ids).push(", ' '))");
+        }
+    }
 }
 
 /// ` AND …` for a choice of dates.

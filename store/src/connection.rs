@@ -9,6 +9,7 @@ use diesel::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::audit::{Authority, Leaf, Row};
 use crate::charts::{ChartRow, Charts};
+use crate::consent::Known;
 use crate::deadline::Deadline;
 use crate::error::{Error, Fault};
 use crate::sql::Dialect;
@@ -108,6 +109,8 @@ pub(crate) struct Link {
     pub(crate) touched: bool,
     /// Charts whose rows need no writing.
     pub(crate) charts: Arc<Charts>,
+    /// Consents that deny, as far as they are known.
+    pub(crate) denials: Arc<Known>,
     /// What the open transaction adds to these.
     pub(crate) brought: Vec<ChartRow>,
     /// Who signs the rows of the audit trail, where any are written.
@@ -134,6 +137,7 @@ impl Link {
             broken: false,
             touched: false,
             charts: Arc::default(),
+            denials: Arc::default(),
             brought: Vec::new(),
             authority: None,
             audited: Vec::new(),
@@ -174,6 +178,7 @@ pub(crate) struct Manager {
     pub(crate) place: Place,
     pub(crate) purpose: Use,
     pub(crate) charts: Arc<Charts>,
+    pub(crate) denials: Arc<Known>,
     pub(crate) patience: Duration,
     pub(crate) authority: Option<Arc<Authority>>,
 }
@@ -191,6 +196,7 @@ impl ManageConnection for Manager {
         }
         Ok(Link {
             charts: Arc::clone(&self.charts),
+            denials: Arc::clone(&self.denials),
             patience: self.patience,
             authority: self.authority.clone(),
             ..link

@@ -20,8 +20,6 @@ pub(crate) struct Draft {
     pub(crate) id: String,
     pub(crate) updated: i64,
     pub(crate) index: Index,
-    /// The ids of the patients it is about, with spaces between.
-    pub(crate) patient: String,
     text: String,
     /// Where the version and the time are put in.
     hole: usize,
@@ -70,8 +68,7 @@ impl Draft {
             let details = format!("more than {MOST_ROWS} values to search by in one resource");
             return Err(Issue::error("too-long", details).at(kind.name()).into());
         }
-        let patient = patients(kind, &id, &resource);
-        Ok(Self { kind, id, updated, index, patient, text, hole })
+        Ok(Self { kind, id, updated, index, text, hole })
     }
 
     /// The resource as it is stored, as this version at this time.
@@ -134,29 +131,6 @@ pub(crate) fn unclaimed(resource: &Json<'_>) -> Result<(), Error> {
 pub(crate) fn parse(body: &str) -> Result<Json<'_>, Error> {
     fhir::json::parse(body.as_bytes(), &Limits::STORED)
         .map_err(|issues| Error::Internal(format!("a stored body does not parse: {issues}")))
-}
-
-/// Whom a resource is about: the Patient itself, its subject, or who else takes part in it.
-fn patients(kind: ResourceType, id: &str, resource: &Json<'_>) -> String {
-    if kind == ResourceType::PATIENT {
-        return id.to_owned();
-    }
-    let subject = ["subject", "patient"].iter().find_map(|member| {
-        let id = resource.get(member)?.text("reference")?.strip_prefix("Patient/")?.split('/').next()?;
-        (!id.is_empty()).then(|| id.to_owned())
-    });
-    if let Some(subject) = subject {
-        return subject;
-    }
-    let mut found: Vec<String> = Vec::new();
-    for parameter in search::participants(kind) {
-        search::references(parameter, resource, &mut |kind, id| {
-            if kind == ResourceType::PATIENT && found.iter().all(|known| known != id) {
-                found.push(id.to_owned());
-            }
-        });
-    }
-    found.join(" ")
 }
 
 /// Puts id and time into the tree, where index extraction reads them.

@@ -9,7 +9,7 @@ use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
 use fhir::search::{Order, SearchQuery, Sort, SortKey};
 
-use crate::access::Access;
+use crate::access::Sight;
 use crate::audit::find as events;
 use crate::connection::Link;
 use crate::cursor::Cursor;
@@ -28,12 +28,12 @@ const MOST_ORDERED: usize = 100_000;
 const MOST_CHANGED: usize = 20_000;
 
 /// One page, and the total where it is wanted or plain to see.
-pub(crate) fn page(link: &mut Link, access: &Access, query: &SearchQuery) -> Result<Page, Fault> {
-    let narrowed = access.narrow(query)?;
+pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result<Page, Fault> {
+    let narrowed = sight.narrow(query)?;
     let query = narrowed.query();
     if query.kind() == Some(ResourceType::AUDIT_EVENT) {
         let mut page = events::page(link, query)?;
-        page.included = include::along(link, access, &query.includes, &page.entries)?;
+        page.included = include::along(link, sight, &query.includes, &page.entries)?;
         return Ok(page);
     }
     let plan = Plan::of(&narrowed);
@@ -64,7 +64,7 @@ pub(crate) fn page(link: &mut Link, access: &Access, query: &SearchQuery) -> Res
         None => None,
     };
     let entries: Vec<Stored> = found.into_iter().map(|(_, stored)| stored).collect();
-    let included = include::along(link, access, &query.includes, &entries)?;
+    let included = include::along(link, sight, &query.includes, &entries)?;
     Ok(Page { entries, included, total, next })
 }
 
@@ -235,8 +235,8 @@ fn count(link: &mut Link, plan: &Plan<'_>) -> Result<u64, Fault> {
 }
 
 /// The resource that matches; it is an error if several do.
-pub(crate) fn only(link: &mut Link, access: &Access, query: &SearchQuery) -> Result<Option<Stored>, Fault> {
-    let mut found = few(link, access, query)?;
+pub(crate) fn only(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result<Option<Stored>, Fault> {
+    let mut found = few(link, sight, query)?;
     if found.len() > 1 {
         return Err(Error::Ambiguous.into());
     }
@@ -245,11 +245,11 @@ pub(crate) fn only(link: &mut Link, access: &Access, query: &SearchQuery) -> Res
 
 /// Some of the resources that match. Index rows hold hashes, so what they find is compared once more
 /// with the resource itself.
-pub(crate) fn few(link: &mut Link, access: &Access, query: &SearchQuery) -> Result<Vec<Stored>, Fault> {
+pub(crate) fn few(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result<Vec<Stored>, Fault> {
     if query.clauses.is_empty() {
         return Err(Error::Precondition("a condition without criteria matches everything".into()).into());
     }
-    let narrowed = access.narrow(query)?;
+    let narrowed = sight.narrow(query)?;
     let query = narrowed.query();
     let plan = Plan::of(&narrowed);
     let mut found = Vec::new();

@@ -6,7 +6,7 @@ use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
 use fhir::time::Span;
 
-use crate::access::Access;
+use crate::access::Sight;
 use crate::connection::Link;
 use crate::cursor::Cursor;
 use crate::error::{Error, Fault};
@@ -70,20 +70,20 @@ impl HistoryQuery {
 
 /// One page of versions, tombstones included; the total of a resource's versions, where all are asked for
 /// and all may be seen.
-pub(crate) fn page(link: &mut Link, access: &Access, query: &HistoryQuery) -> Result<Page, Fault> {
+pub(crate) fn page(link: &mut Link, sight: &Sight, query: &HistoryQuery) -> Result<Page, Fault> {
     let op = if query.id.is_some() { Op::Read } else { Op::Search };
     if query.kinds == [ResourceType::AUDIT_EVENT] {
         let details = "an AuditEvent is never changed: it has no history";
         return Err(Error::from(Issue::error("not-supported", details)).into());
     }
     let mut query = query.clone();
-    if let Some(denied) = query.kinds.iter().find_map(|kind| access.permits(op, *kind).err()) {
-        query.kinds.retain(|kind| access.permits(op, *kind).is_ok());
+    if let Some(denied) = query.kinds.iter().find_map(|kind| sight.access().permits(op, *kind).err()) {
+        query.kinds.retain(|kind| sight.access().permits(op, *kind).is_ok());
         if query.kinds.is_empty() {
             return Err(denied.into());
         }
     }
-    let whole = query.kinds.iter().all(|kind| access.is_whole(op, *kind));
+    let whole = query.kinds.iter().all(|kind| sight.is_whole(op, *kind));
     let mut after = match query.after.as_deref().map(Cursor::parse).transpose()? {
         None => None,
         Some(Cursor::At { order, .. }) => {
@@ -99,7 +99,7 @@ pub(crate) fn page(link: &mut Link, access: &Access, query: &HistoryQuery) -> Re
         let found = versions(link, &query, after, step)?;
         let last = found.last().map(|(place, _)| *place).filter(|_| found.len() >= step);
         for (place, stored) in found {
-            if entries.len() <= most && (whole || reader::is_shown(link, access, op, &stored)?) {
+            if entries.len() <= most && (whole || reader::is_shown(link, sight, op, &stored)?) {
                 entries.push((place, stored));
             }
         }

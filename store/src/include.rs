@@ -7,7 +7,7 @@ use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
 use fhir::search::{Clause, ExactTest, Handling, Include, SearchQuery, Test, links, parameter, references};
 
-use crate::access::Access;
+use crate::access::Sight;
 use crate::connection::Link;
 use crate::draft;
 use crate::error::{Error, Fault};
@@ -24,7 +24,7 @@ const TOGETHER: usize = 64;
 /// What is included with `matches`, each once and none of them a match.
 pub(crate) fn along(
     link: &mut Link,
-    access: &Access,
+    sight: &Sight,
     includes: &[Include],
     matches: &[Stored],
 ) -> Result<Vec<Stored>, Fault> {
@@ -36,9 +36,9 @@ pub(crate) fn along(
         for include in includes.iter().filter(|include| round == 0 || include.iterate) {
             link.in_time()?;
             let found = if include.reverse {
-                referrers(link, access, include, &from)?
+                referrers(link, sight, include, &from)?
             } else {
-                targets(link, access, include, &from)?
+                targets(link, sight, include, &from)?
             };
             brought.extend(found.into_iter().filter(|stored| known.insert(stored.key)));
             if all.len() + brought.len() > MOST {
@@ -56,12 +56,7 @@ pub(crate) fn along(
 }
 
 /// What the resources point to.
-fn targets(
-    link: &mut Link,
-    access: &Access,
-    include: &Include,
-    from: &[Stored],
-) -> Result<Vec<Stored>, Fault> {
+fn targets(link: &mut Link, sight: &Sight, include: &Include, from: &[Stored]) -> Result<Vec<Stored>, Fault> {
     let mut wanted: BTreeSet<(ResourceType, String)> = BTreeSet::new();
     for stored in from.iter().filter(|stored| include.source.is_none_or(|source| source == stored.kind)) {
         let json = draft::parse(&stored.body)?;
@@ -77,7 +72,7 @@ fn targets(
     for (kind, id) in wanted {
         link.in_time()?;
         if let Some(stored) = row::current(link, kind, &id)?.filter(|stored| !stored.deleted)
-            && access.shows(Op::Search, &stored)?
+            && sight.shows(Op::Search, &stored)?
         {
             found.push(stored);
         }
@@ -88,7 +83,7 @@ fn targets(
 /// What points to the resources.
 fn referrers(
     link: &mut Link,
-    access: &Access,
+    sight: &Sight,
     include: &Include,
     from: &[Stored],
 ) -> Result<Vec<Stored>, Fault> {
@@ -113,7 +108,7 @@ fn referrers(
                 SearchQuery::parse(&kinds, &[], "", 0, Handling::Strict).map_err(Error::from)?;
             query.clauses.push(Clause { params: params.to_vec(), negated: false, test: test.clone() });
             query.count = u32::try_from(MOST + 1).unwrap_or(u32::MAX);
-            match find::page(link, access, &query) {
+            match find::page(link, sight, &query) {
                 Ok(page) => found.extend(page.entries),
                 Err(Fault::Refused(Error::Denied(..))) => {}
                 Err(fault) => return Err(fault),

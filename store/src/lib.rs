@@ -17,6 +17,7 @@ mod checkpoint;
 mod commit;
 mod compare;
 mod connection;
+mod consent;
 mod context;
 mod cursor;
 mod deadline;

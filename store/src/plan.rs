@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use fhir::resource_type::ResourceType;
-use fhir::search::{Clause, ExactTest, Index, Row, SearchQuery, Sort, SortKey, Table, Test, parameter};
+use fhir::search::{Clause, Index, Row, SearchQuery, Sort, SortKey, Table, Test, parameter};
 
 use crate::access::Narrowed;
 use crate::compare::{either, numbers, spans, texts, values};
@@ -99,11 +99,11 @@ struct At<'a> {
 }
 
 impl<'q> Plan<'q> {
-    pub(crate) fn of(query: &'q Narrowed) -> Self {
-        let query = query.query();
+    pub(crate) fn of(narrowed: &'q Narrowed<'_>) -> Self {
+        let query = narrowed.query();
         let sort = query.sort.first();
         let key = sort.map(|sort| &sort.key);
-        let patient = patient(query);
+        let patient = narrowed.chart();
         let lead = if key == Some(&SortKey::Id) { Lead::Resource } else { lead(query, patient) };
         let mut order = match (key, lead) {
             (None, Lead::Exact(_)) if patient.is_none() => vec![Column::Chart, Column::Date],
@@ -427,6 +427,7 @@ fn holds<'q>(sql: &mut Sql<'q>, clause: &'q Clause, at: At<'_>, depth: usize) {
         Test::Kind(kinds) => {
             sql.push(at.row).push(".kind IN ").ints(kinds.iter().map(|kind| i64::from(kind.index())));
         }
+        Test::About(patients) => crate::compare::about(sql, &format!("{}.patient", at.row), patients),
     }
 }
 
@@ -528,35 +529,6 @@ fn names_chart(kind: ResourceType, link: &Clause) -> bool {
 
 fn first_date(kind: ResourceType) -> Column {
     Column::First(parameter(kind, "date").and_then(|one| one.params.first().copied()).unwrap_or_default())
-}
-
-/// The chart that all matches lie in, if the query says so. Only for types whose `patient` is their
-/// one subject; and not for a patient elsewhere, whose chart we do not keep.
-fn patient(query: &SearchQuery) -> Option<i64> {
-    let kind = query.kind()?;
-    let owned = matches!(
-        kind,
-        ResourceType::OBSERVATION
-            | ResourceType::RISK_ASSESSMENT
-            | ResourceType::CONDITION
-            | ResourceType::MEDICATION_REQUEST
-            | ResourceType::MEDICATION_STATEMENT
-    );
-    let elsewhere =
-        query.used.iter().any(|(name, value)| name.starts_with("patient") && value.contains("://"));
-    if !owned || elsewhere {
-        return None;
-    }
-    let params = &parameter(kind, "patient")?.params;
-    query.clauses.iter().filter(|clause| !clause.negated && clause.params == *params).find_map(|clause| {
-        match &clause.test {
-            Test::Exact(any) => match any.as_slice() {
-                [ExactTest { value: Some(value), system: None }] => Some(*value),
-                _ => None,
-            },
-            _ => None,
-        }
-    })
 }
 
 /// The clause that leaves the fewest candidates, by what it is about.

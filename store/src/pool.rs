@@ -42,6 +42,7 @@ impl Pool {
                 place: place.clone(),
                 purpose,
                 charts: Arc::default(),
+                denials: Arc::default(),
                 patience,
                 authority: Some(authority),
             })

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::access::Access;
+use crate::access::{Access, Sight};
 use crate::commit::Commit;
 use crate::connection::Link;
 use crate::context::Context;
@@ -138,7 +138,8 @@ impl Store {
                             return Ok(Vec::new());
                         };
                         let finish = tasks.iter().map(|task| task.key).collect();
-                        let commit = guarded(work, &mut Reader::new(link, &Access::Whole), tasks)?;
+                        let commit =
+                            guarded(work, &mut Reader::new(link, &Sight::of(&Access::Whole)), tasks)?;
                         unit(&by, commit, finish)?.run(link, &keys)
                     });
                     // The closure is spent: what failed is left for the next turn.
@@ -224,7 +225,7 @@ where
     }
     let Some(work) = work.take().filter(|_| !tasks.is_empty()) else { return Ok((Turn::Nothing, None)) };
     let finish = tasks.iter().map(|task| task.key).collect();
-    let ready = reader::asked(link, &Access::Whole, |reader| guarded(work, reader, tasks.clone()))
+    let ready = reader::asked(link, context, |reader| guarded(work, reader, tasks.clone()))
         .map_err(Error::from)
         .and_then(|commit| unit(context, commit, finish));
     let turn = match ready {

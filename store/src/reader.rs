@@ -7,14 +7,15 @@ use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
 use fhir::search::SearchQuery;
 
-use crate::access::Access;
+use crate::access::Sight;
 use crate::audit::find as events;
 use crate::connection::Link;
+use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::history::HistoryQuery;
 use crate::record::{Activation, Assessment, Page, Stored};
 use crate::sql::{Dialect, Sql, chunks};
-use crate::{desk, find, history, row};
+use crate::{consent, desk, find, history, row};
 
 /// Index ranges read by one statement.
 const MOST_RANGES: usize = 32;
@@ -59,25 +60,25 @@ type Rows = (Vec<(i64, i64)>, Vec<Cut>);
 /// A view of the data that does not change while it is used.
 pub struct Reader<'c> {
     link: &'c mut Link,
-    access: &'c Access,
+    sight: &'c Sight,
 }
 
 impl<'c> Reader<'c> {
-    pub(crate) fn new(link: &'c mut Link, access: &'c Access) -> Self {
-        Self { link, access }
+    pub(crate) fn new(link: &'c mut Link, sight: &'c Sight) -> Self {
+        Self { link, sight }
     }
 
     /// The current version; `NotFound`, or `Gone` if that says it is deleted.
     pub fn read(&mut self, kind: ResourceType, id: &str) -> Result<Stored, Error> {
         self.link.in_time()?;
-        self.access.permits(Op::Read, kind)?;
+        self.sight.access().permits(Op::Read, kind)?;
         let stored = self.current(kind, id)?;
         self.alive(stored)
     }
 
     /// That version; `NotFound`, or `Gone` if it says the resource was deleted.
     pub fn vread(&mut self, kind: ResourceType, id: &str, version: i64) -> Result<Stored, Error> {
-        self.access.permits(Op::Read, kind)?;
+        self.sight.access().permits(Op::Read, kind)?;
         // The current one is asked first; while it moves to history it is in neither or both
         // places only for others.
         let stored = match self.current(kind, id)? {
@@ -98,21 +99,30 @@ impl<'c> Reader<'c> {
     /// What may not be seen is not there.
     fn alive(&mut self, stored: Option<Stored>) -> Result<Stored, Error> {
         match stored {
-            Some(stored) if !is_shown(self.link, self.access, Op::Read, &stored)? => Err(Error::NotFound),
+            Some(stored) if !is_shown(self.link, self.sight, Op::Read, &stored)? => Err(Error::NotFound),
             None => Err(Error::NotFound),
             Some(stored) if stored.deleted => Err(Error::Gone { version: stored.version }),
             Some(stored) => Ok(stored),
         }
     }
 
+    /// May this be done with a resource of the type whose subject is that patient, of which nothing else is
+    /// known but that it is final?
+    ///
+    /// # Errors
+    /// `Denied` if not.
+    pub fn permits_of(&mut self, op: Op, kind: ResourceType, patient: &str) -> Result<(), Error> {
+        self.sight.permits_of(op, kind, patient)
+    }
+
     /// One page of versions; `query.after` is [`Page::next`] of the page before.
     pub fn history(&mut self, query: &HistoryQuery) -> Result<Page, Error> {
-        Ok(history::page(self.link, self.access, query)?)
+        Ok(history::page(self.link, self.sight, query)?)
     }
 
     /// One page of matches; `query.after` is [`Page::next`] of the page before.
     pub fn search(&mut self, query: &SearchQuery) -> Result<Page, Error> {
-        Ok(find::page(self.link, self.access, query)?)
+        Ok(find::page(self.link, self.sight, query)?)
     }
 
     /// Of each wanted value of token or reference parameters the patient's newest resources by
@@ -130,9 +140,9 @@ impl<'c> Reader<'c> {
             sql.push(row::COLUMNS).push(" FROM resource r WHERE r.key IN ");
             sql.ints(part.iter().map(|(_, key)| *key));
             let mut part_found = row::load(self.link, &sql)?;
-            if *self.access != Access::Whole {
-                let access = self.access;
-                let shown = |stored: &Stored| access.shows(Op::Search, stored);
+            if !self.sight.is_unbound() {
+                let sight = self.sight;
+                let shown = |stored: &Stored| sight.shows(Op::Search, stored);
                 let shown = part_found.iter().map(shown).collect::<Result<Vec<bool>, Error>>()?;
                 let mut shown = shown.into_iter();
                 part_found.retain(|_| shown.next().unwrap_or_default());
@@ -178,12 +188,12 @@ impl<'c> Reader<'c> {
 }
 
 /// May the version be seen? That something was deleted may be known to whom it was shown before.
-pub(crate) fn is_shown(link: &mut Link, access: &Access, op: Op, stored: &Stored) -> Result<bool, Error> {
-    if !stored.deleted || access.is_whole(op, stored.kind) {
-        return access.shows(op, stored);
+pub(crate) fn is_shown(link: &mut Link, sight: &Sight, op: Op, stored: &Stored) -> Result<bool, Error> {
+    if !stored.deleted || sight.is_whole(op, stored.kind) {
+        return sight.shows(op, stored);
     }
     match row::earlier(link, stored.kind, &stored.id, stored.version.saturating_sub(1))? {
-        Some(before) if !before.deleted => access.shows(op, &before),
+        Some(before) if !before.deleted => sight.shows(op, &before),
         _ => Ok(false),
     }
 }
@@ -276,8 +286,11 @@ pub(crate) fn snapshot<T>(
 /// What somebody asks, on one snapshot, for as long as the link has patience.
 pub(crate) fn asked<T>(
     link: &mut Link,
-    access: &Access,
+    context: &Context,
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, Error>,
 ) -> Result<T, Fault> {
-    snapshot(link, Some(link.patience), |link| read(&mut Reader::new(link, access)))
+    snapshot(link, Some(link.patience), |link| {
+        let sight = consent::sight(link, context)?;
+        read(&mut Reader::new(link, &sight))
+    })
 }

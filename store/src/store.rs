@@ -22,7 +22,7 @@ use crate::reader::{self, Reader};
 use crate::record::{Backlog, Client, Page, Stored, Written};
 use crate::seal::Seal;
 use crate::unit::{Unit, new_id};
-use crate::{desk, migration, row, seal, transaction};
+use crate::{consent, desk, migration, row, seal, transaction};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -160,8 +160,12 @@ impl Store {
 
     /// The current version; `NotFound`, or `Gone` if that says it is deleted.
     pub async fn read(&self, context: &Context, kind: ResourceType, id: &str) -> Result<Stored, Error> {
-        let (id, access) = (id.to_owned(), context.access.clone());
-        let stored = self.pool.run(move |link| Ok(Reader::new(link, &access).read(kind, &id)?)).await?;
+        let (id, asker) = (id.to_owned(), context.clone());
+        let read = move |link: &mut Link| {
+            let sight = consent::sight(link, &asker)?;
+            Ok(Reader::new(link, &sight).read(kind, &id)?)
+        };
+        let stored = self.pool.run(read).await?;
         context.saw(Act::Read, &stored);
         Ok(stored)
     }
@@ -185,13 +189,13 @@ impl Store {
         let mut query = query.clone();
         let of = format!("{} {}", context.who.name(), query.scope);
         query.after = query.after.map(|page| self.seal.open(&of, &query.used, &page)).transpose()?;
-        let access = context.access.clone();
+        let asker = context.clone();
         let seal = Arc::clone(&self.seal);
         let act = if query.kind().is_some() { Act::SearchType } else { Act::SearchSystem };
         let page = self
             .pool
             .run(move |link| {
-                let mut page = reader::asked(link, &access, |reader| reader.search(&query))?;
+                let mut page = reader::asked(link, &asker, |reader| reader.search(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok(page)
             })
@@ -204,7 +208,7 @@ impl Store {
     pub async fn history(&self, context: &Context, query: &HistoryQuery) -> Result<Page, Error> {
         let mut query = query.clone();
         let of = format!("{} {:?} {:?}", context.who.name(), query.kinds, query.id);
-        let access = context.access.clone();
+        let asker = context.clone();
         query.after = query.after.map(|page| self.seal.open(&of, &query.used, &page)).transpose()?;
         let seal = Arc::clone(&self.seal);
         let (act, one) = match (query.kinds.as_slice(), &query.id) {
@@ -215,7 +219,7 @@ impl Store {
         let page = self
             .pool
             .run(move |link| {
-                let mut page = reader::asked(link, &access, |reader| reader.history(&query))?;
+                let mut page = reader::asked(link, &asker, |reader| reader.history(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok(page)
             })
@@ -230,8 +234,8 @@ impl Store {
         context: &Context,
         mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let access = context.access.clone();
-        self.pool.run(move |link| reader::asked(link, &access, &mut read)).await
+        let asker = context.clone();
+        self.pool.run(move |link| reader::asked(link, &asker, &mut read)).await
     }
 
     /// Does all of it durably, or nothing; answers the writes in their order.

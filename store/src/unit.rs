@@ -15,7 +15,7 @@ use fhir::scope::Op;
 use fhir::search::SearchQuery;
 use uuid::Uuid;
 
-use crate::access::Access;
+use crate::access::{Access, Sight};
 use crate::account::AccountChange;
 use crate::audit::{self, Entry, Forwarding, Sealing, Who};
 use crate::authorization::AuthorizationChange;
@@ -30,7 +30,7 @@ use crate::keys::Numbers;
 use crate::reader::{Reader, is_shown};
 use crate::record::{Effect, Stored, Written};
 use crate::version::{Step, absent, apply, permitted};
-use crate::{account, desk, find, row, tokens};
+use crate::{account, consent, desk, find, row, tokens};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
 pub fn new_id() -> String {
@@ -62,8 +62,8 @@ enum Planned {
     },
 }
 
-fn must_be(link: &mut Link, access: &Access, read: &MustBe) -> Result<(), Fault> {
-    let mut reader = Reader::new(link, access);
+fn must_be(link: &mut Link, sight: &Sight, read: &MustBe) -> Result<(), Fault> {
+    let mut reader = Reader::new(link, sight);
     let found = match read.version {
         Some(version) => reader.vread(read.kind, &read.id, version),
         None => reader.read(read.kind, &read.id),
@@ -183,8 +183,9 @@ impl Unit {
         // First, so that a claim that was lost costs nothing more.
         link.touched = !self.finish.is_empty();
         desk::finish(link, &self.finish)?;
-        let mut steps = self.resolve(link)?;
-        let (written, moves) = apply(link, keys, &mut steps, &self.access, self.of_model)?;
+        let sight = consent::under(link, &self.access, &self.who, self.at)?;
+        let mut steps = self.resolve(link, &sight)?;
+        let (written, moves) = apply(link, keys, &mut steps, &sight, self.of_model)?;
         link.touched |= !self.assessments.is_empty()
             || !self.clients.is_empty()
             || !self.authorization.is_empty()
@@ -198,7 +199,7 @@ impl Unit {
         account::apply(link, self.at, &self.accounts)?;
         desk::take(link, self.taken.as_deref())?;
         desk::postpone(link, &self.postpone, self.until)?;
-        self.reads.iter().try_for_each(|read| must_be(link, &self.access, read))?;
+        self.reads.iter().try_for_each(|read| must_be(link, &sight, read))?;
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
         }
@@ -237,12 +238,13 @@ impl Unit {
         let mut steps = Vec::with_capacity(units.len());
         for unit in units {
             for planned in &unit.writes {
-                let step = settle(link, &unit.access, planned)?;
+                // What is only brought is compared with nothing that somebody could withhold.
+                let step = settle(link, &Sight::of(&unit.access), planned)?;
                 permitted(&unit.access, &step)?;
                 steps.push(step);
             }
         }
-        let (written, moves) = apply(link, keys, &mut steps, &Access::Whole, true)?;
+        let (written, moves) = apply(link, keys, &mut steps, &Sight::of(&Access::Whole), true)?;
         let mut left = moves.as_slice();
         let mut tasks = Vec::with_capacity(units.len());
         for unit in units {
@@ -264,13 +266,13 @@ impl Unit {
     }
 
     /// Finds what criteria mean, and rewrites the references that change by it.
-    fn resolve(&self, link: &mut Link) -> Result<Vec<Step<'_>>, Fault> {
+    fn resolve(&self, link: &mut Link, sight: &Sight) -> Result<Vec<Step<'_>>, Fault> {
         find::lock(link, &self.criteria())?;
         let mut moved: HashMap<String, String> = HashMap::new();
         let mut steps: Vec<Step<'_>> = Vec::with_capacity(self.writes.len());
         let mut first: HashMap<String, usize> = HashMap::new();
         for (at, planned) in self.writes.iter().enumerate() {
-            let mut step = settle(link, &self.access, planned)?;
+            let mut step = settle(link, sight, planned)?;
             // Deletes come first: what this unit deletes is no match.
             if let Planned::Create { draft, .. } = planned
                 && step.settled.is_some()
@@ -315,7 +317,7 @@ impl Unit {
                         && (step.kind, &step.id) == (one.kind, &one.id)
                 })
             };
-            let stored = find::few(link, &self.access, query)?.into_iter().filter(|one| !changed(one));
+            let stored = find::few(link, sight, query)?.into_iter().filter(|one| !changed(one));
             let mut found: Vec<String> = stored.map(|one| reference(one.kind, &one.id)).collect();
             found.extend(brought(&steps, query));
             if found.len() > 1 {
@@ -436,12 +438,12 @@ fn reference(kind: ResourceType, id: &str) -> String {
 }
 
 /// Makes the target of one write known.
-fn settle<'u>(link: &mut Link, access: &Access, planned: &'u Planned) -> Result<Step<'u>, Fault> {
+fn settle<'u>(link: &mut Link, sight: &Sight, planned: &'u Planned) -> Result<Step<'u>, Fault> {
     Ok(match planned {
         Planned::Create { draft, if_none_exist } => {
-            access.permits(Op::Create, draft.kind)?;
+            sight.access().permits(Op::Create, draft.kind)?;
             let found = match if_none_exist {
-                Some(query) => find::only(link, access, query)?,
+                Some(query) => find::only(link, sight, query)?,
                 None => None,
             };
             let step = Step {
@@ -478,7 +480,7 @@ fn settle<'u>(link: &mut Link, access: &Access, planned: &'u Planned) -> Result<
                 same_as: None,
             };
             if let Target::Only(query) = target {
-                match find::only(link, access, query)? {
+                match find::only(link, sight, query)? {
                     None => step.unused = *named,
                     Some(found) if found.id == draft.id => {}
                     Some(_) if *named => {
@@ -497,13 +499,13 @@ fn settle<'u>(link: &mut Link, access: &Access, planned: &'u Planned) -> Result<
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, id.clone()),
                 Target::Only(query) => {
-                    access.permits(Op::Update, one_kind(query)?)?;
-                    (one_kind(query)?, find::only(link, access, query)?.ok_or(Error::NotFound)?.id)
+                    sight.access().permits(Op::Update, one_kind(query)?)?;
+                    (one_kind(query)?, find::only(link, sight, query)?.ok_or(Error::NotFound)?.id)
                 }
             };
-            access.permits(Op::Update, kind)?;
+            sight.access().permits(Op::Update, kind)?;
             let old = row::held(link, &[(kind, id.as_str())])?.pop().ok_or(Error::NotFound)?;
-            if !is_shown(link, access, Op::Update, &old)? {
+            if !is_shown(link, sight, Op::Update, &old)? {
                 return Err(Error::NotFound.into());
             }
             if old.deleted {
@@ -542,8 +544,8 @@ fn settle<'u>(link: &mut Link, access: &Access, planned: &'u Planned) -> Result<
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, Some(id.clone())),
                 Target::Only(query) => {
-                    access.permits(Op::Delete, one_kind(query)?)?;
-                    (one_kind(query)?, find::only(link, access, query)?.map(|found| found.id))
+                    sight.access().permits(Op::Delete, one_kind(query)?)?;
+                    (one_kind(query)?, find::only(link, sight, query)?.map(|found| found.id))
                 }
             };
             let settled = id.is_none().then(|| absent(kind, ""));

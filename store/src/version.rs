@@ -9,7 +9,7 @@ use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
 use fhir::search::Index;
 
-use crate::access::Access;
+use crate::access::{Access, Sight};
 use crate::commit::OnlyIf;
 use crate::connection::Link;
 use crate::draft::{self, Draft};
@@ -18,7 +18,7 @@ use crate::index::Rows;
 use crate::keys::Numbers;
 use crate::reader::is_shown;
 use crate::record::{Effect, Stored, Written};
-use crate::row;
+use crate::{consent, row};
 
 /// What instants are written to, in microseconds.
 const TICK: i64 = 1_000;
@@ -97,10 +97,10 @@ pub(crate) fn apply(
     link: &mut Link,
     keys: &Numbers,
     steps: &mut [Step<'_>],
-    access: &Access,
+    sight: &Sight,
     of_model: bool,
 ) -> Result<(Vec<Written>, Vec<Move>), Fault> {
-    let (mut answers, changes) = decide(link, steps, access, of_model)?;
+    let (mut answers, changes) = decide(link, steps, sight, of_model)?;
     for change in &changes {
         if let (Some(old), Some(step)) = (&change.old, steps.get_mut(change.at)) {
             step.follow(old.updated)?;
@@ -122,7 +122,7 @@ pub(crate) fn apply(
         trace.key = key;
         let version = change.old.as_ref().map_or(1, |old| old.version.saturating_add(1));
         let patient = match (&step.draft, &change.old) {
-            (Some(draft), _) => draft.patient.as_str(),
+            (Some(draft), _) => draft.index.patients.as_str(),
             (None, Some(old)) => old.patient.as_str(),
             (None, None) => "",
         };
@@ -165,6 +165,7 @@ pub(crate) fn apply(
     row::replace(link, &next.iter().map(|(old, stored)| (*old, stored)).collect::<Vec<_>>())?;
     row::insert(link, &fresh.iter().collect::<Vec<_>>())?;
     rows.insert(link)?;
+    keep_consents(link, &next, &fresh)?;
 
     // Taken from the end, so that places stay true.
     for (step, effect, replaced) in places.into_iter().rev() {
@@ -184,11 +185,21 @@ pub(crate) fn apply(
     Ok((written, moves))
 }
 
+fn keep_consents(link: &mut Link, next: &[(i64, Stored)], fresh: &[Stored]) -> Result<(), Fault> {
+    let replaced = next.iter().filter(|(_, stored)| stored.kind == ResourceType::CONSENT);
+    let written = replaced.clone().map(|(_, stored)| stored).chain(fresh.iter());
+    let written: Vec<&Stored> = written.filter(|stored| stored.kind == ResourceType::CONSENT).collect();
+    if written.is_empty() {
+        return Ok(());
+    }
+    consent::keep(link, &replaced.map(|(old, _)| *old).collect::<Vec<_>>(), &written)
+}
+
 /// Compares with what is there: which steps are answered already, and which change something.
 fn decide(
     link: &mut Link,
     steps: &[Step<'_>],
-    access: &Access,
+    sight: &Sight,
     of_model: bool,
 ) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
     let targets: Vec<(ResourceType, &str)> = steps
@@ -218,7 +229,7 @@ fn decide(
                 return Err(Error::from(Issue::error("invalid", details)).into());
             }
         };
-        let old = if *access == Access::Whole { old } else { meant(link, access, step, old)? };
+        let old = if sight.is_unbound() { old } else { meant(link, sight, step, old)? };
         let alive = old.as_ref().filter(|old| !old.deleted);
         match (step.only_if, alive) {
             (OnlyIf::Version(wanted), Some(old)) if old.version != wanted => {
@@ -278,31 +289,31 @@ fn decide(
 /// may not be changed can't be written over.
 fn meant(
     link: &mut Link,
-    access: &Access,
+    sight: &Sight,
     step: &Step<'_>,
     old: Option<Stored>,
 ) -> Result<Option<Stored>, Fault> {
     let op = if step.draft.is_some() { Op::Update } else { Op::Delete };
     let shown = match &old {
-        Some(old) => Some(is_shown(link, access, op, old)?),
+        Some(old) => Some(is_shown(link, sight, op, old)?),
         None => None,
     };
     match (&step.draft, shown) {
         (None, Some(false)) => {
-            access.permits(Op::Delete, step.kind)?;
+            sight.access().permits(Op::Delete, step.kind)?;
             match &old {
-                Some(old) if is_shown(link, access, Op::Read, old)? => {
+                Some(old) if is_shown(link, sight, Op::Read, old)? => {
                     Err(Error::Denied(Op::Delete, step.kind).into())
                 }
                 _ => Ok(None),
             }
         }
         (None, _) => {
-            access.permits(Op::Delete, step.kind)?;
+            sight.access().permits(Op::Delete, step.kind)?;
             Ok(old)
         }
-        (Some(draft), Some(true)) if allows(access, op, draft) => Ok(old),
-        (Some(_), None) => permitted(access, step).map(|()| None),
+        (Some(draft), Some(true)) if allows(sight.access(), op, draft) => Ok(old),
+        (Some(_), None) => permitted(sight.access(), step).map(|()| None),
         (Some(_), Some(_)) => Err(Error::Denied(op, step.kind).into()),
     }
 }
@@ -318,7 +329,7 @@ pub(crate) fn permitted(access: &Access, step: &Step<'_>) -> Result<(), Fault> {
 }
 
 fn allows(access: &Access, op: Op, draft: &Draft) -> bool {
-    access.allows(op, &draft.id, draft.updated, &draft.index, &draft.patient)
+    access.allows(op, &draft.id, draft.updated, &draft.index)
 }
 
 /// What was deleted stays whose it was: its id must not come to say something else.

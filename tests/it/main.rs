@@ -6,6 +6,7 @@ mod audit;
 mod charts;
 mod clients;
 mod conformance;
+mod consent;
 mod crash;
 mod demo;
 mod formats;

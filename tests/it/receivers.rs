@@ -218,15 +218,12 @@ fn answer(
         return say("401 Unauthorized", "");
     }
     let sent: Value = serde_json::from_str(&text).unwrap();
-    let entries = match sent["resourceType"].as_str() {
-        Some("Bundle") => {
-            assert_eq!((path.as_str(), sent["type"].as_str()), ("/fhir", Some("batch")));
-            sent["entry"].as_array().unwrap().clone()
-        }
-        _ => {
-            assert_eq!(path, "/fhir/AuditEvent");
-            vec![json!({"resource": sent, "request": {}})]
-        }
+    let entries = if sent["resourceType"] == "Bundle" {
+        assert_eq!((path.as_str(), sent["type"].as_str()), ("/fhir", Some("batch")));
+        sent["entry"].as_array().unwrap().clone()
+    } else {
+        assert_eq!(path, "/fhir/AuditEvent");
+        vec![json!({"resource": sent, "request": {}})]
     };
     let kept = if mood == Some(Mood::Halves) { entries.len() / 2 } else { entries.len() };
     for entry in entries.iter().take(kept) {

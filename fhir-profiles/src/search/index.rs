@@ -5,7 +5,7 @@ use unicode_normalization::char::is_combining_mark;
 
 use super::number::{self, Quantity};
 use super::path::Path;
-use super::registry::{Component, Kind, Parameter, of_type, parameter};
+use super::registry::{Component, Kind, Parameter, of_type, parameter, participants};
 use crate::json::Json;
 use crate::reference::{self, Reference, hash, hash_text};
 use crate::resource_type::ResourceType;
@@ -75,6 +75,9 @@ pub struct Index {
     pub kind: ResourceType,
     /// [`hash`] of the patient whose chart it belongs to; 0 for none.
     pub patient: i64,
+    /// The ids of the patients it is about, with spaces between: of the Patient itself, of its subject, or
+    /// of who else takes part in it.
+    pub patients: String,
     /// Its clinical time in microseconds since 1970 UTC (the start; of an Observation's period the
     /// end), else when it was last updated.
     pub date: i64,
@@ -113,7 +116,13 @@ pub fn index(kind: ResourceType, resource: &Json) -> Index {
         rows.sort_unstable();
         rows.dedup();
     }
-    Index { kind, patient: patient(kind, resource), date: date(kind, resource, &rows), rows }
+    Index {
+        kind,
+        patient: patient(kind, resource),
+        patients: patients(kind, resource),
+        date: date(kind, resource, &rows),
+        rows,
+    }
 }
 
 fn patient(kind: ResourceType, resource: &Json) -> i64 {
@@ -125,6 +134,28 @@ fn patient(kind: ResourceType, resource: &Json) -> i64 {
         Some(Reference::Local { kind: ResourceType::PATIENT, id, .. }) => hash(ResourceType::PATIENT, id),
         _ => 0,
     }
+}
+
+fn patients(kind: ResourceType, resource: &Json) -> String {
+    if kind == ResourceType::PATIENT {
+        return resource.text("id").unwrap_or_default().to_owned();
+    }
+    let subject = ["subject", "patient"].iter().find_map(|member| {
+        let id = resource.get(member)?.text("reference")?.strip_prefix("Patient/")?.split('/').next()?;
+        (!id.is_empty()).then(|| id.to_owned())
+    });
+    if let Some(subject) = subject {
+        return subject;
+    }
+    let mut found: Vec<String> = Vec::new();
+    for parameter in participants(kind) {
+        references(parameter, resource, &mut |kind, id| {
+            if kind == ResourceType::PATIENT && found.iter().all(|known| known != id) {
+                found.push(id.to_owned());
+            }
+        });
+    }
+    found.join(" ")
 }
 
 /// An Observation over a period is as new as the end of it: its state is of then, and a chart must

@@ -121,6 +121,8 @@ pub enum Test {
     All(Vec<Clause>),
     /// One of these types.
     Kind(Vec<ResourceType>),
+    /// It is about one of the patients with these ids, which are in order.
+    About(Vec<String>),
 }
 
 /// A token, reference or address. `None` stands for any.
@@ -352,6 +354,10 @@ impl Clause {
             Test::Either(clauses) => clauses.iter().any(|clause| clause.matches(index, id, updated)),
             Test::All(clauses) => clauses.iter().all(|clause| clause.matches(index, id, updated)),
             Test::Kind(kinds) => kinds.contains(&index.kind),
+            Test::About(patients) => {
+                let is_among = |id: &str| patients.binary_search_by(|one| one.as_str().cmp(id)).is_ok();
+                index.patients.split_ascii_whitespace().any(is_among)
+            }
             Test::Chain(_) | Test::Has(..) => return true,
         };
         holds != self.negated

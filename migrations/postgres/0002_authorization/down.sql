@@ -1,3 +1,5 @@
+DROP TABLE denial_state;
+DROP TABLE denial;
 DROP TABLE signing_key;
 DROP TABLE used_assertion;
 DROP TABLE refresh_token;

@@ -105,3 +105,13 @@ CREATE TABLE signing_key (
     jwk TEXT COLLATE "C" NOT NULL,
     sealed TEXT COLLATE "C" NOT NULL
 );
+
+-- The versions of Consents in force that deny something: keys of `resource`. The generation is a new random
+-- number whenever any of them came or went, so that a process knows whether it knows them.
+CREATE TABLE denial (
+    key BIGINT PRIMARY KEY
+);
+CREATE TABLE denial_state (
+    generation BIGINT NOT NULL
+);
+INSERT INTO denial_state (generation) VALUES (0);

@@ -134,10 +134,11 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     let scope = new.scope.unwrap_or_else(|| rights::OF_A_KEY.to_owned());
                     let known =
                         |one: &str| Clinical::parse(one).is_some_and(|one| one.level == Level::System);
-                    if let Some(wrong) = scope.split(' ').find(|one| *one != rights::MODELS && !known(one)) {
+                    let own = rights::OF_THIS_SERVER;
+                    if let Some(wrong) = scope.split(' ').find(|one| !own.contains(one) && !known(one)) {
                         bail!(
                             "`{wrong}` is no scope of a caller with a key: these are system/… and {}",
-                            rights::MODELS
+                            own.join(", ")
                         );
                     }
                     let id = Uuid::now_v7().to_string();

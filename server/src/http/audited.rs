@@ -8,6 +8,7 @@ use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use fhir::resource_type::ResourceType;
 use store::{Access, Act, Agent, Context, Entry, Outcome, Trail, Who};
 
+use super::break_glass;
 use super::caller::address;
 use super::failure::Failure;
 use super::telemetry::RequestId;
@@ -70,6 +71,7 @@ pub(crate) async fn audited(
             }
         }
     }
+    break_glass::note(&context);
     if let Err(error) = app.store.record(&context).await {
         tracing::error!(%error, request = &*context.request, "an access could not be recorded");
         // What failed anyhow shows nothing.

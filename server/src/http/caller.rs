@@ -10,11 +10,11 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use sha2::{Digest, Sha256};
 use store::{Access, Agent, Context, Trail, Who};
 
-use super::audited;
 use super::failure::Failure;
 use super::rights::{Rights, access};
 use super::telemetry::RequestId;
 use super::tls::Thumbprint;
+use super::{audited, break_glass};
 use crate::app::{self, App};
 use crate::config::Auth;
 use crate::smart::bearer;
@@ -69,6 +69,7 @@ impl FromRequest for Caller {
                 }
                 Err(failure) => return Err(failure),
             };
+            let context = break_glass::context(&request, context, &rights)?;
             request.extensions_mut().insert(context.clone());
             if let Some(client) = &context.who.agent.client {
                 app.limits.client(&request, client)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod audited;
 pub(crate) mod body;
+pub(crate) mod break_glass;
 pub(crate) mod caller;
 pub(crate) mod failure;
 pub(crate) mod format;

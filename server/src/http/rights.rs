@@ -11,6 +11,10 @@ use super::failure::Failure;
 pub(crate) const OF_A_KEY: &str = "system/*.cruds system/AuditEvent.rs augury/models";
 /// To put versions of models in use.
 pub(crate) const MODELS: &str = "augury/models";
+/// To see in an emergency what a patient withholds.
+pub(crate) const BREAK_GLASS: &str = "augury/break-glass";
+/// What a caller with a key may have beside rights to resources.
+pub(crate) const OF_THIS_SERVER: [&str; 2] = [MODELS, BREAK_GLASS];
 
 /// Beside resources: scopes of this server's own.
 #[derive(Debug, Clone)]

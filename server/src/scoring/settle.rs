@@ -187,7 +187,10 @@ pub(crate) async fn keep(
     assessments: Vec<Assessment>,
     cause: Cause,
 ) -> Result<Vec<String>, Failure> {
-    context.access.permits_of(Op::Create, ResourceType::RISK_ASSESSMENT, patient)?;
+    let of = patient.to_owned();
+    let may =
+        move |reader: &mut Reader<'_>| reader.permits_of(Op::Create, ResourceType::RISK_ASSESSMENT, &of);
+    app.store.reading(context, may).await?;
     let own = context.on_behalf();
     let assessments = Arc::new(assessments);
     // A worker may settle the same patient meanwhile; then look again.

@@ -24,7 +24,7 @@ pub(crate) enum Role {
 
 /// Roles, their names, and the scopes they may have.
 const TABLE: [(Role, &str, &str); 7] = [
-    (Role::Clinician, "clinician", "patient/*.cruds user/*.cruds augury/launch"),
+    (Role::Clinician, "clinician", "patient/*.cruds user/*.cruds augury/launch augury/break-glass"),
     (Role::Integration, "integration", "patient/*.cruds user/*.cruds augury/launch"),
     (
         Role::Compliance,
@@ -33,7 +33,11 @@ const TABLE: [(Role, &str, &str); 7] = [
     ),
     (Role::DataScientist, "data-scientist", "patient/*.rs user/*.rs"),
     (Role::Operator, "operator", "augury/models"),
-    (Role::Admin, "admin", "patient/*.cruds user/*.cruds user/AuditEvent.rs augury/launch augury/models"),
+    (
+        Role::Admin,
+        "admin",
+        "patient/*.cruds user/*.cruds user/AuditEvent.rs augury/launch augury/models augury/break-glass",
+    ),
     (Role::Patient, "patient", "patient/*.rs"),
 ];
 

@@ -7,7 +7,7 @@ use fhir::scope::{Clinical, Level};
 use store::Registration;
 
 use super::role::{Role, common};
-use crate::http::rights::MODELS;
+use crate::http::rights::{BREAK_GLASS, MODELS};
 
 /// A scope that this server knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum Scope {
 
 /// Scopes that are not about resources, and what they mean to the person who is asked; without words
 /// where there is nothing to decide.
-const PLAIN: [(&str, &str); 10] = [
+const PLAIN: [(&str, &str); 11] = [
     ("openid", "Know that it is you"),
     ("fhirUser", "Know who you are: your name and record as a user"),
     ("profile", "Know who you are: your name and record as a user"),
@@ -31,6 +31,7 @@ const PLAIN: [(&str, &str); 10] = [
     ("online_access", "Keep this access as long as you are signed in"),
     (LAUNCH_APPS, "Open other apps with a patient in context"),
     (MODELS, "Put versions of risk models in use"),
+    (BREAK_GLASS, "See in an emergency what a patient withholds, with a reason that is recorded"),
 ];
 
 /// Lets an EHR's client open apps.

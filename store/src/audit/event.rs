@@ -66,8 +66,7 @@ pub(crate) fn render(row: &Columns, agent: &Agent, site: &str) -> Value {
         object.insert("outcomeDesc".into(), json!(row.note));
     }
     if let Some(purpose) = &agent.purpose {
-        object
-            .insert("purposeOfEvent".into(), json!([{ "coding": [{ "system": PURPOSE, "code": purpose }] }]));
+        object.insert("purposeOfEvent".into(), purposes(purpose, agent));
     }
     object.insert("agent".into(), Value::Array(agents(act, agent, site)));
     let observer = json!({ "identifier": { "value": site }, "display": "Augury" });
@@ -101,6 +100,12 @@ fn profile(act: Act, outcome: Outcome, row: &Columns) -> Option<String> {
     };
     let patient = if row.patient.is_empty() { "" } else { "Patient" };
     Some(format!("{BALP}BasicAudit.{patient}{name}"))
+}
+
+/// For what, with the reason they gave.
+fn purposes(purpose: &str, agent: &Agent) -> Value {
+    let text = agent.reason.as_deref().unwrap_or(purpose);
+    json!([{ "coding": [{ "system": PURPOSE, "code": purpose }], "text": text }])
 }
 
 /// The program that asked, this server, and the person, each in its direction.
@@ -159,10 +164,7 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
             one.insert("policy".into(), policy);
         }
         if let Some(purpose) = &agent.purpose {
-            one.insert(
-                "purposeOfUse".into(),
-                json!([{ "coding": [{ "system": PURPOSE, "code": purpose }], "text": agent.reason.as_deref().unwrap_or(purpose) }]),
-            );
+            one.insert("purposeOfUse".into(), purposes(purpose, agent));
         }
         all.push(Value::Object(one));
     } else if let Some(policy) = policy {

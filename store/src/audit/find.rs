@@ -59,20 +59,16 @@ pub(crate) struct Found {
     pub(crate) agent: String,
 }
 
-const COLUMNS: &str = "SELECT a.key, a.epoch, a.at, a.act, a.outcome, a.agent, a.request, a.kind, \
-     a.id, a.version, a.entity, a.patient, a.chart, a.query, a.note, a.mac, COALESCE(g.text, '') FROM ";
-const AGENT: &str = " a LEFT JOIN audit_agent g ON g.key = a.agent";
 /// Rows `a`, and the ones who did it.
 pub(crate) const SELECT: &str = "SELECT a.key, a.epoch, a.at, a.act, a.outcome, a.agent, a.request, a.kind, \
      a.id, a.version, a.entity, a.patient, a.chart, a.query, a.note, a.mac, COALESCE(g.text, '') \
      FROM audit a LEFT JOIN audit_agent g ON g.key = a.agent";
 
-/// The same of rows that are about any of these, and of those that no index knows yet.
-fn about<'q>(link: &mut Link, hashes: Vec<i64>) -> Result<Sql<'q>, Fault> {
+/// Writes ` WHERE …` of rows that are about any of these, and of those that no index knows yet.
+fn about(link: &mut Link, sql: &mut Sql<'_>, hashes: &[i64]) -> Result<(), Fault> {
     let last = log::last(link)?;
-    let mut sql = Sql::new(link.dialect, COLUMNS);
-    sql.push("(SELECT x.* FROM audit x WHERE x.key IN (SELECT i.key FROM audit_index i WHERE i.hash IN ");
-    sql.ints(hashes).push(") UNION ALL SELECT y.* FROM audit y");
+    sql.push(" WHERE a.key IN (SELECT i.key FROM audit_index i WHERE i.hash IN ");
+    sql.ints(hashes.iter().copied()).push(" UNION ALL SELECT y.key FROM audit y");
     if let Some((epoch, key)) = last {
         match link.dialect {
             Dialect::Sqlite => sql.push(" WHERE y.key > ").int(key),
@@ -81,8 +77,8 @@ fn about<'q>(link: &mut Link, hashes: Vec<i64>) -> Result<Sql<'q>, Fault> {
             }
         };
     }
-    sql.push(")").push(AGENT);
-    Ok(sql)
+    sql.push(")");
+    Ok(())
 }
 
 pub(crate) fn rows(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Found>, Fault> {
@@ -172,13 +168,16 @@ static TEMPLATES: LazyLock<HashMap<(Act, Outcome), Index>> = LazyLock::new(|| {
     all.filter_map(template).collect()
 });
 
+/// Is it a condition of one of these search parameters?
+fn is_of(clause: &Clause, codes: &[&str]) -> bool {
+    let mut known = codes.iter().filter_map(|code| parameter(ResourceType::AUDIT_EVENT, code));
+    known.any(|one| one.params == clause.params)
+}
+
 /// What the index is entered by.
 fn lead(clause: &Clause) -> Option<Vec<i64>> {
-    let is = |code: &str| {
-        parameter(ResourceType::AUDIT_EVENT, code).is_some_and(|one| one.params == clause.params)
-    };
     match &clause.test {
-        Test::Exact(any) if !clause.negated && ["patient", "entity"].iter().any(|code| is(code)) => {
+        Test::Exact(any) if !clause.negated && is_of(clause, &["patient", "entity"]) => {
             any.iter().map(|one| one.value).collect()
         }
         _ => None,
@@ -190,9 +189,6 @@ fn narrow<'q>(sql: &mut Sql<'q>, clause: &'q Clause) {
     if clause.negated {
         return;
     }
-    let is = |code: &str| {
-        parameter(ResourceType::AUDIT_EVENT, code).is_some_and(|one| one.params == clause.params)
-    };
     let hashes = |test: &Test| -> Option<Vec<i64>> {
         let Test::Exact(any) = test else { return None };
         any.iter().map(|one| one.value).collect()
@@ -201,10 +197,10 @@ fn narrow<'q>(sql: &mut Sql<'q>, clause: &'q Clause) {
         (Test::Id(ids), _) => {
             sql.push(" AND a.key IN ").ints(ids.iter().filter_map(|id| id.parse().ok()));
         }
-        (_, Some(values)) if is("patient") => {
+        (_, Some(values)) if is_of(clause, &["patient"]) => {
             sql.push(" AND a.chart IN ").ints(values);
         }
-        (_, Some(values)) if is("entity") => {
+        (_, Some(values)) if is_of(clause, &["entity"]) => {
             sql.push(" AND (a.entity IN ")
                 .ints(values.clone())
                 .push(" OR a.chart IN ")
@@ -212,8 +208,10 @@ fn narrow<'q>(sql: &mut Sql<'q>, clause: &'q Clause) {
                 .push(")");
         }
         (Test::Updated(spans), _) => crate::compare::spans(sql, "a.at", "a.at", spans),
-        (Test::Range(spans), _) if is("date") => crate::compare::spans(sql, "a.at", "a.at", spans),
-        _ if ["type", "subtype", "action", "outcome"].iter().any(|code| is(code)) => {
+        (Test::Range(spans), _) if is_of(clause, &["date"]) => {
+            crate::compare::spans(sql, "a.at", "a.at", spans);
+        }
+        _ if is_of(clause, &["type", "subtype", "action", "outcome"]) => {
             let fits = |(_, index): &(&(Act, Outcome), &Index)| clause.matches(index, "", 0);
             let fitting: Vec<(Act, Outcome)> = TEMPLATES.iter().filter(fits).map(|(both, _)| *both).collect();
             sql.push(" AND a.act IN ").ints(fitting.iter().map(|(act, _)| act.number()));
@@ -226,11 +224,8 @@ fn narrow<'q>(sql: &mut Sql<'q>, clause: &'q Clause) {
 /// Those who fit a condition about who did it; none if the condition is about something else, or there are
 /// too many to tell.
 fn agents(link: &mut Link, clause: &Clause) -> Result<Option<Vec<i64>>, Fault> {
-    let is = |code: &str| {
-        parameter(ResourceType::AUDIT_EVENT, code).is_some_and(|one| one.params == clause.params)
-    };
     let about = ["agent", "agent-name", "agent-role", "altid", "policy", "address"];
-    if clause.negated || !about.iter().any(|code| is(code)) {
+    if clause.negated || !is_of(clause, &about) {
         return Ok(None);
     }
     let mut sql = Sql::new(link.dialect, "SELECT key, text FROM audit_agent");
@@ -287,11 +282,14 @@ pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> 
     let (mut entries, mut total) = (Vec::new(), 0_u64);
     loop {
         link.in_time()?;
-        let mut sql = match &led {
-            Some(hashes) => about(link, hashes.clone())?,
-            None => Sql::new(link.dialect, SELECT),
-        };
-        sql.push(" WHERE 1 = 1").in_time("a.key");
+        let mut sql = Sql::new(link.dialect, SELECT);
+        match &led {
+            Some(hashes) => about(link, &mut sql, hashes)?,
+            None => {
+                sql.push(" WHERE 1 = 1");
+            }
+        }
+        sql.in_time("a.key");
         for clause in &query.clauses {
             narrow(&mut sql, clause);
         }

@@ -19,6 +19,7 @@ mod audit;
 mod audit_kept;
 mod audit_moved;
 mod authorization;
+mod consent;
 mod kill;
 mod paging;
 mod place;

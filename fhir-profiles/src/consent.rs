@@ -1,0 +1,322 @@
+//! Consent: what of a patient's record is withheld from whom
+//! (<https://hl7.org/fhir/R4/consent.html>).
+//!
+//! A rule is a search filter, like a scope: what it denies is said in [`Clause`]s. What of a rule that
+//! denies is not understood is left out, so that it denies more; a rule that permits and is not
+//! understood permits nothing.
+
+use crate::json::Json;
+use crate::reference::{self, Reference, hash_text};
+use crate::resource_type::ResourceType;
+use crate::search::{Clause, DateTest, ExactTest, Prefix, Table, Test, parameter};
+use crate::time::{self, Span};
+
+const ACTIVE: &str = "active";
+const PRIVACY: &str = "patient-privacy";
+/// HL7's codes of v3 ActCode for a record that is not shared.
+const OPT_OUT: [&str; 2] = ["OPTOUT", "OPTOUTE"];
+/// What is done with a record that is read.
+const READS: [&str; 3] = ["access", "use", "disclose"];
+/// Classes that are types of resources.
+const TYPES: &str = "http://hl7.org/fhir/resource-types";
+/// Search parameters of what a resource is about in codes, and of when it was.
+const CODES: [&str; 4] = ["code", "combo-code", "vaccine-code", "type"];
+const DATES: [&str; 6] = ["date", "period", "onset-date", "recorded-date", "authoredon", "effective-time"];
+/// How deep rules lie in rules.
+const DEEPEST: usize = 8;
+
+/// Who a rule is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// A person, an organisation, a team, a device.
+    Resource(ResourceType, String),
+    /// Whoever has this identifier: a client by its id.
+    Identifier(String),
+    /// Somebody who is not known here.
+    Other,
+}
+
+/// Who asks, as rules look at it.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    /// When, microseconds since 1970 UTC.
+    pub at: i64,
+    /// For what (a code of v3 PurposeOfUse), if that is known.
+    pub purpose: Option<&'a str>,
+    /// Is this who asks, or one whom they belong to?
+    pub is: &'a dyn Fn(&Actor) -> bool,
+}
+
+/// What a patient decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directive {
+    /// Id of the patient.
+    pub patient: String,
+    rule: Rule,
+}
+
+/// One provision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    denies: bool,
+    period: Span,
+    actors: Vec<Actor>,
+    purposes: Vec<String>,
+    /// It is about reading, not about changing alone.
+    reads: bool,
+    /// All of what it says is in it.
+    understood: bool,
+    /// All must hold of a resource.
+    only: Vec<Clause>,
+    exceptions: Vec<Rule>,
+}
+
+impl Directive {
+    /// What a Consent says, if it is in force and denies anything to anybody. A rule without a type is the
+    /// outermost: there HL7's opt-out denies, and everything else permits.
+    pub fn parse(consent: &Json) -> Option<Self> {
+        let in_force = consent.text("status") == Some(ACTIVE);
+        let of_privacy =
+            consent.get("scope").is_some_and(|scope| codings(scope).any(|(_, code)| code == PRIVACY));
+        if !in_force || !of_privacy {
+            return None;
+        }
+        let patient = consent.at(&["patient", "reference"]).and_then(Json::as_str)?;
+        let Reference::Local { kind: ResourceType::PATIENT, id, .. } = reference::parse(patient, "") else {
+            return None;
+        };
+        let out = consent
+            .get("policyRule")
+            .is_some_and(|rule| codings(rule).any(|(_, code)| OPT_OUT.contains(&code)));
+        let rule = match consent.get("provision") {
+            Some(provision) => Rule::parse(provision, out, DEEPEST)?,
+            None => Rule { denies: out, ..Rule::of_all() },
+        };
+        rule.denies_anything().then(|| Self { patient: id.to_owned(), rule })
+    }
+
+    /// All whom its rules name.
+    pub fn actors(&self) -> Vec<&Actor> {
+        let mut all = Vec::new();
+        self.rule.name_actors(&mut all);
+        all
+    }
+
+    /// What of the patient's record is withheld from who asks: what meets all of these, where none means
+    /// all of it; none if nothing is.
+    pub fn withheld(&self, asker: &Asker<'_>) -> Option<Vec<Clause>> {
+        self.rule.denied(asker)
+    }
+}
+
+impl Rule {
+    fn of_all() -> Self {
+        Self {
+            denies: false,
+            period: Span::ALWAYS,
+            actors: Vec::new(),
+            purposes: Vec::new(),
+            reads: true,
+            understood: true,
+            only: Vec::new(),
+            exceptions: Vec::new(),
+        }
+    }
+
+    /// None if rules lie too deep in each other.
+    fn parse(provision: &Json, denies: bool, deepest: usize) -> Option<Self> {
+        let denies = match provision.text("type") {
+            Some("deny") => true,
+            Some("permit") => false,
+            _ => denies,
+        };
+        let mut rule = Self { denies, ..Self::of_all() };
+        if let Some(period) = provision.get("period") {
+            rule.period = span(period);
+        }
+        rule.actors = provision.list("actor").iter().map(actor).collect();
+        rule.purposes = codes(provision.list("purpose"));
+        let actions: Vec<&str> =
+            provision.list("action").iter().flat_map(codings).map(|(_, code)| code).collect();
+        rule.reads =
+            provision.list("action").is_empty() || actions.iter().any(|action| READS.contains(action));
+        rule.read_labels(provision.list("securityLabel"));
+        rule.read_classes(provision.list("class"));
+        rule.read_codes(provision.list("code"));
+        rule.read_data(provision.list("data"));
+        if let Some(period) = provision.get("dataPeriod") {
+            rule.only.push(about(denies, span(period)));
+        }
+        let deepest = deepest.checked_sub(1)?;
+        for nested in provision.list("provision") {
+            // What has no type is read as what takes away.
+            rule.exceptions.push(Self::parse(nested, true, deepest)?);
+        }
+        Some(rule)
+    }
+
+    fn read_labels(&mut self, labels: &[Json]) {
+        let params = params(&["_security"]);
+        let any: Vec<ExactTest> = labels.iter().filter_map(coding).map(token).collect();
+        self.must(labels.len() == any.len(), clause(params, Test::Exact(any)), labels);
+    }
+
+    fn read_classes(&mut self, classes: &[Json]) {
+        let of_type = |class: &Json| {
+            let (system, code) = coding(class)?;
+            ResourceType::parse(code).filter(|_| system == Some(TYPES))
+        };
+        let kinds: Vec<ResourceType> = classes.iter().filter_map(of_type).collect();
+        self.must(classes.len() == kinds.len(), clause(Vec::new(), Test::Kind(kinds)), classes);
+    }
+
+    fn read_codes(&mut self, concepts: &[Json]) {
+        let any: Vec<ExactTest> = concepts.iter().flat_map(codings).map(token).collect();
+        let understood = concepts.iter().all(|concept| codings(concept).next().is_some());
+        self.must(understood, clause(params(&CODES), Test::Exact(any)), concepts);
+    }
+
+    fn read_data(&mut self, data: &[Json]) {
+        let instance = |data: &Json| {
+            let text = data.at(&["reference", "reference"]).and_then(Json::as_str)?;
+            match reference::parse(text, "") {
+                Reference::Local { kind, id, .. } if data.text("meaning") == Some("instance") => {
+                    Some(both(vec![
+                        clause(Vec::new(), Test::Kind(vec![kind])),
+                        clause(Vec::new(), Test::Id(vec![id.to_owned()])),
+                    ]))
+                }
+                _ => None,
+            }
+        };
+        let any: Vec<Clause> = data.iter().filter_map(instance).collect();
+        self.must(data.len() == any.len(), clause(Vec::new(), Test::Either(any)), data);
+    }
+
+    /// Adds a condition that was read of `said`.
+    fn must(&mut self, understood: bool, condition: Clause, said: &[Json]) {
+        match (said.is_empty(), understood) {
+            (true, _) => {}
+            (false, true) => self.only.push(condition),
+            (false, false) => self.understood = false,
+        }
+    }
+
+    fn denies_anything(&self) -> bool {
+        self.denies || self.exceptions.iter().any(Self::denies_anything)
+    }
+
+    fn name_actors<'r>(&'r self, all: &mut Vec<&'r Actor>) {
+        all.extend(&self.actors);
+        self.exceptions.iter().for_each(|rule| rule.name_actors(all));
+    }
+
+    /// Is it about who asks, now? Of what is not known the rule that denies thinks the worst.
+    fn is_about(&self, asker: &Asker<'_>) -> bool {
+        let now = self.period.low <= asker.at && asker.at <= self.period.high;
+        let who = self.actors.is_empty() || self.actors.iter().any(|actor| (asker.is)(actor));
+        let purpose = self.purposes.is_empty()
+            || asker.purpose.map_or(self.denies, |purpose| self.purposes.iter().any(|one| one == purpose));
+        now && who && purpose && self.reads && (self.understood || self.denies)
+    }
+
+    /// What a resource must meet so that this denies it.
+    fn denied(&self, asker: &Asker<'_>) -> Option<Vec<Clause>> {
+        if !self.is_about(asker) {
+            return None;
+        }
+        let mut all = self.only.clone();
+        if self.denies {
+            let permitted = self.exceptions.iter().filter(|rule| !rule.denies);
+            for permitted in permitted.filter_map(|rule| rule.permitted(asker)) {
+                all.push(Clause { negated: true, ..both(permitted) });
+            }
+            return Some(all);
+        }
+        let denied: Vec<Vec<Clause>> = self.exceptions.iter().filter_map(|rule| rule.denied(asker)).collect();
+        match denied.as_slice() {
+            [] => return None,
+            [one] => all.extend(one.iter().cloned()),
+            _ => all.push(clause(Vec::new(), Test::Either(denied.into_iter().map(both).collect()))),
+        }
+        Some(all)
+    }
+
+    /// What a resource must meet so that this, which permits, lets it through.
+    fn permitted(&self, asker: &Asker<'_>) -> Option<Vec<Clause>> {
+        if !self.is_about(asker) {
+            return None;
+        }
+        let mut all = self.only.clone();
+        for denied in self.exceptions.iter().filter_map(|rule| rule.denied(asker)) {
+            all.push(Clause { negated: true, ..both(denied) });
+        }
+        Some(all)
+    }
+}
+
+fn clause(params: Vec<i64>, test: Test) -> Clause {
+    Clause { params, negated: false, test }
+}
+
+fn both(all: Vec<Clause>) -> Clause {
+    clause(Vec::new(), Test::All(all))
+}
+
+/// What the parameters of these codes are in all types.
+fn params(codes: &[&str]) -> Vec<i64> {
+    let of = |kind: ResourceType| codes.iter().filter_map(move |code| parameter(kind, code));
+    let mut all: Vec<i64> =
+        ResourceType::all().flat_map(of).flat_map(|one| one.params.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Of data of a time: of what has no time the rule that denies thinks the worst.
+fn about(denies: bool, span: Span) -> Clause {
+    let params = params(&DATES);
+    let prefix = if denies { Prefix::Ap } else { Prefix::Eq };
+    let then = clause(params.clone(), Test::Range(vec![DateTest { prefix, span }]));
+    if !denies {
+        return then;
+    }
+    let timeless = Clause { negated: true, ..clause(params, Test::Present(Table::Range)) };
+    clause(Vec::new(), Test::Either(vec![then, timeless]))
+}
+
+fn span(period: &Json) -> Span {
+    let read = |end: &str| period.text(end).and_then(time::parse);
+    Span {
+        low: read("start").map_or(i64::MIN, |span| span.low),
+        high: read("end").map_or(i64::MAX, |span| span.high),
+    }
+}
+
+fn actor(actor: &Json) -> Actor {
+    let Some(who) = actor.get("reference") else { return Actor::Other };
+    match who.text("reference").map(|text| reference::parse(text, "")) {
+        Some(Reference::Local { kind, id, .. }) => Actor::Resource(kind, id.to_owned()),
+        Some(_) => Actor::Other,
+        None => match who.at(&["identifier", "value"]).and_then(Json::as_str) {
+            Some(value) => Actor::Identifier(value.to_owned()),
+            None => Actor::Other,
+        },
+    }
+}
+
+fn coding<'j>(coding: &'j Json<'_>) -> Option<(Option<&'j str>, &'j str)> {
+    Some((coding.text("system"), coding.text("code")?))
+}
+
+fn codings<'j>(concept: &'j Json<'_>) -> impl Iterator<Item = (Option<&'j str>, &'j str)> {
+    concept.list("coding").iter().filter_map(coding)
+}
+
+fn codes(codings: &[Json]) -> Vec<String> {
+    codings.iter().filter_map(coding).map(|(_, code)| code.to_owned()).collect()
+}
+
+fn token((system, code): (Option<&str>, &str)) -> ExactTest {
+    ExactTest { value: Some(hash_text(code)), system: system.map(hash_text) }
+}
