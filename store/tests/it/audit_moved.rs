@@ -1,7 +1,9 @@
-//! A PostgreSQL database that was restored in another cluster, which numbers its transactions anew: the
-//! trail goes on where it was.
+//! What PostgreSQL's numbers of transactions do to the trail: another cluster, into which a database was
+//! restored, begins with its own; and a transaction that stays open holds sealing back.
 
-use store::{Options, Store, Witnessed};
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
+use store::{Finding, Options, Store, Witnessed};
 
 use crate::audit_kept::{intrude, record, sealed};
 use crate::place::*;
@@ -32,5 +34,22 @@ fn the_log_goes_on_in_another_cluster() {
             assert_eq!((verified.events, verified.waiting), (events, 0));
             assert_eq!(verified.findings, []);
         }
+    });
+}
+
+#[test]
+fn an_open_transaction_is_told_with_its_age() {
+    Place::postgres().run(|store, url| async move {
+        let mut other = PgConnection::establish(&url).unwrap();
+        other.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
+        record(&store, 0, 3).await;
+        assert_eq!(store.seal_audit(&at(1)).await.unwrap().head, None, "it may still write before them");
+        let lag = store.audit_lag(&at(1)).await.unwrap();
+        assert_eq!(lag.oldest, Some(NOW));
+        assert!(lag.held.is_some());
+        let found = store.verify_audit(&at(100), Witnessed::default(), |_| {}).await.unwrap().findings;
+        assert!(matches!(found.as_slice(), [Finding::Late(100, Some(_))]), "{found:?}");
+        other.batch_execute("ROLLBACK").unwrap();
+        sealed(&store, 2).await;
     });
 }
