@@ -28,6 +28,23 @@ pub(crate) fn secret(link: &mut Link, name: &str) -> Result<String, Error> {
     known(link)?.ok_or_else(|| Error::internal(format!("there is no secret {name}")))
 }
 
+/// Is the secret that signs the trail the one it was begun with? `key` is its public half.
+///
+/// # Errors
+/// `Internal` if not: two secrets on one database would each call the other's records forged.
+pub(crate) fn known(link: &mut Link, key: &str) -> Result<(), Error> {
+    const NAME: &str = "audit key";
+    let mut sql = Sql::new(link.dialect, "INSERT INTO secret (name, value) VALUES (");
+    sql.text(NAME).push(", ").text(key).push(") ON CONFLICT DO NOTHING");
+    sql.run(&mut link.connection).map_err(Fault::from)?;
+    if secret(link, NAME)? == key {
+        return Ok(());
+    }
+    let why =
+        "the secret is not the one this database was begun with: its audit trail is signed with another";
+    Err(Error::internal(why))
+}
+
 /// The key, shared by all processes on a database.
 pub(crate) struct Seal(RandomizedNonceKey);
 

@@ -106,6 +106,7 @@ impl Store {
             None => seal::secret(&mut link, "audit")?.into_bytes(),
         };
         let authority = Arc::new(Authority::new(&secret, options.auditing, &options.site)?);
+        seal::known(&mut link, &authority.public_key())?;
         drop(link);
         let recorder = Lane::open(&place, &authority)?;
         let (readers, patience) = (options.readers, options.patience);

@@ -82,7 +82,12 @@ pub(crate) fn absent(kind: ResourceType, id: &str) -> Written {
 pub(crate) struct Move {
     pub(crate) key: i64,
     pub(crate) patients: Vec<String>,
+    /// It is there, and who asked may not see it.
+    pub(crate) hidden: bool,
 }
+
+/// The answers that are known, what is to be written, and what was there and is not to be seen.
+type Decided = (Vec<Option<Written>>, Vec<Change>, Vec<(usize, Stored)>);
 
 /// A version to be written and what it replaces.
 struct Change {
@@ -100,7 +105,7 @@ pub(crate) fn apply(
     sight: &Sight,
     of_model: bool,
 ) -> Result<(Vec<Written>, Vec<Move>), Fault> {
-    let (mut answers, changes) = decide(link, steps, sight, of_model)?;
+    let (mut answers, changes, hidden) = decide(link, steps, sight, of_model)?;
     for change in &changes {
         if let (Some(old), Some(step)) = (&change.old, steps.get_mut(change.at)) {
             step.follow(old.updated)?;
@@ -111,6 +116,12 @@ pub(crate) fn apply(
     let mut moves: Vec<Move> = Vec::new();
     moves.resize_with(steps.len(), Move::default);
 
+    for (at, stored) in hidden {
+        if let Some(trace) = moves.get_mut(at) {
+            trace.patients.extend(stored.patient.split_ascii_whitespace().map(str::to_owned));
+            trace.hidden = true;
+        }
+    }
     let mut fresh: Vec<Stored> = Vec::new();
     let mut next: Vec<(i64, Stored)> = Vec::new();
     let mut places: Vec<(usize, Effect, bool)> = Vec::with_capacity(changes.len());
@@ -196,12 +207,7 @@ fn keep_consents(link: &mut Link, next: &[(i64, Stored)], fresh: &[Stored]) -> R
 }
 
 /// Compares with what is there: which steps are answered already, and which change something.
-fn decide(
-    link: &mut Link,
-    steps: &[Step<'_>],
-    sight: &Sight,
-    of_model: bool,
-) -> Result<(Vec<Option<Written>>, Vec<Change>), Fault> {
+fn decide(link: &mut Link, steps: &[Step<'_>], sight: &Sight, of_model: bool) -> Result<Decided, Fault> {
     let targets: Vec<(ResourceType, &str)> = steps
         .iter()
         .filter(|step| step.settled.is_none() && step.same_as.is_none() && !step.fresh)
@@ -212,6 +218,7 @@ fn decide(
         held.into_iter().map(|stored| ((stored.kind, stored.id.clone()), Some(stored))).collect();
     let mut answers = Vec::with_capacity(steps.len());
     let mut changes = Vec::with_capacity(steps.len());
+    let mut hidden = Vec::new();
     for (at, step) in steps.iter().enumerate() {
         if let Some(settled) = &step.settled {
             answers.push(Some(settled.clone()));
@@ -229,7 +236,9 @@ fn decide(
                 return Err(Error::from(Issue::error("invalid", details)).into());
             }
         };
-        let old = if sight.is_unbound() { old } else { meant(link, sight, step, old)? };
+        let seen = sight.is_unbound() || meant(link, sight, step, old.as_ref())?;
+        let (old, unseen) = if seen { (old, None) } else { (None, old) };
+        hidden.extend(unseen.map(|unseen| (at, unseen)));
         let alive = old.as_ref().filter(|old| !old.deleted);
         match (step.only_if, alive) {
             (OnlyIf::Version(wanted), Some(old)) if old.version != wanted => {
@@ -282,39 +291,27 @@ fn decide(
             changes.push(Change { at, old, effect });
         }
     }
-    Ok((answers, changes))
+    Ok((answers, changes, hidden))
 }
 
-/// What a caller with few rights means by a step: of what may not be deleted nothing is known, and what
-/// may not be changed can't be written over.
-fn meant(
-    link: &mut Link,
-    sight: &Sight,
-    step: &Step<'_>,
-    old: Option<Stored>,
-) -> Result<Option<Stored>, Fault> {
+/// Is what is there what a caller with few rights means by a step? Of what may not be deleted nothing is
+/// known, and what may not be changed can't be written over.
+fn meant(link: &mut Link, sight: &Sight, step: &Step<'_>, old: Option<&Stored>) -> Result<bool, Fault> {
     let op = if step.draft.is_some() { Op::Update } else { Op::Delete };
-    let shown = match &old {
-        Some(old) => Some(is_shown(link, sight, op, old)?),
-        None => None,
-    };
-    match (&step.draft, shown) {
-        (None, Some(false)) => {
+    let shown = old.map(|old| is_shown(link, sight, op, old)).transpose()?;
+    let denied = || Err(Error::Denied(op, step.kind).into());
+    match (&step.draft, old, shown) {
+        (None, Some(old), Some(false)) => {
             sight.access().permits(Op::Delete, step.kind)?;
-            match &old {
-                Some(old) if is_shown(link, sight, Op::Read, old)? => {
-                    Err(Error::Denied(Op::Delete, step.kind).into())
-                }
-                _ => Ok(None),
-            }
+            if is_shown(link, sight, Op::Read, old)? { denied() } else { Ok(false) }
         }
-        (None, _) => {
+        (None, ..) => {
             sight.access().permits(Op::Delete, step.kind)?;
-            Ok(old)
+            Ok(true)
         }
-        (Some(draft), Some(true)) if allows(sight.access(), op, draft) => Ok(old),
-        (Some(_), None) => permitted(sight.access(), step).map(|()| None),
-        (Some(_), Some(_)) => Err(Error::Denied(op, step.kind).into()),
+        (Some(draft), _, Some(true)) if allows(sight.access(), op, draft) => Ok(true),
+        (Some(_), None, _) => permitted(sight.access(), step).map(|()| false),
+        (Some(_), ..) => denied(),
     }
 }
 

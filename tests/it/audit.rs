@@ -147,6 +147,66 @@ fn each_entry_of_a_batch_has_its_own() {
     assert!(all.contains(&pair("transaction", "4")));
 }
 
+/// What somebody tried is told of them, though they were told nothing.
+#[test]
+fn what_was_not_deleted_and_whom_a_question_was_about() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let folder = Folder::new().unwrap();
+        let all = key(&server, &folder);
+        let added = command(
+            &server,
+            &folder,
+            &["client", "add", "narrow", "--scope", "system/Observation.cruds?status=final"],
+        );
+        let text = String::from_utf8(output_of(added)).unwrap();
+        let narrow = text.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().trim().to_owned();
+        let http = server.http();
+        let patient =
+            json!({"resourceType": "Patient", "id": "p", "gender": "male", "birthDate": "1960-01-01"});
+        http.put(server.url("/fhir/Patient/p")).bearer_auth(&all).json(&patient).send().unwrap();
+        let hidden = json!({"resourceType": "Observation", "id": "o", "status": "preliminary", "code": {"text": "x"}, "subject": {"reference": "Patient/p"}});
+        http.put(server.url("/fhir/Observation/o")).bearer_auth(&all).json(&hidden).send().unwrap();
+        let gone = http.delete(server.url("/fhir/Observation/o")).bearer_auth(&narrow).send().unwrap();
+        assert_eq!(gone.status(), 204);
+        let question = json!({"patient": "p", "model": ["fib-4", "fib-4"]});
+        let answer: Value = http
+            .post(server.url("/predict"))
+            .bearer_auth(&all)
+            .json(&question)
+            .send()
+            .unwrap()
+            .json()
+            .unwrap();
+        assert_eq!(answer["predictions"].as_array().unwrap().len(), 1, "{answer}");
+        for (query, outcome) in [("subtype=delete", "4"), ("subtype=operation", "0")] {
+            let path = format!("/fhir/AuditEvent?patient=Patient/p&{query}");
+            let found: Value = http.get(server.url(&path)).bearer_auth(&all).send().unwrap().json().unwrap();
+            assert_eq!(found["entry"][0]["resource"]["outcome"], outcome, "{backend:?} {query} {found}");
+        }
+    }
+}
+
+#[test]
+fn another_secret_is_refused() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let folder = Folder::new().unwrap();
+        let other = "another secret, which this database was not begun with";
+        let mut command = command(&server, &folder, &["client", "list"]);
+        let output = command.env("AUGURY_SECRET", other).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains("the secret is not the one"), "{said}");
+        assert!(!said.contains(other));
+    }
+}
+
+fn output_of(mut command: Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 #[test]
 fn events_are_nobodys_to_write() {
     let server = Server::start(Backend::Sqlite).unwrap();

@@ -49,6 +49,9 @@ async fn answer(caller: &Caller, body: &[u8]) -> Result<Vec<Value>, Refusal> {
             let patient = patient.as_str().filter(|id| is_id(id)).ok_or_else(|| {
                 Issues::from(Issue::error("value", "the id of a stored patient, a string").at("patient"))
             })?;
+            if let Some(trail) = &caller.context.trail {
+                trail.is_about(patient);
+            }
             gather::answer_stored(&caller.app, &caller.context, patient, &question).await?
         } else {
             of_named(caller, &asked, &question)?

@@ -50,7 +50,7 @@ pub(crate) async fn audited(
             let patient = match &entity {
                 Some((kind, id, _)) if failed => app.store.patients(*kind, id).await.unwrap_or_default(),
                 Some((ResourceType::PATIENT, id, _)) => id.clone(),
-                _ => String::new(),
+                _ => context.trail.as_ref().map(Trail::patient).unwrap_or_default(),
             };
             let outcome = match (failed, status.is_server_error()) {
                 (false, _) => Outcome::Success,

@@ -30,6 +30,32 @@ use crate::scoring;
 /// How long all reads of a Bundle may take together.
 const READING: Duration = Duration::from_secs(30);
 
+/// What the reads of a Bundle cost so far.
+#[derive(Default)]
+struct Reads {
+    took: Duration,
+    bytes: usize,
+}
+
+impl Reads {
+    /// One more, if it is not too much.
+    async fn add<T>(
+        &mut self,
+        read: impl Future<Output = Result<T, Failure>>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Result<T, Failure> {
+        if self.bytes > LIMITS.bytes || self.took > READING {
+            let details = "the Bundle's reads are too much for one answer; ask in several";
+            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-costly", details));
+        }
+        let began = Instant::now();
+        let answer = read.await;
+        self.took += began.elapsed();
+        self.bytes += answer.as_ref().map_or(0, bytes);
+        answer
+    }
+}
+
 pub(crate) async fn bundle(
     caller: Caller,
     request: HttpRequest,
@@ -130,10 +156,14 @@ async fn run(
             Err(failure) => set(&mut answers, place, Answer::Failed(failure)),
         }
     }
+    let mut reads = Reads::default();
     if atomic {
         let mut whole = Commit { taken, ..Commit::default() };
+        // What is only tried is not shown.
+        let trying = Context { trail: None, ..context.clone() };
         for (place, asked) in &gets {
-            whole.reads.extend(must_be(app, context, *place, &asked.url).await?);
+            let tried = must_be(app, &trying, *place, &asked.url);
+            whole.reads.extend(reads.add(tried, |_| 0).await?);
         }
         for (n, commit) in commits.into_iter().enumerate() {
             whole.references.extend(commit.references);
@@ -162,21 +192,15 @@ async fn run(
             app.store.commit(context, Commit { taken: Some(taken), ..Commit::default() }).await?;
         }
     }
-    let (began, mut bytes) = (Instant::now(), 0);
     for (place, asked) in gets {
-        let answer = if bytes > LIMITS.bytes || began.elapsed() > READING {
-            let details = "the Bundle's reads are too much for one answer; ask in several";
-            Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-costly", details))
-        } else {
-            let part = |trail: &Trail| trail.part(audited::asked_within("GET", &asked.url));
-            let context = Context { trail: context.trail.as_ref().map(part), ..context.clone() };
-            read(app, &context, &asked).await
+        let part = |trail: &Trail| trail.part(audited::asked_within("GET", &asked.url));
+        let context = Context { trail: context.trail.as_ref().map(part), ..context.clone() };
+        let bytes = |answer: &Answer| match answer {
+            Answer::Read(_, text) => text.len(),
+            _ => 0,
         };
-        let answer = answer.unwrap_or_else(Answer::Failed);
-        if let Answer::Read(_, text) = &answer {
-            bytes += text.len();
-        }
-        set(&mut answers, place, answer);
+        let answer = reads.add(read(app, &context, &asked), bytes).await;
+        set(&mut answers, place, answer.unwrap_or_else(Answer::Failed));
     }
     let missing = || Answer::Failed(Failure::internal("an entry without an answer"));
     let answers: Vec<Answer> = answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect();
@@ -186,7 +210,8 @@ async fn run(
                 Some((kind, id, _)) => app.store.patients(*kind, id).await.unwrap_or_default(),
                 None => String::new(),
             };
-            let (outcome, note) = (Outcome::Minor, failure.status.to_string());
+            let outcome = if failure.status.is_server_error() { Outcome::Serious } else { Outcome::Minor };
+            let note = failure.status.to_string();
             context.note(Note { outcome, patient, note, ..request });
         }
     }

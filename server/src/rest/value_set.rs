@@ -79,7 +79,9 @@ fn codes(
         return refuse("too-costly", "ValueSets within ValueSets too deeply".to_owned());
     }
     let Some(body) = found(reader, address)? else {
-        return refuse("not-found", format!("there is no ValueSet {address} here"));
+        // What a set names is no secret; what a query names could be anything.
+        let which = if depth > 0 { address } else { "of that address" };
+        return refuse("not-found", format!("there is no ValueSet {which} here"));
     };
     let set = request::parse(body.as_bytes()).map_err(|failure| Error::from(failure.issues))?;
     let mut all = BTreeSet::new();
@@ -97,7 +99,7 @@ fn codes(
         }
     }
     if all.len() > MOST {
-        return refuse("too-costly", format!("the ValueSet {address} has more than {MOST} codes"));
+        return refuse("too-costly", format!("the ValueSet has more than {MOST} codes"));
     }
     known.insert(address.to_owned(), all.clone());
     Ok(all)

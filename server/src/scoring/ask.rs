@@ -36,7 +36,7 @@ impl Question {
         Ok(self.persist)
     }
 
-    /// The models, found.
+    /// The models, found, each once.
     pub(crate) fn models(&self, active: &Active) -> Result<Vec<Arc<Model>>, Failure> {
         if self.models.is_empty() {
             return Ok(active.catalogue.active().map(Arc::clone).collect());
@@ -50,7 +50,14 @@ impl Question {
                 )
             })
         };
-        self.models.iter().map(find).collect()
+        let mut models: Vec<Arc<Model>> = Vec::new();
+        for id in &self.models {
+            let model = find(id)?;
+            if !models.iter().any(|known| Arc::ptr_eq(known, &model)) {
+                models.push(model);
+            }
+        }
+        Ok(models)
     }
 }
 

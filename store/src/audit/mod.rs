@@ -65,6 +65,7 @@ impl Entry {
 pub struct Trail {
     asked: Arc<Mutex<String>>,
     act: Arc<Mutex<Option<Act>>>,
+    patient: Arc<Mutex<String>>,
     notes: Arc<Mutex<Vec<Entry>>>,
 }
 
@@ -98,6 +99,16 @@ impl Trail {
     /// What it does, where its address does not say it.
     pub fn act(&self) -> Option<Act> {
         *self.act.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is about this patient, whom its address does not name.
+    pub fn is_about(&self, patient: &str) {
+        patient.clone_into(&mut self.patient.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whom it is about, where its address does not say it.
+    pub fn patient(&self) -> String {
+        self.patient.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds to what it has seen.

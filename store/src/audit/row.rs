@@ -153,6 +153,11 @@ impl Authority {
         })
     }
 
+    /// The public key of the log's heads, as C2SP's signed notes write it.
+    pub(crate) fn public_key(&self) -> String {
+        self.signer.verifier().to_string()
+    }
+
     /// SQLite: all writers hold the one write lock, so the greatest number so far is known.
     pub(crate) fn follow(&self, link: &mut Link) -> Result<(), Fault> {
         if self.auditing == Auditing::Off { Ok(()) } else { self.numbers.follow(link) }

@@ -158,7 +158,7 @@ impl Store {
 
     /// The public key of the log's heads, as C2SP's signed notes write it.
     pub fn audit_key(&self) -> String {
-        self.authority.signer.verifier().to_string()
+        self.authority.public_key()
     }
 
     /// Looks at all of the trail, on a connection of its own; `seen` is told how many events were looked at.

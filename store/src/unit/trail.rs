@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fhir::resource_type::ResourceType;
 
 use super::{Planned, Unit};
-use crate::audit::{self, Act, Entry};
+use crate::audit::{self, Act, Entry, Outcome};
 use crate::commit::{Activate, ClientChange};
 use crate::connection::Link;
 use crate::context::each;
@@ -38,9 +38,13 @@ impl Unit {
             for patient in each(&patients) {
                 let entity =
                     (!stored.id.is_empty()).then(|| (stored.kind, stored.id.clone(), stored.version));
-                let text = if absent { "there was nothing to delete" } else { "" };
+                let (outcome, text) = match (moved.hidden, absent) {
+                    (true, _) => (Outcome::Minor, "it was not deleted: who asked may not see it"),
+                    (false, true) => (Outcome::Success, "there was nothing to delete"),
+                    (false, false) => (Outcome::Success, ""),
+                };
                 let (patient, text) = (patient.to_owned(), text.to_owned());
-                note(Entry { entity, patient, note: text, ..Entry::of(act) });
+                note(Entry { outcome, entity, patient, note: text, ..Entry::of(act) });
             }
         }
         for done in &self.assessments {
