@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use models::{Catalogue, Settings};
 use store::{Context, Store};
 
+use crate::audit::Standing;
 use crate::config::Config;
 use crate::http::limits::Limits;
 use crate::http::refusals::Refusals;
@@ -37,6 +38,8 @@ pub struct App {
     pub started: DateTime<Utc>,
     /// The authorization server.
     pub(crate) smart: Smart,
+    /// How it stands with the audit trail.
+    pub(crate) standing: Standing,
     active: RwLock<Arc<Active>>,
     /// Held while a model is put in use: what was read is what is replaced.
     pub activating: tokio::sync::Mutex<()>,
@@ -100,6 +103,7 @@ impl App {
             refusals: Refusals::default(),
             metrics,
             started: Utc::now(),
+            standing: Standing::default(),
             active,
             activating,
         })

@@ -1,22 +1,59 @@
-//! Keeping the audit trail: what was recorded is taken into the signed log, and its heads are shown to a
-//! witness that the database has no power over.
+//! Keeping the audit trail: what was recorded is taken into the signed log, and its heads are shown to
+//! witnesses that the database has no power over.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
+pub(crate) mod witness;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use store::{Act, Commit, Context, Entry, Error};
+use store::{Act, Astray, Commit, Context, Entry, Error, Outcome, Sealed};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::app::{self, App};
+use crate::forward::outbound::Outbound;
+use witness::Witnesses;
 
 /// What was recorded is in the log so soon after.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A witness is shown a head so often at most; the last one always.
-const SHOWN: i64 = 60_000_000;
+
+/// How it stands with the trail, for whoever asks how the server is.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    astray: Mutex<Option<Astray>>,
+    /// Those that could not be shown a head, since when.
+    witnesses: Mutex<BTreeMap<String, i64>>,
+}
+
+impl Standing {
+    /// The log is not the one that was sealed last.
+    pub(crate) fn astray(&self) -> Option<Astray> {
+        *self.astray.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn strays(&self, astray: Option<Astray>) -> bool {
+        let mut known = self.astray.lock().unwrap_or_else(PoisonError::into_inner);
+        astray.is_some() & (std::mem::replace(&mut *known, astray) != astray)
+    }
+
+    fn witness(&self, name: &str, failed: Option<i64>) {
+        let mut failing = self.witnesses.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed {
+            Some(at) => {
+                failing.entry(name.to_owned()).or_insert(at);
+            }
+            None => {
+                failing.remove(name);
+            }
+        }
+    }
+
+    /// The witnesses that could not be shown a head.
+    pub(crate) fn failing(&self) -> Vec<String> {
+        self.witnesses.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+}
 
 /// The keeper of the trail, of this process.
 #[derive(Debug)]
@@ -27,10 +64,15 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Records that the server serves, and begins.
-    pub(crate) async fn start(app: &Arc<App>) -> Result<Self, Error> {
-        record(app, Act::Start).await?;
+    pub(crate) async fn start(app: &Arc<App>, outbound: Option<&Outbound>) -> Result<Self, Error> {
+        for head in witness::newest(&app.config.trail) {
+            app.store.remember_audit(&head);
+        }
+        record(app, Act::Start, format!("augury {} on {}", env!("CARGO_PKG_VERSION"), app.config.bind))
+            .await?;
         let (stop, stopped) = watch::channel(false);
-        Ok(Self { stop, work: tokio::spawn(keep(Arc::clone(app), stopped)) })
+        let witnesses = Witnesses::start(app, outbound);
+        Ok(Self { stop, work: tokio::spawn(keep(Arc::clone(app), witnesses, stopped)) })
     }
 
     /// Records that the server ends, and seals what there is.
@@ -40,97 +82,60 @@ impl Keeper {
     }
 }
 
-async fn record(app: &App, act: Act) -> Result<(), Error> {
-    let note = format!("augury {} on {}", env!("CARGO_PKG_VERSION"), app.config.bind);
-    let notes = vec![Entry { note, ..Entry::of(act) }];
+async fn record(app: &App, act: Act, note: String) -> Result<(), Error> {
+    let outcome = if act == Act::Alarm { Outcome::Serious } else { Outcome::Success };
+    let notes = vec![Entry { note, outcome, ..Entry::of(act) }];
     let context = Context::system("server", app::now());
     app.store.commit(&context, Commit { notes, ..Commit::default() }).await.map(drop)
 }
 
-async fn keep(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
-    let mut witness = Witness { path: app.config.audit_witness.clone(), shown: 0, waiting: None };
+async fn keep(app: Arc<App>, witnesses: Witnesses, mut stopped: watch::Receiver<bool>) {
     let mut ends = false;
     while !ends {
         ends = tokio::time::timeout(PAUSE, stopped.wait_for(|stop| *stop)).await.is_ok();
         if ends && let Err(error) = app.store.flush().await {
             tracing::error!(%error, "what was read last could not be recorded");
         }
-        if ends && let Err(error) = record(&app, Act::Stop).await {
+        let ended = format!("augury {} on {}", env!("CARGO_PKG_VERSION"), app.config.bind);
+        if ends && let Err(error) = record(&app, Act::Stop, ended).await {
             tracing::error!(%error, "the end of the server could not be recorded");
         }
         // What fills faster than it is sealed is caught up with.
-        loop {
-            let now = app::now();
-            match app.store.seal_audit(&Context::system("audit", now)).await {
-                Ok(Some(head)) => witness.waiting = Some(head),
-                Ok(None) | Err(Error::Conflict { .. }) => break,
-                Err(error) => {
-                    metrics::counter!("augury_audit_failures_total").increment(1);
-                    tracing::error!(%error, "the audit log could not be sealed; it will be tried again");
-                    break;
-                }
-            }
-            witness.show(now, false);
-        }
-        witness.show(app::now(), ends);
+        while seal(&app, &witnesses).await {}
     }
+    witnesses.stop().await;
 }
 
-/// A file that heads are added to.
-struct Witness {
-    path: Option<PathBuf>,
-    shown: i64,
-    waiting: Option<String>,
-}
-
-impl Witness {
-    fn show(&mut self, now: i64, last: bool) {
-        let due = last || now - self.shown >= SHOWN;
-        let Some(path) = self.path.as_ref().filter(|_| due) else { return };
-        let Some(head) = self.waiting.take() else { return };
-        let written = OpenOptions::new().append(true).create(true).open(path).and_then(|mut file| {
-            writeln!(file, "{head}")?;
-            file.sync_data()
-        });
-        match written {
-            Ok(()) => self.shown = now,
-            Err(error) => {
-                metrics::counter!("augury_audit_failures_total").increment(1);
-                tracing::error!(%error, "the head of the audit log could not be shown to its witness");
-                self.waiting = Some(head);
-            }
+/// Is there more to seal?
+async fn seal(app: &App, witnesses: &Witnesses) -> bool {
+    let sealed = match app.store.seal_audit(&Context::system("audit", app::now())).await {
+        Ok(sealed) => sealed,
+        Err(Error::Conflict { .. }) => return false,
+        Err(error) => {
+            metrics::counter!("augury_audit_failures_total").increment(1);
+            tracing::error!(%error, "the audit log could not be sealed; it will be tried again");
+            return false;
         }
+    };
+    let Sealed { head, more, astray, vanished } = sealed;
+    if let Some(head) = head {
+        witnesses.show(head);
     }
-}
-
-/// The heads in a witness's file.
-pub(crate) fn heads(text: &str) -> Vec<String> {
-    // A signed note ends with its signatures; the next one begins after an empty line.
-    let mut heads: Vec<String> = Vec::new();
-    let mut signed = true;
-    for line in text.split_inclusive('\n') {
-        if signed && line.trim().is_empty() {
-            continue;
-        }
-        let signature = line.starts_with('\u{2014}');
-        match heads.last_mut() {
-            Some(head) if !signed || signature => head.push_str(line),
-            _ => heads.push(line.to_owned()),
-        }
-        signed = signature;
+    metrics::gauge!("augury_audit_astray").set(if astray.is_some() { 1.0 } else { 0.0 });
+    if let (Some(Astray { known, found }), true) = (astray, app.standing.strays(astray)) {
+        alarm(app, format!("the log of {known} events has {found} now, or others: it is not sealed until `augury audit accept`")).await;
     }
-    heads
+    for key in vanished {
+        metrics::counter!("augury_audit_vanished_total").increment(1);
+        alarm(app, format!("AuditEvent/{key} was removed before it was in the log")).await;
+    }
+    more
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn heads_are_told_apart() {
-        let one = "log\n1\nroot\n\n\u{2014} log sig\n";
-        let two = "log\n2\nroot\n\n\u{2014} log sig\n\u{2014} other sig\n";
-        assert_eq!(heads(&format!("{one}\n{two}\n{one}\n")), [one, two, one]);
-        assert!(heads("").is_empty());
+/// What is wrong with the trail is in the log of the program, and in what follows of the trail itself.
+async fn alarm(app: &App, note: String) {
+    tracing::error!("{note}");
+    if let Err(error) = record(app, Act::Alarm, note).await {
+        tracing::error!(%error, "the alarm could not be recorded");
     }
 }

@@ -11,7 +11,11 @@
 //! | `packages` | `AUGURY_PACKAGES` | none: FHIR packages, `.tgz` or folders, separated by commas |
 //! | `validate_claims` | `AUGURY_VALIDATE_CLAIMS` | `false`: of the profiles that `meta.profile` names, vital signs and our own count |
 //! | `audit` | `AUGURY_AUDIT` | `durable`; `buffered` answers reads before their audit is on disk; `off` is accepted only with open access |
-//! | `audit_witness` | `AUGURY_AUDIT_WITNESS` | none: a file outside the database's reach that signed heads of the audit log are added to |
+//! | `audit_witness` | `AUGURY_AUDIT_WITNESS` | data_dir + `/audit-heads`: who is shown the signed heads of the audit log, separated by commas: files, `https://…` (POST), `syslog+tls://host:port` |
+//! | `audit_forward` | `AUGURY_AUDIT_FORWARD` | none: who is sent every AuditEvent, separated by commas: `https://…/fhir`, `syslog+tls://host:port` |
+//! | `audit_headers` | `AUGURY_AUDIT_HEADERS` | none: headers that are sent along, `Name: value` a line, or `https://… Name: value` for one address |
+//! | `audit_ca` | `AUGURY_AUDIT_CA` | the system's: roots (PEM) of the certificates of witnesses and receivers |
+//! | `audit_tls_cert`, `audit_tls_key` | `AUGURY_AUDIT_TLS_CERT`, … | none: PEM files of the certificate that is shown to them |
 //! | `audit_failure` | `AUGURY_AUDIT_FAILURE` | `closed`: what can't be audited is not answered; `open` |
 //! | `secret` | `AUGURY_SECRET` | a random one, kept in data_dir + `/secret`; the same for all processes on one database, 32 bytes at least |
 //! | `token_issuer` | `AUGURY_TOKEN_ISSUER` | none: another authorization server whose access tokens count here |
@@ -43,6 +47,7 @@
 //! in the table, or a value that can't be used, stops the start with one line that says so.
 
 mod servers;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -55,6 +60,7 @@ use ipnet::IpNet;
 use crate::http::peer::networks;
 use crate::smart::secret::LEAST;
 use store::Auditing;
+pub use trail::{Address, Trail};
 
 pub use servers::{Foreign, Upstream};
 
@@ -184,8 +190,8 @@ pub struct Config {
     pub validate_claims: bool,
     /// How accesses are audited.
     pub auditing: Auditing,
-    /// Where heads of the audit log are kept too.
-    pub audit_witness: Option<PathBuf>,
+    /// Where the audit trail goes beside the database.
+    pub trail: Trail,
     /// An access that can't be audited goes on.
     pub audit_fails_open: bool,
     /// What only the processes of this server know; without one, there is a file for it.
@@ -218,7 +224,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 38] = [
+const NAMES: [&str; 43] = [
     "bind",
     "public_url",
     "database_url",
@@ -230,6 +236,11 @@ const NAMES: [&str; 38] = [
     "audit",
     "audit_failure",
     "audit_witness",
+    "audit_forward",
+    "audit_headers",
+    "audit_ca",
+    "audit_tls_cert",
+    "audit_tls_key",
     "secret",
     "token_issuer",
     "token_audience",
@@ -403,6 +414,7 @@ impl Config {
             return Err(wrong("secret", format!("must have at least {LEAST} bytes")));
         }
         Ok(Self {
+            trail: Trail::from_values(get, &data_dir)?,
             said: values.keys().cloned().collect(),
             bind,
             public_url,
@@ -414,7 +426,6 @@ impl Config {
             validate_claims,
             auditing,
             audit_fails_open,
-            audit_witness: get("audit_witness").map(PathBuf::from),
             secret: secret.map(Hidden),
             foreign,
             proxies: Proxies { trusted, header },
@@ -426,6 +437,13 @@ impl Config {
             log,
             log_format,
         })
+    }
+
+    /// The host that clients know.
+    pub fn host(&self) -> &str {
+        let rest = self.public_url.split_once("://").map_or("", |(_, rest)| rest);
+        let host = rest.split('/').next().unwrap_or_default();
+        host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(host, _)| host)
     }
 
     /// The base of all FHIR addresses, e.g. `http://127.0.0.1:8080/fhir`.

@@ -2,11 +2,18 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, Responder, web};
-use serde_json::json;
-use store::{Backlog, Context};
+use serde_json::{Value, json};
+use store::{Astray, Backlog, Context, Destination, Lag};
 
 use crate::api::schema;
 use crate::app::{self, App};
+use crate::config::Address;
+
+/// What was recorded should be in the signed log after so many seconds.
+const LATE: i64 = 60;
+
+/// And after so many everybody should have it whom events are sent to.
+const BEHIND: i64 = 600;
 
 /// Alive.
 #[utoipa::path(get, path = "/health/live", summary = "Is the process alive?", responses((status = 200, description = "it is", body = schema::Status)))]
@@ -52,14 +59,52 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", json!(null), json!(null))
         }
     };
+    let (audit, worried) = trail(&app, now).await;
+    let status = if worried && status == "ok" { "degraded" } else { status };
     HttpResponse::build(code).json(json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
         "started": app.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         "store": store,
         "queue": queue,
+        "audit": audit,
         "models": models,
     }))
+}
+
+/// How it stands with the audit trail; and is that worse than it should be?
+async fn trail(app: &App, now: i64) -> (Value, bool) {
+    let Ok(Lag { oldest, held }) = app.store.audit_lag(&Context::system("health", now)).await else {
+        return (json!(null), false);
+    };
+    let since = |then: i64| (now - then).max(0) / 1_000_000;
+    let unsealed = oldest.map_or(0, since);
+    let astray = app.standing.astray();
+    let receivers = receivers(app).await;
+    let behind = receivers.iter().any(|one| one.oldest.is_some_and(|oldest| since(oldest) > BEHIND));
+    let forward: Vec<Value> = receivers
+        .iter()
+        .map(|one| json!({"to": one.name, "waiting": one.waiting, "oldest_s": one.oldest.map(since)}))
+        .collect();
+    let audit = json!({
+        "unsealed_s": unsealed,
+        // On PostgreSQL any transaction of the cluster that has written holds sealing back while it is open.
+        "open_transaction_s": held.map(since),
+        "astray": astray.map(|Astray { known, found }| json!({"known": known, "found": found})),
+        "witnesses_failing": app.standing.failing(),
+        "forward": forward,
+    });
+    (audit, unsealed > LATE || astray.is_some() || behind)
+}
+
+/// Those that events are sent to, as far as the settings still say so.
+async fn receivers(app: &App) -> Vec<Destination> {
+    if app.config.trail.forward.is_empty() {
+        return Vec::new();
+    }
+    let names: Vec<String> = app.config.trail.forward.iter().map(Address::name).collect();
+    let all = app.store.destinations(&Context::system("health", app::now())).await.unwrap_or_default();
+    all.into_iter().filter(|one| names.contains(&one.name)).collect()
 }
 
 /// Prometheus text.
@@ -75,6 +120,19 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
             let lag = oldest.map_or(0, |oldest| (app::now() - oldest).max(0));
             metrics::gauge!("augury_queue_lag_seconds").set(lag as f64 / 1e6);
         }
+    }
+    if let Ok(Lag { oldest, held }) = app.store.audit_lag(&Context::system("metrics", app::now())).await {
+        #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
+        let since = |then: Option<i64>| then.map_or(0, |then| (app::now() - then).max(0)) as f64 / 1e6;
+        for one in receivers(&app).await {
+            #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
+            metrics::gauge!("augury_audit_forward_waiting", "receiver" => one.name.clone())
+                .set(one.waiting as f64);
+            metrics::gauge!("augury_audit_forward_oldest_seconds", "receiver" => one.name)
+                .set(since(one.oldest));
+        }
+        metrics::gauge!("augury_audit_unsealed_seconds").set(since(oldest));
+        metrics::gauge!("augury_audit_open_transaction_seconds").set(since(held));
     }
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics.render())
 }

@@ -3,7 +3,7 @@
 //! - [`cmd`]: the subcommands; [`config`]: what the operator says; [`app`]: the long-lived parts.
 //! - `interaction`: what there is; [`router`]: who answers it; `http`: what all routes share.
 //! - `rest`: FHIR's interactions, one a file; `api`: the plain-JSON API over the same core.
-//! - `smart`: the authorization server.
+//! - `smart`: the authorization server. `audit` and `forward`: the trail is sealed, shown and sent.
 //! - `scoring`: from what was written to RiskAssessments, and how these look.
 
 mod api;
@@ -11,6 +11,7 @@ pub mod app;
 mod audit;
 pub mod cmd;
 pub mod config;
+mod forward;
 mod health;
 mod http;
 mod interaction;

@@ -156,13 +156,12 @@ impl Link {
         })
     }
 
-    /// Asks what may take long, for no longer than [`Self::patience`]. On PostgreSQL the transaction
-    /// has that limit.
-    pub(crate) fn ask<T>(&mut self, question: impl FnOnce(&mut Self) -> T) -> T {
+    /// Asks what may take long, for no longer than that. On PostgreSQL the transaction has the limit.
+    pub(crate) fn ask<T>(&mut self, limit: Duration, question: impl FnOnce(&mut Self) -> T) -> T {
         if let Some(deadline) = &self.deadline {
-            deadline.start(self.patience);
+            deadline.start(limit);
         }
-        self.end = Instant::now().checked_add(self.patience);
+        self.end = Instant::now().checked_add(limit);
         let answer = question(self);
         self.end = None;
         if let Some(deadline) = &self.deadline {

@@ -254,7 +254,7 @@ pub(crate) fn few(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result
     let plan = Plan::of(&narrowed);
     let mut found = Vec::new();
     let sql = plan.page(link.dialect, None, 8)?;
-    for (_, stored) in link.ask(|link| run(link, &sql))? {
+    for (_, stored) in link.ask(link.patience, |link| run(link, &sql))? {
         let index = fhir::search::index(stored.kind, &draft::parse(&stored.body)?);
         if query.clauses.iter().all(|clause| clause.matches(&index, &stored.id, stored.updated)) {
             found.push(stored);

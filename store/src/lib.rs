@@ -48,7 +48,10 @@ mod version;
 
 pub use access::{Access, Grant};
 pub use account::{Account, AccountChange};
-pub use audit::{Act, Agent, Auditing, Entry, Finding, Outcome, Proof, Trail, Verified, Who};
+pub use audit::{
+    Act, Agent, Astray, Auditing, Batch, Destination, Entry, Finding, Lag, Leaving, Outcome, Proof, Sealed,
+    Trail, Verified, Who, Witnessed,
+};
 pub use authorization::{
     AccessToken, Authentication, AuthorizationChange, Code, Granted, Launch, LaunchContext, RefreshToken,
     Registration, SigningKey, SmartClient, SmartGrant, Status,

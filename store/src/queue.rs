@@ -225,7 +225,7 @@ where
     }
     let Some(work) = work.take().filter(|_| !tasks.is_empty()) else { return Ok((Turn::Nothing, None)) };
     let finish = tasks.iter().map(|task| task.key).collect();
-    let ready = reader::snapshot(link, context, |reader| guarded(work, reader, tasks.clone()))
+    let ready = reader::asked(link, context, |reader| guarded(work, reader, tasks.clone()))
         .map_err(Error::from)
         .and_then(|commit| unit(context, commit, finish));
     let turn = match ready {

@@ -1,5 +1,7 @@
 //! Reading inside one connection, one snapshot: what a worker gathers a patient's data with.
 
+use std::time::Duration;
+
 use diesel::sql_types::BigInt;
 use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
@@ -257,43 +259,38 @@ fn add((rows, cut): &mut Rows, param: i64, value: i64, each: usize, keys: &[(i64
     }
 }
 
-/// Runs `read` on one snapshot, however long it takes.
-pub(crate) fn patiently<T>(
+/// Runs `read` on one snapshot, for so long at most.
+pub(crate) fn snapshot<T>(
     link: &mut Link,
+    limit: Option<Duration>,
     read: impl FnOnce(&mut Link) -> Result<T, Error>,
 ) -> Result<T, Fault> {
-    link.execute(match link.dialect {
-        Dialect::Sqlite => "BEGIN",
+    match link.dialect {
+        Dialect::Sqlite => link.execute("BEGIN")?,
         Dialect::Postgres => {
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0"
+            let limit = limit.map_or(0, |limit| limit.as_millis().max(1));
+            link.execute(&format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {limit}"
+            ))?;
         }
-    })?;
-    let result = read(link);
+    }
+    let result = match limit {
+        Some(limit) => link.ask(limit, read),
+        None => read(link),
+    };
     let ended = link.execute("ROLLBACK");
     link.broken |= ended.is_err();
     Ok(result?)
 }
 
-/// Runs `read` on one snapshot, for as long as the link has patience.
-pub(crate) fn snapshot<T>(
+/// What somebody asks, on one snapshot, for as long as the link has patience.
+pub(crate) fn asked<T>(
     link: &mut Link,
     context: &Context,
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, Error>,
 ) -> Result<T, Fault> {
-    match link.dialect {
-        Dialect::Sqlite => link.execute("BEGIN")?,
-        Dialect::Postgres => {
-            let patience = link.patience.as_millis().max(1);
-            link.execute(&format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {patience}"
-            ))?;
-        }
-    }
-    let result = link.ask(|link| {
+    snapshot(link, Some(link.patience), |link| {
         let sight = consent::sight(link, context)?;
         read(&mut Reader::new(link, &sight))
-    });
-    let ended = link.execute("ROLLBACK");
-    link.broken |= ended.is_err();
-    Ok(result?)
+    })
 }

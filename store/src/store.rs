@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::audit::{self, Act, Auditing, Authority, Buffer, Trail};
 use crate::commit::Commit;
@@ -81,6 +81,9 @@ pub struct Store {
     buffer: Arc<Buffer>,
     /// The last write failed, and by no fault of its own.
     failing: Arc<AtomicBool>,
+    pub(crate) place: Place,
+    /// One looks at all of the trail at a time.
+    pub(crate) verifying: Arc<Semaphore>,
 }
 
 impl Store {
@@ -96,6 +99,7 @@ impl Store {
         } else if migration::pending(&mut link)? {
             return Err(Error::Internal("the schema is older than this program: run migrate".into()));
         }
+        audit::epoch::go_on(&mut link)?;
         let seal = Arc::new(Seal::of(&mut link)?);
         let secret = match &options.secret {
             Some(secret) => secret.clone(),
@@ -130,6 +134,8 @@ impl Store {
             recorder,
             buffer: Arc::default(),
             failing: Arc::default(),
+            place,
+            verifying: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -190,7 +196,7 @@ impl Store {
         let page = self
             .pool
             .run(move |link| {
-                let mut page = reader::snapshot(link, &asker, |reader| reader.search(&query))?;
+                let mut page = reader::asked(link, &asker, |reader| reader.search(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok(page)
             })
@@ -214,7 +220,7 @@ impl Store {
         let page = self
             .pool
             .run(move |link| {
-                let mut page = reader::snapshot(link, &asker, |reader| reader.history(&query))?;
+                let mut page = reader::asked(link, &asker, |reader| reader.history(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok(page)
             })
@@ -230,7 +236,7 @@ impl Store {
         mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let asker = context.clone();
-        self.pool.run(move |link| reader::snapshot(link, &asker, &mut read)).await
+        self.pool.run(move |link| reader::asked(link, &asker, &mut read)).await
     }
 
     /// Does all of it durably, or nothing; answers the writes in their order.

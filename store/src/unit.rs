@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::access::{Access, Sight};
 use crate::account::AccountChange;
-use crate::audit::{self, Entry, Sealing, Who};
+use crate::audit::{self, Entry, Forwarding, Sealing, Who};
 use crate::authorization::AuthorizationChange;
 use crate::commit::{
     Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
@@ -100,6 +100,7 @@ pub(crate) struct Unit {
     postpone: Vec<i64>,
     until: i64,
     sealing: Option<Sealing>,
+    forwarding: Option<Forwarding>,
     of_model: bool,
     taken: Option<String>,
 }
@@ -111,12 +112,8 @@ impl Unit {
         let writes = commit.writes.into_iter().map(|write| plan(at, write, of_model));
         let writes = writes.collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
-            at,
-            request: Arc::clone(&context.request),
-            who: Arc::clone(&context.who),
             access: context.access.clone(),
             notes: commit.notes,
-            rows: Vec::new(),
             of_model,
             taken: commit.taken,
             writes,
@@ -129,14 +126,12 @@ impl Unit {
             clients: commit.clients,
             authorization: commit.authorization,
             accounts: commit.accounts,
-            postpone: Vec::new(),
-            until: 0,
-            sealing: None,
+            ..Self::empty(context)
         })
     }
 
-    /// Puts off tasks, and nothing else.
-    pub(crate) fn postponing(context: &Context, tasks: Vec<i64>, until: i64) -> Self {
+    /// Does nothing; what it is to do is put into it.
+    pub(crate) fn empty(context: &Context) -> Self {
         Self {
             at: context.at,
             request: Arc::clone(&context.request),
@@ -154,22 +149,33 @@ impl Unit {
             clients: Vec::new(),
             authorization: Vec::new(),
             accounts: Vec::new(),
-            postpone: tasks,
-            until,
+            postpone: Vec::new(),
+            until: 0,
             sealing: None,
+            forwarding: None,
             of_model: false,
             taken: None,
         }
     }
 
+    /// Puts off tasks, and nothing else.
+    pub(crate) fn postponing(context: &Context, tasks: Vec<i64>, until: i64) -> Self {
+        Self { postpone: tasks, until, ..Self::empty(context) }
+    }
+
     /// Records what was read, and nothing else.
     pub(crate) fn recording(rows: Vec<audit::Row>) -> Self {
-        Self { rows, ..Self::postponing(&Context::system("audit", 0), Vec::new(), 0) }
+        Self { rows, ..Self::empty(&Context::system("audit", 0)) }
     }
 
     /// Adds to the log of the audit trail, and nothing else.
     pub(crate) fn sealing(context: &Context, sealing: Sealing) -> Self {
-        Self { sealing: Some(sealing), ..Self::postponing(context, Vec::new(), 0) }
+        Self { sealing: Some(sealing), ..Self::empty(context) }
+    }
+
+    /// Says how far a receiver of the audit trail is, besides what else it does.
+    pub(crate) fn forwarding(self, forwarding: Forwarding) -> Self {
+        Self { forwarding: Some(forwarding), ..self }
     }
 
     /// Runs it inside the open transaction.
@@ -197,6 +203,9 @@ impl Unit {
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
         }
+        if let Some(forwarding) = &self.forwarding {
+            audit::forward(link, forwarding, self.at)?;
+        }
         self.audit(link, &written, &moves);
         Ok(written)
     }
@@ -216,6 +225,7 @@ impl Unit {
             && self.taken.is_none()
             && self.postpone.is_empty()
             && self.sealing.is_none()
+            && self.forwarding.is_none()
     }
 
     /// Runs several units that only create as if they were one: as many statements as for one.

@@ -15,7 +15,7 @@ fn openssl(folder: &Path, arguments: &str) {
 }
 
 /// An authority, a certificate of the server's and one of a client's.
-fn certificates(folder: &Path) {
+pub(crate) fn certificates(folder: &Path) {
     openssl(folder, "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=house");
     for (name, san) in [
         ("server", "subjectAltName=IP:127.0.0.1"),

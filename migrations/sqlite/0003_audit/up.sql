@@ -45,11 +45,25 @@ CREATE TABLE audit_block (
 );
 CREATE INDEX audit_block_high ON audit_block (epoch, high);
 
--- Signed tree heads. `horizon`: the first epoch, or on SQLite key, that is not yet in the tree.
+-- Signed tree heads.
 CREATE TABLE audit_head (
     size INTEGER PRIMARY KEY,
     recorded INTEGER NOT NULL,
-    horizon INTEGER NOT NULL,
     frontier TEXT NOT NULL,
     note TEXT NOT NULL
+);
+
+-- What is added to PostgreSQL's numbers of transactions to make epochs: another cluster, into which the database
+-- was restored, numbers them from the beginning. One row; 0 on SQLite.
+CREATE TABLE audit_shift (
+    shift INTEGER NOT NULL
+);
+INSERT INTO audit_shift (shift) VALUES (0);
+
+-- Who the events are sent to, and how many of the log it has; `holder` is the process that sends, until then.
+CREATE TABLE audit_destination (
+    name TEXT NOT NULL PRIMARY KEY,
+    delivered INTEGER NOT NULL,
+    holder TEXT NOT NULL,
+    until INTEGER NOT NULL
 );

@@ -234,13 +234,43 @@ pub(crate) struct Status {
 
 #[derive(ToSchema)]
 pub(crate) struct Health {
-    /// `ok`, `degraded` (scoring was put off), or `unavailable`.
+    /// `ok`, `degraded` (scoring was put off, or the audit log is behind or not what it was), or `unavailable`.
     status: String,
     version: String,
     started: String,
     store: Option<Backend>,
     queue: Option<Queue>,
+    audit: Option<Trail>,
     models: Vec<InUse>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Trail {
+    /// How long the oldest event waits that is not in the signed log, in seconds.
+    unsealed_s: i64,
+    /// How long a transaction of the database is open that it may wait for.
+    open_transaction_s: Option<i64>,
+    /// The log is not the one that was sealed last, and is not sealed.
+    astray: Option<Astray>,
+    /// Witnesses that could not be shown the newest head.
+    witnesses_failing: Vec<String>,
+    /// Those that events are sent to.
+    forward: Vec<Receiver>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Receiver {
+    to: String,
+    /// Events that it does not have yet.
+    waiting: u64,
+    /// How old the oldest of these is, in seconds.
+    oldest_s: Option<i64>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Astray {
+    known: u64,
+    found: u64,
 }
 
 #[derive(ToSchema)]

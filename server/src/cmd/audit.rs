@@ -12,12 +12,13 @@ use clap::{Subcommand, ValueEnum};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use serde_json::json;
-use store::{Act, Commit, Context, Entry, Store};
+use store::{Act, Commit, Context, Entry, Store, Witnessed};
 
+use crate::app;
+use crate::audit::witness;
 use crate::config::Config;
 use crate::http::request;
 use crate::rest::audit_event::{HEADING, line};
-use crate::{app, audit};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -26,6 +27,12 @@ pub(super) enum Action {
         /// Heads of the log that were kept elsewhere, besides those of the settings.
         #[arg(long = "witness", value_name = "FILE")]
         witnesses: Vec<PathBuf>,
+    },
+    /// Go on with the log as it is, after it was put back: the servers then seal it again. Leaves an event.
+    Accept {
+        /// Why that is right; whoever reads the trail will see it.
+        #[arg(long)]
+        reason: String,
     },
     /// Print the events, oldest first.
     Export {
@@ -72,12 +79,12 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     super::runtime()?.block_on(async {
         match action {
             Action::Verify { witnesses } => {
-                let mut heads = Vec::new();
-                for path in config.audit_witness.iter().filter(|path| path.exists()).chain(&witnesses) {
+                let mut witnessed = witness::read(&config.trail)?;
+                for path in &witnesses {
                     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-                    heads.extend(audit::heads(&text));
+                    witnessed.heads.extend(witness::heads(&text));
                 }
-                verify(&store, &context, heads).await
+                verify(&store, &context, witnessed).await
             }
             Action::Export { from, to, patient, format, output } => {
                 let of = [
@@ -96,6 +103,12 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 store.commit(&context, Commit { notes, ..Commit::default() }).await?;
                 Ok(ExitCode::SUCCESS)
             }
+            Action::Accept { reason } => {
+                anyhow::ensure!(!reason.trim().is_empty(), "a reason is needed");
+                let size = store.accept_audit(&context, &reason).await?;
+                writeln!(std::io::stdout(), "the log of {size} events is accepted as it is")?;
+                Ok(ExitCode::SUCCESS)
+            }
             Action::Key => {
                 writeln!(std::io::stdout(), "{}", store.audit_key())?;
                 Ok(ExitCode::SUCCESS)
@@ -108,10 +121,10 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn verify(store: &Store, context: &Context, heads: Vec<String>) -> anyhow::Result<ExitCode> {
+async fn verify(store: &Store, context: &Context, witnessed: Witnessed) -> anyhow::Result<ExitCode> {
     let bar = super::input::counter();
     let shown = bar.clone();
-    let verified = store.verify_audit(context, heads, move |events| shown.set_position(events)).await?;
+    let verified = store.verify_audit(context, witnessed, move |events| shown.set_position(events)).await?;
     bar.finish_and_clear();
     let mut out = std::io::stdout();
     for finding in &verified.findings {
@@ -169,7 +182,7 @@ async fn prove(store: &Store, context: &Context, id: &str, older: Option<PathBuf
     let older = match older {
         Some(path) => {
             let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            Some(audit::heads(&text).pop().context("there is no signed head in the file")?)
+            Some(witness::heads(&text).pop().context("there is no signed head in the file")?)
         }
         None => None,
     };

@@ -15,6 +15,8 @@ use store::{Act, Commit, Context, Entry};
 use crate::app::{self, App};
 use crate::audit::Keeper;
 use crate::config::{Auth, Config};
+use crate::forward::Forwarder;
+use crate::forward::outbound::Outbound;
 use crate::http::audited::audited;
 use crate::http::caller::is_here;
 use crate::http::format::negotiate;
@@ -45,6 +47,7 @@ pub(super) struct Running {
     server: actix_web::dev::Server,
     worker: scoring::worker::Worker,
     keeper: Keeper,
+    forwarder: Forwarder,
 }
 
 impl Running {
@@ -54,6 +57,7 @@ impl Running {
         self.worker.stop().await;
         sum_up(&self.app, true).await;
         self.keeper.stop().await;
+        self.forwarder.stop().await;
         Ok(result?)
     }
 }
@@ -101,7 +105,8 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let app = Arc::new(App::open(config, metrics).await?);
     scoring::device::publish(&app).await?;
     let worker = scoring::worker::Worker::start(&app);
-    let keeper = Keeper::start(&app).await?;
+    let outbound = Outbound::new(&app.config.trail)?;
+    let keeper = Keeper::start(&app, outbound.as_ref()).await?;
     configured(&app).await?;
     let summed = Arc::clone(&app);
     tokio::spawn(async move {
@@ -148,5 +153,6 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
         None => server.bind(bind),
     };
     let server = server.with_context(|| format!("AUGURY_BIND (bind) {bind}"))?.run();
-    Ok(Running { app, server, worker, keeper })
+    let forwarder = Forwarder::start(&app, outbound.as_ref());
+    Ok(Running { app, server, worker, keeper, forwarder })
 }

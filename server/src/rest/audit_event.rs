@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::search::{Scope, find};
 use super::{id, search};
+use crate::audit::witness;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::request;
@@ -20,12 +21,9 @@ use crate::http::request;
 /// `GET AuditEvent/$verify`: looks at all of the trail, which takes some seconds for each million events.
 pub(crate) async fn verify(caller: Caller) -> Result<HttpResponse, Failure> {
     whole(&caller)?;
-    let witnessed = match &caller.app.config.audit_witness {
-        Some(path) => {
-            std::fs::read_to_string(path).map(|text| crate::audit::heads(&text)).unwrap_or_default()
-        }
-        None => Vec::new(),
-    };
+    let trail = caller.app.config.trail.clone();
+    let witnessed =
+        web::block(move || witness::read(&trail)).await.map_err(store_failed)?.map_err(store_failed)?;
     let verified = caller.app.store.verify_audit(&caller.context, witnessed, |_| {}).await?;
     let mut parameters = vec![
         json!({"name": "result", "valueBoolean": verified.wrong == 0}),
@@ -67,6 +65,10 @@ pub(crate) async fn proof(
     parameters.push(json!({"name": "key", "valueString": caller.app.store.audit_key()}));
     parameters.extend(proof.consistency.iter().flatten().map(hash("consistency")));
     Ok(answer(&json!({"resourceType": "Parameters", "parameter": parameters})))
+}
+
+fn store_failed(error: impl std::fmt::Display) -> Failure {
+    store::Error::Internal(format!("the witnesses' files: {error}")).into()
 }
 
 /// Who looks at all of the trail must be allowed to see all of it.

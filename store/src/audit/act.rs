@@ -61,6 +61,10 @@ pub enum Act {
     Configure,
     /// Data left in bulk.
     Export,
+    /// The trail itself was found to be other than it was.
+    Alarm,
+    /// Somebody decided that the log is to go on from where it is.
+    Accept,
     /// Requests of nobody known were refused, more than are recorded one by one.
     Refuse,
 }
@@ -121,6 +125,8 @@ const ALL: &[Line] = &[
     (43, Act::Security, (DICOM, "110113", "Security Alert"), (DICOM, "110137", "User Security Attributes Changed"), "U"),
     (44, Act::Configure, (DICOM, "110113", "Security Alert"), (DICOM, "110131", "Software Configuration"), "U"),
     (45, Act::Export, (DICOM, "110106", "Export"), (OWN, "export", "Data exported"), "R"),
+    (46, Act::Alarm, (DICOM, "110113", "Security Alert"), (OWN, "alarm", "Audit trail is not what it was"), "E"),
+    (47, Act::Accept, (DICOM, "110113", "Security Alert"), (OWN, "accept", "Audit trail accepted as it is"), "E"),
     (60, Act::Refuse, (DICOM, "110113", "Security Alert"), (OWN, "refuse", "Accesses refused"), "E"),
 ];
 

@@ -109,7 +109,7 @@ pub(crate) fn rows(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Found>, Fault> 
     Ok(rows.into_iter().map(found).collect())
 }
 
-fn event(link: &Link, found: Found) -> Stored {
+pub(super) fn event(link: &Link, found: Found) -> Stored {
     let site = link.authority.as_ref().map_or("", |authority| authority.site.as_str());
     let agent: Agent = serde_json::from_str(&found.agent).unwrap_or_default();
     let body = render(&found.columns, &agent, site).to_string();

@@ -37,6 +37,13 @@ pub(super) struct State {
     pub(super) recorded: i64,
 }
 
+impl State {
+    /// How many events are in it.
+    pub(super) fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+}
+
 /// 256 leaves, or the fewer that there are at the end.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
@@ -49,15 +56,18 @@ pub(super) struct Block {
     pub(super) root: Option<Hash>,
 }
 
-/// What sealing adds, to be written if the tree is still of that size.
+/// What sealing adds, to be written if the tree is still the same.
 #[derive(Debug)]
 pub(crate) struct Sealing {
     from: u64,
+    /// The head it builds on; empty for none.
+    base: String,
+    /// There is more to take in.
+    pub(super) more: bool,
     blocks: Vec<Block>,
     /// Of what is new: what it is about, and its key.
     index: Vec<(i64, i64)>,
     frontier: Frontier,
-    horizon: i64,
     recorded: i64,
     before: i64,
     note: String,
@@ -72,6 +82,16 @@ impl Sealing {
     /// The new head.
     pub(super) fn note(&self) -> &str {
         &self.note
+    }
+
+    /// The same, as what it says.
+    pub(super) fn head(&self) -> Head {
+        Head {
+            origin: ORIGIN.to_owned(),
+            size: self.frontier.size(),
+            root: self.frontier.root(),
+            recorded: self.recorded,
+        }
     }
 }
 
@@ -160,7 +180,9 @@ pub(super) fn in_order(sql: &mut Sql<'_>, dialect: Dialect) {
 fn horizon(link: &mut Link) -> Result<i64, Fault> {
     let text = match link.dialect {
         Dialect::Sqlite => "SELECT COALESCE((SELECT MAX(key) FROM audit), 0) + 1",
-        Dialect::Postgres => "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT)",
+        Dialect::Postgres => {
+            "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) + shift FROM audit_shift"
+        }
     };
     let sql = Sql::new(link.dialect, text);
     sql.rows::<BigInt, i64>(&mut link.connection)?.pop().ok_or_else(|| broken("no horizon"))
@@ -172,9 +194,12 @@ pub(super) fn last(link: &mut Link) -> Result<Option<Position>, Fault> {
     Ok(sql.rows::<(BigInt, BigInt), Position>(&mut link.connection)?.pop())
 }
 
-/// Where rows stand that are complete and not in the tree, in their order, and the horizon behind them.
-fn waiting(link: &mut Link, from: Option<Position>) -> Result<(Vec<Position>, i64), Fault> {
+/// Where rows stand that are complete and not in the tree, in their order; and are there more?
+fn waiting(link: &mut Link, from: Option<Position>) -> Result<(Vec<Position>, bool), Fault> {
     let to = horizon(link)?;
+    if link.dialect == Dialect::Postgres && from.is_some_and(|(epoch, _)| epoch >= to) {
+        return Err(broken("transactions are numbered anew, as after a restore: start the server again"));
+    }
     let column = match link.dialect {
         Dialect::Sqlite => "a.key",
         Dialect::Postgres => "a.epoch",
@@ -190,22 +215,18 @@ fn waiting(link: &mut Link, from: Option<Position>) -> Result<(Vec<Position>, i6
         Ok(sql.rows::<(BigInt, BigInt), Position>(&mut link.connection)?)
     };
     let mut found = ask(link, to, MOST)?;
-    let (Some(first), Some(last)) = (found.first().copied(), found.last().copied()) else {
-        return Ok((found, to));
-    };
-    if found.len() < MOST {
-        return Ok((found, to));
+    let more = found.len() == MOST;
+    if let (Some(first), Some(last), true, Dialect::Postgres) =
+        (found.first().copied(), found.last().copied(), more, link.dialect)
+    {
+        if first.0 == last.0 {
+            // One transaction wrote more than that.
+            found = ask(link, last.0.saturating_add(1), usize::MAX)?;
+        } else {
+            found.retain(|one| one.0 < last.0);
+        }
     }
-    if link.dialect == Dialect::Sqlite {
-        return Ok((found, last.1.saturating_add(1)));
-    }
-    if first.0 == last.0 {
-        // One transaction wrote more than that.
-        let to = last.0.saturating_add(1);
-        return Ok((ask(link, to, usize::MAX)?, to));
-    }
-    found.retain(|one| one.0 < last.0);
-    Ok((found, last.0))
+    Ok((found, more))
 }
 
 /// The leaves of rows: those that this process wrote are known, the others are read, and must be of a
@@ -229,8 +250,8 @@ fn leaves(link: &mut Link, authority: &Authority, found: &[Position]) -> Result<
     Ok(known)
 }
 
-/// What there is to seal; none if there is nothing.
-pub(super) fn prepare(link: &mut Link, authority: &Authority, at: i64) -> Result<Option<Sealing>, Fault> {
+/// The newest head and its tree, which must be one that this server signed.
+pub(super) fn genuine(link: &mut Link, authority: &Authority) -> Result<Option<State>, Fault> {
     let state = state(link)?;
     if let Some(state) = &state {
         let trusted = authority.signer.verifier();
@@ -239,10 +260,20 @@ pub(super) fn prepare(link: &mut Link, authority: &Authority, at: i64) -> Result
             return Err(broken("the newest head is not of this tree"));
         }
     }
-    let (mut frontier, before) =
-        state.map_or((Frontier::default(), 0), |state| (state.frontier, state.recorded));
+    Ok(state)
+}
+
+/// What there is to seal; none if there is nothing.
+pub(super) fn prepare(
+    link: &mut Link,
+    authority: &Authority,
+    state: Option<State>,
+    at: i64,
+) -> Result<Option<Sealing>, Fault> {
+    let State { mut frontier, note: base, recorded: before } =
+        state.unwrap_or_else(|| State { frontier: Frontier::default(), note: String::new(), recorded: 0 });
     let from = last(link)?;
-    let (found, horizon) = waiting(link, from)?;
+    let (found, more) = waiting(link, from)?;
     let size = frontier.size();
     let mut open = match size % BLOCK {
         0 => None,
@@ -257,7 +288,7 @@ pub(super) fn prepare(link: &mut Link, authority: &Authority, at: i64) -> Result
     let known = leaves(link, authority, &found)?;
     let (mut done, mut index) = (Vec::new(), Vec::with_capacity(found.len() * 3));
     for (epoch, key) in found {
-        let Some(Leaf { hash, about }) = known.get(&key).copied() else { continue };
+        let Some(Leaf { hash, about, .. }) = known.get(&key).copied() else { continue };
         let mut block = open.take().unwrap_or_else(|| Block {
             first: frontier.size(),
             last: (0, 0),
@@ -287,7 +318,7 @@ pub(super) fn prepare(link: &mut Link, authority: &Authority, at: i64) -> Result
     done.extend(open);
     let head = Head { origin: ORIGIN.to_owned(), size: frontier.size(), root: frontier.root(), recorded: at };
     let note = authority.signer.sign(&head).map_err(Error::internal)?;
-    Ok(Some(Sealing { from: size, blocks: done, index, frontier, horizon, recorded: at, before, note }))
+    Ok(Some(Sealing { from: size, base, more, blocks: done, index, frontier, recorded: at, before, note }))
 }
 
 /// Adds it to the tree, inside the open transaction.
@@ -297,8 +328,7 @@ pub(crate) fn write(link: &mut Link, sealing: &Sealing) -> Result<(), Fault> {
         sql.int(LOCK).push(")");
         sql.run(&mut link.connection)?;
     }
-    let size = state(link)?.map_or(0, |state| state.frontier.size());
-    if size != sealing.from {
+    if state(link)?.map_or_else(String::new, |state| state.note) != sealing.base {
         return Err(Error::Conflict { current: 0 }.into());
     }
     link.touched = true;
@@ -336,9 +366,8 @@ pub(crate) fn write(link: &mut Link, sealing: &Sealing) -> Result<(), Fault> {
         sql.int(signed(sealing.from));
         sql.run(&mut link.connection)?;
     }
-    let mut sql =
-        Sql::new(link.dialect, "INSERT INTO audit_head (size, recorded, horizon, frontier, note) VALUES (");
-    sql.int(signed(sealing.frontier.size())).push(",").int(sealing.recorded).push(",").int(sealing.horizon);
+    let mut sql = Sql::new(link.dialect, "INSERT INTO audit_head (size, recorded, frontier, note) VALUES (");
+    sql.int(signed(sealing.frontier.size())).push(",").int(sealing.recorded);
     sql.push(",").text(STANDARD.encode(sealing.frontier.to_bytes())).push(",").text(sealing.note.as_str());
     sql.push(")");
     sql.run(&mut link.connection)?;

@@ -6,10 +6,14 @@
 mod act;
 mod agent;
 mod buffer;
+pub(crate) mod epoch;
 pub(crate) mod event;
 pub(crate) mod find;
+mod forward;
 mod head;
+mod lag;
 mod log;
+mod memory;
 mod merkle;
 mod row;
 mod store;
@@ -22,9 +26,14 @@ use fhir::resource_type::ResourceType;
 pub use act::{Act, Outcome};
 pub use agent::{Agent, Who};
 pub(crate) use buffer::Buffer;
+pub use forward::{Batch, Destination, Leaving};
+pub(crate) use forward::{Forwarding, write as forward};
+pub use lag::Lag;
 pub(crate) use log::{Sealing, write as seal};
+pub use memory::Astray;
 pub(crate) use row::{Authority, Leaf, Row, flush};
-pub use verify::{Finding, Proof, Verified};
+pub use store::Sealed;
+pub use verify::{Finding, Proof, Verified, Witnessed};
 
 /// One thing that was done, or tried.
 #[derive(Debug, Clone, PartialEq, Eq)]

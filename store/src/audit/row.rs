@@ -1,6 +1,7 @@
 //! Rows of the trail: made, authenticated, written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fhir::reference::hash;
@@ -10,7 +11,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::agent::Who;
-use super::head::Signer;
+use super::head::{Head, Signer};
 use super::log::ORIGIN;
 use super::merkle::{Hash, leaf};
 use super::{Auditing, Entry};
@@ -23,6 +24,10 @@ use crate::sql::{Dialect, Sql, chunks};
 const KNOWN: usize = 50_000;
 /// Rows that are remembered until they are in the tree, at most.
 const WAITING: usize = 500_000;
+/// After so long a row that is remembered still should be in the tree.
+const AGED: i64 = 10_000_000;
+/// So many of those are looked at together, and so many that vanished are remembered.
+const LOOKED_AT: usize = 4096;
 
 /// One row that is still to be written.
 #[derive(Debug, Clone)]
@@ -102,20 +107,27 @@ pub(crate) struct Authority {
     numbers: Numbers,
     known: Mutex<HashSet<i64>>,
     /// Rows of this process that are not in the tree yet, by key: they need not be read again.
-    leaves: Mutex<HashMap<i64, Leaf>>,
+    leaves: Mutex<BTreeMap<i64, Leaf>>,
+    /// The last of them that was looked at.
+    looked_at: Mutex<i64>,
+    /// Rows that were taken out before they were in the tree.
+    vanished: Mutex<BTreeSet<i64>>,
+    /// The newest head that this process has seen.
+    remembered: Mutex<Option<Head>>,
 }
 
 /// What the tree and its index need of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leaf {
     pub(crate) hash: Hash,
+    at: i64,
     /// Chart, entity and agent.
     pub(crate) about: [i64; 3],
 }
 
 impl Leaf {
     pub(crate) fn of(columns: &Columns, canonical: &[u8]) -> Self {
-        Self { hash: leaf(canonical), about: [columns.chart, columns.entity, columns.agent] }
+        Self { hash: leaf(canonical), at: columns.at, about: [columns.chart, columns.entity, columns.agent] }
     }
 }
 
@@ -135,6 +147,9 @@ impl Authority {
             numbers,
             known: Mutex::default(),
             leaves: Mutex::default(),
+            looked_at: Mutex::default(),
+            vanished: Mutex::default(),
+            remembered: Mutex::default(),
         })
     }
 
@@ -189,9 +204,41 @@ impl Authority {
         for key in keys {
             waiting.remove(&key);
         }
-        if waiting.is_empty() {
-            waiting.shrink_to(KNOWN);
-        }
+    }
+
+    /// Some of the rows that wait longer than they should: each turn those after the last.
+    pub(crate) fn aged(&self, at: i64) -> Vec<i64> {
+        let waiting = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let aged = |(_, leaf): &(&i64, &Leaf)| leaf.at < at.saturating_sub(AGED);
+        let after = (Bound::Excluded(*looked_at), Bound::Unbounded);
+        let keys: Vec<i64> = waiting.range(after).filter(aged).map(|(key, _)| *key).take(LOOKED_AT).collect();
+        // Behind the last one it begins again.
+        *looked_at = keys.last().copied().filter(|_| keys.len() == LOOKED_AT).unwrap_or(i64::MIN);
+        keys
+    }
+
+    /// They were taken out, and wait no longer.
+    pub(crate) fn lost(&self, keys: &[i64]) {
+        self.sealed(keys.iter().copied());
+        let mut vanished = self.vanished.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = LOOKED_AT.saturating_sub(vanished.len());
+        vanished.extend(keys.iter().take(room));
+    }
+
+    /// All that were taken out.
+    pub(crate) fn vanished(&self) -> Vec<i64> {
+        self.vanished.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// The newest head that is known.
+    pub(crate) fn remembered(&self) -> Option<Head> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on this one is remembered.
+    pub(crate) fn replace(&self, head: Head) {
+        *self.remembered.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
     }
 }
 

@@ -1,35 +1,159 @@
 //! What the store offers of its trail.
 
-use super::verify::{Proof, Verified, prove, verify};
-use super::{Auditing, log};
-use crate::connection::Link;
+use std::sync::Arc;
+
+use super::forward::{self, Batch, Destination, Forwarding};
+use super::lag::{self, Lag};
+use super::memory::{self, Astray};
+use super::verify::{Proof, Verified, Witnessed, prove, verify};
+use super::{Act, Auditing, Entry, log};
+use crate::commit::Commit;
+use crate::connection::{Link, Use};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::store::Store;
 use crate::unit::Unit;
 use crate::{audit, reader};
 
+/// What came of sealing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// The new head, as a signed note; none if there was nothing to take in.
+    pub head: Option<String>,
+    /// There is more to take in.
+    pub more: bool,
+    /// The log is not the one that was sealed last: nothing was taken in.
+    pub astray: Option<Astray>,
+    /// Events that this process recorded and that were removed before they were in the log.
+    pub vanished: Vec<i64>,
+}
+
 impl Store {
-    /// Takes what was recorded into the log and signs its new head, which is given back; none if there
-    /// was nothing. Of several processes one does it, the others find nothing or `Conflict`.
-    pub async fn seal_audit(&self, context: &Context) -> Result<Option<String>, Error> {
+    /// Takes what was recorded into the log and signs its new head. Of several processes one does it, the
+    /// others find nothing or `Conflict`.
+    pub async fn seal_audit(&self, context: &Context) -> Result<Sealed, Error> {
         if self.authority.auditing == Auditing::Off {
-            return Ok(None);
+            return Ok(Sealed::default());
         }
-        let (authority, at) = (self.authority.clone(), context.at);
+        let (authority, at) = (Arc::clone(&self.authority), context.at);
         let made = self
-            .pool
-            .run(move |link: &mut Link| {
-                reader::patiently(link, |link| Ok(log::prepare(link, &authority, at)?))
+            .on_snapshot(move |link| {
+                let state = log::genuine(link, &authority)?;
+                match memory::agrees(link, &authority, state.as_ref())? {
+                    Some(astray) => Ok(Err(astray)),
+                    None => Ok(Ok(log::prepare(link, &authority, state, at)?)),
+                }
             })
             .await?;
-        let Some(sealing) = made else { return Ok(None) };
-        let (note, keys) = (sealing.note().to_owned(), sealing.keys());
-        let done = self.write(Unit::sealing(context, sealing)).await;
-        // Another process may have been quicker: they are in the tree all the same.
-        self.authority.sealed(keys.into_iter());
-        done?;
-        Ok(Some(note))
+        let mut sealed = Sealed::default();
+        match made {
+            Err(astray) => sealed.astray = Some(astray),
+            Ok(None) => {}
+            Ok(Some(sealing)) => {
+                let (note, head, keys) = (sealing.note().to_owned(), sealing.head(), sealing.keys());
+                sealed.more = sealing.more;
+                let done = self.write(Unit::sealing(context, sealing)).await;
+                // Another process may have been quicker: they are in the tree all the same.
+                self.authority.sealed(keys.into_iter());
+                done?;
+                self.authority.replace(head);
+                sealed.head = Some(note);
+            }
+        }
+        let aged = self.authority.aged(at);
+        if !aged.is_empty() {
+            let authority = Arc::clone(&self.authority);
+            sealed.vanished =
+                self.on_snapshot(move |link| Ok(lag::vanished(link, &authority, &aged)?)).await?;
+        }
+        Ok(sealed)
+    }
+
+    /// Remembers a head that was kept outside the database, if it is this log's and newer than what is
+    /// remembered: a log that did not grow out of it is then not sealed.
+    pub fn remember_audit(&self, note: &str) {
+        let Ok(head) = self.authority.signer.verifier().open(note) else { return };
+        if self.authority.remembered().is_none_or(|known| known.recorded < head.recorded) {
+            self.authority.replace(head);
+        }
+    }
+
+    /// Records that the log is to go on from where it is, and why; how many events it has.
+    pub async fn accept_audit(&self, context: &Context, reason: &str) -> Result<u64, Error> {
+        let (authority, reason) = (Arc::clone(&self.authority), reason.to_owned());
+        let (size, note) = self
+            .on_snapshot(move |link| Ok(memory::note(log::genuine(link, &authority)?.as_ref(), &reason)))
+            .await?;
+        let notes = vec![Entry { note, ..Entry::of(Act::Accept) }];
+        // Whoever was sent the other log has not seen this one.
+        let unit = Unit::new(context, Commit { notes, ..Commit::default() })?.forwarding(Forwarding::Again);
+        self.write(unit).await?;
+        Ok(size)
+    }
+
+    /// Lets this process, which calls itself `holder`, be the one that sends to a receiver, until then; how
+    /// many events of the log that has.
+    ///
+    /// # Errors
+    /// `Conflict` while another process sends.
+    pub async fn claim_destination(
+        &self,
+        context: &Context,
+        name: &str,
+        holder: &str,
+        until: i64,
+    ) -> Result<u64, Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        let claim = Forwarding::Claim { name: name.clone(), holder, until };
+        self.write(Unit::empty(context).forwarding(claim)).await?;
+        self.pool.run(move |link| forward::delivered(link, &name)).await
+    }
+
+    /// The receiver has the events from one place to another.
+    ///
+    /// # Errors
+    /// `Conflict` if another process sends by now.
+    pub async fn delivered(
+        &self,
+        context: &Context,
+        name: &str,
+        holder: &str,
+        from: u64,
+        to: u64,
+    ) -> Result<(), Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(Unit::empty(context).forwarding(Forwarding::Move { name, holder, from, to }))
+            .await
+            .map(drop)
+    }
+
+    /// Another process may send to the receiver now.
+    pub async fn release_destination(
+        &self,
+        context: &Context,
+        name: &str,
+        holder: &str,
+    ) -> Result<(), Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(Unit::empty(context).forwarding(Forwarding::Release { name, holder })).await.map(drop)
+    }
+
+    /// All receivers that events were ever sent to.
+    pub async fn destinations(&self, _: &Context) -> Result<Vec<Destination>, Error> {
+        self.on_snapshot(|link| Ok(forward::destinations(link)?)).await
+    }
+
+    /// At most so many events, from a place in the log on.
+    pub async fn leaving(&self, _: &Context, from: u64, most: usize) -> Result<Batch, Error> {
+        self.on_snapshot(move |link| Ok(forward::batch(link, from, most)?)).await
+    }
+
+    /// What was recorded and is not in the log yet.
+    pub async fn audit_lag(&self, _: &Context) -> Result<Lag, Error> {
+        if self.authority.auditing == Auditing::Off {
+            return Ok(Lag::default());
+        }
+        self.pool.run(lag::lag).await
     }
 
     /// The public key of the log's heads, as C2SP's signed notes write it.
@@ -37,20 +161,27 @@ impl Store {
         self.authority.public_key()
     }
 
-    /// Looks at all of the trail. `witnessed`: heads that were kept elsewhere; `seen` is told how many
-    /// events were looked at.
+    /// Looks at all of the trail, on a connection of its own; `seen` is told how many events were looked at.
+    ///
+    /// # Errors
+    /// `Busy` while somebody else does.
     pub async fn verify_audit(
         &self,
-        _: &Context,
-        witnessed: Vec<String>,
+        context: &Context,
+        witnessed: Witnessed,
         mut seen: impl FnMut(u64) + Send + 'static,
     ) -> Result<Verified, Error> {
-        let authority = self.authority.clone();
-        self.pool
-            .run(move |link: &mut Link| {
-                reader::patiently(link, |link| Ok(verify(link, &authority, &witnessed, &mut seen)?))
-            })
-            .await
+        let turn = Arc::clone(&self.verifying).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let (authority, place, at) = (Arc::clone(&self.authority), self.place.clone(), context.at);
+        let looking = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut link = Link::open(&place, Use::Read)?;
+            let verified = reader::snapshot(&mut link, None, |link| {
+                Ok(verify(link, &authority, &witnessed, at, &mut seen)?)
+            });
+            Ok(verified?)
+        });
+        looking.await.map_err(Error::internal)?
     }
 
     /// The proof that an event is in the log, and that a log of `older` entries was its beginning.
@@ -64,10 +195,16 @@ impl Store {
         older: Option<u64>,
     ) -> Result<audit::Proof, Error> {
         let key: i64 = id.parse().map_err(|_| Error::NotFound)?;
+        self.on_snapshot(move |link| Ok::<Proof, Error>(prove(link, key, older)?)).await
+    }
+
+    /// Reads that belong together, however long they take.
+    async fn on_snapshot<T: Send + 'static>(
+        &self,
+        mut read: impl FnMut(&mut Link) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         self.pool
-            .run(move |link: &mut Link| {
-                reader::patiently(link, |link| Ok::<Proof, Error>(prove(link, key, older)?))
-            })
+            .run(move |link: &mut Link| -> Result<T, Fault> { reader::snapshot(link, None, &mut read) })
             .await
     }
 }

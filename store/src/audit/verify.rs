@@ -4,8 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use diesel::sql_types::{BigInt, Text};
 
+use super::act::Act;
 use super::find::{Found, SELECT, rows};
 use super::head::{Head, Verifier};
+use super::lag::{Lag, lag};
 use super::log::{self, BLOCK, Block, Position, after, in_order, number, signed, up_to};
 use super::merkle::{
     Frontier, Hash, Span, consistency, inclusion, leaf, verify_consistency, verify_inclusion,
@@ -19,6 +21,8 @@ use crate::sql::Sql;
 const TOGETHER: usize = 16;
 /// Findings that are named, at most.
 const NAMED: usize = 1000;
+/// After so long an event should be in the log, and its head at every witness.
+const LATE: i64 = 60_000_000;
 
 /// What is wrong with the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,12 @@ pub enum Finding {
     Shortened(u64),
     /// Events are not found by what they are about, or by what they are not.
     Index,
+    /// The event was taken out before it was in the log.
+    Vanished(i64),
+    /// A witness has none of the heads that it was shown.
+    Witness(String),
+    /// For so many seconds an event waits to be taken into the log, and a transaction of the database is open.
+    Late(i64, Option<i64>),
 }
 
 impl std::fmt::Display for Finding {
@@ -49,6 +59,15 @@ impl std::fmt::Display for Finding {
             Self::Head(size) => write!(f, "the signed head of {size} entries is not genuine"),
             Self::Shortened(size) => write!(f, "the log had {size} entries once"),
             Self::Index => write!(f, "the index by patient, entity and agent is not that of the events"),
+            Self::Vanished(key) => write!(f, "AuditEvent/{key} was removed before it was in the log"),
+            Self::Witness(name) => write!(f, "the witness {name} is missing, and the log is older"),
+            Self::Late(seconds, held) => {
+                write!(f, "the oldest event that is not in the log yet waits for {seconds} s")?;
+                match held {
+                    Some(open) => write!(f, "; a transaction of the database is open for {open} s"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
@@ -67,6 +86,17 @@ pub struct Verified {
     /// The newest head, as a signed note.
     pub head: Option<String>,
     index: Sum,
+    /// When the log was last accepted as it was.
+    accepted: i64,
+}
+
+/// What is known of the log elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct Witnessed {
+    /// Heads that were kept.
+    pub heads: Vec<String>,
+    /// The names of witnesses of which nothing is left.
+    pub missing: Vec<String>,
 }
 
 /// A sum over index rows, in whatever order.
@@ -102,11 +132,12 @@ impl Verified {
     }
 }
 
-/// Looks at all of it. `witnessed`: heads that were kept elsewhere.
+/// Looks at all of it, at a time.
 pub(super) fn verify(
     link: &mut Link,
     authority: &Authority,
-    witnessed: &[String],
+    witnessed: &Witnessed,
+    at: i64,
     seen: &mut dyn FnMut(u64),
 ) -> Result<Verified, Fault> {
     let mut verified = Verified::default();
@@ -114,23 +145,32 @@ pub(super) fn verify(
     let sql = Sql::new(link.dialect, "SELECT size, note FROM audit_head ORDER BY size");
     let kept = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?;
     verified.head = kept.last().map(|(_, note)| note.clone());
-    let mut heads: Vec<Head> = Vec::with_capacity(kept.len());
+    // Each with when it was shown elsewhere: what was accepted since then no longer counts.
+    let mut heads: Vec<(Head, i64)> = Vec::with_capacity(kept.len());
+    let mut doubts: Vec<(Finding, i64)> = Vec::new();
     for (size, note) in kept {
         let size = number(size)?;
         match trusted.open(&note) {
-            Ok(head) if head.size == size => heads.push(head),
+            Ok(head) if head.size == size => heads.push((head, i64::MAX)),
             _ => verified.add(Finding::Head(size)),
         }
     }
-    let newest = heads.last().map_or(0, |head| head.size);
-    for note in witnessed {
+    let newest = heads.last().map_or(0, |(head, _)| head.size);
+    if heads.first().is_some_and(|(head, _)| head.recorded < at.saturating_sub(LATE)) {
+        let missing = witnessed.missing.iter().cloned();
+        missing.map(Finding::Witness).for_each(|finding| verified.add(finding));
+    }
+    for note in &witnessed.heads {
         match trusted.open(note) {
-            Ok(head) if head.size > newest => verified.add(Finding::Shortened(head.size)),
-            Ok(head) => heads.push(head),
+            Ok(head) if head.size > newest => doubts.push((Finding::Shortened(head.size), head.recorded)),
+            Ok(head) => {
+                let shown = head.recorded;
+                heads.push((head, shown));
+            }
             Err(_) => verified.add(Finding::Head(0)),
         }
     }
-    heads.sort_unstable_by_key(|head| head.size);
+    heads.sort_unstable_by_key(|(head, _)| head.size);
     let mut heads = heads.into_iter().peekable();
     let mut frontier = Frontier::default();
     let mut position: Position = (i64::MIN, i64::MIN);
@@ -158,9 +198,9 @@ pub(super) fn verify(
             let mut made = None;
             for hash in block.leaves {
                 made = frontier.append(hash).into_iter().find(|node| node.level == 8).map(|node| node.hash);
-                while let Some(head) = heads.next_if(|head| head.size <= frontier.size()) {
+                while let Some((head, shown)) = heads.next_if(|(head, _)| head.size <= frontier.size()) {
                     if head.size == frontier.size() && head.root != frontier.root() {
-                        verified.add(Finding::Tree(block.first));
+                        doubts.push((Finding::Tree(block.first), shown));
                     }
                 }
             }
@@ -174,8 +214,8 @@ pub(super) fn verify(
         }
     }
     verified.events = frontier.size();
-    if let Some(head) = heads.next().filter(|_| whole) {
-        verified.add(Finding::Tree(head.size));
+    if let Some((head, shown)) = heads.next().filter(|_| whole) {
+        doubts.push((Finding::Tree(head.size), shown));
     }
     if frontier.size() > newest && whole {
         // Nobody signed these.
@@ -188,6 +228,17 @@ pub(super) fn verify(
         verified.add(Finding::Index);
     }
     waiting(link, authority, position, &mut verified)?;
+    for (finding, shown) in doubts {
+        if shown > verified.accepted {
+            verified.add(finding);
+        }
+    }
+    authority.vanished().into_iter().map(Finding::Vanished).for_each(|finding| verified.add(finding));
+    let Lag { oldest, held } = lag(link)?;
+    let since = |then: i64| at.saturating_sub(then) / 1_000_000;
+    if let Some(oldest) = oldest.filter(|oldest| at.saturating_sub(*oldest) > LATE) {
+        verified.add(Finding::Late(since(oldest), held.map(since)));
+    }
     Ok(verified)
 }
 
@@ -268,6 +319,8 @@ fn check(authority: &Authority, one: &Found, key: i64, hash: &Hash, verified: &m
     let same = leaf(&one.columns.canonical(&one.agent)) == *hash;
     if !same || authority.code(&one.columns, &one.agent) != one.mac {
         verified.add(Finding::Changed(key));
+    } else if one.columns.act == Act::Accept.number() {
+        verified.accepted = verified.accepted.max(one.columns.at);
     }
 }
 
@@ -290,6 +343,9 @@ fn waiting(
         for one in found {
             if authority.code(&one.columns, &one.agent) == one.mac {
                 verified.waiting += 1;
+                if one.columns.act == Act::Accept.number() {
+                    verified.accepted = verified.accepted.max(one.columns.at);
+                }
             } else {
                 verified.add(Finding::Inserted(one.columns.key));
             }
@@ -360,7 +416,7 @@ pub(super) fn prove(link: &mut Link, key: i64, older: Option<u64>) -> Result<Pro
 }
 
 /// Hashes that the proof reads.
-fn stored(link: &mut Link, Span { level, first, count }: Span) -> Result<Vec<Hash>, Fault> {
+pub(super) fn stored(link: &mut Link, Span { level, first, count }: Span) -> Result<Vec<Hash>, Fault> {
     if level == 0 {
         let block = first / BLOCK * BLOCK;
         let found = log::blocks(link, |sql| {

@@ -4,7 +4,10 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use fhir::resource_type::ResourceType;
-use store::{Act, Agent, Auditing, Context, Entry, Error, Finding, Options, Outcome, Store, Trail, Who};
+use store::{
+    Act, Agent, Auditing, Context, Entry, Error, Finding, Options, Outcome, Sealed, Store, Trail, Who,
+    Witnessed,
+};
 
 use crate::place::*;
 
@@ -192,7 +195,11 @@ async fn all_sealed(store: &Store, second: i64) {
 }
 
 async fn verified(store: &Store) -> store::Verified {
-    store.verify_audit(&now(), Vec::new(), |_| {}).await.unwrap()
+    store.verify_audit(&now(), Witnessed::default(), |_| {}).await.unwrap()
+}
+
+fn known(head: &str) -> Witnessed {
+    Witnessed { heads: vec![head.to_owned()], missing: Vec::new() }
 }
 
 async fn the_log_grows_and_proves_its_events(store: Store, _: String) {
@@ -200,9 +207,9 @@ async fn the_log_grows_and_proves_its_events(store: Store, _: String) {
     let before = verified(&store).await;
     assert_eq!((before.events, before.waiting, before.wrong), (300, 0, 0), "{:?}", before.findings);
     let older = before.head.unwrap();
-    assert_eq!(store.seal_audit(&now()).await.unwrap(), None);
+    assert_eq!(store.seal_audit(&now()).await.unwrap(), Sealed::default());
     trail_of(&store, 700).await;
-    let after = store.verify_audit(&now(), vec![older.clone()], |_| {}).await.unwrap();
+    let after = store.verify_audit(&now(), known(&older), |_| {}).await.unwrap();
     assert_eq!((after.events, after.wrong), (1000, 0), "{:?}", after.findings);
     for id in store.search(&now(), &query("AuditEvent?_count=1000")).await.unwrap().entries {
         let proof = store.prove_audit(&now(), &id.id, Some(300)).await.unwrap();
@@ -213,7 +220,7 @@ async fn the_log_grows_and_proves_its_events(store: Store, _: String) {
     }
     // It was longer once.
     let end = store.seal_audit(&now()).await.unwrap();
-    assert_eq!(end, None);
+    assert_eq!(end, Sealed::default());
 }
 
 /// A direct way into the database, as somebody has who may do everything there.
@@ -402,7 +409,7 @@ async fn tampering_is_found_and_named(store: Store, url: String) {
     // The end cut off, with all that knows of it: only who kept a head elsewhere sees it.
     let (shorter, _) = &heads[heads.len() - 2];
     intruder.run(&format!("DELETE FROM audit_head WHERE size > {shorter}"));
-    let found = store.verify_audit(&now(), vec![note.clone()], |_| {}).await.unwrap();
+    let found = store.verify_audit(&now(), known(note), |_| {}).await.unwrap();
     assert!(found.findings.contains(&Finding::Shortened(u64::try_from(*size).unwrap())));
 }
 

@@ -16,6 +16,8 @@ macro_rules! both {
 
 mod access;
 mod audit;
+mod audit_kept;
+mod audit_moved;
 mod authorization;
 mod consent;
 mod kill;

@@ -1,0 +1,152 @@
+//! Who the events are sent to. The sealed log is the outbox: its leaves stand in one order for ever, so of a
+//! receiver nothing has to be known but how many of them it has.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use diesel::sql_types::{BigInt, Text};
+
+use super::find::{Found, SELECT, event, rows};
+use super::log::{self, BLOCK, number, signed};
+use super::merkle::leaf;
+use crate::connection::Link;
+use crate::error::{Error, Fault};
+use crate::record::Stored;
+use crate::sql::{Sql, chunks};
+
+/// An event on its way to others.
+#[derive(Debug, Clone)]
+pub struct Leaving {
+    /// Its place in the log, from 0.
+    pub index: u64,
+    /// What it is known by besides its id, which another event may have had before a database was put back:
+    /// the beginning of its hash.
+    pub mark: String,
+    /// The event as a resource.
+    pub event: Stored,
+}
+
+/// Events that follow each other in the log.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// In their order; what was changed or removed is not among them.
+    pub events: Vec<Leaving>,
+    /// The place after the last that was looked at.
+    pub end: u64,
+}
+
+/// How far a receiver is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// What it is called.
+    pub name: String,
+    /// So many events of the log it has.
+    pub delivered: u64,
+    /// So many it does not have yet.
+    pub waiting: u64,
+    /// When the oldest of these was recorded.
+    pub oldest: Option<i64>,
+}
+
+/// What changes about a receiver.
+#[derive(Debug, Clone)]
+pub(crate) enum Forwarding {
+    /// This process sends to it until then.
+    Claim { name: String, holder: String, until: i64 },
+    /// It has the events before this place; who sent them still sends.
+    Move { name: String, holder: String, from: u64, to: u64 },
+    /// Another process may send.
+    Release { name: String, holder: String },
+    /// The log is another one: every receiver gets all of it.
+    Again,
+}
+
+/// Writes it, inside the open transaction; `Conflict` if another process sends to the receiver.
+pub(crate) fn write(link: &mut Link, forwarding: &Forwarding, at: i64) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "");
+    match forwarding {
+        Forwarding::Claim { name, holder, until } => {
+            sql.push("INSERT INTO audit_destination (name, delivered, holder, until) VALUES (");
+            sql.text(name.as_str()).push(", 0, ").text(holder.as_str()).push(", ").int(*until);
+            sql.push(") ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until ");
+            sql.push("WHERE audit_destination.holder = excluded.holder OR audit_destination.until < ")
+                .int(at);
+        }
+        Forwarding::Move { name, holder, from, to } => {
+            sql.push("UPDATE audit_destination SET delivered = ").int(signed(*to));
+            sql.push(" WHERE name = ").text(name.as_str()).push(" AND holder = ").text(holder.as_str());
+            sql.push(" AND delivered = ").int(signed(*from));
+        }
+        Forwarding::Release { name, holder } => {
+            sql.push("UPDATE audit_destination SET until = 0 WHERE name = ").text(name.as_str());
+            sql.push(" AND holder = ").text(holder.as_str());
+        }
+        Forwarding::Again => {
+            sql.push("UPDATE audit_destination SET delivered = 0");
+        }
+    }
+    let touched = sql.run(&mut link.connection)?;
+    link.touched |= touched > 0;
+    match forwarding {
+        Forwarding::Claim { .. } | Forwarding::Move { .. } if touched == 0 => {
+            Err(Error::Conflict { current: 0 }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How many events a receiver has.
+pub(super) fn delivered(link: &mut Link, name: &str) -> Result<u64, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT delivered FROM audit_destination WHERE name = ");
+    sql.text(name);
+    number(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default())
+}
+
+/// All receivers that were ever sent to.
+pub(super) fn destinations(link: &mut Link) -> Result<Vec<Destination>, Fault> {
+    let size = log::state(link)?.map_or(0, |state| state.size());
+    let sql = Sql::new(link.dialect, "SELECT name, delivered FROM audit_destination ORDER BY name");
+    let all = sql.rows::<(Text, BigInt), (String, i64)>(&mut link.connection)?;
+    let mut destinations = Vec::with_capacity(all.len());
+    for (name, delivered) in all {
+        let delivered = number(delivered)?;
+        let next = batch(link, delivered, 1)?.events.pop();
+        let (waiting, oldest) = (size.saturating_sub(delivered), next.map(|next| next.event.updated));
+        destinations.push(Destination { name, delivered, waiting, oldest });
+    }
+    Ok(destinations)
+}
+
+/// The events from a place in the log on.
+pub(super) fn batch(link: &mut Link, from: u64, most: usize) -> Result<Batch, Fault> {
+    let blocks = log::blocks(link, |sql| {
+        sql.push(" WHERE first >= ").int(signed(from / BLOCK * BLOCK)).push(" ORDER BY first");
+        sql.limit(most.div_ceil(256) + 1);
+    })?;
+    let leaves = blocks
+        .into_iter()
+        .flat_map(|block| (block.first..).zip(block.keys.into_iter().zip(block.leaves)).collect::<Vec<_>>());
+    let wanted: Vec<_> = leaves.filter(|(index, _)| *index >= from).take(most).collect();
+    let keys: Vec<i64> = wanted.iter().map(|(_, (key, _))| *key).collect();
+    let mut found: HashMap<i64, Found> = HashMap::with_capacity(keys.len());
+    for keys in chunks(&keys) {
+        let mut sql = Sql::new(link.dialect, SELECT);
+        sql.push(" WHERE a.key IN ").ints(keys.iter().copied());
+        found.extend(rows(link, &sql)?.into_iter().map(|one| (one.columns.key, one)));
+    }
+    let mut batch = Batch { events: Vec::with_capacity(wanted.len()), end: from };
+    for (index, (key, hash)) in wanted {
+        batch.end = index + 1;
+        let genuine = |one: &Found| leaf(&one.columns.canonical(&one.agent)) == hash;
+        let Some(one) = found.remove(&key).filter(genuine) else {
+            tracing::error!(audit = key, "an event is not what was recorded, and is not sent");
+            continue;
+        };
+        let mut mark = String::with_capacity(16);
+        for byte in hash.iter().take(8) {
+            let _ = write!(mark, "{byte:02x}");
+        }
+        batch.events.push(Leaving { index, mark, event: event(link, one) });
+    }
+    Ok(batch)
+}

@@ -1,0 +1,66 @@
+//! What is recorded and not in the log yet: how old it is, and what holds it back.
+
+use diesel::sql_types::BigInt;
+
+use super::log;
+use super::row::Authority;
+use crate::connection::Link;
+use crate::error::Fault;
+use crate::sql::{Dialect, Sql};
+
+/// Keys looked at by one statement.
+const TOGETHER: usize = 256;
+
+/// What waits for the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// When the oldest event was recorded that is not in it.
+    pub oldest: Option<i64>,
+    /// Since when a transaction is open that it may have to wait for. On PostgreSQL any of the cluster that
+    /// has written something holds it back, in other databases too.
+    pub held: Option<i64>,
+}
+
+/// Where the first row stands that is not in the tree, and what it waits for.
+pub(super) fn lag(link: &mut Link) -> Result<Lag, Fault> {
+    let from = log::last(link)?;
+    let mut sql = Sql::new(link.dialect, "SELECT a.at FROM audit a WHERE 1 = 1");
+    if let Some(from) = from {
+        log::after(&mut sql, link.dialect, from);
+    }
+    log::in_order(&mut sql, link.dialect);
+    sql.limit(1);
+    let oldest = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+    if oldest.is_none() || link.dialect == Dialect::Sqlite {
+        return Ok(Lag { oldest, held: None });
+    }
+    // Of other roles' transactions the times are not shown to everybody; those that are prepared are.
+    let sql = Sql::new(
+        link.dialect,
+        "SELECT COALESCE(CAST(EXTRACT(EPOCH FROM MIN(since)) * 1000000 AS BIGINT), 0) FROM \
+         (SELECT xact_start AS since FROM pg_stat_activity WHERE backend_xid IS NOT NULL \
+         UNION ALL SELECT prepared FROM pg_prepared_xacts) t",
+    );
+    let held = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().filter(|since| *since > 0);
+    Ok(Lag { oldest, held })
+}
+
+/// Of rows that this process remembers although they were written long ago: those that are in the tree, by
+/// another process, are forgotten; those that are no longer there were taken out, and are given back.
+pub(super) fn vanished(link: &mut Link, authority: &Authority, keys: &[i64]) -> Result<Vec<i64>, Fault> {
+    let mut gone = Vec::new();
+    let last = log::last(link)?;
+    for keys in keys.chunks(TOGETHER) {
+        let mut sql = Sql::new(link.dialect, "SELECT a.epoch, a.key FROM audit a WHERE a.key IN ");
+        sql.ints(keys.iter().copied());
+        let found = sql.rows::<(BigInt, BigInt), log::Position>(&mut link.connection)?;
+        let is_in = |(epoch, key): &log::Position| match link.dialect {
+            Dialect::Sqlite => last.is_some_and(|last| *key <= last.1),
+            Dialect::Postgres => last.is_some_and(|last| (*epoch, *key) <= last),
+        };
+        authority.sealed(found.iter().filter(|one| is_in(one)).map(|(_, key)| *key));
+        gone.extend(keys.iter().copied().filter(|key| !found.iter().any(|(_, known)| known == key)));
+    }
+    authority.lost(&gone);
+    Ok(gone)
+}

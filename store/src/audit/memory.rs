@@ -1,0 +1,94 @@
+//! What this process remembers of the log, whatever the database says: a log that was put back to an older
+//! head, which is genuine by itself, is not built upon until somebody says that it may be.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::act::Act;
+use super::find::{SELECT, rows};
+use super::head::Head;
+use super::log::{ORIGIN, State, signed};
+use super::merkle::{Frontier, Hash, consistency, verify_consistency};
+use super::row::{Authority, Columns};
+use super::verify::stored;
+use crate::connection::Link;
+use crate::error::Fault;
+use crate::sql::Sql;
+
+/// A decision to go on is looked for in so many rows from the end.
+const NEAR: i64 = 1_000_000;
+
+/// The log is not the one that this process has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Astray {
+    /// So many events it had.
+    pub known: u64,
+    /// So many it has.
+    pub found: u64,
+}
+
+/// A tree by its size and root.
+type Tree = (u64, Hash);
+
+fn tree(state: Option<&State>) -> Tree {
+    let empty = Frontier::default();
+    let frontier = state.map_or(&empty, |state| &state.frontier);
+    (frontier.size(), frontier.root())
+}
+
+/// Is the tree one that grew out of this one?
+fn grew(link: &mut Link, (old, old_root): Tree, (new, new_root): Tree) -> Result<bool, Fault> {
+    if old > new {
+        return Ok(false);
+    }
+    let path = consistency(old, new, &mut |span| stored(link, span))?;
+    Ok(path.is_some_and(|path| verify_consistency(old, &old_root, new, &new_root, &path)))
+}
+
+/// Is the log the one that is remembered, or was it accepted as it is? If so, it is what is remembered.
+pub(super) fn agrees(
+    link: &mut Link,
+    authority: &Authority,
+    state: Option<&State>,
+) -> Result<Option<Astray>, Fault> {
+    let Some(known) = authority.remembered() else { return Ok(None) };
+    let now = tree(state);
+    if (known.size, known.root) == now {
+        return Ok(None);
+    }
+    if !grew(link, (known.size, known.root), now)? && !accepted(link, authority, &known, now)? {
+        return Ok(Some(Astray { known: known.size, found: now.0 }));
+    }
+    let recorded = state.map_or(known.recorded, |state| state.recorded);
+    authority.replace(Head { origin: ORIGIN.to_owned(), size: now.0, root: now.1, recorded });
+    Ok(None)
+}
+
+/// Did somebody who has the key say, since that head, that the log may go on from where it is?
+fn accepted(link: &mut Link, authority: &Authority, known: &Head, now: Tree) -> Result<bool, Fault> {
+    let mut sql = Sql::new(link.dialect, SELECT);
+    sql.push(" WHERE a.act = ").int(Act::Accept.number()).push(" AND a.at >= ").int(known.recorded);
+    sql.push(" AND a.key > (SELECT MAX(key) FROM audit) - ").int(NEAR);
+    sql.push(" ORDER BY a.key DESC").limit(16);
+    for one in rows(link, &sql)? {
+        let genuine = authority.code(&one.columns, &one.agent) == one.mac;
+        if let Some(tree) = said(&one.columns).filter(|_| genuine)
+            && grew(link, tree, now)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What the event of that decision says.
+pub(super) fn note(state: Option<&State>, reason: &str) -> (u64, String) {
+    let (size, root) = tree(state);
+    (size, format!("{} {} {reason}", signed(size), STANDARD.encode(root)))
+}
+
+fn said(columns: &Columns) -> Option<Tree> {
+    let mut words = columns.note.split(' ');
+    let size = words.next()?.parse().ok()?;
+    Some((size, STANDARD.decode(words.next()?).ok()?.try_into().ok()?))
+}

@@ -1,0 +1,55 @@
+//! What PostgreSQL's numbers of transactions do to the trail: another cluster, into which a database was
+//! restored, begins with its own; and a transaction that stays open holds sealing back.
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
+use store::{Finding, Options, Store, Witnessed};
+
+use crate::audit_kept::{intrude, record, sealed};
+use crate::place::*;
+
+#[test]
+fn the_log_goes_on_in_another_cluster() {
+    Place::postgres().run(|store, url| async move {
+        record(&store, 0, 300).await;
+        sealed(&store, 0).await;
+        record(&store, 1, 7).await;
+        drop(store);
+        // As it is where so many transactions are still to come.
+        let far = 1_000_000_000_i64;
+        intrude(
+            &url,
+            &format!(
+                "UPDATE audit SET epoch = epoch + {far}; UPDATE audit_block SET epoch = epoch + {far}; \
+                 UPDATE audit_block SET keys = regexp_replace(keys, '@([0-9]+)', \
+                 '@' || (CAST(substring(keys FROM '@([0-9]+)') AS BIGINT) + {far}))"
+            ),
+        );
+        for second in [10, 20] {
+            let store = Store::open(&url, &Options { connections: 4, ..Options::default() }).unwrap();
+            record(&store, second, 50).await;
+            sealed(&store, second).await;
+            let verified = store.verify_audit(&at(second), Witnessed::default(), |_| {}).await.unwrap();
+            let events = 307 + 5 * u64::try_from(second).unwrap();
+            assert_eq!((verified.events, verified.waiting), (events, 0));
+            assert_eq!(verified.findings, []);
+        }
+    });
+}
+
+#[test]
+fn an_open_transaction_is_told_with_its_age() {
+    Place::postgres().run(|store, url| async move {
+        let mut other = PgConnection::establish(&url).unwrap();
+        other.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
+        record(&store, 0, 3).await;
+        assert_eq!(store.seal_audit(&at(1)).await.unwrap().head, None, "it may still write before them");
+        let lag = store.audit_lag(&at(1)).await.unwrap();
+        assert_eq!(lag.oldest, Some(NOW));
+        assert!(lag.held.is_some());
+        let found = store.verify_audit(&at(100), Witnessed::default(), |_| {}).await.unwrap().findings;
+        assert!(matches!(found.as_slice(), [Finding::Late(100, Some(_))]), "{found:?}");
+        other.batch_execute("ROLLBACK").unwrap();
+        sealed(&store, 2).await;
+    });
+}

@@ -1,0 +1,237 @@
+//! Every event of the trail reaches all who are to have it, in its order, whatever happens on the way; and
+//! the heads of the log their witnesses.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use harness::{BOTH, Backend, Folder, Server};
+use serde_json::{Value, json};
+
+use crate::receivers::{Got, Mood, Receiver};
+use crate::tls::certificates;
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(90), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn load(server: &Server, many: usize) {
+    for n in 0..many {
+        let body = json!({"resourceType": "Patient", "id": format!("p{n}")});
+        let _ = server.put(&format!("/fhir/Patient/p{n}"), &body);
+        let _ = server.get(&format!("/fhir/Patient/p{n}"));
+        let _ = server.get("/fhir/Patient?name=x");
+    }
+}
+
+fn nothing_waits(server: &Server) -> bool {
+    let health = server.get("/health").unwrap().json;
+    let receivers = health["audit"]["forward"].as_array().unwrap();
+    receivers.len() == 2
+        && receivers.iter().all(|one| one["waiting"] == 0)
+        && health["audit"]["unsealed_s"] == 0
+}
+
+/// The first time that each event came, in that order; the same id never comes as another event.
+fn once(all: &[Got]) -> Vec<String> {
+    let mut known: BTreeMap<&str, &Got> = BTreeMap::new();
+    let mut ids = Vec::new();
+    for got in all {
+        let text = |got: &Got| {
+            got.text.split_once("[auditEvent").map_or_else(|| got.text.clone(), |(_, rest)| rest.to_owned())
+        };
+        match known.insert(&got.id, got) {
+            Some(before) => assert_eq!(text(before), text(got)),
+            None => ids.push(got.id.clone()),
+        }
+    }
+    ids
+}
+
+fn place(server: &Server, id: &str) -> u64 {
+    let proof = server.get(&format!("/fhir/AuditEvent/{id}/$proof")).unwrap().expect(200).unwrap().json;
+    let all = proof["parameter"].as_array().unwrap().iter();
+    all.clone().find(|one| one["name"] == "index").unwrap()["valueDecimal"].as_u64().unwrap()
+}
+
+fn is_a_message(got: &Got) {
+    let (head, xml) = got.text.split_once('\u{feff}').unwrap();
+    let words: Vec<&str> = head.split(' ').collect();
+    assert!(matches!(words[0], "<85>1" | "<84>1"), "{head}");
+    assert!(matches!(words[5], "IHE+RFC-3881" | "DICOM+RFC3881"), "{head}");
+    assert_eq!((words[3], words[2]), ("augury", "127.0.0.1"));
+    let mut reader = quick_xml::Reader::from_str(xml);
+    let mut names = Vec::new();
+    loop {
+        match reader.read_event().unwrap() {
+            quick_xml::events::Event::Eof => break,
+            quick_xml::events::Event::Start(start) => names.push(start.name().as_ref().to_owned()),
+            _ => {}
+        }
+    }
+    assert_eq!(names[0], "AuditMessage");
+    assert!(names.iter().any(|name| name == "ActiveParticipant"), "{xml}");
+}
+
+#[test]
+fn every_event_arrives_in_order_through_failures_and_kills() {
+    for backend in BOTH {
+        let folder = Folder::new().unwrap();
+        certificates(folder.path());
+        let (feed, syslog) = (Receiver::feed(), Receiver::syslog(folder.path()));
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let to = format!("http://127.0.0.1:{}/fhir,syslog+tls://127.0.0.1:{}", feed.port, syslog.port);
+        let settings = [
+            ("AUGURY_AUDIT_FORWARD", to.as_str()),
+            ("AUGURY_AUDIT_HEADERS", "http://127.0.0.1 Authorization: Bearer let-me-in"),
+            ("AUGURY_AUDIT_CA", &path("ca.pem")),
+            ("AUGURY_AUDIT_TLS_CERT", &path("emr.pem")),
+            ("AUGURY_AUDIT_TLS_KEY", &path("emr.key")),
+        ];
+        let mut server = Server::start_with(backend, &settings).unwrap();
+        load(&server, 20);
+        until("a first event", || !feed.all().is_empty() && !syslog.all().is_empty());
+        for (round, moods) in [
+            vec![Mood::Fails, Mood::Cuts, Mood::Fails],
+            vec![Mood::Forgets, Mood::Halves],
+            vec![Mood::Halves, Mood::Forgets, Mood::Cuts],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            feed.moods.lock().unwrap().extend(moods);
+            load(&server, 40);
+            if round == 1 {
+                feed.restart(Duration::from_millis(300));
+            }
+            syslog.restart(Duration::from_millis(200));
+            load(&server, 10);
+            std::thread::sleep(Duration::from_millis(700));
+            server.kill_and_restart().unwrap();
+        }
+        // While one hangs, the other gets what there is.
+        feed.moods.lock().unwrap().push_back(Mood::Hangs);
+        load(&server, 10);
+        let (before, held) = (once(&syslog.all()).len(), once(&feed.all()).len());
+        load(&server, 10);
+        until("the other", || once(&syslog.all()).len() >= before + 30);
+        assert!(once(&feed.all()).len() <= held + 130, "it hangs");
+        let wanted = {
+            until("all that there is", || nothing_waits(&server));
+            server.get("/fhir/AuditEvent?_summary=count").unwrap().json["total"].as_u64().unwrap()
+        };
+        until("all that there is", || nothing_waits(&server));
+        let (by_feed, by_syslog) = (once(&feed.all()), once(&syslog.all()));
+        syslog.all().iter().for_each(is_a_message);
+        for (name, ids) in [("feed", &by_feed), ("syslog", &by_syslog)] {
+            assert!(ids.len() as u64 >= wanted, "{backend:?} {name}: {} of {wanted}", ids.len());
+            for (expected, id) in (0..).zip(ids) {
+                assert_eq!(place(&server, id), expected, "{backend:?} {name}: AuditEvent/{id}");
+            }
+        }
+        let verified = server.get("/fhir/AuditEvent/$verify").unwrap().expect(200).unwrap();
+        assert_eq!(verified.json["parameter"][0]["valueBoolean"], true, "{}", verified.text);
+        println!(
+            "{backend:?}: {wanted} events, {} posted and {} written for it, 3 kills",
+            feed.all().len(),
+            syslog.all().len()
+        );
+    }
+}
+
+#[test]
+fn of_two_processes_one_sends() {
+    for backend in BOTH {
+        let feed = Receiver::feed();
+        let to = format!("http://127.0.0.1:{}/fhir", feed.port);
+        let settings = [
+            ("AUGURY_AUDIT_FORWARD", to.as_str()),
+            ("AUGURY_AUDIT_HEADERS", "Authorization: Bearer let-me-in"),
+        ];
+        let one = Server::start_with(backend, &settings).unwrap();
+        let url = one.database_url().to_owned();
+        let with = [settings[0], settings[1], ("AUGURY_DATABASE_URL", url.as_str())];
+        let other = Server::start_with(backend, &with).unwrap();
+        load(&one, 20);
+        load(&other, 20);
+        let count = || one.get("/fhir/AuditEvent?_summary=count").unwrap().json["total"].as_u64().unwrap();
+        let wanted = count();
+        until("all of them", || once(&feed.all()).len() as u64 >= wanted);
+        assert_eq!(feed.all().len(), once(&feed.all()).len(), "{backend:?}: each once");
+    }
+}
+
+fn intrude(server: &Server, sql: &str) {
+    use diesel::Connection;
+    use diesel::connection::SimpleConnection;
+    let url = server.database_url();
+    match url.strip_prefix("sqlite:") {
+        Some(path) => {
+            let mut connection = diesel::SqliteConnection::establish(path).unwrap();
+            connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
+            connection.batch_execute(sql).unwrap();
+        }
+        None => diesel::PgConnection::establish(url).unwrap().batch_execute(sql).unwrap(),
+    }
+}
+
+#[test]
+fn a_log_that_was_put_back_is_told_and_accepted() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let audit = || server.get("/health").unwrap().json;
+        load(&server, 5);
+        until("the log", || audit()["audit"]["unsealed_s"] == 0);
+        std::thread::sleep(Duration::from_millis(1500));
+        // On PostgreSQL sealing may hold the same rows.
+        intrude(&server, "DELETE FROM audit_head; DELETE FROM audit_block; DELETE FROM audit_index");
+        until("the alarm", || audit()["audit"]["astray"].is_object());
+        let health = audit();
+        assert_eq!((&health["status"], &health["audit"]["astray"]["found"]), (&json!("degraded"), &json!(0)));
+        assert!(server.get("/metrics").unwrap().text.contains("augury_audit_astray 1"));
+        let verified = |server: &Server| -> Value { server.get("/fhir/AuditEvent/$verify").unwrap().json };
+        assert_eq!(verified(&server)["parameter"][0]["valueBoolean"], false);
+        let said = server.command(&["audit", "accept", "--reason", "a test"], "").unwrap();
+        assert!(said.contains("0 events"), "{said}");
+        until("the end of it", || audit()["status"] == "ok" && audit()["audit"]["astray"].is_null());
+        until("nothing wrong", || verified(&server)["parameter"][0]["valueBoolean"] == true);
+        let found = server.get("/fhir/AuditEvent?subtype=accept,alarm&_sort=_id").unwrap().json;
+        let codes: Vec<&Value> = found["entry"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| &one["resource"]["subtype"][0]["code"])
+            .collect();
+        assert_eq!(codes, ["alarm", "accept"]);
+    }
+}
+
+#[test]
+fn each_witness_is_shown_the_heads() {
+    let (hook, syslog) = (Receiver::feed(), Receiver::plain());
+    hook.moods.lock().unwrap().extend([Mood::Fails, Mood::Cuts]);
+    let folder = Folder::new().unwrap();
+    let file = folder.path().join("deep/heads");
+    let to = format!(
+        "{},http://127.0.0.1:{}/hook?secret=1,syslog+tcp://127.0.0.1:{},http://127.0.0.1:9/",
+        file.display(),
+        hook.port,
+        syslog.port
+    );
+    let server = Server::start_with(Backend::Sqlite, &[("AUGURY_AUDIT_WITNESS", &to)]).unwrap();
+    until("each of them", || file.exists() && !hook.all().is_empty() && !syslog.all().is_empty());
+    let is_a_head =
+        |text: &str| text.starts_with("augury.dev/audit\n") && text.contains("\u{2014} augury.dev/audit ");
+    assert!(is_a_head(&hook.all()[0].text));
+    let message = &syslog.all()[0].text;
+    assert!(is_a_head(message.split_once('\u{feff}').unwrap().1), "{message}");
+    assert!(is_a_head(&std::fs::read_to_string(&file).unwrap()));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let health = server.get("/health").unwrap().json;
+    assert_eq!(health["audit"]["witnesses_failing"], json!(["http://127.0.0.1:9/"]));
+    assert_eq!(health["status"], "ok");
+}
