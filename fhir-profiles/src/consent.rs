@@ -71,14 +71,18 @@ struct Rule {
     exceptions: Vec<Rule>,
 }
 
+/// Does it decide who may see the patient's record?
+pub fn is_in_force(consent: &Json) -> bool {
+    let of_privacy =
+        consent.get("scope").is_some_and(|scope| codings(scope).any(|(_, code)| code == PRIVACY));
+    of_privacy && consent.text("status") == Some(ACTIVE)
+}
+
 impl Directive {
     /// What a Consent says, if it is in force and denies anything to anybody. A rule without a type is the
     /// outermost: there HL7's opt-out denies, and everything else permits.
     pub fn parse(consent: &Json) -> Option<Self> {
-        let in_force = consent.text("status") == Some(ACTIVE);
-        let of_privacy =
-            consent.get("scope").is_some_and(|scope| codings(scope).any(|(_, code)| code == PRIVACY));
-        if !in_force || !of_privacy {
+        if !is_in_force(consent) {
             return None;
         }
         let patient = consent.at(&["patient", "reference"]).and_then(Json::as_str)?;

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::sql_types::{BigInt, Text};
-use fhir::consent::{Actor, Asker, Directive};
+use fhir::consent::{Actor, Asker, Directive, is_in_force};
 use fhir::reference::hash;
 use fhir::resource_type::ResourceType;
-use fhir::search::{Handling, SearchQuery};
+use fhir::search::{Clause, Handling, SearchQuery};
 use uuid::Uuid;
 
 use crate::access::{Access, Sight, Withheld};
@@ -90,33 +90,88 @@ pub(crate) fn under(link: &mut Link, access: &Access, who: &Who, at: i64) -> Res
     if denials.all.is_empty() {
         return Ok(Sight::of(access));
     }
-    let agent = &who.agent;
-    let groups = if denials.of_many { groups(link, agent)? } else { HashSet::new() };
-    let is = |actor: &Actor| match actor {
-        Actor::Resource(kind, id) => {
-            let named = format!("{kind}/{id}");
-            agent.fhir_user.as_deref() == Some(&named) || groups.contains(&named)
-        }
-        Actor::Identifier(value) => {
-            [&agent.client, &agent.user].into_iter().flatten().any(|own| own == value)
-        }
-        Actor::Other => false,
-    };
-    let purpose = agent.purpose.as_deref().or_else(|| agent.user.as_ref().map(|_| TREATMENT));
-    let asker = Asker { at, purpose, is: &is };
+    let groups = if denials.of_many { groups(link, &who.agent)? } else { HashSet::new() };
+    let caller = Caller { agent: &who.agent, groups, at };
     // What several patients withhold alike is one condition.
     let mut withheld: BTreeMap<String, Withheld> = BTreeMap::new();
     for Denial { directive, chart } in &denials.all {
-        // Nobody is kept from their own record, unless they are named.
-        let own = agent.fhir_user.as_ref().and_then(|user| user.strip_prefix("Patient/"));
-        if own == Some(&directive.patient) && !directive.actors().into_iter().any(is) {
-            continue;
-        }
-        let Some(what) = directive.withheld(&asker) else { continue };
+        let Some(what) = caller.is_kept_from(directive) else { continue };
         let alike = withheld.entry(format!("{what:?}")).or_insert_with(|| Withheld::new(what));
         alike.add(directive.patient.clone(), *chart);
     }
     Ok(Sight::under(access, withheld.into_values().collect()))
+}
+
+/// Who asks, as Consents look at it.
+struct Caller<'a> {
+    agent: &'a Agent,
+    /// What they belong to.
+    groups: HashSet<String>,
+    at: i64,
+}
+
+impl Caller<'_> {
+    fn is(&self, actor: &Actor) -> bool {
+        match actor {
+            Actor::Resource(kind, id) => {
+                let named = format!("{kind}/{id}");
+                self.agent.fhir_user.as_deref() == Some(&named) || self.groups.contains(&named)
+            }
+            Actor::Identifier(value) => {
+                [&self.agent.client, &self.agent.user].into_iter().flatten().any(|own| own == value)
+            }
+            Actor::Other => false,
+        }
+    }
+
+    /// What of the patient's record is withheld from them.
+    fn is_kept_from(&self, directive: &Directive) -> Option<Vec<Clause>> {
+        // Nobody is kept from their own record, unless they are named.
+        let own = self.agent.fhir_user.as_ref().and_then(|user| user.strip_prefix("Patient/"));
+        if own == Some(&directive.patient) && !directive.actors().into_iter().any(|actor| self.is(actor)) {
+            return None;
+        }
+        let purpose = self.agent.purpose.as_deref().or_else(|| self.agent.user.as_ref().map(|_| TREATMENT));
+        directive.withheld(&Asker { at: self.at, purpose, is: &|actor| self.is(actor) })
+    }
+}
+
+/// What a patient decided about somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Id and version of the Consent.
+    pub consent: (String, i64),
+    /// Something is withheld from them.
+    pub withholds: bool,
+}
+
+/// What a patient decided about who asks, by each Consent in force; and the organisation they work for, if
+/// one is known.
+pub(crate) fn decisions(
+    link: &mut Link,
+    context: &Context,
+    patient: &str,
+) -> Result<(Vec<Decision>, Option<String>), Error> {
+    let pairs = [("patient", format!("Patient/{patient}")), ("status", "active".to_owned())];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+    let (mut query, _) = SearchQuery::parse(&[ResourceType::CONSENT], &pairs, "", 0, Handling::Strict)?;
+    query.count = MOST_ROLES;
+    let found = find::page(link, &Sight::of(&Access::Whole), &query)?.entries;
+    let groups = if found.is_empty() { HashSet::new() } else { groups(link, &context.who.agent)? };
+    let caller = Caller { agent: &context.who.agent, groups, at: context.at };
+    let mut all = Vec::with_capacity(found.len());
+    for stored in found {
+        let json = draft::parse(&stored.body)?;
+        if is_in_force(&json) {
+            let directive = Directive::parse(&json);
+            let withholds = directive.is_some_and(|one| caller.is_kept_from(&one).is_some());
+            all.push(Decision { consent: (stored.id, stored.version), withholds });
+        }
+    }
+    let mut works_for: Vec<String> =
+        caller.groups.into_iter().filter(|group| group.starts_with("Organization/")).collect();
+    works_for.sort_unstable();
+    Ok((all, works_for.into_iter().next()))
 }
 
 /// All Consents that deny, in this snapshot.

@@ -10,6 +10,7 @@ use fhir::search::SearchQuery;
 use crate::access::Sight;
 use crate::audit::find as events;
 use crate::connection::Link;
+use crate::consent::Decision;
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::history::HistoryQuery;
@@ -113,6 +114,16 @@ impl<'c> Reader<'c> {
     /// `Denied` if not.
     pub fn permits_of(&mut self, op: Op, kind: ResourceType, patient: &str) -> Result<(), Error> {
         self.sight.permits_of(op, kind, patient)
+    }
+
+    /// What a patient decided about who asks, by each Consent in force; and the organisation that they work
+    /// for, if one is known.
+    pub fn decisions(
+        &mut self,
+        context: &Context,
+        patient: &str,
+    ) -> Result<(Vec<Decision>, Option<String>), Error> {
+        consent::decisions(self.link, context, patient)
     }
 
     /// One page of versions; `query.after` is [`Page::next`] of the page before.
