@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 use fhir::search::SearchQuery;
 use tokio::sync::{Notify, Semaphore};
 use zeroize::Zeroizing;
@@ -164,8 +165,11 @@ impl Store {
     pub async fn read(&self, context: &Context, kind: ResourceType, id: &str) -> Result<Stored, Error> {
         let (id, asker) = (id.to_owned(), context.clone());
         let read = move |link: &mut Link| {
+            asker.access.permits(Op::Read, kind)?;
+            // First what is read: by then the Consents are as new as it is.
+            let stored = reader::current(link, kind, &id)?;
             let sight = consent::sight(link, &asker)?;
-            Ok(Reader::new(link, &sight).read(kind, &id)?)
+            Ok(Reader::new(link, &sight).alive(stored)?)
         };
         let stored = self.pool.run(read).await?;
         context.saw(Act::Read, &stored);
