@@ -5,6 +5,8 @@
 //! denies is not understood is left out, so that it denies more; a rule that permits and is not
 //! understood permits nothing.
 
+use std::sync::LazyLock;
+
 use crate::json::Json;
 use crate::outcome::Issue;
 use crate::reference::{self, Reference, hash_text};
@@ -21,9 +23,12 @@ const READS: [&str; 3] = ["access", "use", "disclose"];
 const OTHERS: [&str; 2] = ["collect", "correct"];
 /// Classes that are types of resources.
 const TYPES: &str = "http://hl7.org/fhir/resource-types";
-/// Search parameters of what a resource is about in codes, and of when it was.
-const CODES: [&str; 4] = ["code", "combo-code", "vaccine-code", "type"];
-const DATES: [&str; 6] = ["date", "period", "onset-date", "recorded-date", "authoredon", "effective-time"];
+/// Search parameters of labels, of what a resource is about in codes, and of when it was, of all types.
+static LABELS: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["_security"]));
+static CODES: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["code", "combo-code", "vaccine-code", "type"]));
+static DATES: LazyLock<Vec<i64>> = LazyLock::new(|| {
+    params(&["date", "period", "onset-date", "recorded-date", "authoredon", "effective-time"])
+});
 /// How deep rules lie in rules.
 const DEEPEST: usize = 8;
 
@@ -181,9 +186,8 @@ impl Rule {
     }
 
     fn read_labels(&mut self, labels: &[Json]) {
-        let params = params(&["_security"]);
         let any: Vec<ExactTest> = labels.iter().filter_map(coding).map(token).collect();
-        self.must(labels.len() == any.len(), clause(params, Test::Exact(any)), labels);
+        self.must(labels.len() == any.len(), clause(LABELS.clone(), Test::Exact(any)), labels);
     }
 
     fn read_classes(&mut self, classes: &[Json]) {
@@ -198,7 +202,7 @@ impl Rule {
     fn read_codes(&mut self, concepts: &[Json]) {
         let any: Vec<ExactTest> = concepts.iter().flat_map(codings).map(token).collect();
         let understood = concepts.iter().all(|concept| codings(concept).next().is_some());
-        self.must(understood, clause(params(&CODES), Test::Exact(any)), concepts);
+        self.must(understood, clause(CODES.clone(), Test::Exact(any)), concepts);
     }
 
     fn read_data(&mut self, data: &[Json]) {
@@ -313,13 +317,12 @@ fn params(codes: &[&str]) -> Vec<i64> {
 
 /// Of data that lies in a time; or that meets it, or has no time at all.
 fn about(span: Span, timeless: bool) -> Clause {
-    let params = params(&DATES);
     let prefix = if timeless { Prefix::Ap } else { Prefix::Eq };
-    let then = clause(params.clone(), Test::Range(vec![DateTest { prefix, span }]));
+    let then = clause(DATES.clone(), Test::Range(vec![DateTest { prefix, span }]));
     if !timeless {
         return then;
     }
-    let timeless = Clause { negated: true, ..clause(params, Test::Present(Table::Range)) };
+    let timeless = Clause { negated: true, ..clause(DATES.clone(), Test::Present(Table::Range)) };
     clause(Vec::new(), Test::Either(vec![then, timeless]))
 }
 
