@@ -84,9 +84,10 @@ fn every_event_arrives_in_order_through_failures_and_kills() {
         let (feed, syslog) = (Receiver::feed(), Receiver::syslog(folder.path()));
         let path = |name: &str| folder.path().join(name).display().to_string();
         let to = format!("http://127.0.0.1:{}/fhir,syslog+tls://127.0.0.1:{}", feed.port, syslog.port);
+        let header = format!("{} Authorization: Bearer let-me-in", to.split(',').next().unwrap());
         let settings = [
             ("AUGURY_AUDIT_FORWARD", to.as_str()),
-            ("AUGURY_AUDIT_HEADERS", "http://127.0.0.1 Authorization: Bearer let-me-in"),
+            ("AUGURY_AUDIT_HEADERS", &header),
             ("AUGURY_AUDIT_CA", &path("ca.pem")),
             ("AUGURY_AUDIT_TLS_CERT", &path("emr.pem")),
             ("AUGURY_AUDIT_TLS_KEY", &path("emr.key")),
@@ -232,6 +233,6 @@ fn each_witness_is_shown_the_heads() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let health = server.get("/health").unwrap().json;
-    assert_eq!(health["audit"]["witnesses_failing"], json!(["http://127.0.0.1:9/"]));
+    assert_eq!(health["audit"]["witnesses_failing"], json!(["http://127.0.0.1:9 0aaac992"]));
     assert_eq!(health["status"], "ok");
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{RequestBuilder, StatusCode, Url};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use store::{Batch, Leaving};
 
@@ -47,43 +47,72 @@ impl Feed {
 
     async fn one(&self, leaving: &Leaving) -> anyhow::Result<()> {
         let (event, condition) = self.event(leaving)?;
-        let request = self.post("AuditEvent")?.header("If-None-Exist", condition);
+        let request = self.to(Method::POST, "AuditEvent")?.header("If-None-Exist", &condition);
         let answer = request.body(event.to_string()).send().await.map_err(reqwest::Error::without_url)?;
-        ensure!(is_there(answer.status()), "it answered {}", answer.status());
+        let status = answer.status();
+        if status == StatusCode::PRECONDITION_FAILED {
+            ensure!(self.has(&condition).await?, "it answered {status}, and has it not");
+            return Ok(());
+        }
+        let kind = answer.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        // Not what somebody between says.
+        let of_fhir = answer.headers().contains_key(LOCATION) || kind.starts_with(b"application/fhir+json");
+        ensure!(matches!(status, StatusCode::OK | StatusCode::CREATED) && of_fhir, "it answered {status}");
         Ok(())
+    }
+
+    /// Has it an event that fits the condition? One that does not know the parameter says no to conditions
+    /// that it takes for none.
+    async fn has(&self, condition: &str) -> anyhow::Result<bool> {
+        let mut request = self.to(Method::GET, "AuditEvent")?.build()?;
+        request.url_mut().set_query(Some(condition));
+        let answer = self.outbound.http.execute(request).await.map_err(reqwest::Error::without_url)?;
+        if !answer.status().is_success() {
+            return Ok(false);
+        }
+        let found: Value = serde_json::from_slice(&body(answer).await?).context("the answer is not JSON")?;
+        let events = |entry: &&Value| {
+            entry.pointer("/resource/resourceType").and_then(Value::as_str) == Some("AuditEvent")
+        };
+        // All events together would fit a condition that was not understood.
+        let entries = found.get("entry").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        Ok(entries.iter().filter(events).count() == 1)
     }
 
     /// How many of them, from the first on, it has.
     async fn many(&self, events: &[Leaving]) -> anyhow::Result<usize> {
-        let mut entries = Vec::with_capacity(events.len());
+        let (mut entries, mut conditions) =
+            (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         for leaving in events {
             let (event, condition) = self.event(leaving)?;
-            let request = json!({"method": "POST", "url": "AuditEvent", "ifNoneExist": condition});
+            let request = json!({"method": "POST", "url": "AuditEvent", "ifNoneExist": &condition});
             entries.push(json!({"resource": event, "request": request}));
+            conditions.push(condition);
         }
         let bundle = json!({"resourceType": "Bundle", "type": "batch", "entry": entries});
-        let request = self.post("")?.body(bundle.to_string());
-        let mut answer = request.send().await.map_err(reqwest::Error::without_url)?;
+        let request = self.to(Method::POST, "")?.body(bundle.to_string());
+        let answer = request.send().await.map_err(reqwest::Error::without_url)?;
         ensure!(answer.status().is_success(), "it answered {}", answer.status());
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
-            body.extend_from_slice(&chunk);
-            ensure!(body.len() <= LONGEST, "the answer is too long");
-        }
-        let answer: Value = serde_json::from_slice(&body).context("the answer is not JSON")?;
+        let answer: Value = serde_json::from_slice(&body(answer).await?).context("the answer is not JSON")?;
         let Some(answers) = answer.get("entry").and_then(Value::as_array) else {
             bail!("the answer to a batch is no Bundle of answers");
         };
         ensure!(answers.len() == events.len(), "the answer has not as many entries");
-        let has = |answer: &&Value| {
+        for (has, (answer, condition)) in answers.iter().zip(&conditions).enumerate() {
             let status = answer.pointer("/response/status").and_then(Value::as_str).unwrap_or_default();
-            let code = status.split(' ').next().and_then(|code| code.parse().ok());
-            code.and_then(|code| StatusCode::from_u16(code).ok()).is_some_and(is_there)
-        };
-        Ok(answers.iter().take_while(has).count())
+            let taken = match status.split(' ').next() {
+                Some("200" | "201") => true,
+                Some("412") => self.has(condition).await?,
+                _ => false,
+            };
+            if !taken {
+                return Ok(has);
+            }
+        }
+        Ok(answers.len())
     }
 
-    fn post(&self, path: &str) -> anyhow::Result<RequestBuilder> {
+    fn to(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
         let mut url = self.base.clone();
         let mut segments = url.path_segments_mut().map_err(|()| anyhow!("not an address of a server"))?;
         segments.pop_if_empty();
@@ -91,8 +120,8 @@ impl Feed {
             segments.push(path);
         }
         drop(segments);
-        let mut request =
-            self.outbound.http.post(url).header(CONTENT_TYPE, FHIR_JSON).header(ACCEPT, FHIR_JSON);
+        let request = self.outbound.http.request(method, url);
+        let mut request = request.header(CONTENT_TYPE, FHIR_JSON).header(ACCEPT, FHIR_JSON);
         for (name, value) in self.app.config.trail.headers(&self.base) {
             request = request.header(name, value);
         }
@@ -112,7 +141,12 @@ impl Feed {
     }
 }
 
-/// Of several that fit a condition, each is the event.
-fn is_there(status: StatusCode) -> bool {
-    status.is_success() || status == StatusCode::PRECONDITION_FAILED
+/// The answer's body, if it is not too long.
+async fn body(mut answer: Response) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
+        body.extend_from_slice(&chunk);
+        ensure!(body.len() <= LONGEST, "the answer is too long");
+    }
+    Ok(body)
 }

@@ -69,11 +69,12 @@ impl FromRequest for Caller {
                 }
                 Err(failure) => return Err(failure),
             };
-            let context = break_glass::context(&request, context, &rights)?;
             request.extensions_mut().insert(context.clone());
             if let Some(client) = &context.who.agent.client {
                 app.limits.client(&request, client)?;
             }
+            let context = break_glass::context(&request, context, &rights)?;
+            request.extensions_mut().insert(context.clone());
             Ok(Self { context, rights, app })
         })
     }

@@ -70,13 +70,14 @@ async fn known(app: &App, foreign: &Foreign, token: &str) -> Option<Value> {
     let secret = foreign.client_secret.as_ref().map(Hidden::as_str);
     let basic = foreign.client_id.as_deref().zip(secret);
     let claims = app.smart.remote.post(address, &[("token", token)], basic).await?;
-    let wrong = |name: &str, wanted: &str| match claims.get(name) {
-        None => false,
-        Some(Value::Array(all)) => all.iter().all(|one| one.as_str() != Some(wanted)),
-        Some(one) => one.as_str() != Some(wanted),
+    let is = |name: &str, wanted: &str| match claims.get(name) {
+        // Its own server answers; whom the token is for must be said.
+        None => name == "iss",
+        Some(Value::Array(all)) => all.iter().any(|one| one.as_str() == Some(wanted)),
+        Some(one) => one.as_str() == Some(wanted),
     };
     let active = claims.get("active").and_then(Value::as_bool) == Some(true);
-    (active && !wrong("iss", &foreign.issuer) && !wrong("aud", &foreign.audience)).then_some(claims)
+    (active && is("iss", &foreign.issuer) && is("aud", &foreign.audience)).then_some(claims)
 }
 
 fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bearer> {
@@ -125,8 +126,8 @@ fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bea
         jti: text("jti").map_or_else(|| fragment(token), str::to_owned),
         opaque: text("jti").is_none(),
         grant: String::new(),
-        issued: time("iat").unwrap_or(at / SECOND) * SECOND,
-        expires: expires * SECOND,
+        issued: time("iat").unwrap_or(at / SECOND).saturating_mul(SECOND),
+        expires: expires.saturating_mul(SECOND),
         certificate,
     })
 }

@@ -74,7 +74,8 @@ pub(crate) async fn launch(
     for (kind, id) in [(ResourceType::PATIENT, &asked.patient), (ResourceType::ENCOUNTER, &asked.encounter)] {
         let Some(id) = id else { continue };
         match app.store.read(&context, kind, id).await {
-            Ok(_) => {}
+            Ok(stored) if asked.patient.as_ref().is_none_or(|patient| stored.patient == *patient) => {}
+            Ok(_) => return Err(Refusal::invalid_request("the encounter is not the patient's")),
             Err(error) => {
                 let (entity, note) = (Some((kind, id.clone(), 0)), error.to_string());
                 let entity = entity.filter(|_| fhir::reference::is_id(id));
