@@ -18,12 +18,23 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_epoch ON audit (epoch, key);
 
--- Rows that are in the tree by what their events are about: `hash` is a chart, an entity or an agent. Written
--- in order when rows are taken into the tree, which costs less than with each row.
+-- Rows that are in the tree by what their events are about. A pair is a hash, of a chart, an entity or an agent,
+-- and the key of a row. Each time that rows are taken into the tree makes a run of sorted pairs, and runs of a level
+-- are merged; `run` is the place in the log of the first event that it is about.
+CREATE TABLE audit_run (
+    run BIGINT PRIMARY KEY,
+    level BIGINT NOT NULL,
+    pairs BIGINT NOT NULL
+);
+
+-- The pairs of a run, up to 512 a row: `first`, `key` are the first, `pairs` the others, each as its distance from
+-- the one before.
 CREATE TABLE audit_index (
-    hash BIGINT NOT NULL,
+    run BIGINT NOT NULL,
+    first BIGINT NOT NULL,
     key BIGINT NOT NULL,
-    PRIMARY KEY (hash, key)
+    pairs TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (run, first, key)
 );
 
 -- The ones who did it, each once, found by a hash of the text.

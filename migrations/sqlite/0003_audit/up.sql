@@ -14,13 +14,24 @@ CREATE TABLE audit (
     body TEXT NOT NULL
 );
 
--- Rows that are in the tree by what their events are about: `hash` is a chart, an entity or an agent. Written
--- in order when rows are taken into the tree, which costs less than with each row.
+-- Rows that are in the tree by what their events are about. A pair is a hash, of a chart, an entity or an agent,
+-- and the key of a row. Each time that rows are taken into the tree makes a run of sorted pairs, and runs of a level
+-- are merged; `run` is the place in the log of the first event that it is about.
+CREATE TABLE audit_run (
+    run INTEGER PRIMARY KEY,
+    level INTEGER NOT NULL,
+    pairs INTEGER NOT NULL
+);
+
+-- The pairs of a run, up to 512 a row: `first`, `key` are the first, `pairs` the others, each as its distance from
+-- the one before.
 CREATE TABLE audit_index (
-    hash INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    first INTEGER NOT NULL,
     key INTEGER NOT NULL,
-    PRIMARY KEY (hash, key)
-) WITHOUT ROWID;
+    pairs TEXT NOT NULL,
+    PRIMARY KEY (run, first, key)
+);
 
 -- The ones who did it, each once, found by a hash of the text.
 CREATE TABLE audit_agent (

@@ -10,7 +10,7 @@ use fhir::search::{SearchQuery, SortKey, index};
 
 use super::agent::Agent;
 use super::event::render;
-use super::index::about;
+use super::index::{about, settle};
 use super::log;
 use super::row::{self, Agents, Found, Row, SELECT};
 use super::sieve::Sieve;
@@ -19,11 +19,13 @@ use crate::cursor::Cursor;
 use crate::draft;
 use crate::error::{Error, Fault};
 use crate::record::{Page, Stored};
-use crate::sql::Sql;
+use crate::sql::{Sql, chunk};
 
 /// Rows looked at by one statement, at first and at most.
 const FEW: usize = 8;
 const TOGETHER: usize = 256;
+/// Rows that the index leads to, of which the keys are read together.
+const AHEAD: usize = 1 << 16;
 /// The trail is one; its events are never changed.
 const VERSION: i64 = 1;
 
@@ -56,10 +58,12 @@ pub(crate) fn one(link: &mut Link, id: &str) -> Result<Option<Stored>, Fault> {
 /// Rows in the order of their keys, as few at a time as may be enough.
 struct Walk<'w> {
     sieves: &'w [Sieve<'w>],
-    /// What the index is entered by.
+    /// What the index is entered by, if it is.
     led: Option<&'w [i64]>,
+    /// Rows that it leads to, the next one last.
+    ahead: Vec<i64>,
     descending: bool,
-    /// The next row is from here on, or before it.
+    /// The next row that is not among these is from here on, or before it.
     from: i64,
     most: usize,
     over: bool,
@@ -84,56 +88,70 @@ impl<'w> Walk<'w> {
                 found.flatten().unwrap_or(after)
             }
         };
-        Ok(Self { sieves, led: Sieve::lead(sieves), descending, from, most: FEW, over: false })
+        let (led, ahead) = (Sieve::lead(sieves), Vec::new());
+        Ok(Self { sieves, led, ahead, descending, from, most: FEW, over: false })
     }
 
     /// Writes ` AND …` for the rows that are next, and their order.
     fn next(&self, sql: &mut Sql<'_>, most: usize) {
         sql.push(if self.descending { " AND a.key < " } else { " AND a.key >= " }).int(self.from);
+        self.in_order(sql, most);
+    }
+
+    fn in_order(&self, sql: &mut Sql<'_>, most: usize) {
         sql.push(if self.descending { " ORDER BY a.key DESC" } else { " ORDER BY a.key" }).limit(most);
     }
 
+    fn passed(&mut self, last: Option<i64>) {
+        if let Some(last) = last {
+            self.from = if self.descending { last } else { last.saturating_add(1) };
+        }
+    }
+
     /// The next rows about what the index is entered by, and those that it does not know yet.
-    fn led(&self, link: &mut Link, hashes: &[i64]) -> Result<Vec<i64>, Fault> {
-        let mut keys = about(link, hashes, self.from, self.descending, self.most)?;
+    fn lead(&mut self, link: &mut Link, hashes: &[i64]) -> Result<(), Fault> {
+        let mut keys = about(link, hashes, self.from, self.descending, AHEAD)?;
         let mut sql = Sql::new(link.dialect, "SELECT a.key FROM audit a WHERE 1 = 1");
         if let Some(last) = log::last(link)? {
             log::after(&mut sql, link.dialect, last);
         }
-        self.next(&mut sql, self.most);
+        self.next(&mut sql, AHEAD);
         keys.extend(sql.rows::<BigInt, i64>(&mut link.connection)?);
-        keys.sort_unstable();
-        keys.dedup();
-        if self.descending {
-            keys.reverse();
-        }
-        keys.truncate(self.most);
-        Ok(keys)
+        settle(&mut keys, self.descending, AHEAD);
+        self.over = keys.len() < AHEAD;
+        self.passed(keys.last().copied());
+        keys.reverse();
+        self.ahead = keys;
+        Ok(())
     }
 
     /// The next of them; none where there are no more.
     fn rows(&mut self, link: &mut Link) -> Result<Option<Vec<Row>>, Fault> {
-        if self.over {
+        link.in_time()?;
+        if let Some(hashes) = self.led.filter(|_| self.ahead.is_empty() && !self.over) {
+            self.lead(link, hashes)?;
+        }
+        if self.ahead.is_empty() && (self.over || self.led.is_some()) {
             return Ok(None);
         }
-        link.in_time()?;
         let mut sql = Sql::new(link.dialect, SELECT);
-        let led = self.led.map(|hashes| self.led(link, hashes)).transpose()?;
-        match &led {
-            Some(keys) => sql.push(" WHERE a.key IN ").ints(keys.iter().copied()),
-            None => sql.push(" WHERE 1 = 1"),
-        };
-        sql.in_time("a.key");
-        self.sieves.iter().for_each(|sieve| sieve.rows(&mut sql));
-        self.next(&mut sql, self.most);
+        if self.led.is_some() {
+            let keys = self.ahead.split_off(self.ahead.len().saturating_sub(self.most));
+            let many = chunk(keys.len());
+            let (later, now) = keys.split_at(keys.len() - many);
+            self.ahead.extend(later);
+            sql.push(" WHERE a.key IN ").ints(now.iter().copied()).in_time("a.key");
+            self.sieves.iter().for_each(|sieve| sieve.rows(&mut sql));
+            self.in_order(&mut sql, many);
+        } else {
+            sql.push(" WHERE 1 = 1").in_time("a.key");
+            self.sieves.iter().for_each(|sieve| sieve.rows(&mut sql));
+            self.next(&mut sql, self.most);
+        }
         let rows = row::rows(link, &sql)?;
-        let (found, last) = match &led {
-            Some(keys) => (keys.len(), keys.last().copied()),
-            None => (rows.len(), rows.last().map(|row| row.key)),
-        };
-        self.over = found < self.most;
-        if let Some(last) = last {
-            self.from = if self.descending { last } else { last.saturating_add(1) };
+        if self.led.is_none() {
+            self.over = rows.len() < self.most;
+            self.passed(rows.last().map(|row| row.key));
         }
         self.most = (self.most * 2).min(TOGETHER);
         Ok(Some(rows))

@@ -70,7 +70,7 @@ pub(crate) struct Sealing {
     /// The rows that are new.
     pub(super) rows: Vec<i64>,
     /// What they are about.
-    index: Vec<index::Pair>,
+    index: index::Adding,
     frontier: Frontier,
     recorded: i64,
     before: i64,
@@ -326,12 +326,11 @@ pub(super) fn prepare(
             open = Some(block);
         }
     }
-    // In the order of the table: neighbours are written together.
-    index.sort_unstable();
     if frontier.size() == size {
         return Ok(None);
     }
     done.extend(open);
+    let index = index::prepare(link, signed(size), index)?;
     let head = Head { origin: ORIGIN.to_owned(), size: frontier.size(), root: frontier.root(), recorded: at };
     let note = authority.signer.sign(&head).map_err(Error::internal)?;
     Ok(Some(Sealing {

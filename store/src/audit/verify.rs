@@ -213,7 +213,7 @@ pub(super) fn verify(
         verified.add(Finding::Shortened(newest));
     }
     reading.end(&mut verified);
-    if verified.wrong == 0 && whole && indexed(link)? != verified.index {
+    if verified.wrong == 0 && whole && indexed(link)? != Some(verified.index) {
         verified.add(Finding::Index);
     }
     reading.waiting(link, authority, &mut verified)?;
@@ -231,11 +231,11 @@ pub(super) fn verify(
     Ok(verified)
 }
 
-/// The sum over the index as it is.
-fn indexed(link: &mut Link) -> Result<Sum, Fault> {
+/// The sum over the index as it is; none where it is no index.
+fn indexed(link: &mut Link) -> Result<Option<Sum>, Fault> {
     let mut sum = Sum::default();
-    index::all(link, &mut |(hash, key)| sum.one(hash, key))?;
-    Ok(sum)
+    let sound = index::all(link, &mut |(hash, key)| sum.one(hash, key))?;
+    Ok(sound.then_some(sum))
 }
 
 /// All that somebody with the public key needs to see that an event is in the log.

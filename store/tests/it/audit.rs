@@ -14,6 +14,7 @@ both!(
     nobody_writes_an_event,
     the_log_grows_and_proves_its_events,
     two_processes_seal_one_log,
+    what_was_sealed_in_many_turns_is_found,
     buffered_and_off,
 );
 
@@ -233,6 +234,46 @@ async fn two_processes_seal_one_log(store: Store, url: String) {
     all_sealed(&store, 100).await;
     let found = verified(&store).await;
     assert_eq!((found.events, found.waiting, found.wrong), (80, 0, 0), "{:?}", found.findings);
+}
+
+async fn what_was_sealed_in_many_turns_is_found(store: Store, _: String) {
+    let trail = Trail::default();
+    let user = as_user(&trail);
+    for n in 0..280 {
+        let entity = Some((OBSERVATION, format!("o{n}"), 1));
+        trail.note(Entry { entity, patient: format!("p{}", n % 7), ..Entry::of(Act::Read) });
+        store.record(&user).await.unwrap();
+        if n % 9 == 0 {
+            all_sealed(&store, n).await;
+        }
+    }
+    assert_eq!(verified(&store).await.findings, []);
+    for n in 0..280 {
+        let found = events(&store, &format!("AuditEvent?entity=Observation/o{n}&_count=5")).await;
+        assert_eq!(found.len(), 1, "{n}");
+    }
+    let all = query("AuditEvent?patient=p3&_count=1000&_sort=_id");
+    let all: Vec<String> =
+        store.search(&now(), &all).await.unwrap().entries.into_iter().map(|one| one.id).collect();
+    assert_eq!(all.len(), 40);
+    for sort in ["_id", "-_id"] {
+        let (mut paged, mut asked) =
+            (Vec::new(), query(&format!("AuditEvent?patient=p3&_count=7&_sort={sort}")));
+        loop {
+            let page = store.search(&now(), &asked).await.unwrap();
+            paged.extend(page.entries.into_iter().map(|one| one.id));
+            asked.after = page.next;
+            if asked.after.is_none() {
+                break;
+            }
+        }
+        if sort == "-_id" {
+            paged.reverse();
+        }
+        assert_eq!(paged, all, "{sort}");
+    }
+    assert_eq!(events(&store, "AuditEvent?agent=Practitioner/1&_count=1000").await.len(), 280);
+    assert_eq!(events(&store, "AuditEvent?policy=urn:ietf:params:oauth:jti:jti-1&_count=3").await.len(), 3);
 }
 
 async fn buffered_and_off(store: Store, url: String) {

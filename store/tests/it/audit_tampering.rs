@@ -90,7 +90,7 @@ impl Intruder {
     }
 }
 
-const TABLES: [&str; 5] = ["audit", "audit_agent", "audit_index", "audit_block", "audit_head"];
+const TABLES: [&str; 6] = ["audit", "audit_agent", "audit_run", "audit_index", "audit_block", "audit_head"];
 const NUMBERS: [&str; 7] = ["epoch", "events", "low", "high", "acts", "outcomes", "mac"];
 const REST: &str = "epoch, events, low, high, acts, outcomes, mac, body";
 
@@ -260,11 +260,31 @@ fn around(heads: &[Row], random: &mut Random) -> Harm {
 
 fn in_the_index(random: &mut Random) -> Harm {
     let extreme = if random.below(2) == 0 { "MAX" } else { "MIN" };
-    let one = format!("hash = (SELECT {extreme}(hash) FROM audit_index)");
-    let sql = match random.below(3) {
-        0 => format!("DELETE FROM audit_index WHERE {one}"),
-        1 => format!("UPDATE audit_index SET key = key - {} WHERE {one}", 1_000_000 + random.step()),
-        _ => format!("UPDATE audit_index SET hash = hash / 2 + {} WHERE {one}", random.step()),
+    let page = format!("first = (SELECT {extreme}(first) FROM audit_index)");
+    let run = format!("run = (SELECT {extreme}(run) FROM audit_run)");
+    let sql = match random.below(8) {
+        0 => format!("DELETE FROM audit_index WHERE {page}"),
+        1 => format!("UPDATE audit_index SET key = key - {} WHERE {page}", 1_000_000 + random.step()),
+        2 => format!("UPDATE audit_index SET first = first / 2 + {} WHERE {page}", random.step()),
+        3 => format!("UPDATE audit_index SET run = run + {} WHERE {page}", 1_000_000 + random.step()),
+        4 => format!("UPDATE audit_index SET pairs = substr(pairs, 1, 8 * {}) WHERE {run}", random.below(3)),
+        5 => {
+            let cut = 1 + random.below(20);
+            format!(
+                "UPDATE audit_index SET pairs = substr(pairs, 1, {}) || CASE substr(pairs, {cut}, 1) \
+                 WHEN 'C' THEN 'D' ELSE 'C' END || substr(pairs, {}) WHERE {run}",
+                cut - 1,
+                cut + 1
+            )
+        }
+        6 => {
+            return (
+                format!("UPDATE audit_run SET pairs = pairs + {} WHERE {run}", random.step()),
+                "audit_run",
+                None,
+            );
+        }
+        _ => return (format!("DELETE FROM audit_run WHERE {run}"), "audit_run", None),
     };
     (sql, "audit_index", None)
 }
