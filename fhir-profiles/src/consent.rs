@@ -5,7 +5,10 @@
 //! denies is not understood is left out, so that it denies more; a rule that permits and is not
 //! understood permits nothing.
 
+use std::sync::LazyLock;
+
 use crate::json::Json;
+use crate::outcome::Issue;
 use crate::reference::{self, Reference, hash_text};
 use crate::resource_type::ResourceType;
 use crate::search::{Clause, DateTest, ExactTest, Prefix, Table, Test, parameter};
@@ -15,13 +18,17 @@ const ACTIVE: &str = "active";
 const PRIVACY: &str = "patient-privacy";
 /// HL7's codes of v3 ActCode for a record that is not shared.
 const OPT_OUT: [&str; 2] = ["OPTOUT", "OPTOUTE"];
-/// What is done with a record that is read.
+/// What is done with a record that is read, and what else is done with one.
 const READS: [&str; 3] = ["access", "use", "disclose"];
+const OTHERS: [&str; 2] = ["collect", "correct"];
 /// Classes that are types of resources.
 const TYPES: &str = "http://hl7.org/fhir/resource-types";
-/// Search parameters of what a resource is about in codes, and of when it was.
-const CODES: [&str; 4] = ["code", "combo-code", "vaccine-code", "type"];
-const DATES: [&str; 6] = ["date", "period", "onset-date", "recorded-date", "authoredon", "effective-time"];
+/// Search parameters of labels, of what a resource is about in codes, and of when it was, of all types.
+static LABELS: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["_security"]));
+static CODES: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["code", "combo-code", "vaccine-code", "type"]));
+static DATES: LazyLock<Vec<i64>> = LazyLock::new(|| {
+    params(&["date", "period", "onset-date", "recorded-date", "authoredon", "effective-time"])
+});
 /// How deep rules lie in rules.
 const DEEPEST: usize = 8;
 
@@ -55,9 +62,9 @@ pub struct Directive {
     rule: Rule,
 }
 
-/// One provision.
+/// One provision, with those in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Rule {
+pub struct Rule {
     denies: bool,
     period: Span,
     actors: Vec<Actor>,
@@ -66,50 +73,70 @@ struct Rule {
     reads: bool,
     /// All of what it says is in it.
     understood: bool,
+    /// Of data of that time.
+    data_period: Option<Span>,
     /// All must hold of a resource.
     only: Vec<Clause>,
     exceptions: Vec<Rule>,
 }
 
+/// Does it decide who may see the patient's record?
+pub fn is_in_force(consent: &Json) -> bool {
+    let of_privacy =
+        consent.get("scope").is_some_and(|scope| codings(scope).any(|(_, code)| code == PRIVACY));
+    of_privacy && consent.text("status") == Some(ACTIVE)
+}
+
 impl Directive {
     /// What a Consent says, if it is in force and denies anything to anybody. A rule without a type is the
     /// outermost: there HL7's opt-out denies, and everything else permits.
-    pub fn parse(consent: &Json) -> Option<Self> {
-        let in_force = consent.text("status") == Some(ACTIVE);
-        let of_privacy =
-            consent.get("scope").is_some_and(|scope| codings(scope).any(|(_, code)| code == PRIVACY));
-        if !in_force || !of_privacy {
-            return None;
+    ///
+    /// # Errors
+    /// It denies something, and does not say of whom in a way that is known here.
+    pub fn parse(consent: &Json) -> Result<Option<Self>, Issue> {
+        if !is_in_force(consent) {
+            return Ok(None);
         }
-        let patient = consent.at(&["patient", "reference"]).and_then(Json::as_str)?;
-        let Reference::Local { kind: ResourceType::PATIENT, id, .. } = reference::parse(patient, "") else {
-            return None;
-        };
         let out = consent
             .get("policyRule")
             .is_some_and(|rule| codings(rule).any(|(_, code)| OPT_OUT.contains(&code)));
         let rule = match consent.get("provision") {
-            Some(provision) => Rule::parse(provision, out, DEEPEST)?,
+            // What can't be followed denies all.
+            Some(provision) => Rule::parse(provision, out, DEEPEST)
+                .unwrap_or_else(|| Rule { denies: true, ..Rule::of_all() }),
             None => Rule { denies: out, ..Rule::of_all() },
         };
-        rule.denies_anything().then(|| Self { patient: id.to_owned(), rule })
+        if !rule.denies_anything() {
+            return Ok(None);
+        }
+        let patient = consent.at(&["patient", "reference"]).and_then(Json::as_str).unwrap_or_default();
+        let Reference::Local { kind: ResourceType::PATIENT, id, .. } = reference::parse(patient, "") else {
+            let why = "a Consent in force that denies something is of a Patient of this server";
+            return Err(Issue::error("business-rule", why).at("Consent.patient"));
+        };
+        Ok(Some(Self { patient: id.to_owned(), rule }))
     }
 
-    /// All whom its rules name.
+    /// What it says beside whose record it is about: of several patients it may be the same.
+    pub fn rule(&self) -> &Rule {
+        &self.rule
+    }
+}
+
+impl Rule {
+    /// All whom it names.
     pub fn actors(&self) -> Vec<&Actor> {
         let mut all = Vec::new();
-        self.rule.name_actors(&mut all);
+        self.name_actors(&mut all);
         all
     }
 
     /// What of the patient's record is withheld from who asks: what meets all of these, where none means
     /// all of it; none if nothing is.
     pub fn withheld(&self, asker: &Asker<'_>) -> Option<Vec<Clause>> {
-        self.rule.denied(asker)
+        self.denied(asker)
     }
-}
 
-impl Rule {
     fn of_all() -> Self {
         Self {
             denies: false,
@@ -118,6 +145,7 @@ impl Rule {
             purposes: Vec::new(),
             reads: true,
             understood: true,
+            data_period: None,
             only: Vec::new(),
             exceptions: Vec::new(),
         }
@@ -135,18 +163,20 @@ impl Rule {
             rule.period = span(period);
         }
         rule.actors = provision.list("actor").iter().map(actor).collect();
-        rule.purposes = codes(provision.list("purpose"));
+        let purposes = provision.list("purpose");
+        rule.purposes = codes(purposes);
+        rule.understood = rule.purposes.len() == purposes.len();
         let actions: Vec<&str> =
             provision.list("action").iter().flat_map(codings).map(|(_, code)| code).collect();
-        rule.reads =
-            provision.list("action").is_empty() || actions.iter().any(|action| READS.contains(action));
+        let told = provision.list("action").iter().all(|action| codings(action).next().is_some());
+        let other = told && !actions.is_empty() && actions.iter().all(|action| OTHERS.contains(action));
+        let named = actions.iter().any(|action| READS.contains(action));
+        rule.reads = provision.list("action").is_empty() || named || denies && !other;
         rule.read_labels(provision.list("securityLabel"));
         rule.read_classes(provision.list("class"));
         rule.read_codes(provision.list("code"));
         rule.read_data(provision.list("data"));
-        if let Some(period) = provision.get("dataPeriod") {
-            rule.only.push(about(denies, span(period)));
-        }
+        rule.data_period = provision.get("dataPeriod").map(span);
         let deepest = deepest.checked_sub(1)?;
         for nested in provision.list("provision") {
             // What has no type is read as what takes away.
@@ -156,9 +186,8 @@ impl Rule {
     }
 
     fn read_labels(&mut self, labels: &[Json]) {
-        let params = params(&["_security"]);
         let any: Vec<ExactTest> = labels.iter().filter_map(coding).map(token).collect();
-        self.must(labels.len() == any.len(), clause(params, Test::Exact(any)), labels);
+        self.must(labels.len() == any.len(), clause(LABELS.clone(), Test::Exact(any)), labels);
     }
 
     fn read_classes(&mut self, classes: &[Json]) {
@@ -173,7 +202,7 @@ impl Rule {
     fn read_codes(&mut self, concepts: &[Json]) {
         let any: Vec<ExactTest> = concepts.iter().flat_map(codings).map(token).collect();
         let understood = concepts.iter().all(|concept| codings(concept).next().is_some());
-        self.must(understood, clause(params(&CODES), Test::Exact(any)), concepts);
+        self.must(understood, clause(CODES.clone(), Test::Exact(any)), concepts);
     }
 
     fn read_data(&mut self, data: &[Json]) {
@@ -211,21 +240,34 @@ impl Rule {
         self.exceptions.iter().for_each(|rule| rule.name_actors(all));
     }
 
-    /// Is it about who asks, now? Of what is not known the rule that denies thinks the worst.
-    fn is_about(&self, asker: &Asker<'_>) -> bool {
+    /// Is it about who asks, now? What is not known counts as if it were, or as if it were not.
+    fn is_about(&self, asker: &Asker<'_>, unknown: bool) -> bool {
+        let is = |actor: &Actor| match actor {
+            Actor::Other => unknown,
+            actor => (asker.is)(actor),
+        };
         let now = self.period.low <= asker.at && asker.at <= self.period.high;
-        let who = self.actors.is_empty() || self.actors.iter().any(|actor| (asker.is)(actor));
+        let who = self.actors.is_empty() || self.actors.iter().any(is);
         let purpose = self.purposes.is_empty()
-            || asker.purpose.map_or(self.denies, |purpose| self.purposes.iter().any(|one| one == purpose));
-        now && who && purpose && self.reads && (self.understood || self.denies)
+            || asker.purpose.map_or(unknown, |purpose| self.purposes.iter().any(|one| one == purpose));
+        if !self.understood {
+            return unknown && now && who;
+        }
+        now && who && purpose
+    }
+
+    fn conditions(&self, timeless: bool) -> Vec<Clause> {
+        let of_time = self.data_period.map(|span| about(span, timeless));
+        self.only.iter().cloned().chain(of_time).collect()
     }
 
     /// What a resource must meet so that this denies it.
     fn denied(&self, asker: &Asker<'_>) -> Option<Vec<Clause>> {
-        if !self.is_about(asker) {
+        // A rule that permits only bounds those in it that deny: it must not lose them.
+        if !self.is_about(asker, true) || self.denies && !self.reads {
             return None;
         }
-        let mut all = self.only.clone();
+        let mut all = self.conditions(true);
         if self.denies {
             let permitted = self.exceptions.iter().filter(|rule| !rule.denies);
             for permitted in permitted.filter_map(|rule| rule.permitted(asker)) {
@@ -244,10 +286,10 @@ impl Rule {
 
     /// What a resource must meet so that this, which permits, lets it through.
     fn permitted(&self, asker: &Asker<'_>) -> Option<Vec<Clause>> {
-        if !self.is_about(asker) {
+        if !self.is_about(asker, false) || !self.reads {
             return None;
         }
-        let mut all = self.only.clone();
+        let mut all = self.conditions(false);
         for denied in self.exceptions.iter().filter_map(|rule| rule.denied(asker)) {
             all.push(Clause { negated: true, ..both(denied) });
         }
@@ -273,15 +315,14 @@ fn params(codes: &[&str]) -> Vec<i64> {
     all
 }
 
-/// Of data of a time: of what has no time the rule that denies thinks the worst.
-fn about(denies: bool, span: Span) -> Clause {
-    let params = params(&DATES);
-    let prefix = if denies { Prefix::Ap } else { Prefix::Eq };
-    let then = clause(params.clone(), Test::Range(vec![DateTest { prefix, span }]));
-    if !denies {
+/// Of data that lies in a time; or that meets it, or has no time at all.
+fn about(span: Span, timeless: bool) -> Clause {
+    let prefix = if timeless { Prefix::Ap } else { Prefix::Eq };
+    let then = clause(DATES.clone(), Test::Range(vec![DateTest { prefix, span }]));
+    if !timeless {
         return then;
     }
-    let timeless = Clause { negated: true, ..clause(params, Test::Present(Table::Range)) };
+    let timeless = Clause { negated: true, ..clause(DATES.clone(), Test::Present(Table::Range)) };
     clause(Vec::new(), Test::Either(vec![then, timeless]))
 }
 

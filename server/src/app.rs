@@ -12,6 +12,7 @@ use store::{Context, Store};
 
 use crate::audit::Standing;
 use crate::config::Config;
+use crate::health::Pulse;
 use crate::http::limits::Limits;
 use crate::http::refusals::Refusals;
 use crate::packages::Claims;
@@ -40,6 +41,8 @@ pub struct App {
     pub(crate) smart: Smart,
     /// How it stands with the audit trail.
     pub(crate) standing: Standing,
+    /// What the store said of itself last.
+    pub(crate) pulse: tokio::sync::Mutex<Option<Arc<Pulse>>>,
     active: RwLock<Arc<Active>>,
     /// Held while a model is put in use: what was read is what is replaced.
     pub activating: tokio::sync::Mutex<()>,
@@ -104,6 +107,7 @@ impl App {
             metrics,
             started: Utc::now(),
             standing: Standing::default(),
+            pulse: tokio::sync::Mutex::default(),
             active,
             activating,
         })

@@ -61,6 +61,7 @@ use crate::http::peer::networks;
 use crate::smart::secret::LEAST;
 use store::Auditing;
 pub use trail::{Address, Trail};
+use zeroize::Zeroizing;
 
 pub use servers::{Foreign, Upstream};
 
@@ -82,11 +83,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// A text that never gets into a log.
+/// A text that never gets into a log, nor stays in memory that is given back.
 #[derive(Clone)]
-pub struct Hidden(String);
+pub struct Hidden(Zeroizing<String>);
 
 impl Hidden {
+    /// Hides it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
     /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -426,7 +432,7 @@ impl Config {
             validate_claims,
             auditing,
             audit_fails_open,
-            secret: secret.map(Hidden),
+            secret: secret.map(Hidden::new),
             foreign,
             proxies: Proxies { trusted, header },
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,

@@ -1,9 +1,12 @@
 //! What the operator asks: is it alive, is it ready, how is it.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, Responder, web};
 use serde_json::{Value, json};
-use store::{Astray, Backlog, Context, Destination, Lag};
+use store::{Astray, Backlog, Context, Destination, Error, Lag};
 
 use crate::api::schema;
 use crate::app::{self, App};
@@ -14,6 +17,33 @@ const LATE: i64 = 60;
 
 /// And after so many everybody should have it whom events are sent to.
 const BEHIND: i64 = 600;
+
+/// What the store says of itself.
+pub(crate) struct Pulse {
+    /// When it was asked.
+    asked: Instant,
+    backlog: Result<Backlog, Error>,
+    lag: Option<Lag>,
+    receivers: Vec<Destination>,
+}
+
+/// What the store says now. Anybody may ask, and it counts: all who wait meanwhile share one answer.
+async fn pulse(app: &App) -> Arc<Pulse> {
+    let came = Instant::now();
+    let mut last = app.pulse.lock().await;
+    if let Some(pulse) = last.as_ref().filter(|pulse| pulse.asked >= came) {
+        return Arc::clone(pulse);
+    }
+    let (asked, context) = (Instant::now(), Context::system("health", app::now()));
+    let pulse = Arc::new(Pulse {
+        asked,
+        backlog: app.store.backlog(&context).await,
+        lag: app.store.audit_lag(&context).await.ok(),
+        receivers: receivers(app, &context).await,
+    });
+    *last = Some(Arc::clone(&pulse));
+    pulse
+}
 
 /// Alive.
 #[utoipa::path(get, path = "/health/live", summary = "Is the process alive?", responses((status = 200, description = "it is", body = schema::Status)))]
@@ -45,13 +75,14 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         .active()
         .map(|model| json!({"id": model.identity.id, "version": model.identity.version}))
         .collect();
-    let (code, status, store, queue) = match app.store.backlog(&Context::system("health", now)).await {
+    let pulse = pulse(&app).await;
+    let (code, status, store, queue) = match &pulse.backlog {
         Ok(Backlog { waiting, oldest, put_off }) => {
             let backend =
                 if app.config.database_url.starts_with("sqlite:") { "sqlite" } else { "postgresql" };
             let lag = oldest.map_or(0, |oldest| (now - oldest).max(0) / 1000);
             let queue = json!({"waiting": waiting, "lag_ms": lag, "put_off": put_off});
-            let status = if put_off > 0 { "degraded" } else { "ok" };
+            let status = if *put_off > 0 { "degraded" } else { "ok" };
             (StatusCode::OK, status, json!({"backend": backend}), queue)
         }
         Err(error) => {
@@ -59,7 +90,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", json!(null), json!(null))
         }
     };
-    let (audit, worried) = trail(&app, now).await;
+    let (audit, worried) = trail(&app, &pulse, now);
     let status = if worried && status == "ok" { "degraded" } else { status };
     HttpResponse::build(code).json(json!({
         "status": status,
@@ -73,16 +104,14 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
 }
 
 /// How it stands with the audit trail; and is that worse than it should be?
-async fn trail(app: &App, now: i64) -> (Value, bool) {
-    let Ok(Lag { oldest, held }) = app.store.audit_lag(&Context::system("health", now)).await else {
-        return (json!(null), false);
-    };
+fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
+    let Some(Lag { oldest, held }) = pulse.lag else { return (json!(null), false) };
     let since = |then: i64| (now - then).max(0) / 1_000_000;
     let unsealed = oldest.map_or(0, since);
     let astray = app.standing.astray();
-    let receivers = receivers(app).await;
-    let behind = receivers.iter().any(|one| one.oldest.is_some_and(|oldest| since(oldest) > BEHIND));
-    let forward: Vec<Value> = receivers
+    let behind = pulse.receivers.iter().any(|one| one.oldest.is_some_and(|oldest| since(oldest) > BEHIND));
+    let forward: Vec<Value> = pulse
+        .receivers
         .iter()
         .map(|one| json!({"to": one.name, "waiting": one.waiting, "oldest_s": one.oldest.map(since)}))
         .collect();
@@ -98,21 +127,20 @@ async fn trail(app: &App, now: i64) -> (Value, bool) {
 }
 
 /// Those that events are sent to, as far as the settings still say so.
-async fn receivers(app: &App) -> Vec<Destination> {
+async fn receivers(app: &App, context: &Context) -> Vec<Destination> {
     if app.config.trail.forward.is_empty() {
         return Vec::new();
     }
     let names: Vec<String> = app.config.trail.forward.iter().map(Address::name).collect();
-    let all = app.store.destinations(&Context::system("health", app::now())).await.unwrap_or_default();
+    let all = app.store.destinations(context).await.unwrap_or_default();
     all.into_iter().filter(|one| names.contains(&one.name)).collect()
 }
 
 /// Prometheus text.
 #[utoipa::path(get, path = "/metrics", summary = "Metrics in Prometheus' text format", responses((status = 200, description = "the metrics", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")))]
 pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
-    if let Ok(Backlog { waiting, oldest, put_off }) =
-        app.store.backlog(&Context::system("metrics", app::now())).await
-    {
+    let pulse = pulse(&app).await;
+    if let Ok(Backlog { waiting, oldest, put_off }) = pulse.backlog {
         #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
         {
             metrics::gauge!("augury_queue_waiting").set(waiting as f64);
@@ -121,14 +149,14 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
             metrics::gauge!("augury_queue_lag_seconds").set(lag as f64 / 1e6);
         }
     }
-    if let Ok(Lag { oldest, held }) = app.store.audit_lag(&Context::system("metrics", app::now())).await {
+    if let Some(Lag { oldest, held }) = pulse.lag {
         #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
         let since = |then: Option<i64>| then.map_or(0, |then| (app::now() - then).max(0)) as f64 / 1e6;
-        for one in receivers(&app).await {
+        for one in &pulse.receivers {
             #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
             metrics::gauge!("augury_audit_forward_waiting", "receiver" => one.name.clone())
                 .set(one.waiting as f64);
-            metrics::gauge!("augury_audit_forward_oldest_seconds", "receiver" => one.name)
+            metrics::gauge!("augury_audit_forward_oldest_seconds", "receiver" => one.name.clone())
                 .set(since(one.oldest));
         }
         metrics::gauge!("augury_audit_unsealed_seconds").set(since(oldest));

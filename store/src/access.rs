@@ -75,23 +75,59 @@ const SHARED: [&str; 29] = [
 static IS_SHARED: LazyLock<Vec<bool>> =
     LazyLock::new(|| ResourceType::all().map(|kind| SHARED.contains(&kind.name())).collect());
 
+/// Patients in the order of their ids, each with the hash of the reference.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Patients {
+    ids: Arc<[String]>,
+    charts: Arc<[i64]>,
+}
+
+impl Patients {
+    pub(crate) fn new(mut all: Vec<(String, i64)>) -> Self {
+        all.sort_unstable();
+        all.dedup();
+        let (ids, charts): (Vec<String>, Vec<i64>) = all.into_iter().unzip();
+        Self { ids: ids.into(), charts: charts.into() }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (String, i64)> + '_ {
+        self.ids.iter().cloned().zip(self.charts.iter().copied())
+    }
+
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.ids.binary_search_by(|one| one.as_str().cmp(id)).is_ok()
+    }
+
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Those of the chart, or all.
+    fn of(&self, chart: Option<i64>) -> Arc<[String]> {
+        let Some(chart) = chart else { return Arc::clone(&self.ids) };
+        self.iter().filter(|(_, one)| *one == chart).map(|(id, _)| id).collect()
+    }
+}
+
 /// What some patients withhold from who asks.
 #[derive(Debug)]
 pub(crate) struct Withheld {
-    /// Ids in order, each with its hash.
-    patients: Vec<(String, i64)>,
+    patients: Patients,
     /// What of their records: all of these hold of it, where none means all.
     what: Vec<Clause>,
+    /// Of what types that can be; none for all.
+    kinds: Option<Vec<ResourceType>>,
 }
 
 impl Withheld {
-    pub(crate) fn new(what: Vec<Clause>) -> Self {
-        let kinds = |one: &Clause| match &one.test {
-            Test::Kind(kinds) if !one.negated => !kinds.iter().any(|kind| INPUTS.contains(kind)),
-            _ => false,
-        };
-        if what.is_empty() || what.iter().any(kinds) {
-            return Self { patients: Vec::new(), what };
+    pub(crate) fn new(what: Vec<Clause>, patients: Patients) -> Self {
+        let kinds = what.iter().find_map(|one| match &one.test {
+            Test::Kind(kinds) if !one.negated => Some(kinds.clone()),
+            _ => None,
+        });
+        let is_read = |kinds: &Vec<ResourceType>| kinds.iter().any(|kind| INPUTS.contains(kind));
+        if what.is_empty() || kinds.as_ref().is_some_and(|kinds| !is_read(kinds)) {
+            return Self { patients, what, kinds };
         }
         // What a model made of it says it too: with its inputs' values, or as a number that stands on them.
         let score = ExactTest { value: None, system: Some(hash_text(MODEL_SYSTEM)) };
@@ -99,19 +135,21 @@ impl Withheld {
             .map(|one| clause(one.params.clone(), Test::Exact(vec![score])));
         let assessed = clause(Vec::new(), Test::Kind(vec![ResourceType::RISK_ASSESSMENT]));
         let any = [both(what), assessed].into_iter().chain(made).collect();
-        Self { patients: Vec::new(), what: vec![clause(Vec::new(), Test::Either(any))] }
-    }
-
-    /// By this patient too.
-    pub(crate) fn add(&mut self, patient: String, chart: i64) {
-        self.patients.push((patient, chart));
+        let made_of_it = [ResourceType::RISK_ASSESSMENT, ResourceType::OBSERVATION];
+        let kinds = kinds.map(|kinds| kinds.into_iter().chain(made_of_it).collect());
+        Self { patients, what: vec![clause(Vec::new(), Test::Either(any))], kinds }
     }
 
     /// What is not withheld, of patients in that chart or in all; none if nothing is.
     fn rest(&self, chart: Option<i64>, kinds: &[ResourceType]) -> Option<Clause> {
-        let of_chart = |of: &&(String, i64)| chart.is_none_or(|chart| chart == of.1);
-        let patients: Vec<String> = self.patients.iter().filter(of_chart).map(|of| of.0.clone()).collect();
-        if patients.is_empty() || kinds.iter().all(|kind| is_open(*kind)) {
+        let concerned = |kind: &ResourceType| {
+            !is_open(*kind) && self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
+        };
+        if !kinds.iter().any(concerned) {
+            return None;
+        }
+        let patients = self.patients.of(chart);
+        if patients.is_empty() {
             return None;
         }
         let mut all = vec![clause(Vec::new(), Test::About(patients))];
@@ -122,7 +160,16 @@ impl Withheld {
         all.extend(self.what.iter().cloned());
         Some(Clause { params: Vec::new(), negated: true, test: Test::All(all) })
     }
+
+    /// Is the version about one of these patients?
+    fn is_about(&self, stored: &Stored) -> bool {
+        stored.patient.split_ascii_whitespace().any(|id| self.patients.has(id))
+    }
 }
+
+/// What is withheld in different ways at most, in one query over many charts: of those who withhold in ways
+/// that are rarer, all is left out there.
+const MOST_WAYS: usize = 64;
 
 /// What models read.
 const INPUTS: [ResourceType; 6] = [
@@ -144,6 +191,8 @@ fn is_open(kind: ResourceType) -> bool {
 pub(crate) struct Sight {
     access: Access,
     withheld: Vec<Withheld>,
+    /// May change the decisions by which something is withheld from them.
+    keeps_consents: bool,
 }
 
 /// A query that finds only what its caller may find.
@@ -354,16 +403,15 @@ impl Access {
 impl Sight {
     /// Of who is kept from nothing that is granted.
     pub(crate) fn of(access: &Access) -> Self {
-        Self { access: access.clone(), withheld: Vec::new() }
+        Self { access: access.clone(), withheld: Vec::new(), keeps_consents: true }
     }
 
-    /// Of one from whom this is withheld.
-    pub(crate) fn under(access: &Access, mut withheld: Vec<Withheld>) -> Self {
-        for Withheld { patients, .. } in &mut withheld {
-            patients.sort_unstable();
-            patients.dedup();
-        }
-        Self { access: access.clone(), withheld }
+    /// Of one from whom this is withheld; a program that keeps Consents has a right that names them.
+    pub(crate) fn under(access: &Access, mut withheld: Vec<Withheld>, is_program: bool) -> Self {
+        withheld.sort_by_key(|one| std::cmp::Reverse(one.patients.len()));
+        let named = |grant: &Grant| grant.kind == Some(ResourceType::CONSENT);
+        let named = matches!(access, Access::Granted(grants) if grants.iter().any(named));
+        Self { access: access.clone(), withheld, keeps_consents: is_program && named }
     }
 
     /// What is granted.
@@ -383,20 +431,44 @@ impl Sight {
 
     /// May this be done with the stored version, which must not be one that is deleted?
     pub(crate) fn shows(&self, op: Op, stored: &Stored) -> Result<bool, Error> {
-        if !self.access.covers(op, stored)? {
+        Ok(self.access.covers(op, stored)? && !self.withholds(op, stored)?)
+    }
+
+    /// Could something be withheld of what is about these patients?
+    pub(crate) fn is_partial(&self, stored: &Stored) -> bool {
+        !is_open(stored.kind) && self.withheld.iter().any(|one| one.is_about(stored))
+    }
+
+    /// Does a patient withhold it?
+    pub(crate) fn withholds(&self, op: Op, stored: &Stored) -> Result<bool, Error> {
+        let mut about = self.withheld.iter().filter(|one| one.is_about(stored)).peekable();
+        if about.peek().is_none() {
             return Ok(false);
         }
-        let kinds = [stored.kind];
-        let about = |withheld: &&Withheld| {
-            let mut patients = stored.patient.split_ascii_whitespace();
-            patients.any(|id| withheld.patients.binary_search_by(|one| one.0.as_str().cmp(id)).is_ok())
-        };
-        let mut left = self.withheld.iter().filter(about).filter_map(|one| one.rest(None, &kinds)).peekable();
-        if left.peek().is_none() {
-            return Ok(true);
+        if is_open(stored.kind) {
+            // Who is kept from a record does not end by what.
+            return Ok(matches!(op, Op::Update | Op::Delete) && !self.keeps_consents);
         }
         let of = index(stored.kind, &draft::parse(&stored.body)?);
-        Ok(left.all(|one| one.matches(&of, &stored.id, stored.updated)))
+        Ok(about.any(|one| one.what.iter().all(|what| what.matches(&of, &stored.id, stored.updated))))
+    }
+
+    /// What the query must leave out.
+    fn left(&self, chart: Option<i64>, kinds: &[ResourceType]) -> Vec<Clause> {
+        let mut left: Vec<Clause> = Vec::new();
+        let mut rest: Vec<(String, i64)> = Vec::new();
+        for withheld in &self.withheld {
+            let Some(one) = withheld.rest(chart, kinds) else { continue };
+            if left.len() < MOST_WAYS {
+                left.push(one);
+            } else {
+                rest.extend(withheld.patients.iter());
+            }
+        }
+        if !rest.is_empty() {
+            left.extend(Withheld::new(Vec::new(), Patients::new(rest)).rest(chart, kinds));
+        }
+        left
     }
 
     /// May this be done with a resource of the type whose subject is that patient, of which nothing else is
@@ -467,8 +539,7 @@ impl Sight {
         }
         query.kinds = kinds;
         let chart = chart(&query);
-        let left = self.withheld.iter().filter_map(|one| one.rest(chart, &query.kinds));
-        query.clauses.extend(left.collect::<Vec<_>>());
+        query.clauses.extend(self.left(chart, &query.kinds));
         Ok(Narrowed(Cow::Owned(query)))
     }
 
@@ -498,7 +569,7 @@ impl Sight {
         let Ok(all) = self.access.conditions(Op::Search, kind) else { return false };
         self.narrow_hops(clauses);
         clauses.extend(all);
-        clauses.extend(self.withheld.iter().filter_map(|one| one.rest(None, &[kind])));
+        clauses.extend(self.left(None, &[kind]));
         true
     }
 }

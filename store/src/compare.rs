@@ -57,23 +57,18 @@ fn padded(mut values: Vec<i64>) -> Vec<i64> {
 }
 
 /// Is one of the ids in the column, which are written with spaces between, one of these? They are one
-/// value, however many there are.
+/// value, however many there are, and looked at once.
 pub(crate) fn about(sql: &mut Sql<'_>, column: &str, ids: &[String]) {
     let ids = ids.join(" ");
-    match sql.dialect() {
-        Dialect::Sqlite => {
-            let ids = format!("[\"{}\"]", ids.replace(' ', "\",\""));
-            sql.push("(").push(column).push(" IN (SELECT value FROM json_each(").text(ids.clone());
-            sql.push(")) OR instr(").push(column).push(", ' ') > 0 AND EXISTS (SELECT 1 FROM json_each(");
-            sql.text(ids).push(") v WHERE instr(' ' || ").push(column);
-            sql.push(" || ' ', ' ' || v.value || ' ') > 0))");
-        }
-        Dialect::Postgres => {
-            sql.push("(").push(column).push(" = ANY (string_to_array(").text(ids.clone());
-            sql.push(", ' ')) OR strpos(").push(column).push(", ' ') > 0 AND string_to_array(").push(column);
-            sql.push(", ' ') && string_to_array(").text(ids).push(", ' '))");
-        }
-    }
+    let (part, open, close, many) = match sql.dialect() {
+        Dialect::Sqlite => (".value", "json_each('[\"' || replace(", r#", ' ', '","') || '"]')"#, "instr"),
+        Dialect::Postgres => ("", "unnest(string_to_array(", ", ' '))", "strpos"),
+    };
+    sql.push("(").push(column).push(" IN (SELECT w").push(part).push(" FROM ").push(open);
+    sql.text(ids.clone()).push(close).push(" w) OR ").push(many).push("(").push(column);
+    sql.push(", ' ') > 0 AND EXISTS (SELECT 1 FROM ").push(open).push(column).push(close);
+    sql.push(" v WHERE v").push(part).push(" IN (SELECT w").push(part).push(" FROM ").push(open);
+    sql.text(ids).push(close).push(" w)))");
 }
 
 /// ` AND …` for a choice of dates.

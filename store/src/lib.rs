@@ -60,6 +60,7 @@ pub use commit::{
     About, Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch,
     Target, Write,
 };
+pub use consent::Decision;
 pub use context::Context;
 pub use error::Error;
 pub use history::HistoryQuery;

@@ -18,6 +18,9 @@ use crate::sql::{Dialect, Sql};
 /// Parameters from here on are shared by all types.
 const SHARED: i64 = 0xff00;
 
+/// Parameters of a clause that are values of the statement; of more, they are its text.
+const FEW: usize = 16;
+
 /// Where the leading rows come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lead {
@@ -326,6 +329,11 @@ fn params(sql: &mut Sql<'_>, x: &str, clause: &Clause) {
         (Test::Text(_), _) => sql.push(" IN ").ints(texts),
         (Test::Present(Table::Exact), all) => sql.push(" IN ").ints(all.iter().copied().chain(texts)),
         (_, [one]) => sql.push(" = ").int(*one),
+        // Of all types there are many, always the same.
+        (_, all) if all.len() > FEW => {
+            let all: Vec<String> = all.iter().map(i64::to_string).collect();
+            sql.push(" IN (").push(&all.join(",")).push(")")
+        }
         (_, all) => sql.push(" IN ").ints(all.iter().copied()),
     };
 }

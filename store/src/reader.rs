@@ -10,6 +10,7 @@ use fhir::search::SearchQuery;
 use crate::access::Sight;
 use crate::audit::find as events;
 use crate::connection::Link;
+use crate::consent::Decision;
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::history::HistoryQuery;
@@ -72,7 +73,7 @@ impl<'c> Reader<'c> {
     pub fn read(&mut self, kind: ResourceType, id: &str) -> Result<Stored, Error> {
         self.link.in_time()?;
         self.sight.access().permits(Op::Read, kind)?;
-        let stored = self.current(kind, id)?;
+        let stored = current(self.link, kind, id)?;
         self.alive(stored)
     }
 
@@ -81,7 +82,7 @@ impl<'c> Reader<'c> {
         self.sight.access().permits(Op::Read, kind)?;
         // The current one is asked first; while it moves to history it is in neither or both
         // places only for others.
-        let stored = match self.current(kind, id)? {
+        let stored = match current(self.link, kind, id)? {
             Some(stored) if stored.version == version => Some(stored),
             Some(_) => row::earlier(self.link, kind, id, version)?,
             None => None,
@@ -89,15 +90,8 @@ impl<'c> Reader<'c> {
         self.alive(stored)
     }
 
-    fn current(&mut self, kind: ResourceType, id: &str) -> Result<Option<Stored>, Fault> {
-        if kind == ResourceType::AUDIT_EVENT {
-            return events::one(self.link, id);
-        }
-        row::current(self.link, kind, id)
-    }
-
     /// What may not be seen is not there.
-    fn alive(&mut self, stored: Option<Stored>) -> Result<Stored, Error> {
+    pub(crate) fn alive(&mut self, stored: Option<Stored>) -> Result<Stored, Error> {
         match stored {
             Some(stored) if !is_shown(self.link, self.sight, Op::Read, &stored)? => Err(Error::NotFound),
             None => Err(Error::NotFound),
@@ -113,6 +107,16 @@ impl<'c> Reader<'c> {
     /// `Denied` if not.
     pub fn permits_of(&mut self, op: Op, kind: ResourceType, patient: &str) -> Result<(), Error> {
         self.sight.permits_of(op, kind, patient)
+    }
+
+    /// What a patient decided about who asks, by each Consent in force; and the organisation that they work
+    /// for, if one is known.
+    pub fn decisions(
+        &mut self,
+        context: &Context,
+        patient: &str,
+    ) -> Result<(Vec<Decision>, Option<String>), Error> {
+        consent::decisions(self.link, context, patient)
     }
 
     /// One page of versions; `query.after` is [`Page::next`] of the page before.
@@ -187,14 +191,37 @@ impl<'c> Reader<'c> {
     }
 }
 
+/// The current version, whoever asks.
+pub(crate) fn current(link: &mut Link, kind: ResourceType, id: &str) -> Result<Option<Stored>, Fault> {
+    if kind == ResourceType::AUDIT_EVENT {
+        return events::one(link, id);
+    }
+    row::current(link, kind, id)
+}
+
 /// May the version be seen? That something was deleted may be known to whom it was shown before.
 pub(crate) fn is_shown(link: &mut Link, sight: &Sight, op: Op, stored: &Stored) -> Result<bool, Error> {
-    if !stored.deleted || sight.is_whole(op, stored.kind) {
-        return sight.shows(op, stored);
+    let shown = if !stored.deleted || sight.is_whole(op, stored.kind) {
+        sight.shows(op, stored)?
+    } else {
+        match row::earlier(link, stored.kind, &stored.id, stored.version.saturating_sub(1))? {
+            Some(before) if !before.deleted => sight.shows(op, &before)?,
+            _ => false,
+        }
+    };
+    if !shown || !sight.is_partial(stored) {
+        return Ok(shown);
     }
-    match row::earlier(link, stored.kind, &stored.id, stored.version.saturating_sub(1))? {
-        Some(before) if !before.deleted => sight.shows(op, &before),
-        _ => Ok(false),
+    // What is withheld now by what it says is not to be read off what it said before.
+    let last = match row::current(link, stored.kind, &stored.id)? {
+        Some(last) if last.deleted => {
+            row::earlier(link, stored.kind, &stored.id, last.version.saturating_sub(1))?
+        }
+        last => last,
+    };
+    match last.filter(|last| !last.deleted && last.key != stored.key) {
+        Some(last) => Ok(!sight.withholds(op, &last)?),
+        None => Ok(true),
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
 use fhir::search::SearchQuery;
 use tokio::sync::{Notify, Semaphore};
+use zeroize::Zeroizing;
 
 use crate::audit::{self, Act, Auditing, Authority, Buffer, Trail};
 use crate::commit::Commit;
@@ -39,7 +41,7 @@ pub struct Options {
     pub auditing: Auditing,
     /// What the trail is signed with, at least 32 bytes that all processes on a database share and the
     /// database does not hold; without one, the store makes its own, which protects from mistakes alone.
-    pub secret: Option<Vec<u8>>,
+    pub secret: Option<Zeroizing<Vec<u8>>>,
     /// What this server calls itself in AuditEvents: its address.
     pub site: String,
 }
@@ -103,7 +105,7 @@ impl Store {
         let seal = Arc::new(Seal::of(&mut link)?);
         let secret = match &options.secret {
             Some(secret) => secret.clone(),
-            None => seal::secret(&mut link, "audit")?.into_bytes(),
+            None => Zeroizing::new(seal::secret(&mut link, "audit")?.into_bytes()),
         };
         let authority = Arc::new(Authority::new(&secret, options.auditing, &options.site)?);
         seal::known(&mut link, &authority.public_key())?;
@@ -163,8 +165,11 @@ impl Store {
     pub async fn read(&self, context: &Context, kind: ResourceType, id: &str) -> Result<Stored, Error> {
         let (id, asker) = (id.to_owned(), context.clone());
         let read = move |link: &mut Link| {
+            asker.access.permits(Op::Read, kind)?;
+            // First what is read: by then the Consents are as new as it is.
+            let stored = reader::current(link, kind, &id)?;
             let sight = consent::sight(link, &asker)?;
-            Ok(Reader::new(link, &sight).read(kind, &id)?)
+            Ok(Reader::new(link, &sight).alive(stored)?)
         };
         let stored = self.pool.run(read).await?;
         context.saw(Act::Read, &stored);

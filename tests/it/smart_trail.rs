@@ -225,3 +225,59 @@ fn what_the_operator_changes_is_told() {
         assert_eq!(begun["agent"][0]["who"]["display"], "server");
     }
 }
+
+/// IHE BALP's pattern of an authorization that a patient's Consent decided, by its elements.
+#[test]
+fn what_a_patient_decided_is_in_the_trail() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let client = place.public();
+        let consent = |id: &str, provision: Value| {
+            place.put(&json!({"resourceType": "Consent", "id": id, "status": "active", "patient": {"reference": "Patient/p2"},
+                "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+                "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+                "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
+                "provision": provision}));
+        };
+        consent("yes", json!({"type": "permit"}));
+        let class = json!([{"system": "http://hl7.org/fhir/resource-types", "code": "DocumentReference"}]);
+        consent("no", json!({"type": "deny", "class": class}));
+        place.put(&json!({"resourceType": "Organization", "id": "house", "name": "House"}));
+        place.put(&json!({"resourceType": "PractitionerRole", "id": "r", "active": true,
+            "practitioner": {"reference": "Practitioner/d1"}, "organization": {"reference": "Organization/house"}}));
+        let mut browser = Browser::new(&place.server).unwrap();
+        let began = ask(&mut browser, &question(&place, &client, &[]));
+        let page = to_consent(&mut browser, &began, "p2");
+        led(&allow(&mut browser, &page, None), "code").unwrap();
+
+        let events = trail(&place, "subtype=AuthZ-Consent&patient=Patient/p2");
+        assert_eq!(events.len(), 2, "{events:?}");
+        for event in &events {
+            let profile = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.AuthZconsent";
+            assert_eq!(event["meta"]["profile"], json!([profile]));
+            assert_eq!((&event["type"]["code"], &event["action"]), (&json!("110113"), &json!("E")));
+            let one = |code: &str| -> Value {
+                let is = |agent: &&Value| agent["type"]["coding"][0]["code"] == code;
+                let found: Vec<&Value> = event["agent"].as_array().unwrap().iter().filter(is).collect();
+                assert_eq!(found.len(), 1, "{code} {event}");
+                found[0].clone()
+            };
+            let (app, user) = (one("110150"), one("IRCP"));
+            let (house, server) = (one("PROV"), one("authserver"));
+            assert!(app["network"].is_object() && app["who"].is_object());
+            assert!(user["requestor"] == true && user["network"].is_null());
+            assert_eq!(
+                (&house["who"]["reference"], &house["requestor"]),
+                (&json!("Organization/house"), &json!(false))
+            );
+            assert!(server["who"].is_object() && server["network"].is_null() && server["requestor"] == false);
+            let entities = event["entity"].as_array().unwrap();
+            assert!(entities.iter().any(|one| one["type"]["code"] == "1" && one["role"]["code"] == "1"));
+            let decided = entities.iter().find(|one| one["type"]["code"] == "Consent").unwrap();
+            let denied = decided["what"]["reference"] == "Consent/no/_history/1";
+            assert_eq!(event["outcome"], if denied { "4" } else { "0" });
+            assert_eq!(event["outcomeDesc"].is_string(), denied);
+        }
+        assert!(events.iter().any(|event| event["outcome"] == "4"));
+    }
+}

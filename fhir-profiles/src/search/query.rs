@@ -1,5 +1,7 @@
 //! What a query asks: comparable in memory and in SQL alike. [`super::parse`] reads it.
 
+use std::sync::Arc;
+
 use super::index::{Index, Row};
 use super::number::{Extent, Quantity, Unit};
 use crate::resource_type::ResourceType;
@@ -122,7 +124,7 @@ pub enum Test {
     /// One of these types.
     Kind(Vec<ResourceType>),
     /// It is about one of the patients with these ids, which are in order.
-    About(Vec<String>),
+    About(Arc<[String]>),
 }
 
 /// A token, reference or address. `None` stands for any.

@@ -61,7 +61,7 @@ impl Foreign {
             jwks_uri: owned("token_jwks_uri"),
             introspection: owned("token_introspection"),
             client_id: owned("token_client_id"),
-            client_secret: owned("token_client_secret").map(Hidden),
+            client_secret: owned("token_client_secret").map(Hidden::new),
             claims,
         }))
     }
@@ -113,7 +113,7 @@ impl Upstream {
         Ok(Some(Self {
             issuer: issuer.to_owned(),
             client_id: get("oidc_client_id").ok_or_else(|| wrong("oidc_client_id", "is missing"))?.to_owned(),
-            client_secret: get("oidc_client_secret").map(|secret| Hidden(secret.to_owned())),
+            client_secret: get("oidc_client_secret").map(|secret| Hidden::new(secret.to_owned())),
             scope: or("oidc_scope", "openid profile"),
             role_claim: or("oidc_role_claim", "roles"),
             roles,

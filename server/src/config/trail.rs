@@ -113,7 +113,7 @@ impl Trail {
             let (name, value) = rest.split_once(':').ok_or_else(bad)?;
             let name: HeaderName = name.trim().parse().map_err(|_| bad())?;
             HeaderValue::from_str(value.trim()).map_err(|_| bad())?;
-            headers.push((of.to_owned(), name, Hidden(value.trim().to_owned())));
+            headers.push((of.to_owned(), name, Hidden::new(value.trim().to_owned())));
         }
         let file = |name| get(name).map(PathBuf::from);
         let identity = match (file("audit_tls_cert"), file("audit_tls_key")) {

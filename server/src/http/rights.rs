@@ -8,7 +8,7 @@ use store::{Access, Grant};
 use super::failure::Failure;
 
 /// What an API key may do if nothing else is said: everything.
-pub(crate) const OF_A_KEY: &str = "system/*.cruds system/AuditEvent.rs augury/models";
+pub(crate) const OF_A_KEY: &str = "system/*.cruds system/Consent.cruds system/AuditEvent.rs augury/models";
 /// To put versions of models in use.
 pub(crate) const MODELS: &str = "augury/models";
 /// To see in an emergency what a patient withholds.

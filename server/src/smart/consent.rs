@@ -4,7 +4,10 @@
 use actix_web::HttpResponse;
 use fhir::json::{self, Limits};
 use fhir::resource_type::ResourceType;
-use store::{Act, AuthorizationChange, Code, Commit, Context, Entry, Granted, Registration, SmartGrant};
+use store::{
+    Act, Agent, AuthorizationChange, Code, Commit, Context, Decision, Entry, Granted, Outcome, Reader,
+    Registration, SmartGrant, Who,
+};
 
 use super::call::Call;
 use super::pages::{Browser, Consent, Offer, answered, redirect, with_query};
@@ -15,6 +18,7 @@ use super::scope::{self, For, Scope};
 use super::secret::random;
 use super::sign_in::{self, Session};
 use super::{bearer, encounter, of_account, of_client, patient, refused};
+use crate::app::App;
 use crate::http::caller::key_hash;
 
 const SECOND: i64 = 1_000_000;
@@ -164,7 +168,9 @@ async fn decided(call: &Call) -> Result<HttpResponse, Problem> {
     let changes = changes(context, &request, &session, &granted, &code);
     let authorization = app.smart.swept(context.at, changes);
     let patient = request.context.patient.clone().unwrap_or_default();
-    let notes = vec![Entry { patient, note: scope::text(&granted), ..Entry::of(Act::Authorize) }];
+    let (context, mut notes) = decisions(app, context, &patient).await?;
+    let context = &context;
+    notes.push(Entry { patient, note: scope::text(&granted), ..Entry::of(Act::Authorize) });
     match app.store.commit(context, Commit { authorization, notes, ..Commit::default() }).await {
         Ok(_) => {
             let pairs = [("code", Some(code.as_str())), ("state", request.state.as_deref())];
@@ -175,6 +181,29 @@ async fn decided(call: &Call) -> Result<HttpResponse, Problem> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the patient decided about the user, for the trail (IHE BALP's authorization by consent); and the
+/// context in which it is known whom the user works for.
+async fn decisions(app: &App, context: &Context, patient: &str) -> Result<(Context, Vec<Entry>), Problem> {
+    if patient.is_empty() {
+        return Ok((context.clone(), Vec::new()));
+    }
+    let (asker, of) = (context.clone(), patient.to_owned());
+    let look = move |reader: &mut Reader<'_>| reader.decisions(&asker, &of);
+    let (decisions, organization) = app.store.reading(context, look).await?;
+    let entry = |Decision { consent: (id, version), withholds }: Decision| {
+        let (outcome, why) = if withholds {
+            (Outcome::Minor, "some of the record is withheld from the user")
+        } else {
+            (Outcome::Success, "")
+        };
+        let entity = Some((ResourceType::CONSENT, id, version));
+        let (patient, note) = (patient.to_owned(), why.to_owned());
+        Entry { outcome, entity, patient, note, ..Entry::of(Act::Decide) }
+    };
+    let who = Who::new(Agent { organization, ..context.who.agent.clone() });
+    Ok((Context { who, ..context.clone() }, decisions.into_iter().map(entry).collect()))
 }
 
 fn changes(

@@ -9,6 +9,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 /// Each takes 19 MiB: not more at a time than there are cores to work them off.
 static TURNS: Semaphore = Semaphore::const_new(2);
@@ -33,7 +34,7 @@ pub(crate) fn hash(password: &str) -> anyhow::Result<String> {
 /// Is it the password? Without an account it takes as long to say no.
 pub(crate) async fn is_right(password: &str, hash: Option<&str>) -> bool {
     let Ok(_turn) = TURNS.acquire().await else { return false };
-    let (password, hash) = (password.to_owned(), hash.map(str::to_owned));
+    let (password, hash) = (Zeroizing::new(password.to_owned()), hash.map(str::to_owned));
     let looked = tokio::task::spawn_blocking(move || {
         let hash = hash.filter(|hash| !hash.is_empty());
         let known = hash.as_deref().unwrap_or(&NOBODY);

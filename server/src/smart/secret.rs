@@ -49,8 +49,8 @@ impl Secret {
     }
 
     /// What the audit trail is signed with.
-    pub(crate) fn audit(&self) -> Vec<u8> {
-        self.audit.to_vec()
+    pub(crate) fn audit(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.audit.to_vec())
     }
 
     /// Makes it unreadable and unchangeable for others; only [`Self::open`] for the same purpose undoes it.

@@ -79,6 +79,7 @@ async fn enter(call: &Call) -> Result<HttpResponse, Problem> {
     let login = form.get("login").unwrap_or_default();
     let key = throttle::key(&call.http, login);
     app.smart.throttle.check(throttle::Door::SignIn, &key)?;
+    app.smart.throttle.check(throttle::Door::Guesses, &throttle::key(&call.http, ""))?;
     let given = form.get("password").unwrap_or_default();
     let code = form.get("code").unwrap_or_default();
     let Some(session) = proved(app, context, login, given, code).await? else {

@@ -16,6 +16,8 @@ use crate::http::peer;
 pub(crate) enum Door {
     /// Passwords, by caller and login.
     SignIn,
+    /// Passwords for whatever login, by caller: each costs memory, time, and a row of the trail.
+    Guesses,
     /// Tokens, introspection, revocation, by caller.
     Token,
     /// New clients, by caller.
@@ -25,6 +27,7 @@ pub(crate) enum Door {
 /// The buckets.
 pub(crate) struct Throttle {
     sign_in: DefaultKeyedRateLimiter<String>,
+    guesses: DefaultKeyedRateLimiter<String>,
     token: DefaultKeyedRateLimiter<String>,
     register: DefaultKeyedRateLimiter<String>,
     asked: AtomicU32,
@@ -44,6 +47,8 @@ impl Throttle {
     pub(crate) fn new() -> Self {
         Self {
             sign_in: limiter(10, 20),
+            // As many as a house behind one address needs when the shift changes.
+            guesses: limiter(300, 300),
             token: limiter(3000, 500),
             register: limiter(6, 20),
             asked: AtomicU32::new(0),
@@ -54,11 +59,12 @@ impl Throttle {
     pub(crate) fn check(&self, door: Door, key: &str) -> Result<(), Refusal> {
         let limiter = match door {
             Door::SignIn => &self.sign_in,
+            Door::Guesses => &self.guesses,
             Door::Token => &self.token,
             Door::Register => &self.register,
         };
         if self.asked.fetch_add(1, Ordering::Relaxed) % 10_000 == 9_999 {
-            for one in [&self.sign_in, &self.token, &self.register] {
+            for one in [&self.sign_in, &self.guesses, &self.token, &self.register] {
                 one.retain_recent();
             }
         }

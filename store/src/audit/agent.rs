@@ -30,6 +30,9 @@ pub struct Agent {
     /// `Practitioner/1`: the person as a resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fhir_user: Option<String>,
+    /// `Organization/1`: whom they work for, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
     /// As what they act.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,

@@ -22,6 +22,11 @@ const CUSTODIAN: Coding =
     ("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "custodian", "Custodian");
 const ISSUER: Coding =
     ("https://profiles.ihe.net/ITI/BALP/CodeSystem/UserAgentTypes", "AuthzOauthService", "OAuth service");
+const AUTHORIZER: Coding =
+    ("http://terminology.hl7.org/CodeSystem/extra-security-role-type", "authserver", "authorization server");
+const PROVIDER: Coding =
+    ("http://terminology.hl7.org/CodeSystem/v3-RoleClass", "PROV", "healthcare provider");
+const RESOURCES: &str = "http://hl7.org/fhir/resource-types";
 const BEARER: Coding =
     ("https://profiles.ihe.net/ITI/BALP/CodeSystem/UserAgentTypes", "UserOauthAgent", "OAuth agent");
 const REQUEST: (&str, &str) =
@@ -84,7 +89,8 @@ pub(crate) fn render(row: &Event<'_>, agent: &Agent, site: &str) -> Value {
 
 /// What went wrong is not after the patterns, which are of what was done.
 fn profiles(act: Act, outcome: Outcome, row: &Event<'_>, agent: &Agent) -> Vec<String> {
-    if outcome != Outcome::Success {
+    // A decision may be no.
+    if outcome != Outcome::Success && act != Act::Decide {
         return Vec::new();
     }
     let mut all: Vec<String> = profile(act, row).into_iter().collect();
@@ -107,6 +113,7 @@ fn profile(act: Act, row: &Event<'_>) -> Option<String> {
         Act::Update | Act::Patch => "Update",
         Act::Delete => "Delete",
         Act::SearchType | Act::SearchSystem => "Query",
+        Act::Decide => return Some(format!("{BALP}BasicAudit.AuthZconsent")),
         Act::Token => return (!row.query.is_empty()).then(|| format!("{BALP}IUA.71")),
         _ => return None,
     };
@@ -127,6 +134,7 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
         Act::Create | Act::Update | Act::Patch => (SOURCE, DESTINATION, AUTHOR),
         Act::Delete => (APPLICATION, CUSTODIAN, AUTHOR),
         Act::Token => (APPLICATION, ISSUER, RECIPIENT),
+        Act::Decide => (APPLICATION, AUTHORIZER, RECIPIENT),
         _ if act.is_rest() => (SOURCE, DESTINATION, RECIPIENT),
         _ => (APPLICATION, APPLICATION, RECIPIENT),
     };
@@ -155,6 +163,17 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
         }),
     ];
     all.extend(application);
+    if act == Act::Decide {
+        // The pattern has no place for where the authorizer is, and one for whom somebody works for.
+        if let Some(authorizer) = all.get_mut(1).and_then(Value::as_object_mut) {
+            authorizer.remove("network");
+        }
+        let who = match &agent.organization {
+            Some(organization) => json!({ "reference": organization }),
+            None => json!({ "identifier": { "value": site }, "display": "not known" }),
+        };
+        all.push(json!({ "type": concept(PROVIDER), "who": who, "requestor": false }));
+    }
     let jti = agent.token.as_ref().map(|token| format!("urn:ietf:params:oauth:jti:{token}"));
     let policy = jti.or_else(|| agent.opaque.clone()).map(|policy| json!([policy]));
     if let Some(id) = &agent.user {
@@ -221,6 +240,9 @@ fn entities(act: Act, row: &Event<'_>) -> Vec<Value> {
     let kind = u8::try_from(row.kind).ok().and_then(ResourceType::from_index);
     if let (Some(kind), false) = (kind, row.id.is_empty()) {
         let mut one = entity(("2", "System Object"), ("4", "Domain Resource"));
+        if act == Act::Decide {
+            one.insert("type".into(), coding((RESOURCES, kind.name(), kind.name())));
+        }
         let version = if row.version > 0 { format!("/_history/{}", row.version) } else { String::new() };
         one.insert("what".into(), json!({ "reference": format!("{kind}/{}{version}", row.id) }));
         all.push(one);

@@ -13,6 +13,10 @@ both!(
     hops_end_at_what_is_withheld,
     numbers_go_with_what_they_stand_on,
     decisions_change,
+    what_is_not_understood_denies,
+    who_is_kept_from_a_record_does_not_end_it,
+    what_was_said_before_is_withheld_too,
+    many_ways_to_withhold,
     any_rule_means_the_same_everywhere,
 );
 
@@ -240,6 +244,128 @@ async fn decisions_change(store: Store, _: String) {
     let correct = json!([{"coding": [{"code": "correct"}]}]);
     put(&store, consent("all", "a", json!({"type": "deny", "action": correct}))).await;
     assert_eq!(of_a().await, 2);
+}
+
+async fn what_is_not_understood_denies(store: Store, _: String) {
+    hospital(&store).await;
+    let dr = doctor();
+    let of_a = async || found(&store, &dr, "Observation?patient=a").await.len();
+    let strange = json!([{"system": "urn:ietf:bcp:13", "code": "application/hl7-cda+xml"}]);
+    let by_name =
+        json!([{"role": {"coding": [{"code": "PRCP"}]}, "reference": {"display": "the doctor next door"}}]);
+    let mut deep = json!({"type": "permit"});
+    for _ in 0..20 {
+        deep = json!({"type": "permit", "provision": [deep]});
+    }
+    let nested = json!([{"type": "deny", "actor": actor("Practitioner/dr")}]);
+    for (rule, seen) in [
+        (json!({"type": "deny", "action": [{"text": "any use"}]}), 0),
+        (json!({"type": "deny", "action": [{"coding": [{"code": "local"}]}]}), 0),
+        (json!({"type": "deny", "action": [{"coding": [{"code": "collect"}]}]}), 2),
+        (json!({"type": "deny", "provision": [{"type": "permit", "purpose": [{"display": "research"}]}]}), 0),
+        (json!({"type": "deny", "purpose": [{"display": "research"}]}), 0),
+        (json!({"type": "permit", "class": strange, "provision": nested}), 0),
+        (json!({"type": "permit", "action": [{"coding": [{"code": "collect"}]}], "provision": nested}), 0),
+        (json!({"type": "deny", "actor": by_name}), 0),
+        (json!({"type": "deny", "provision": [{"type": "permit", "actor": by_name}]}), 0),
+        (json!({"type": "permit", "actor": by_name}), 2),
+        (json!({"type": "permit", "provision": [deep]}), 0),
+        (
+            json!({"type": "deny", "purpose": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HRESCH"}]}),
+            2,
+        ),
+    ] {
+        put(&store, consent("c", "a", rule.clone())).await;
+        assert_eq!(of_a().await, seen, "{rule}");
+    }
+    // Whose record it is must be known, or nothing would be withheld.
+    for patient in
+        [json!({"display": "Ann"}), json!({"reference": "https://elsewhere.example/fhir/Patient/a"})]
+    {
+        let mut unclear = consent("d", "a", json!({"type": "deny"}));
+        unclear["patient"] = patient;
+        let written =
+            one(&store, &now(), update(ResourceType::CONSENT, "d", json(&unclear.to_string()), None)).await;
+        assert!(
+            matches!(&written, Err(Error::Invalid(issues)) if issues.0[0].expression == "Consent.patient"),
+            "{written:?}"
+        );
+        unclear["provision"]["type"] = json!("permit");
+        assert!(
+            one(&store, &now(), update(ResourceType::CONSENT, "d", json(&unclear.to_string()), None))
+                .await
+                .is_ok()
+        );
+    }
+}
+
+async fn who_is_kept_from_a_record_does_not_end_it(store: Store, _: String) {
+    hospital(&store).await;
+    let decision = consent("all", "a", json!({"type": "deny"}));
+    put(&store, decision.clone()).await;
+    let dr = person("Practitioner/dr", "user/*.cruds user/Consent.cruds");
+    let denied = |op| Err(Error::Denied(op, ResourceType::CONSENT));
+    assert!(store.read(&dr, ResourceType::CONSENT, "all").await.is_ok());
+    assert_eq!(one(&store, &dr, delete(ResourceType::CONSENT, "all")).await, denied(Op::Delete));
+    let mut ended = decision;
+    ended["status"] = json!("inactive");
+    let end = || update(ResourceType::CONSENT, "all", json(&ended.to_string()), None);
+    assert_eq!(one(&store, &dr, end()).await, denied(Op::Update));
+    let agent = Agent { purpose: Some("BTG".into()), ..dr.who.agent.clone() };
+    let broken = Context { who: Who::new(agent), ..dr };
+    assert_eq!(one(&store, &broken, end()).await, denied(Op::Update));
+    // A program does that has a right by that name, and the patient.
+    let program = |scopes: &str| {
+        let who = Who::new(Agent { client: Some("portal".into()), ..Agent::default() });
+        Context { who, ..person("", scopes) }
+    };
+    assert_eq!(one(&store, &program("system/*.cruds"), end()).await, denied(Op::Update));
+    assert!(one(&store, &program("system/*.cruds system/Consent.cruds"), end()).await.is_ok());
+    put(&store, consent("all", "a", json!({"type": "deny"}))).await;
+    assert!(one(&store, &person("Patient/a", "user/*.cruds"), end()).await.is_ok());
+}
+
+async fn what_was_said_before_is_withheld_too(store: Store, _: String) {
+    hospital(&store).await;
+    let dr = doctor();
+    let label = json!([{"system": "urn:l", "code": "R"}]);
+    put(&store, consent("c", "a", json!({"type": "deny", "securityLabel": label}))).await;
+    assert!(store.vread(&dr, OBSERVATION, "a1", 1).await.is_ok());
+    let mut labelled = observed("a1", "a", "x", 2019);
+    labelled["meta"] = json!({"security": label});
+    put(&store, labelled).await;
+    assert_eq!(store.read(&dr, OBSERVATION, "a1").await, Err(Error::NotFound));
+    assert_eq!(store.vread(&dr, OBSERVATION, "a1", 1).await, Err(Error::NotFound));
+    assert_eq!(store.history(&dr, &history(OBSERVATION, Some("a1"))).await.unwrap().entries.len(), 0);
+    assert_eq!(store.history(&dr, &history(OBSERVATION, None)).await.unwrap().entries.len(), 2);
+    one(&store, &now(), delete(OBSERVATION, "a1")).await.unwrap();
+    assert_eq!(store.vread(&dr, OBSERVATION, "a1", 1).await, Err(Error::NotFound));
+}
+
+/// Each patient in a way of their own: no statement is too long for it, and each chart is exact.
+async fn many_ways_to_withhold(store: Store, _: String) {
+    hospital(&store).await;
+    let dr = doctor();
+    for n in 0..400 {
+        let id = format!("m{n}");
+        put(&store, json!({"resourceType": "Patient", "id": id})).await;
+        put(&store, observed(&format!("{id}-x"), &id, "x", 2019)).await;
+        put(&store, observed(&format!("{id}-y"), &id, "y", 2020)).await;
+        let from = format!("2020-01-01T00:{:02}:{:02}Z", n / 60, n % 60);
+        put(&store, consent(&id, &id, json!({"type": "deny", "dataPeriod": {"start": from}}))).await;
+    }
+    for n in [0, 399] {
+        let of_one = found(&store, &dr, &format!("Observation?patient=m{n}")).await;
+        assert_eq!(of_one, [format!("Observation/m{n}-x")]);
+        assert_eq!(store.read(&dr, OBSERVATION, &format!("m{n}-y")).await, Err(Error::NotFound));
+        assert!(store.read(&dr, OBSERVATION, &format!("m{n}-x")).await.is_ok());
+    }
+    let y = found(&store, &dr, "Observation?code=y&_count=1000").await;
+    assert_eq!(y, ["Observation/a2"]);
+    let x = found(&store, &dr, "Observation?code=x&_count=1000").await;
+    assert!((66..=402).contains(&x.len()), "{}", x.len());
+    let by_has = found(&store, &dr, "Patient?_has:Observation:patient:code=y").await;
+    assert_eq!(by_has, ["Patient/a"]);
 }
 
 /// A small generator of numbers that come again.
