@@ -7,7 +7,7 @@ use diesel::connection::SimpleConnection;
 use diesel::r2d2::ManageConnection;
 use diesel::{Connection as _, PgConnection, SqliteConnection};
 
-use crate::audit::{Authority, Leaf, Row};
+use crate::audit::{Authority, Leaves, Record};
 use crate::charts::{ChartRow, Charts};
 use crate::consent::Known;
 use crate::deadline::Deadline;
@@ -126,9 +126,9 @@ pub(crate) struct Link {
     /// Who signs the rows of the audit trail, where any are written.
     pub(crate) authority: Option<Arc<Authority>>,
     /// What the open transaction adds to the trail, and the agents it adds.
-    pub(crate) audited: Vec<Row>,
+    pub(crate) audited: Vec<Arc<Record>>,
     pub(crate) met: Vec<i64>,
-    pub(crate) leaves: Vec<(i64, Leaf)>,
+    pub(crate) leaves: Vec<(i64, Leaves)>,
 }
 
 impl Link {

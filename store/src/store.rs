@@ -308,11 +308,11 @@ impl Store {
             return Ok(());
         }
         if self.authority.auditing == Auditing::Buffered {
-            let row = |entry| {
+            let record = |entry| {
                 let (request, who) = (Arc::clone(&context.request), Arc::clone(&context.who));
-                audit::Row { at: context.at, request, who, entry }
+                audit::Record { at: context.at, request, who, entry }
             };
-            self.buffer.add(notes.into_iter().map(row), &self.recorder).await;
+            self.buffer.add(notes.into_iter().map(record), &self.recorder).await;
             return Ok(());
         }
         let unit = Unit::new(context, Commit { notes, ..Commit::default() })?;

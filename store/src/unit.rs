@@ -86,7 +86,7 @@ pub(crate) struct Unit {
     access: Access,
     notes: Vec<Entry>,
     /// Of others' requests, which were read.
-    rows: Vec<audit::Row>,
+    records: Vec<Arc<audit::Record>>,
     writes: Vec<Planned>,
     reads: Vec<MustBe>,
     references: Vec<Conditional>,
@@ -138,7 +138,7 @@ impl Unit {
             who: Arc::clone(&context.who),
             access: Access::Whole,
             notes: Vec::new(),
-            rows: Vec::new(),
+            records: Vec::new(),
             writes: Vec::new(),
             reads: Vec::new(),
             references: Vec::new(),
@@ -164,8 +164,8 @@ impl Unit {
     }
 
     /// Records what was read, and nothing else.
-    pub(crate) fn recording(rows: Vec<audit::Row>) -> Self {
-        Self { rows, ..Self::empty(&Context::system("audit", 0)) }
+    pub(crate) fn recording(records: Vec<Arc<audit::Record>>) -> Self {
+        Self { records, ..Self::empty(&Context::system("audit", 0)) }
     }
 
     /// Adds to the log of the audit trail, and nothing else.

@@ -1,34 +1,40 @@
--- One number for every row of `audit`. A process takes a block of numbers at a time.
+-- One number for every event. A process takes a block of numbers at a time.
 CREATE SEQUENCE audit_key INCREMENT BY 64;
 
--- Who did what, append-only, each row authenticated by `mac`. `entity` and `chart` are hashes of `Type/id`
--- of what it was done to and of the patient; `epoch` says on PostgreSQL which transaction wrote it.
+-- Who did what, append-only. A row holds the events that one transaction recorded and whose keys follow each
+-- other: `key` is that of the first, `events` how many there are, `low` and `high` when the first and the last
+-- were recorded; `acts` and `outcomes` have a bit for each number that is in it. `body` has a line for each
+-- event. `mac` authenticates all of it; `epoch` says on PostgreSQL which transaction wrote it.
 CREATE TABLE audit (
     key BIGINT PRIMARY KEY,
     epoch BIGINT NOT NULL DEFAULT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT),
-    at BIGINT NOT NULL,
-    act BIGINT NOT NULL,
-    outcome BIGINT NOT NULL,
-    agent BIGINT NOT NULL,
-    request TEXT COLLATE "C" NOT NULL,
-    kind BIGINT NOT NULL,
-    id TEXT COLLATE "C" NOT NULL,
-    version BIGINT NOT NULL,
-    entity BIGINT NOT NULL,
-    patient TEXT COLLATE "C" NOT NULL,
-    chart BIGINT NOT NULL,
-    query TEXT COLLATE "C" NOT NULL,
-    note TEXT COLLATE "C" NOT NULL,
-    mac BIGINT NOT NULL
+    events BIGINT NOT NULL,
+    low BIGINT NOT NULL,
+    high BIGINT NOT NULL,
+    acts BIGINT NOT NULL,
+    outcomes BIGINT NOT NULL,
+    mac BIGINT NOT NULL,
+    body TEXT COLLATE "C" NOT NULL
 );
 CREATE INDEX audit_epoch ON audit (epoch, key);
 
--- Rows that are in the tree by what they are about: `hash` is a chart, an entity or an agent. Written in
--- order when rows are taken into the tree, which costs less than with each row.
+-- Rows that are in the tree by what their events are about. A pair is a hash, of a chart, an entity or an agent,
+-- and the key of a row. Each time that rows are taken into the tree makes a run of sorted pairs, and runs of a level
+-- are merged; `run` is the place in the log of the first event that it is about.
+CREATE TABLE audit_run (
+    run BIGINT PRIMARY KEY,
+    level BIGINT NOT NULL,
+    pairs BIGINT NOT NULL
+);
+
+-- The pairs of a run, up to 512 a row: `first`, `key` are the first, `pairs` the others, each as its distance from
+-- the one before.
 CREATE TABLE audit_index (
-    hash BIGINT NOT NULL,
+    run BIGINT NOT NULL,
+    first BIGINT NOT NULL,
     key BIGINT NOT NULL,
-    PRIMARY KEY (hash, key)
+    pairs TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (run, first, key)
 );
 
 -- The ones who did it, each once, found by a hash of the text.
@@ -38,7 +44,7 @@ CREATE TABLE audit_agent (
 );
 
 -- The leaves of the Merkle tree, 256 a row: keys of the audited, each as its distance from the one before
--- (`distance@epoch` where the epoch is another), and hashes. They are the rows up to `epoch`, `high`. `root`: of a complete block, else empty.
+-- (`distance@epoch` where the epoch is another), and hashes. They are the events up to `epoch`, `high`. `root`: of a complete block, else empty.
 CREATE TABLE audit_block (
     first BIGINT PRIMARY KEY,
     epoch BIGINT NOT NULL,

@@ -1,31 +1,37 @@
--- Who did what, append-only, each row authenticated by `mac`. `entity` and `chart` are hashes of `Type/id`
--- of what it was done to and of the patient; `epoch` says on PostgreSQL which transaction wrote it.
+-- Who did what, append-only. A row holds the events that one transaction recorded and whose keys follow each
+-- other: `key` is that of the first, `events` how many there are, `low` and `high` when the first and the last
+-- were recorded; `acts` and `outcomes` have a bit for each number that is in it. `body` has a line for each
+-- event. `mac` authenticates all of it; `epoch` says on PostgreSQL which transaction wrote it.
 CREATE TABLE audit (
     key INTEGER PRIMARY KEY,
     epoch INTEGER NOT NULL,
-    at INTEGER NOT NULL,
-    act INTEGER NOT NULL,
-    outcome INTEGER NOT NULL,
-    agent INTEGER NOT NULL,
-    request TEXT NOT NULL,
-    kind INTEGER NOT NULL,
-    id TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    entity INTEGER NOT NULL,
-    patient TEXT NOT NULL,
-    chart INTEGER NOT NULL,
-    query TEXT NOT NULL,
-    note TEXT NOT NULL,
-    mac INTEGER NOT NULL
+    events INTEGER NOT NULL,
+    low INTEGER NOT NULL,
+    high INTEGER NOT NULL,
+    acts INTEGER NOT NULL,
+    outcomes INTEGER NOT NULL,
+    mac INTEGER NOT NULL,
+    body TEXT NOT NULL
 );
 
--- Rows that are in the tree by what they are about: `hash` is a chart, an entity or an agent. Written in
--- order when rows are taken into the tree, which costs less than with each row.
+-- Rows that are in the tree by what their events are about. A pair is a hash, of a chart, an entity or an agent,
+-- and the key of a row. Each time that rows are taken into the tree makes a run of sorted pairs, and runs of a level
+-- are merged; `run` is the place in the log of the first event that it is about.
+CREATE TABLE audit_run (
+    run INTEGER PRIMARY KEY,
+    level INTEGER NOT NULL,
+    pairs INTEGER NOT NULL
+);
+
+-- The pairs of a run, up to 512 a row: `first`, `key` are the first, `pairs` the others, each as its distance from
+-- the one before.
 CREATE TABLE audit_index (
-    hash INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    first INTEGER NOT NULL,
     key INTEGER NOT NULL,
-    PRIMARY KEY (hash, key)
-) WITHOUT ROWID;
+    pairs TEXT NOT NULL,
+    PRIMARY KEY (run, first, key)
+);
 
 -- The ones who did it, each once, found by a hash of the text.
 CREATE TABLE audit_agent (
@@ -34,7 +40,7 @@ CREATE TABLE audit_agent (
 );
 
 -- The leaves of the Merkle tree, 256 a row: keys of the audited, each as its distance from the one before
--- (`distance@epoch` where the epoch is another), and hashes. They are the rows up to `epoch`, `high`. `root`: of a complete block, else empty.
+-- (`distance@epoch` where the epoch is another), and hashes. They are the events up to `epoch`, `high`. `root`: of a complete block, else empty.
 CREATE TABLE audit_block (
     first INTEGER PRIMARY KEY,
     epoch INTEGER NOT NULL,

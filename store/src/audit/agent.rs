@@ -63,11 +63,13 @@ pub struct Who {
 }
 
 impl Who {
-    /// Made once for each request, or for many of one caller.
-    pub fn new(agent: Agent) -> Arc<Self> {
+    /// Made once for each request, or for many of one caller. Whoever comes with another token is the same:
+    /// the token is said of the event.
+    pub fn new(mut agent: Agent) -> Arc<Self> {
+        let (token, opaque) = (agent.token.take(), agent.opaque.take());
         let text = serde_json::to_string(&agent).unwrap_or_default();
         let key = key(&text);
-        Arc::new(Self { agent, text, key })
+        Arc::new(Self { agent: Agent { token, opaque, ..agent }, text, key })
     }
 
     /// A part of the program.

@@ -1,11 +1,11 @@
-//! What was read and is recorded soon, many rows in one commit.
+//! What was read and is recorded soon, many events in one commit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::Row;
+use super::Record;
 use crate::error::Error;
 use crate::lane::Lane;
 use crate::unit::Unit;
@@ -14,10 +14,10 @@ use crate::unit::Unit;
 const SOON: Duration = Duration::from_millis(20);
 /// Who brings more than may wait, waits so long at most.
 const LONG: Duration = Duration::from_secs(1);
-/// Rows that may wait; whoever brings more waits with them.
+/// Events that may wait; whoever brings more waits with them.
 const MOST: usize = 50_000;
 
-/// Rows that wait.
+/// Events that wait.
 #[derive(Default)]
 pub(crate) struct Buffer {
     waiting: Mutex<Waiting>,
@@ -26,18 +26,18 @@ pub(crate) struct Buffer {
 
 #[derive(Default)]
 struct Waiting {
-    rows: Vec<Row>,
+    records: Vec<Arc<Record>>,
     /// Somebody is about to write them.
     expected: bool,
 }
 
 impl Buffer {
     /// Adds to them.
-    pub(crate) async fn add(self: &Arc<Self>, rows: impl Iterator<Item = Row>, lane: &Lane) {
+    pub(crate) async fn add(self: &Arc<Self>, records: impl Iterator<Item = Record>, lane: &Lane) {
         let (begins, full) = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.rows.extend(rows);
-            (!std::mem::replace(&mut waiting.expected, true), waiting.rows.len() > MOST)
+            waiting.records.extend(records.map(Arc::new));
+            (!std::mem::replace(&mut waiting.expected, true), waiting.records.len() > MOST)
         };
         if begins {
             let (buffer, lane) = (Arc::clone(self), lane.clone());
@@ -55,18 +55,19 @@ impl Buffer {
 
     /// Writes all that wait.
     pub(crate) async fn flush(&self, lane: &Lane) -> Result<(), Error> {
-        let rows = {
+        let records = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.expected = false;
-            std::mem::take(&mut waiting.rows)
+            std::mem::take(&mut waiting.records)
         };
-        let kept = rows.clone();
-        let done = if rows.is_empty() { Ok(()) } else { lane.commit(Unit::recording(rows)).await.map(drop) };
+        let kept = records.clone();
+        let done =
+            if records.is_empty() { Ok(()) } else { lane.commit(Unit::recording(records)).await.map(drop) };
         if done.is_err() {
             // They are tried again with the next, as far as there is room.
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = MOST.saturating_sub(waiting.rows.len());
-            waiting.rows.extend(kept.into_iter().take(room));
+            let room = MOST.saturating_sub(waiting.records.len());
+            waiting.records.extend(kept.into_iter().take(room));
         }
         self.written.notify_waiters();
         done

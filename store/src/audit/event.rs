@@ -1,4 +1,4 @@
-//! A row of the trail as a FHIR AuditEvent, after IHE's Basic Audit Log Patterns
+//! An event of the trail as a FHIR AuditEvent, after IHE's Basic Audit Log Patterns
 //! (<https://profiles.ihe.net/ITI/BALP/>).
 
 use base64::Engine as _;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::act::{Act, Coding, DICOM, Outcome};
 use super::agent::Agent;
-use super::row::Columns;
+use super::record::Event;
 
 const BALP: &str = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.";
 const SOURCE: Coding = (DICOM, "110153", "Source Role ID");
@@ -47,7 +47,7 @@ fn concept(of: Coding) -> Value {
 }
 
 /// The resource. `site` is what this server calls itself.
-pub(crate) fn render(row: &Columns, agent: &Agent, site: &str) -> Value {
+pub(crate) fn render(row: &Event<'_>, agent: &Agent, site: &str) -> Value {
     let act = Act::from_number(row.act).unwrap_or(Act::Operation);
     let outcome = Outcome::from_number(row.outcome).unwrap_or(Outcome::Success);
     let (kind, subtype, action) = act.codes();
@@ -88,7 +88,7 @@ pub(crate) fn render(row: &Columns, agent: &Agent, site: &str) -> Value {
 }
 
 /// What went wrong is not after the patterns, which are of what was done.
-fn profiles(act: Act, outcome: Outcome, row: &Columns, agent: &Agent) -> Vec<String> {
+fn profiles(act: Act, outcome: Outcome, row: &Event<'_>, agent: &Agent) -> Vec<String> {
     // A decision may be no.
     if outcome != Outcome::Success && act != Act::Decide {
         return Vec::new();
@@ -106,7 +106,7 @@ fn profiles(act: Act, outcome: Outcome, row: &Columns, agent: &Agent) -> Vec<Str
     all
 }
 
-fn profile(act: Act, row: &Columns) -> Option<String> {
+fn profile(act: Act, row: &Event<'_>) -> Option<String> {
     let name = match act {
         Act::Create => "Create",
         Act::Read | Act::Vread => "Read",
@@ -223,7 +223,7 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
     all
 }
 
-fn entities(act: Act, row: &Columns) -> Vec<Value> {
+fn entities(act: Act, row: &Event<'_>) -> Vec<Value> {
     type Word = (&'static str, &'static str);
     let entity = |(code, display): Word, (role, called): Word| {
         let mut map = Map::new();
@@ -249,7 +249,7 @@ fn entities(act: Act, row: &Columns) -> Vec<Value> {
     }
     if !row.query.is_empty() {
         let mut one = entity(("2", "System Object"), ("24", "Query"));
-        one.insert("query".into(), json!(STANDARD.encode(&row.query)));
+        one.insert("query".into(), json!(STANDARD.encode(row.query.as_bytes())));
         all.push(one);
     }
     if !row.request.is_empty() && act != Act::Token {

@@ -1,18 +1,18 @@
 //! Who the events are sent to. The sealed log is the outbox: its leaves stand in one order for ever, so of a
 //! receiver nothing has to be known but how many of them it has.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use diesel::sql_types::{BigInt, Text};
 
-use super::find::{Found, SELECT, event, rows};
+use super::find::stored;
 use super::log::{self, BLOCK, number, signed};
 use super::merkle::leaf;
+use super::row::{self, Found};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::record::Stored;
-use crate::sql::{Sql, chunks};
+use crate::sql::Sql;
 
 /// An event on its way to others.
 #[derive(Debug, Clone)]
@@ -128,16 +128,11 @@ pub(super) fn batch(link: &mut Link, from: u64, most: usize) -> Result<Batch, Fa
         .flat_map(|block| (block.first..).zip(block.keys.into_iter().zip(block.leaves)).collect::<Vec<_>>());
     let wanted: Vec<_> = leaves.filter(|(index, _)| *index >= from).take(most).collect();
     let keys: Vec<i64> = wanted.iter().map(|(_, (key, _))| *key).collect();
-    let mut found: HashMap<i64, Found> = HashMap::with_capacity(keys.len());
-    for keys in chunks(&keys) {
-        let mut sql = Sql::new(link.dialect, SELECT);
-        sql.push(" WHERE a.key IN ").ints(keys.iter().copied());
-        found.extend(rows(link, &sql)?.into_iter().map(|one| (one.columns.key, one)));
-    }
+    let mut found = row::events(link, &keys)?;
     let mut batch = Batch { events: Vec::with_capacity(wanted.len()), end: from };
     for (index, (key, hash)) in wanted {
         batch.end = index + 1;
-        let genuine = |one: &Found| leaf(&one.columns.canonical(&one.agent)) == hash;
+        let genuine = |one: &Found| leaf(&one.canonical()) == hash;
         let Some(one) = found.remove(&key).filter(genuine) else {
             tracing::error!(audit = key, "an event is not what was recorded, and is not sent");
             continue;
@@ -146,7 +141,7 @@ pub(super) fn batch(link: &mut Link, from: u64, most: usize) -> Result<Batch, Fa
         for byte in hash.iter().take(8) {
             let _ = write!(mark, "{byte:02x}");
         }
-        batch.events.push(Leaving { index, mark, event: event(link, one) });
+        batch.events.push(Leaving { index, mark, event: stored(link, one) });
     }
     Ok(batch)
 }

@@ -2,8 +2,8 @@
 
 use diesel::sql_types::BigInt;
 
+use super::authority::Authority;
 use super::log;
-use super::row::Authority;
 use crate::connection::Link;
 use crate::error::Fault;
 use crate::sql::{Dialect, Sql};
@@ -24,7 +24,7 @@ pub struct Lag {
 /// Where the first row stands that is not in the tree, and what it waits for.
 pub(super) fn lag(link: &mut Link) -> Result<Lag, Fault> {
     let from = log::last(link)?;
-    let mut sql = Sql::new(link.dialect, "SELECT a.at FROM audit a WHERE 1 = 1");
+    let mut sql = Sql::new(link.dialect, "SELECT a.low FROM audit a WHERE 1 = 1");
     if let Some(from) = from {
         log::after(&mut sql, link.dialect, from);
     }
@@ -46,7 +46,7 @@ pub(super) fn lag(link: &mut Link) -> Result<Lag, Fault> {
 }
 
 /// Of rows that this process remembers although they were written long ago: those that are in the tree, by
-/// another process, are forgotten; those that are no longer there were taken out, and are given back.
+/// another process, are forgotten; those that are no longer there were taken out, and their events are given back.
 pub(super) fn vanished(link: &mut Link, authority: &Authority, keys: &[i64]) -> Result<Vec<i64>, Fault> {
     let mut gone = Vec::new();
     let last = log::last(link)?;
@@ -61,6 +61,5 @@ pub(super) fn vanished(link: &mut Link, authority: &Authority, keys: &[i64]) -> 
         authority.sealed(found.iter().filter(|one| is_in(one)).map(|(_, key)| *key));
         gone.extend(keys.iter().copied().filter(|key| !found.iter().any(|(_, known)| known == key)));
     }
-    authority.lost(&gone);
-    Ok(gone)
+    Ok(authority.lost(&gone))
 }

@@ -3,22 +3,24 @@
 //! found, and named.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use diesel::sql_types::{BigInt, Text};
 
-use super::find::{SELECT, rows};
+use super::authority::{Authority, Leaves};
 use super::head::Head;
+use super::index;
 use super::merkle::{Frontier, Hash};
-use super::row::{Authority, Leaf};
+use super::row::{self, Agents, SELECT, rows};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::sql::{Dialect, Sql, chunks};
 
 /// Leaves of a block.
 pub(super) const BLOCK: u64 = 256;
-/// Rows taken into the tree at a time.
+/// Events taken into the tree at a time, or a few more: a row is taken in wholly.
 const MOST: usize = 16_384;
 /// Which log the heads are of.
 pub(super) const ORIGIN: &str = "augury.dev/audit";
@@ -27,7 +29,7 @@ const MINUTE: i64 = 60_000_000;
 /// Only one process seals at a time.
 const LOCK: i64 = 0x6175_6469_7400;
 
-/// Where a row stands: on SQLite by its key, on PostgreSQL first by the transaction that wrote it.
+/// Where an event stands: on SQLite by its key, on PostgreSQL first by the transaction that wrote it.
 pub(super) type Position = (i64, i64);
 
 /// The tree as it is.
@@ -65,8 +67,10 @@ pub(crate) struct Sealing {
     /// There is more to take in.
     pub(super) more: bool,
     blocks: Vec<Block>,
-    /// Of what is new: what it is about, and its key.
-    index: Vec<(i64, i64)>,
+    /// The rows that are new.
+    pub(super) rows: Vec<i64>,
+    /// What they are about.
+    index: index::Adding,
     frontier: Frontier,
     recorded: i64,
     before: i64,
@@ -74,11 +78,6 @@ pub(crate) struct Sealing {
 }
 
 impl Sealing {
-    /// The rows that are in the tree by it.
-    pub(super) fn keys(&self) -> Vec<i64> {
-        self.blocks.iter().flat_map(|block| block.keys.iter().copied()).collect()
-    }
-
     /// The new head.
     pub(super) fn note(&self) -> &str {
         &self.note
@@ -204,45 +203,58 @@ fn waiting(link: &mut Link, from: Option<Position>) -> Result<(Vec<Position>, bo
         Dialect::Sqlite => "a.key",
         Dialect::Postgres => "a.epoch",
     };
-    let ask = |link: &mut Link, to: i64, most: usize| -> Result<Vec<Position>, Fault> {
-        let mut sql = Sql::new(link.dialect, "SELECT a.epoch, a.key FROM audit a WHERE ");
+    let ask = |link: &mut Link, to: i64, most: usize| -> Result<Vec<(Position, i64)>, Fault> {
+        let mut sql = Sql::new(link.dialect, "SELECT a.epoch, a.key, a.events FROM audit a WHERE ");
         sql.push(column).push(" < ").int(to);
         if let Some(from) = from {
             after(&mut sql, link.dialect, from);
         }
         in_order(&mut sql, link.dialect);
         sql.limit(most);
-        Ok(sql.rows::<(BigInt, BigInt), Position>(&mut link.connection)?)
+        let rows = sql.rows::<(BigInt, BigInt, BigInt), (i64, i64, i64)>(&mut link.connection)?;
+        Ok(rows.into_iter().map(|(epoch, key, events)| ((epoch, key), events)).collect())
     };
     let mut found = ask(link, to, MOST)?;
-    let more = found.len() == MOST;
+    let mut events = 0_u64;
+    let enough = found.iter().position(|(_, more)| {
+        events = events.saturating_add(u64::try_from(*more).unwrap_or(0));
+        events >= MOST as u64
+    });
+    let more = found.len() == MOST || enough.is_some_and(|last| last + 1 < found.len());
+    found.truncate(enough.map_or(found.len(), |last| last + 1));
+    let epoch = |one: Option<&(Position, i64)>| one.map(|((epoch, _), _)| *epoch);
     if let (Some(first), Some(last), true, Dialect::Postgres) =
-        (found.first().copied(), found.last().copied(), more, link.dialect)
+        (epoch(found.first()), epoch(found.last()), more, link.dialect)
     {
-        if first.0 == last.0 {
+        if first == last {
             // One transaction wrote more than that.
-            found = ask(link, last.0.saturating_add(1), usize::MAX)?;
+            found = ask(link, last.saturating_add(1), usize::MAX)?;
         } else {
-            found.retain(|one| one.0 < last.0);
+            found.retain(|((epoch, _), _)| *epoch < last);
         }
     }
-    Ok((found, more))
+    Ok((found.into_iter().map(|(position, _)| position).collect(), more))
 }
 
 /// The leaves of rows: those that this process wrote are known, the others are read, and must be of a
 /// process with the same secret.
-fn leaves(link: &mut Link, authority: &Authority, found: &[Position]) -> Result<HashMap<i64, Leaf>, Fault> {
+fn leaves(
+    link: &mut Link,
+    authority: &Authority,
+    found: &[Position],
+) -> Result<HashMap<i64, Arc<Leaves>>, Fault> {
     let mut known = authority.leaves(found.iter().map(|(_, key)| *key));
     let others: Vec<i64> = found.iter().map(|(_, key)| *key).filter(|key| !known.contains_key(key)).collect();
+    let mut agents = Agents::default();
     for others in chunks(&others) {
         let mut sql = Sql::new(link.dialect, SELECT);
         sql.push(" WHERE a.key IN ").ints(others.iter().copied());
-        for one in rows(link, &sql)? {
-            let canonical = one.columns.canonical(&one.agent);
-            if authority.code(&one.columns, &one.agent) == one.mac {
-                known.insert(one.columns.key, Leaf::of(&one.columns, &canonical));
+        let found = rows(link, &sql)?;
+        for opened in row::open(link, authority, &mut agents, found)? {
+            let key = opened.row.key;
+            if opened.genuine {
+                known.insert(key, Arc::new(opened.leaves()));
             } else {
-                let key = one.columns.key;
                 tracing::error!(audit = key, "a row of the audit trail was not written by this server");
             }
         }
@@ -286,9 +298,15 @@ pub(super) fn prepare(
         return Err(broken("the last block is not what the head says"));
     }
     let known = leaves(link, authority, &found)?;
-    let (mut done, mut index) = (Vec::new(), Vec::with_capacity(found.len() * 3));
+    let (mut done, mut index, mut rows) = (Vec::new(), Vec::new(), Vec::with_capacity(found.len()));
+    let mut leaves = Vec::with_capacity(MOST);
     for (epoch, key) in found {
-        let Some(Leaf { hash, about, .. }) = known.get(&key).copied() else { continue };
+        let Some(known) = known.get(&key) else { continue };
+        rows.push(key);
+        index.extend(known.about.iter().map(|hash| (*hash, key)));
+        leaves.extend((key..).zip(&known.hashes).map(|(key, hash)| (epoch, key, *hash)));
+    }
+    for (epoch, key, hash) in leaves {
         let mut block = open.take().unwrap_or_else(|| Block {
             first: frontier.size(),
             last: (0, 0),
@@ -301,7 +319,6 @@ pub(super) fn prepare(
         block.epochs.push(epoch);
         block.leaves.push(hash);
         block.last = (epoch, key);
-        index.extend(about.into_iter().filter(|hash| *hash != 0).map(|hash| (hash, key)));
         block.root = frontier.append(hash).into_iter().find(|node| node.level == 8).map(|node| node.hash);
         if block.root.is_some() {
             done.push(block);
@@ -309,16 +326,25 @@ pub(super) fn prepare(
             open = Some(block);
         }
     }
-    // In the order of the table: neighbours are written together.
-    index.sort_unstable();
-    index.dedup();
     if frontier.size() == size {
         return Ok(None);
     }
     done.extend(open);
+    let index = index::prepare(link, signed(size), index)?;
     let head = Head { origin: ORIGIN.to_owned(), size: frontier.size(), root: frontier.root(), recorded: at };
     let note = authority.signer.sign(&head).map_err(Error::internal)?;
-    Ok(Some(Sealing { from: size, base, more, blocks: done, index, frontier, recorded: at, before, note }))
+    Ok(Some(Sealing {
+        from: size,
+        base,
+        more,
+        blocks: done,
+        rows,
+        index,
+        frontier,
+        recorded: at,
+        before,
+        note,
+    }))
 }
 
 /// Adds it to the tree, inside the open transaction.
@@ -353,14 +379,7 @@ pub(crate) fn write(link: &mut Link, sealing: &Sealing) -> Result<(), Fault> {
         sql.push("keys = excluded.keys, leaves = excluded.leaves, root = excluded.root");
         sql.run(&mut link.connection)?;
     }
-    for index in chunks(&sealing.index) {
-        let mut sql = Sql::new(link.dialect, "INSERT INTO audit_index (hash, key) VALUES ");
-        for (n, (hash, key)) in index.iter().enumerate() {
-            sql.push(if n > 0 { ",(" } else { "(" }).int(*hash).push(",").int(*key).push(")");
-        }
-        sql.push(" ON CONFLICT DO NOTHING");
-        sql.run(&mut link.connection)?;
-    }
+    index::write(link, &sealing.index)?;
     if sealing.before / MINUTE == sealing.recorded / MINUTE {
         let mut sql = Sql::new(link.dialect, "DELETE FROM audit_head WHERE size = ");
         sql.int(signed(sealing.from));

@@ -5,11 +5,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::act::Act;
-use super::find::{SELECT, rows};
+use super::authority::Authority;
 use super::head::Head;
 use super::log::{ORIGIN, State, signed};
 use super::merkle::{Frontier, Hash, consistency, verify_consistency};
-use super::row::{Authority, Columns};
+use super::record::Event;
+use super::row::{self, Agents, SELECT, acts, rows};
 use super::verify::stored;
 use crate::connection::Link;
 use crate::error::Fault;
@@ -67,15 +68,19 @@ pub(super) fn agrees(
 /// Did somebody who has the key say, since that head, that the log may go on from where it is?
 fn accepted(link: &mut Link, authority: &Authority, known: &Head, now: Tree) -> Result<bool, Fault> {
     let mut sql = Sql::new(link.dialect, SELECT);
-    sql.push(" WHERE a.act = ").int(Act::Accept.number()).push(" AND a.at >= ").int(known.recorded);
+    sql.push(" WHERE (a.acts & ").int(acts([Act::Accept].into_iter()));
+    sql.push(") <> 0 AND a.high >= ").int(known.recorded);
     sql.push(" AND a.key > (SELECT MAX(key) FROM audit) - ").int(NEAR);
     sql.push(" ORDER BY a.key DESC").limit(16);
-    for one in rows(link, &sql)? {
-        let genuine = authority.code(&one.columns, &one.agent) == one.mac;
-        if let Some(tree) = said(&one.columns).filter(|_| genuine)
-            && grew(link, tree, now)?
-        {
-            return Ok(true);
+    let found = rows(link, &sql)?;
+    for opened in row::open(link, authority, &mut Agents::default(), found)? {
+        for (event, _) in opened.lines.iter().flatten().filter(|_| opened.genuine) {
+            let decided = event.act == Act::Accept.number() && event.at >= known.recorded;
+            if let Some(tree) = said(event).filter(|_| decided)
+                && grew(link, tree, now)?
+            {
+                return Ok(true);
+            }
         }
     }
     Ok(false)
@@ -87,8 +92,8 @@ pub(super) fn note(state: Option<&State>, reason: &str) -> (u64, String) {
     (size, format!("{} {} {reason}", signed(size), STANDARD.encode(root)))
 }
 
-fn said(columns: &Columns) -> Option<Tree> {
-    let mut words = columns.note.split(' ');
+fn said(event: &Event<'_>) -> Option<Tree> {
+    let mut words = event.note.split(' ');
     let size = words.next()?.parse().ok()?;
     Some((size, STANDARD.decode(words.next()?).ok()?.try_into().ok()?))
 }

@@ -1,21 +1,26 @@
 //! The audit trail: who did what, written in the transaction of what was done, and never changed.
 //!
-//! A row is a few columns, authenticated one by one ([`Authority`]) and together in a signed Merkle
-//! tree (`log`). It becomes a FHIR AuditEvent when somebody reads it (`event`).
+//! A row is what one transaction records (`row`), authenticated by itself ([`Authority`]); its events are leaves
+//! of a signed Merkle tree (`log`). An event becomes a FHIR AuditEvent when somebody reads it (`event`).
 
 mod act;
 mod agent;
+mod authority;
 mod buffer;
 pub(crate) mod epoch;
 pub(crate) mod event;
 pub(crate) mod find;
 mod forward;
 mod head;
+mod index;
 mod lag;
 mod log;
 mod memory;
 mod merkle;
+mod reading;
+mod record;
 mod row;
+mod sieve;
 mod store;
 mod verify;
 
@@ -25,13 +30,15 @@ use fhir::resource_type::ResourceType;
 
 pub use act::{Act, Outcome};
 pub use agent::{Agent, Who};
+pub(crate) use authority::{Authority, Leaves};
 pub(crate) use buffer::Buffer;
 pub use forward::{Batch, Destination, Leaving};
 pub(crate) use forward::{Forwarding, write as forward};
 pub use lag::Lag;
 pub(crate) use log::{Sealing, write as seal};
 pub use memory::Astray;
-pub(crate) use row::{Authority, Leaf, Row, flush};
+pub(crate) use record::Record;
+pub(crate) use row::flush;
 pub use store::Sealed;
 pub use verify::{Finding, Proof, Verified, Witnessed};
 

@@ -1,263 +1,300 @@
-//! Rows of the trail: made, authenticated, written.
+//! Rows of the trail: each holds all events that one transaction recorded and whose keys follow each other,
+//! one a line. Inserting a row costs more than making ten events. What is in a row is said by its columns as
+//! well, so that a search need not read the others.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use fhir::reference::hash;
-use fhir::resource_type::ResourceType;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-use zeroize::Zeroizing;
+use diesel::sql_types::{BigInt, Text};
 
+use super::act::Act;
 use super::agent::Who;
-use super::head::{Head, Signer};
-use super::log::ORIGIN;
+use super::authority::{Authority, Leaves};
 use super::merkle::{Hash, leaf};
-use super::{Auditing, Entry};
+use super::record::{Event, Record};
+use super::{Auditing, Outcome};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
-use crate::keys::Numbers;
 use crate::sql::{Dialect, Sql, chunks};
 
-/// Agents that are known to be in the database, at most.
-const KNOWN: usize = 50_000;
-/// Rows that are remembered until they are in the tree, at most.
-const WAITING: usize = 500_000;
-/// After so long a row that is remembered still should be in the tree.
-const AGED: i64 = 10_000_000;
-/// So many of those are looked at together, and so many that vanished are remembered.
-const LOOKED_AT: usize = 4096;
+/// Events of one row, at most: who looks for one reads the row.
+const MOST: usize = 128;
+/// Agents whose texts are remembered while rows are read, at most.
+const AGENTS: usize = 20_000;
 
-/// One row that is still to be written.
-#[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) at: i64,
-    pub(crate) request: Arc<str>,
-    pub(crate) who: Arc<Who>,
-    pub(crate) entry: Entry,
+/// A row as it lies in the database.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Of its first event; those of the others follow.
+    pub(super) key: i64,
+    pub(super) epoch: i64,
+    pub(super) events: i64,
+    /// When the first and the last were recorded.
+    pub(super) low: i64,
+    pub(super) high: i64,
+    /// A bit for each act and outcome that is in it.
+    pub(super) acts: i64,
+    pub(super) outcomes: i64,
+    pub(super) mac: i64,
+    pub(super) body: String,
 }
 
-/// The columns that say what happened, as they are authenticated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Columns {
-    pub(crate) key: i64,
-    pub(crate) epoch: i64,
-    pub(crate) at: i64,
-    pub(crate) act: i64,
-    pub(crate) outcome: i64,
-    pub(crate) agent: i64,
-    pub(crate) request: String,
-    pub(crate) kind: i64,
-    pub(crate) id: String,
-    pub(crate) version: i64,
-    pub(crate) entity: i64,
-    pub(crate) patient: String,
-    pub(crate) chart: i64,
-    pub(crate) query: String,
-    pub(crate) note: String,
+/// Rows `a`.
+pub(super) const SELECT: &str =
+    "SELECT a.key, a.epoch, a.events, a.low, a.high, a.acts, a.outcomes, a.mac, a.body FROM audit a";
+
+type Types = (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, Text);
+type Tuple = (i64, i64, i64, i64, i64, i64, i64, i64, String);
+
+/// The rows that the statement asks for.
+pub(super) fn rows(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Row>, Fault> {
+    let row = |(key, epoch, events, low, high, acts, outcomes, mac, body): Tuple| Row {
+        key,
+        epoch,
+        events,
+        low,
+        high,
+        acts,
+        outcomes,
+        mac,
+        body,
+    };
+    Ok(sql.rows::<Types, Tuple>(&mut link.connection)?.into_iter().map(row).collect())
 }
 
-impl Columns {
-    fn of(key: i64, row: &Row) -> Self {
-        let Entry { act, outcome, entity, patient, query, note } = &row.entry;
-        let (kind, id, version) = match entity {
-            Some((kind, id, version)) => (i64::from(kind.index()), id.as_str(), *version),
-            None => (-1, "", 0),
-        };
-        let of = |kind: ResourceType, id: &str| if id.is_empty() { 0 } else { hash(kind, id) };
-        Self {
+/// The bit of a number.
+pub(super) fn bit(number: i64) -> i64 {
+    u32::try_from(number).ok().and_then(|number| 1_i64.checked_shl(number)).unwrap_or_default()
+}
+
+/// Those of acts.
+pub(super) fn acts(of: impl Iterator<Item = Act>) -> i64 {
+    of.fold(0, |all, act| all | bit(act.number()))
+}
+
+/// Those of outcomes.
+pub(super) fn outcomes(of: impl Iterator<Item = Outcome>) -> i64 {
+    of.fold(0, |all, outcome| all | bit(outcome.number()))
+}
+
+impl Row {
+    /// Of records whose keys begin with that one; and what the tree needs of it.
+    fn of(authority: &Authority, key: i64, records: &[Arc<Record>]) -> serde_json::Result<(Self, Leaves)> {
+        let times = || records.iter().map(|record| record.at);
+        let (low, high) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
+        let (mut body, mut canonical) = (Vec::with_capacity(records.len() * 256), Vec::with_capacity(1024));
+        let mut leaves = Leaves { low, hashes: Vec::new(), about: Vec::with_capacity(records.len() * 2 + 1) };
+        for (key, record) in (key..).zip(records) {
+            let event = Event::of(key, record);
+            if !body.is_empty() {
+                body.push(b'\n');
+            }
+            event.write(low, &mut body)?;
+            event.canonical(&record.who.text, &mut canonical);
+            leaves.hashes.push(leaf(&canonical));
+            leaves.about.extend(event.about());
+        }
+        settle(&mut leaves.about);
+        let mut row = Self {
             key,
             epoch: 0,
-            at: row.at,
-            act: act.number(),
-            outcome: outcome.number(),
-            agent: row.who.key,
-            request: row.request.to_string(),
-            kind,
-            id: id.to_owned(),
-            version,
-            entity: entity.as_ref().map_or(0, |(kind, id, _)| of(*kind, id)),
-            patient: patient.clone(),
-            chart: of(ResourceType::PATIENT, patient),
-            query: query.clone(),
-            note: note.clone(),
-        }
+            events: i64::try_from(records.len()).unwrap_or(i64::MAX),
+            low,
+            high,
+            acts: acts(records.iter().map(|record| record.entry.act)),
+            outcomes: outcomes(records.iter().map(|record| record.entry.outcome)),
+            mac: 0,
+            body: String::from_utf8(body).map_err(<serde_json::Error as serde::ser::Error>::custom)?,
+        };
+        row.mac = authority.code(&row, &leaves.hashes);
+        Ok((row, leaves))
     }
 
-    /// What is hashed and authenticated: a JSON array of the columns in their order, the agent's text
-    /// in its place.
-    pub(crate) fn canonical(&self, agent: &str) -> Vec<u8> {
-        let of = (
-            (self.key, self.at, self.act, self.outcome, agent, &self.request),
-            (self.kind, &self.id, self.version, self.entity, &self.patient, self.chart),
-            (&self.query, &self.note),
-        );
-        serde_json::to_vec(&of).unwrap_or_default()
+    /// Its lines, each with the key of its event.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (i64, &str)> {
+        (self.key..).zip(self.body.split('\n'))
     }
-}
 
-/// Makes and knows the codes of rows. The key is nowhere in the database.
-pub(crate) struct Authority {
-    key: Hmac<Sha256>,
-    pub(super) signer: Signer,
-    pub(crate) auditing: Auditing,
-    /// What this server calls itself.
-    pub(crate) site: String,
-    numbers: Numbers,
-    known: Mutex<HashSet<i64>>,
-    /// Rows of this process that are not in the tree yet, by key: they need not be read again.
-    leaves: Mutex<BTreeMap<i64, Leaf>>,
-    /// The last of them that was looked at.
-    looked_at: Mutex<i64>,
-    /// Rows that were taken out before they were in the tree.
-    vanished: Mutex<BTreeSet<i64>>,
-    /// The newest head that this process has seen.
-    remembered: Mutex<Option<Head>>,
-}
+    /// All of its events that can be read.
+    pub(super) fn read(&self) -> impl Iterator<Item = Event<'static>> {
+        self.lines().filter_map(|(key, line)| Event::read(key, self.low, line))
+    }
 
-/// What the tree and its index need of a row.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Leaf {
-    pub(crate) hash: Hash,
-    at: i64,
-    /// Chart, entity and agent.
-    pub(crate) about: [i64; 3],
-}
-
-impl Leaf {
-    pub(crate) fn of(columns: &Columns, canonical: &[u8]) -> Self {
-        Self { hash: leaf(canonical), at: columns.at, about: [columns.chart, columns.entity, columns.agent] }
+    /// The one with that key.
+    fn event(&self, key: i64) -> Option<Event<'static>> {
+        let place = usize::try_from(key.checked_sub(self.key)?).ok()?;
+        Event::read(key, self.low, self.body.split('\n').nth(place)?)
     }
 }
 
-impl Authority {
-    pub(crate) fn new(secret: &[u8], auditing: Auditing, site: &str) -> Result<Self, Error> {
-        let secret = Hmac::<Sha256>::new_from_slice(secret).map_err(Error::internal)?;
-        let derived = |what: &[u8]| secret.clone().chain_update(what).finalize().into_bytes();
-        let key = Hmac::new_from_slice(&derived(b"audit row")).map_err(Error::internal)?;
-        let seed = Zeroizing::new(derived(b"audit head").into());
-        let signer = Signer::new(ORIGIN, &seed).map_err(Error::internal)?;
-        let numbers = Numbers::new("audit_key", "SELECT COALESCE((SELECT MAX(key) FROM audit), 0)");
-        Ok(Self {
-            key,
-            signer,
-            auditing,
-            site: site.to_owned(),
-            numbers,
-            known: Mutex::default(),
-            leaves: Mutex::default(),
-            looked_at: Mutex::default(),
-            vanished: Mutex::default(),
-            remembered: Mutex::default(),
-        })
-    }
+/// Each hash once, in order; 0 is none.
+fn settle(about: &mut Vec<i64>) {
+    about.retain(|hash| *hash != 0);
+    about.sort_unstable();
+    about.dedup();
+}
 
-    /// The public key of the log's heads, as C2SP's signed notes write it.
-    pub(crate) fn public_key(&self) -> String {
-        self.signer.verifier().to_string()
-    }
+/// The texts of agents, as far as they were asked for.
+#[derive(Default)]
+pub(super) struct Agents(HashMap<i64, Arc<str>>);
 
-    /// SQLite: all writers hold the one write lock, so the greatest number so far is known.
-    pub(crate) fn follow(&self, link: &mut Link) -> Result<(), Fault> {
-        if self.auditing == Auditing::Off { Ok(()) } else { self.numbers.follow(link) }
-    }
-
-    /// The code of a row.
-    pub(crate) fn code(&self, columns: &Columns, agent: &str) -> i64 {
-        self.code_of(&columns.canonical(agent))
-    }
-
-    fn code_of(&self, canonical: &[u8]) -> i64 {
-        let code = self.key.clone().chain_update(canonical).finalize().into_bytes();
-        code.first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
-    }
-
-    /// Remembers what the transaction that ended has written.
-    pub(crate) fn wrote(&self, met: &mut Vec<i64>, leaves: &mut Vec<(i64, Leaf)>) {
-        if !leaves.is_empty() {
-            let mut waiting = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.len() < WAITING {
-                waiting.extend(leaves.drain(..));
-            }
-            leaves.clear();
+impl Agents {
+    /// Reads those that are not known yet.
+    pub(super) fn learn(&mut self, link: &mut Link, of: impl Iterator<Item = i64>) -> Result<(), Fault> {
+        if self.0.len() > AGENTS {
+            self.0.clear();
         }
-        if met.is_empty() {
-            return;
+        let mut new: Vec<i64> = of.filter(|key| !self.0.contains_key(key)).collect();
+        new.sort_unstable();
+        new.dedup();
+        for keys in chunks(&new) {
+            let mut sql = Sql::new(link.dialect, "SELECT key, text FROM audit_agent WHERE key IN ");
+            sql.ints(keys.iter().copied());
+            let found = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?;
+            self.0.extend(found.into_iter().map(|(key, text)| (key, Arc::from(text))));
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() > KNOWN {
-            known.clear();
-        }
-        known.extend(met.drain(..));
+        Ok(())
     }
 
-    /// What is known of rows that wait, by their keys.
-    pub(crate) fn leaves(&self, keys: impl Iterator<Item = i64>) -> HashMap<i64, Leaf> {
-        let waiting = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.filter_map(|key| Some((key, *waiting.get(&key)?))).collect()
-    }
-
-    /// They wait no longer.
-    pub(crate) fn sealed(&self, keys: impl Iterator<Item = i64>) {
-        let mut waiting = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in keys {
-            waiting.remove(&key);
-        }
-    }
-
-    /// Some of the rows that wait longer than they should: each turn those after the last.
-    pub(crate) fn aged(&self, at: i64) -> Vec<i64> {
-        let waiting = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let aged = |(_, leaf): &(&i64, &Leaf)| leaf.at < at.saturating_sub(AGED);
-        let after = (Bound::Excluded(*looked_at), Bound::Unbounded);
-        let keys: Vec<i64> = waiting.range(after).filter(aged).map(|(key, _)| *key).take(LOOKED_AT).collect();
-        // Behind the last one it begins again.
-        *looked_at = keys.last().copied().filter(|_| keys.len() == LOOKED_AT).unwrap_or(i64::MIN);
-        keys
-    }
-
-    /// They were taken out, and wait no longer.
-    pub(crate) fn lost(&self, keys: &[i64]) {
-        self.sealed(keys.iter().copied());
-        let mut vanished = self.vanished.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = LOOKED_AT.saturating_sub(vanished.len());
-        vanished.extend(keys.iter().take(room));
-    }
-
-    /// All that were taken out.
-    pub(crate) fn vanished(&self) -> Vec<i64> {
-        self.vanished.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
-    }
-
-    /// The newest head that is known.
-    pub(crate) fn remembered(&self) -> Option<Head> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// From now on this one is remembered.
-    pub(crate) fn replace(&self, head: Head) {
-        *self.remembered.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+    /// Empty for one who is not there.
+    pub(super) fn text(&self, key: i64) -> Arc<str> {
+        self.0.get(&key).map_or_else(|| Arc::from(""), Arc::clone)
     }
 }
 
-/// Writes the rows that the open transaction has gathered.
+/// An event, and the text of the one who did it.
+pub(super) struct Found {
+    /// That of its row.
+    pub(super) epoch: i64,
+    pub(super) event: Event<'static>,
+    pub(super) agent: Arc<str>,
+}
+
+impl Found {
+    /// Its leaf in the log is the hash of this.
+    pub(super) fn canonical(&self) -> Vec<u8> {
+        let mut canonical = Vec::with_capacity(1024);
+        self.event.canonical(&self.agent, &mut canonical);
+        canonical
+    }
+}
+
+/// Writes `a.key IN …` of the rows that hold these keys: of each the one with the greatest key that is not
+/// greater.
+pub(super) fn holding(sql: &mut Sql<'_>, keys: &[i64]) {
+    sql.push("a.key IN (");
+    for (n, key) in keys.iter().enumerate() {
+        sql.push(if n > 0 { ", " } else { "" }).push("(SELECT MAX(b.key) FROM audit b WHERE b.key <= ");
+        sql.int(*key).push(")");
+    }
+    sql.push(if keys.is_empty() { "NULL)" } else { ")" });
+}
+
+/// The events with these keys, as far as there are any.
+pub(super) fn events(link: &mut Link, keys: &[i64]) -> Result<HashMap<i64, Found>, Fault> {
+    let (mut agents, mut found) = (Agents::default(), HashMap::with_capacity(keys.len()));
+    for keys in chunks(keys) {
+        let mut sql = Sql::new(link.dialect, SELECT);
+        holding(sql.push(" WHERE "), keys);
+        let rows: BTreeMap<i64, Row> = rows(link, &sql)?.into_iter().map(|row| (row.key, row)).collect();
+        let event = |key: &i64| {
+            let (_, row) = rows.range(..=key).next_back()?;
+            Some((row.epoch, row.event(*key)?))
+        };
+        let events: Vec<(i64, Event<'static>)> = keys.iter().filter_map(event).collect();
+        agents.learn(link, events.iter().map(|(_, event)| event.agent))?;
+        for (epoch, event) in events {
+            let agent = agents.text(event.agent);
+            found.insert(event.key, Found { epoch, event, agent });
+        }
+    }
+    Ok(found)
+}
+
+/// A row that was looked at closely.
+pub(super) struct Opened {
+    pub(super) row: Row,
+    /// Of each of its lines the event and its leaf; none where it is no event.
+    pub(super) lines: Vec<Option<(Event<'static>, Hash)>>,
+    /// This server wrote it as it is.
+    pub(super) genuine: bool,
+}
+
+impl Opened {
+    /// The keys of its events.
+    pub(super) fn keys(&self) -> impl Iterator<Item = i64> + use<> {
+        (self.row.key..).take(self.lines.len())
+    }
+
+    /// What the tree and the index need of it.
+    pub(super) fn leaves(&self) -> Leaves {
+        let events = || self.lines.iter().flatten();
+        let mut about = events().flat_map(|(event, _)| event.about()).collect();
+        settle(&mut about);
+        Leaves { low: self.row.low, hashes: events().map(|(_, hash)| *hash).collect(), about }
+    }
+}
+
+/// Looks at rows closely.
+pub(super) fn open(
+    link: &mut Link,
+    authority: &Authority,
+    agents: &mut Agents,
+    rows: Vec<Row>,
+) -> Result<Vec<Opened>, Fault> {
+    let mut opened = Vec::with_capacity(rows.len());
+    let mut canonical = Vec::with_capacity(1024);
+    for row in rows {
+        let events = row.lines().map(|(key, line)| Event::read(key, row.low, line));
+        let events: Vec<Option<Event<'static>>> = events.collect();
+        agents.learn(link, events.iter().flatten().map(|event| event.agent))?;
+        let mut look = |event: Event<'static>| {
+            event.canonical(&agents.text(event.agent), &mut canonical);
+            let hash = leaf(&canonical);
+            (event, hash)
+        };
+        let lines: Vec<_> = events.into_iter().map(|event| event.map(&mut look)).collect();
+        let hashes: Option<Vec<Hash>> = lines.iter().map(|line| Some(line.as_ref()?.1)).collect();
+        let counted = usize::try_from(row.events).is_ok_and(|events| events == lines.len());
+        let genuine = counted && hashes.is_some_and(|hashes| authority.code(&row, &hashes) == row.mac);
+        opened.push(Opened { row, lines, genuine });
+    }
+    Ok(opened)
+}
+
+/// Writes what the open transaction has gathered.
 pub(crate) fn flush(link: &mut Link) -> Result<(), Fault> {
-    let rows = std::mem::take(&mut link.audited);
+    let records = std::mem::take(&mut link.audited);
     let Some(authority) = link.authority.clone().filter(|one| one.auditing != Auditing::Off) else {
         return Ok(());
     };
-    if rows.is_empty() {
+    if records.is_empty() {
         return Ok(());
     }
-    let mut met: Vec<&Arc<Who>> = rows.iter().map(|row| &row.who).collect();
+    meet(link, &authority, &records)?;
+    let keys = authority.numbers.take(link, records.len())?;
+    let (mut made, mut rest) = (Vec::new(), records.as_slice());
+    for keys in keys.chunk_by(|one, next| *next == one + 1).flat_map(|run| run.chunks(MOST)) {
+        let (Some(first), Some((part, others))) = (keys.first(), rest.split_at_checked(keys.len())) else {
+            return Err(Fault::Database("the audit trail: not as many numbers as events".into()));
+        };
+        let (row, leaves) = Row::of(&authority, *first, part).map_err(Error::internal)?;
+        link.leaves.push((row.key, leaves));
+        made.push(row);
+        rest = others;
+    }
+    for made in chunks(&made) {
+        insert(link, made)?;
+    }
+    Ok(())
+}
+
+/// Writes the agents that were not met yet.
+fn meet(link: &mut Link, authority: &Authority, records: &[Arc<Record>]) -> Result<(), Fault> {
+    let mut met: Vec<&Arc<Who>> = records.iter().map(|record| &record.who).collect();
     met.sort_unstable_by_key(|who| who.key);
     met.dedup_by_key(|who| who.key);
-    {
-        let known = authority.known.lock().unwrap_or_else(PoisonError::into_inner);
-        met.retain(|who| !known.contains(&who.key));
-    }
+    authority.unknown(&mut met, |who| who.key);
     for met in chunks(&met) {
         let mut sql = Sql::new(link.dialect, "INSERT INTO audit_agent (key, text) VALUES ");
         for (n, who) in met.iter().enumerate() {
@@ -267,33 +304,21 @@ pub(crate) fn flush(link: &mut Link) -> Result<(), Fault> {
         sql.run(&mut link.connection)?;
     }
     link.met.extend(met.iter().map(|who| who.key));
-    let keys = authority.numbers.take(link, rows.len())?;
-    let made: Vec<(Columns, i64)> = keys
-        .into_iter()
-        .zip(&rows)
-        .map(|(key, row)| {
-            let columns = Columns::of(key, row);
-            let canonical = columns.canonical(&row.who.text);
-            link.leaves.push((key, Leaf::of(&columns, &canonical)));
-            let code = authority.code_of(&canonical);
-            (columns, code)
-        })
-        .collect();
-    let sqlite = link.dialect == Dialect::Sqlite;
-    let (more, zero) = if sqlite { (", epoch", ",0") } else { ("", "") };
-    for made in chunks(&made) {
-        let mut sql =
-            Sql::new(link.dialect, "INSERT INTO audit (key, at, act, outcome, agent, request, kind, ");
-        sql.push("id, version, entity, patient, chart, query, note, mac").push(more).push(") VALUES ");
-        for (n, (of, code)) in made.iter().enumerate() {
-            sql.push(if n > 0 { ",(" } else { "(" }).int(of.key).push(",").int(of.at).push(",").int(of.act);
-            sql.push(",").int(of.outcome).push(",").int(of.agent).push(",").text(of.request.as_str());
-            sql.push(",").int(of.kind).push(",").text(of.id.as_str()).push(",").int(of.version);
-            sql.push(",").int(of.entity).push(",").text(of.patient.as_str()).push(",").int(of.chart);
-            sql.push(",").text(of.query.as_str()).push(",").text(of.note.as_str()).push(",").int(*code);
-            sql.push(zero).push(")");
+    Ok(())
+}
+
+/// PostgreSQL numbers the transactions itself.
+fn insert(link: &mut Link, rows: &[Row]) -> Result<(), Fault> {
+    let (more, zero) = if link.dialect == Dialect::Sqlite { (", epoch", ",0") } else { ("", "") };
+    let mut sql = Sql::new(link.dialect, "INSERT INTO audit (key, events, low, high, acts, outcomes, mac, ");
+    sql.push("body").push(more).push(") VALUES ");
+    for (n, row) in rows.iter().enumerate() {
+        sql.push(if n > 0 { ",(" } else { "(" }).int(row.key);
+        for number in [row.events, row.low, row.high, row.acts, row.outcomes, row.mac] {
+            sql.push(",").int(number);
         }
-        sql.run(&mut link.connection)?;
+        sql.push(",").text(row.body.as_str()).push(zero).push(")");
     }
+    sql.run(&mut link.connection)?;
     Ok(())
 }

@@ -50,11 +50,11 @@ impl Store {
             Err(astray) => sealed.astray = Some(astray),
             Ok(None) => {}
             Ok(Some(sealing)) => {
-                let (note, head, keys) = (sealing.note().to_owned(), sealing.head(), sealing.keys());
+                let (note, head, rows) = (sealing.note().to_owned(), sealing.head(), sealing.rows.clone());
                 sealed.more = sealing.more;
                 let done = self.write(Unit::sealing(context, sealing)).await;
                 // Another process may have been quicker: they are in the tree all the same.
-                self.authority.sealed(keys.into_iter());
+                self.authority.sealed(rows.into_iter());
                 done?;
                 self.authority.replace(head);
                 sealed.head = Some(note);

@@ -4,15 +4,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use diesel::sql_types::{BigInt, Text};
 
-use super::act::Act;
-use super::find::{Found, SELECT, rows};
+use super::authority::Authority;
 use super::head::{Head, Verifier};
+use super::index;
 use super::lag::{Lag, lag};
-use super::log::{self, BLOCK, Block, Position, after, in_order, number, signed, up_to};
+use super::log::{self, BLOCK, number, signed};
 use super::merkle::{
     Frontier, Hash, Span, consistency, inclusion, leaf, verify_consistency, verify_inclusion,
 };
-use super::row::{Authority, Columns};
+use super::reading::Reading;
+use super::row;
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::sql::Sql;
@@ -85,9 +86,9 @@ pub struct Verified {
     pub findings: Vec<Finding>,
     /// The newest head, as a signed note.
     pub head: Option<String>,
-    index: Sum,
+    pub(super) index: Sum,
     /// When the log was last accepted as it was.
-    accepted: i64,
+    pub(super) accepted: i64,
 }
 
 /// What is known of the log elsewhere.
@@ -101,30 +102,18 @@ pub struct Witnessed {
 
 /// A sum over index rows, in whatever order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sum(u64);
+pub(super) struct Sum(u64);
 
 impl Sum {
-    fn one(&mut self, hash: i64, key: i64) {
+    pub(super) fn one(&mut self, hash: i64, key: i64) {
         let mixed = hash.cast_unsigned() ^ key.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
         self.0 = self.0.wrapping_add(mixed ^ (mixed >> 32));
     }
-
-    fn add(&mut self, columns: &Columns) {
-        let mut about = [columns.chart, columns.entity, columns.agent];
-        about.sort_unstable();
-        let mut last = 0;
-        for hash in about {
-            if hash != 0 && hash != last {
-                self.one(hash, columns.key);
-            }
-            last = hash;
-        }
-    }
 }
 
 impl Verified {
-    fn add(&mut self, finding: Finding) {
+    pub(super) fn add(&mut self, finding: Finding) {
         self.wrong += 1;
         if self.findings.len() < NAMED {
             self.findings.push(finding);
@@ -173,7 +162,7 @@ pub(super) fn verify(
     heads.sort_unstable_by_key(|(head, _)| head.size);
     let mut heads = heads.into_iter().peekable();
     let mut frontier = Frontier::default();
-    let mut position: Position = (i64::MIN, i64::MIN);
+    let mut reading = Reading::default();
     let mut whole = true;
     loop {
         let from = frontier.size();
@@ -192,8 +181,7 @@ pub(super) fn verify(
                 whole = false;
                 break;
             }
-            events(link, authority, &block, position, &mut verified)?;
-            position = block.last;
+            reading.block(link, authority, &block, &mut verified)?;
             let (complete, root) = (block.leaves.len() as u64 == BLOCK, block.root);
             let mut made = None;
             for hash in block.leaves {
@@ -224,10 +212,11 @@ pub(super) fn verify(
     if frontier.size() < newest && whole {
         verified.add(Finding::Shortened(newest));
     }
-    if verified.wrong == 0 && whole && indexed(link)? != verified.index {
+    reading.end(&mut verified);
+    if verified.wrong == 0 && whole && indexed(link)? != Some(verified.index) {
         verified.add(Finding::Index);
     }
-    waiting(link, authority, position, &mut verified)?;
+    reading.waiting(link, authority, &mut verified)?;
     for (finding, shown) in doubts {
         if shown > verified.accepted {
             verified.add(finding);
@@ -242,115 +231,11 @@ pub(super) fn verify(
     Ok(verified)
 }
 
-/// The sum over the index as it is.
-fn indexed(link: &mut Link) -> Result<Sum, Fault> {
-    let (mut sum, mut last) = (Sum::default(), None);
-    loop {
-        let mut sql = Sql::new(link.dialect, "SELECT hash, key FROM audit_index");
-        if let Some((hash, key)) = last {
-            sql.push(" WHERE (hash, key) > (").int(hash).push(", ").int(key).push(")");
-        }
-        sql.push(" ORDER BY hash, key").limit(10_000);
-        let found = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?;
-        for (hash, key) in &found {
-            sum.one(*hash, *key);
-        }
-        last = found.last().copied();
-        if found.len() < 10_000 {
-            return Ok(sum);
-        }
-    }
-}
-
-/// Are the rows of a block there, as they were, and no others?
-fn events(
-    link: &mut Link,
-    authority: &Authority,
-    block: &Block,
-    from: Position,
-    verified: &mut Verified,
-) -> Result<(), Fault> {
-    let mut sql = Sql::new(link.dialect, SELECT);
-    sql.push(" WHERE 1 = 1");
-    after(&mut sql, link.dialect, from);
-    up_to(&mut sql, link.dialect, block.last);
-    in_order(&mut sql, link.dialect);
-    let found = rows(link, &sql)?;
-    let each = block.keys.iter().zip(block.epochs.iter().zip(&block.leaves));
-    let mut expected = each.map(|(key, (epoch, hash))| (key, epoch, hash)).peekable();
-    let mut strangers: Vec<Found> = Vec::new();
-    let mut missing: Vec<i64> = Vec::new();
-    for one in found {
-        let known = block.keys.contains(&one.columns.key);
-        if !known {
-            strangers.push(one);
-            continue;
-        }
-        while let Some((key, ..)) = expected.next_if(|(key, ..)| **key != one.columns.key) {
-            missing.push(*key);
-        }
-        match expected.next() {
-            Some((key, epoch, _)) if *epoch != one.columns.epoch => verified.add(Finding::Changed(*key)),
-            Some((key, _, hash)) => {
-                verified.index.add(&one.columns);
-                check(authority, &one, *key, hash, verified);
-            }
-            None => strangers.push(one),
-        }
-    }
-    missing.extend(expected.map(|(key, ..)| *key));
-    for key in missing {
-        // Its place may have been changed.
-        let mut sql = Sql::new(link.dialect, SELECT);
-        sql.push(" WHERE a.key = ").int(key);
-        match rows(link, &sql)?.pop() {
-            // Its place was.
-            Some(_) => verified.add(Finding::Changed(key)),
-            None => verified.add(Finding::Removed(key)),
-        }
-    }
-    for stranger in strangers {
-        verified.add(Finding::Inserted(stranger.columns.key));
-    }
-    Ok(())
-}
-
-fn check(authority: &Authority, one: &Found, key: i64, hash: &Hash, verified: &mut Verified) {
-    let same = leaf(&one.columns.canonical(&one.agent)) == *hash;
-    if !same || authority.code(&one.columns, &one.agent) != one.mac {
-        verified.add(Finding::Changed(key));
-    } else if one.columns.act == Act::Accept.number() {
-        verified.accepted = verified.accepted.max(one.columns.at);
-    }
-}
-
-/// What is not in the log yet must at least be this server's.
-fn waiting(
-    link: &mut Link,
-    authority: &Authority,
-    mut from: Position,
-    verified: &mut Verified,
-) -> Result<(), Fault> {
-    loop {
-        let mut sql = Sql::new(link.dialect, SELECT);
-        sql.push(" WHERE 1 = 1");
-        after(&mut sql, link.dialect, from);
-        in_order(&mut sql, link.dialect);
-        sql.limit(4096);
-        let found = rows(link, &sql)?;
-        let Some(last) = found.last() else { return Ok(()) };
-        from = (last.columns.epoch, last.columns.key);
-        for one in found {
-            if authority.code(&one.columns, &one.agent) == one.mac {
-                verified.waiting += 1;
-                if one.columns.act == Act::Accept.number() {
-                    verified.accepted = verified.accepted.max(one.columns.at);
-                }
-            } else {
-                verified.add(Finding::Inserted(one.columns.key));
-            }
-        }
-    }
+/// The sum over the index as it is; none where it is no index.
+fn indexed(link: &mut Link) -> Result<Option<Sum>, Fault> {
+    let mut sum = Sum::default();
+    let sound = index::all(link, &mut |(hash, key)| sum.one(hash, key))?;
+    Ok(sound.then_some(sum))
 }
 
 /// All that somebody with the public key needs to see that an event is in the log.
@@ -389,10 +274,8 @@ impl Proof {
 /// The proof of one event, and that the log of `older` entries is the beginning of this one; `NotFound`
 /// while it is not yet in the log.
 pub(super) fn prove(link: &mut Link, key: i64, older: Option<u64>) -> Result<Proof, Fault> {
-    let mut sql = Sql::new(link.dialect, SELECT);
-    sql.push(" WHERE a.key = ").int(key);
-    let one = rows(link, &sql)?.pop().ok_or(Error::NotFound)?;
-    let at = (one.columns.epoch, one.columns.key);
+    let one = row::events(link, &[key])?.remove(&key).ok_or(Error::NotFound)?;
+    let at = (one.epoch, key);
     let block = log::blocks(link, |sql| {
         sql.push(" WHERE (epoch, high) >= (").int(at.0).push(", ").int(at.1);
         sql.push(") ORDER BY epoch, high").limit(1);
@@ -412,7 +295,7 @@ pub(super) fn prove(link: &mut Link, key: i64, older: Option<u64>) -> Result<Pro
         }
         None => None,
     };
-    Ok(Proof { leaf: one.columns.canonical(&one.agent), index, path, head, consistency })
+    Ok(Proof { leaf: one.canonical(), index, path, head, consistency })
 }
 
 /// Hashes that the proof reads.

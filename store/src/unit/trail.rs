@@ -20,7 +20,7 @@ impl Unit {
         }
         let mut note = |entry: Entry| {
             let (request, who) = (Arc::clone(&self.request), Arc::clone(&self.who));
-            link.audited.push(audit::Row { at: self.at, request, who, entry });
+            link.audited.push(Arc::new(audit::Record { at: self.at, request, who, entry }));
         };
         for ((planned, Written { effect, stored }), moved) in self.writes.iter().zip(written).zip(moves) {
             let act = match (planned, effect) {
@@ -63,6 +63,6 @@ impl Unit {
             note(Entry { note: text, ..Entry::of(Act::Security) });
         }
         self.notes.iter().cloned().for_each(note);
-        link.audited.extend(self.rows.iter().cloned());
+        link.audited.extend(self.records.iter().cloned());
     }
 }

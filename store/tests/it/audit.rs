@@ -1,12 +1,8 @@
 //! The trail says what was done, and is not to be changed unseen.
 
-use diesel::connection::SimpleConnection;
-use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
 use fhir::resource_type::ResourceType;
 use store::{
-    Act, Agent, Auditing, Context, Entry, Error, Finding, Options, Outcome, Sealed, Store, Trail, Who,
-    Witnessed,
+    Act, Agent, Auditing, Context, Entry, Error, Options, Outcome, Sealed, Store, Trail, Who, Witnessed,
 };
 
 use crate::place::*;
@@ -17,14 +13,14 @@ both!(
     events_are_searched,
     nobody_writes_an_event,
     the_log_grows_and_proves_its_events,
-    tampering_is_found_and_named,
     two_processes_seal_one_log,
+    what_was_sealed_in_many_turns_is_found,
     buffered_and_off,
 );
 
 const AUDIT: ResourceType = ResourceType::AUDIT_EVENT;
 
-fn as_user(trail: &Trail) -> Context {
+pub(crate) fn as_user(trail: &Trail) -> Context {
     let agent = Agent {
         client: Some("app".into()),
         user: Some("u1".into()),
@@ -181,7 +177,7 @@ async fn trail_of(store: &Store, many: usize) {
 
 /// On PostgreSQL a row waits for every transaction of the cluster that began before it, those of other
 /// tests too.
-async fn all_sealed(store: &Store, second: i64) {
+pub(crate) async fn all_sealed(store: &Store, second: i64) {
     for _ in 0..500 {
         match store.seal_audit(&at(second)).await {
             Ok(_) | Err(Error::Conflict { .. }) => {}
@@ -194,11 +190,11 @@ async fn all_sealed(store: &Store, second: i64) {
     }
 }
 
-async fn verified(store: &Store) -> store::Verified {
+pub(crate) async fn verified(store: &Store) -> store::Verified {
     store.verify_audit(&now(), Witnessed::default(), |_| {}).await.unwrap()
 }
 
-fn known(head: &str) -> Witnessed {
+pub(crate) fn known(head: &str) -> Witnessed {
     Witnessed { heads: vec![head.to_owned()], missing: Vec::new() }
 }
 
@@ -223,196 +219,6 @@ async fn the_log_grows_and_proves_its_events(store: Store, _: String) {
     assert_eq!(end, Sealed::default());
 }
 
-/// A direct way into the database, as somebody has who may do everything there.
-enum Intruder {
-    Sqlite(SqliteConnection),
-    Postgres(PgConnection),
-}
-
-#[derive(QueryableByName)]
-struct Key {
-    #[diesel(sql_type = BigInt)]
-    key: i64,
-}
-
-#[derive(QueryableByName)]
-struct Size {
-    #[diesel(sql_type = BigInt)]
-    size: i64,
-    #[diesel(sql_type = Text)]
-    note: String,
-}
-
-impl Intruder {
-    fn at(url: &str) -> Self {
-        match url.strip_prefix("sqlite:") {
-            Some(path) => {
-                let mut connection = SqliteConnection::establish(path).unwrap();
-                connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
-                Self::Sqlite(connection)
-            }
-            None => Self::Postgres(PgConnection::establish(url).unwrap()),
-        }
-    }
-
-    fn run(&mut self, sql: &str) {
-        match self {
-            Self::Sqlite(connection) => connection.batch_execute(sql).unwrap(),
-            Self::Postgres(connection) => connection.batch_execute(sql).unwrap(),
-        }
-    }
-
-    fn keys(&mut self) -> Vec<i64> {
-        let query = diesel::sql_query("SELECT key FROM audit ORDER BY key");
-        let found: Vec<Key> = match self {
-            Self::Sqlite(connection) => query.load(connection).unwrap(),
-            Self::Postgres(connection) => query.load(connection).unwrap(),
-        };
-        found.into_iter().map(|one| one.key).collect()
-    }
-
-    fn heads(&mut self) -> Vec<(i64, String)> {
-        let query = diesel::sql_query("SELECT size, note FROM audit_head ORDER BY size");
-        let found: Vec<Size> = match self {
-            Self::Sqlite(connection) => query.load(connection).unwrap(),
-            Self::Postgres(connection) => query.load(connection).unwrap(),
-        };
-        found.into_iter().map(|one| (one.size, one.note)).collect()
-    }
-}
-
-const NUMBERS: [&str; 10] =
-    ["epoch", "at", "act", "outcome", "agent", "kind", "version", "entity", "chart", "mac"];
-const TEXTS: [&str; 5] = ["request", "id", "patient", "query", "note"];
-const REST: &str =
-    "epoch, at, act, outcome, agent, request, kind, id, version, entity, patient, chart, query, note, mac";
-
-/// Flips, deletes, inserts and swaps rows, so many times at random: each is found and names the record.
-async fn tampering_is_found_and_named(store: Store, url: String) {
-    trail_of(&store, 600).await;
-    assert_eq!(verified(&store).await.wrong, 0);
-    let mut intruder = Intruder::at(&url);
-    let keys = intruder.keys();
-    intruder.run("CREATE TABLE kept AS SELECT * FROM audit");
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        usize::try_from(seed % below as u64).unwrap()
-    };
-    for round in 0..1000 {
-        let key = keys[random(keys.len())];
-        let back = format!(
-            "DELETE FROM audit WHERE key = {key}; INSERT INTO audit SELECT * FROM kept WHERE key = {key}"
-        );
-        let (harm, cure, named) = match round % 4 {
-            0 if random(2) == 0 => {
-                let column = NUMBERS[random(NUMBERS.len())];
-                (
-                    format!("UPDATE audit SET {column} = {column} + {} WHERE key = {key}", 1 + random(9)),
-                    back,
-                    Finding::Changed(key),
-                )
-            }
-            0 => {
-                let column = TEXTS[random(TEXTS.len())];
-                (
-                    format!("UPDATE audit SET {column} = {column} || 'x' WHERE key = {key}"),
-                    back,
-                    Finding::Changed(key),
-                )
-            }
-            1 => (format!("DELETE FROM audit WHERE key = {key}"), back, Finding::Removed(key)),
-            2 => {
-                let new = if random(2) == 0 {
-                    keys[keys.len() - 1] + 1
-                } else {
-                    keys[0] - 1 - i64::try_from(random(50)).unwrap()
-                };
-                (
-                    format!(
-                        "INSERT INTO audit (key, {REST}) SELECT {new}, {REST} FROM kept WHERE key = {key}"
-                    ),
-                    format!("DELETE FROM audit WHERE key = {new}"),
-                    Finding::Inserted(new),
-                )
-            }
-            _ => {
-                let other =
-                    keys[(keys.iter().position(|one| *one == key).unwrap() + 1 + random(keys.len() - 1))
-                        % keys.len()];
-                (
-                    format!(
-                        "DELETE FROM audit WHERE key IN ({key}, {other}); \
-                         INSERT INTO audit (key, {REST}) SELECT {key}, {REST} FROM kept WHERE key = {other}; \
-                         INSERT INTO audit (key, {REST}) SELECT {other}, {REST} FROM kept WHERE key = {key}"
-                    ),
-                    format!(
-                        "DELETE FROM audit WHERE key IN ({key}, {other}); \
-                         INSERT INTO audit SELECT * FROM kept WHERE key IN ({key}, {other})"
-                    ),
-                    Finding::Changed(key),
-                )
-            }
-        };
-        intruder.run(&harm);
-        let found = verified(&store).await;
-        assert!(found.findings.contains(&named), "{round} {harm}: {:?}", found.findings);
-        intruder.run(&cure);
-    }
-    assert_eq!(verified(&store).await.wrong, 0);
-    // What is put in and then sealed with the rest is not taken in.
-    let new = keys[keys.len() - 1] + 1000;
-    intruder.run(&format!(
-        "INSERT INTO audit (key, {REST}) SELECT {new}, {REST} FROM kept WHERE key = {}",
-        keys[5]
-    ));
-    if url.starts_with("postgres") {
-        intruder.run(&format!("UPDATE audit SET epoch = epoch + 1000000 WHERE key = {new}"));
-    }
-    trail_of(&store, 10).await;
-    assert_eq!(verified(&store).await.findings, [Finding::Inserted(new)]);
-    intruder.run(&format!("DELETE FROM audit WHERE key = {new}"));
-    // The index, the agents, the blocks and the heads.
-    for (harm, cure) in [
-        (
-            "UPDATE audit_index SET hash = hash + 1 WHERE key = (SELECT MAX(key) FROM audit_index)",
-            "UPDATE audit_index SET hash = hash - 1 WHERE key = (SELECT MAX(key) FROM audit_index)",
-        ),
-        (
-            "UPDATE audit_agent SET text = text || ' '",
-            "UPDATE audit_agent SET text = substr(text, 1, length(text) - 1)",
-        ),
-        (
-            "UPDATE audit_block SET keys = '1' || keys WHERE first = 256",
-            "UPDATE audit_block SET keys = substr(keys, 2) WHERE first = 256",
-        ),
-        (
-            "UPDATE audit_block SET leaves = substr(leaves, 1, 42) || 'A' || substr(leaves, 44) WHERE first = 256",
-            "",
-        ),
-    ] {
-        intruder.run(harm);
-        assert!(verified(&store).await.wrong > 0, "{harm}");
-        if cure.is_empty() {
-            return;
-        }
-        intruder.run(cure);
-        assert_eq!(verified(&store).await.wrong, 0, "{cure}");
-    }
-    let heads = intruder.heads();
-    let (size, note) = heads.last().unwrap();
-    intruder
-        .run(&format!("UPDATE audit_head SET note = replace(note, '{size}', '1{size}') WHERE size = {size}"));
-    assert!(verified(&store).await.findings.contains(&Finding::Head(u64::try_from(*size).unwrap())));
-    // The end cut off, with all that knows of it: only who kept a head elsewhere sees it.
-    let (shorter, _) = &heads[heads.len() - 2];
-    intruder.run(&format!("DELETE FROM audit_head WHERE size > {shorter}"));
-    let found = store.verify_audit(&now(), known(note), |_| {}).await.unwrap();
-    assert!(found.findings.contains(&Finding::Shortened(u64::try_from(*size).unwrap())));
-}
-
 async fn two_processes_seal_one_log(store: Store, url: String) {
     let other = Store::open(&url, &Options { connections: 4, ..Options::default() }).unwrap();
     let work = async |store: &Store| {
@@ -428,6 +234,46 @@ async fn two_processes_seal_one_log(store: Store, url: String) {
     all_sealed(&store, 100).await;
     let found = verified(&store).await;
     assert_eq!((found.events, found.waiting, found.wrong), (80, 0, 0), "{:?}", found.findings);
+}
+
+async fn what_was_sealed_in_many_turns_is_found(store: Store, _: String) {
+    let trail = Trail::default();
+    let user = as_user(&trail);
+    for n in 0..280 {
+        let entity = Some((OBSERVATION, format!("o{n}"), 1));
+        trail.note(Entry { entity, patient: format!("p{}", n % 7), ..Entry::of(Act::Read) });
+        store.record(&user).await.unwrap();
+        if n % 9 == 0 {
+            all_sealed(&store, n).await;
+        }
+    }
+    assert_eq!(verified(&store).await.findings, []);
+    for n in 0..280 {
+        let found = events(&store, &format!("AuditEvent?entity=Observation/o{n}&_count=5")).await;
+        assert_eq!(found.len(), 1, "{n}");
+    }
+    let all = query("AuditEvent?patient=p3&_count=1000&_sort=_id");
+    let all: Vec<String> =
+        store.search(&now(), &all).await.unwrap().entries.into_iter().map(|one| one.id).collect();
+    assert_eq!(all.len(), 40);
+    for sort in ["_id", "-_id"] {
+        let (mut paged, mut asked) =
+            (Vec::new(), query(&format!("AuditEvent?patient=p3&_count=7&_sort={sort}")));
+        loop {
+            let page = store.search(&now(), &asked).await.unwrap();
+            paged.extend(page.entries.into_iter().map(|one| one.id));
+            asked.after = page.next;
+            if asked.after.is_none() {
+                break;
+            }
+        }
+        if sort == "-_id" {
+            paged.reverse();
+        }
+        assert_eq!(paged, all, "{sort}");
+    }
+    assert_eq!(events(&store, "AuditEvent?agent=Practitioner/1&_count=1000").await.len(), 280);
+    assert_eq!(events(&store, "AuditEvent?policy=urn:ietf:params:oauth:jti:jti-1&_count=3").await.len(), 3);
 }
 
 async fn buffered_and_off(store: Store, url: String) {

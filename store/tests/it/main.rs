@@ -18,6 +18,7 @@ mod access;
 mod audit;
 mod audit_kept;
 mod audit_moved;
+mod audit_tampering;
 mod authorization;
 mod consent;
 mod kill;
