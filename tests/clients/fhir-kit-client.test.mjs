@@ -48,7 +48,7 @@ test('the CapabilityStatement tells what works', async () => {
 
 test('who has no key is not let in', async () => {
   await refused(new Client({ baseUrl }).read({ resourceType, id: 'x' }), 401, 'login');
-  await refused(new Client({ baseUrl, bearerToken: 'wrong' }).search({ resourceType }), 401, 'login');
+  await refused(new Client({ baseUrl, bearerToken: 'wrong' }).search({ resourceType }), 401, 'unknown');
 });
 
 test('create, read, update, patch, delete, and each version', async () => {

@@ -81,7 +81,7 @@ before(async () => {
   await put({ resourceType: 'Practitioner', id: 'smart-carol', name: [{ family: 'Carol' }] });
   await put({ resourceType: 'Patient', id: 'smart-ada', name: [{ family: 'Abel', given: ['Ada'] }] });
   await put({ resourceType: 'Patient', id: 'smart-ben', name: [{ family: 'Baker', given: ['Ben'] }] });
-  await put({ resourceType: 'Encounter', id: 'smart-visit', status: 'in-progress', class: { code: 'AMB' }, subject });
+  await put({ resourceType: 'Encounter', id: 'smart-visit', status: 'in-progress', class: { code: 'AMB' }, subject: { reference: 'Patient/smart-ben' } });
   for (const n of [1, 2, 3]) await put({ resourceType: 'Observation', id: `smart-${n}`, status: 'final', code, subject });
   await put({ resourceType: 'Condition', id: 'smart-c', code, subject });
   await put({ resourceType: 'Observation', id: 'smart-bens', status: 'final', code, subject: { reference: 'Patient/smart-ben' } });

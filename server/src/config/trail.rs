@@ -165,8 +165,12 @@ mod tests {
         let all = "heads, https://w.example/x?key=1,syslog+tls://log.example,syslog+tcp://127.0.0.1:5";
         let names: Vec<String> =
             trail(&[("audit_witness", all)]).unwrap().witnesses.iter().map(Address::name).collect();
-        let expected =
-            ["heads", "https://w.example/x", "syslog+tls://log.example:6514", "syslog+tcp://127.0.0.1:5"];
+        let expected = [
+            "heads",
+            "https://w.example c1d15596",
+            "syslog+tls://log.example:6514",
+            "syslog+tcp://127.0.0.1:5",
+        ];
         assert_eq!(names, expected);
         for wrong in [
             "http://w.example/",

@@ -67,7 +67,7 @@ fn nothing(act: Act, outcome: Outcome) -> Event<'static> {
 }
 
 /// Is it a condition of one of these search parameters?
-fn is_of(clause: &Clause, codes: &[&str]) -> bool {
+pub(super) fn is_of(clause: &Clause, codes: &[&str]) -> bool {
     let mut known = codes.iter().filter_map(|code| parameter(ResourceType::AUDIT_EVENT, code));
     known.any(|one| one.params == clause.params)
 }
