@@ -143,7 +143,7 @@ def moments(day):
 
 
 DAYS: dict[str, str] = {}
-SHAPES = re.compile(r"zqxv[a-z]*|19[01]\d-?[01]\d-?[0-3]\d|77\d{15}|\d\.\d{7}1|-\d{8,}", re.I)
+SHAPES = re.compile(r"zqxv[a-z]*|(?<![0-9a-f])19[01]\d-?[01]\d-?[0-3]\d(?![0-9a-f])|77\d{15}|\d\.\d{7}1|-\d{8,}", re.I)
 
 
 def markers(text):
