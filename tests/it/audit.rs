@@ -72,8 +72,7 @@ fn each_interaction_leaves_its_event() {
 #[test]
 fn what_is_refused_is_recorded() {
     let server = Server::start_with(Backend::Sqlite, &[("AUGURY_AUTH", "required")]).unwrap();
-    let folder = Folder::new().unwrap();
-    let key = key(&server, &folder);
+    let key = server.key(&["reader"]).unwrap();
     for (method, path) in [
         ("GET", "/fhir/Patient/1"),
         ("GET", "/fhir/Patient?name=x"),
@@ -100,12 +99,6 @@ fn what_is_refused_is_recorded() {
         server.http().get(server.url("/fhir/AuditEvent?subtype=search-type&outcome=0")).bearer_auth(&key);
     let found: Value = found.send().unwrap().json().unwrap();
     assert_eq!(found["entry"][0]["resource"]["agent"][0]["who"]["display"], "reader");
-}
-
-fn key(server: &Server, folder: &Folder) -> String {
-    let added = command(server, folder, &["client", "add", "reader"]).output().unwrap();
-    let text = String::from_utf8(added.stdout).unwrap();
-    text.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().trim().to_owned()
 }
 
 fn command(server: &Server, folder: &Folder, arguments: &[&str]) -> Command {
@@ -152,15 +145,8 @@ fn each_entry_of_a_batch_has_its_own() {
 fn what_was_not_deleted_and_whom_a_question_was_about() {
     for backend in BOTH {
         let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
-        let folder = Folder::new().unwrap();
-        let all = key(&server, &folder);
-        let added = command(
-            &server,
-            &folder,
-            &["client", "add", "narrow", "--scope", "system/Observation.cruds?status=final"],
-        );
-        let text = String::from_utf8(output_of(added)).unwrap();
-        let narrow = text.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().trim().to_owned();
+        let all = server.key(&["reader"]).unwrap();
+        let narrow = server.key(&["narrow", "--scope", "system/Observation.cruds?status=final"]).unwrap();
         let http = server.http();
         let patient =
             json!({"resourceType": "Patient", "id": "p", "gender": "male", "birthDate": "1960-01-01"});
@@ -199,12 +185,6 @@ fn another_secret_is_refused() {
         assert!(!output.status.success() && said.contains("the secret is not the one"), "{said}");
         assert!(!said.contains(other));
     }
-}
-
-fn output_of(mut command: Command) -> Vec<u8> {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
 }
 
 #[test]

@@ -38,18 +38,11 @@ fn with_settings(suite: &str, backend: Backend, settings: &[(&str, &str)], told:
     let usual = [("AUGURY_AUTH", "required"), ("AUGURY_RATE_ANONYMOUS", "none")];
     let server = Server::start_with(backend, &[&usual, settings].concat()).unwrap();
     let folder = Folder::new().unwrap();
-    let added = harness::command(&["client", "add", suite])
-        .unwrap()
-        .env("AUGURY_DATABASE_URL", server.database_url())
-        .env("AUGURY_DATA_DIR", folder.path())
-        .output()
-        .unwrap();
-    let text = String::from_utf8(added.stdout).unwrap();
-    let key = text.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().trim();
+    let key = server.key(&[suite]).unwrap();
     let binary = harness::binary().unwrap();
     let environment = [
         ("AUGURY_BASE", server.url("/fhir")),
-        ("AUGURY_KEY", key.to_owned()),
+        ("AUGURY_KEY", key),
         ("AUGURY_BIN", binary.display().to_string()),
         ("AUGURY_SECRET", harness::SECRET.to_owned()),
         ("AUGURY_DATABASE_URL", server.database_url().to_owned()),

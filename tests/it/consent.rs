@@ -19,17 +19,12 @@ fn put(server: &Server, key: &str, resource: &Value) {
     Answer::of(put.send().unwrap()).unwrap().expect(201).unwrap();
 }
 
-fn key(server: &Server, name: &str, scope: &str) -> String {
-    let text = server.command(&["client", "add", name, "--scope", scope], "").unwrap();
-    text.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().trim().to_owned()
-}
-
 #[test]
 fn the_glass_is_broken_with_a_reason_and_on_record() {
     for backend in BOTH {
         let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
-        let plain = key(&server, "plain", "system/*.cruds system/AuditEvent.rs");
-        let emergency = key(&server, "emergency", "system/*.rs augury/break-glass");
+        let plain = server.key(&["plain", "--scope", "system/*.cruds system/AuditEvent.rs"]).unwrap();
+        let emergency = server.key(&["emergency", "--scope", "system/*.rs augury/break-glass"]).unwrap();
         for resource in [
             json!({"resourceType": "Patient", "id": "p", "gender": "male", "birthDate": "1960-01-01"}),
             json!({"resourceType": "Patient", "id": "q", "gender": "male", "birthDate": "1960-01-01"}),

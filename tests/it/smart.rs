@@ -27,8 +27,7 @@ impl Place {
     pub(crate) fn with(backend: Backend, settings: &[(&str, &str)]) -> Self {
         let server =
             Server::start_with(backend, &[&[("AUGURY_AUTH", "required")], settings].concat()).unwrap();
-        let added = server.command(&["client", "add", "tests"], "").unwrap();
-        let key = added.lines().find_map(|line| line.strip_prefix("key  ")).unwrap().to_owned();
+        let key = server.key(&["tests"]).unwrap();
         let place = Self { server, key };
         for (id, family) in [("p1", "Abel"), ("p2", "Baker")] {
             place.put(

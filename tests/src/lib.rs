@@ -212,6 +212,13 @@ impl Server {
         Ok(String::from_utf8(ended.stdout)?)
     }
 
+    /// The key of a new client: `augury client add ARGUMENTS…`.
+    pub fn key(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let said = self.command(&[&["client", "add"], arguments].concat(), "")?;
+        let key = said.lines().find_map(|line| line.strip_prefix("key  "));
+        Ok(key.context("there is no key")?.trim().to_owned())
+    }
+
     /// An absolute address; `path` begins with a slash.
     pub fn url(&self, path: &str) -> String {
         let encrypted = self.settings.iter().any(|(name, _)| name == "AUGURY_TLS_CERT");
