@@ -12,7 +12,7 @@ use crate::outcome::Issue;
 use crate::reference::{self, Reference, hash_text};
 use crate::resource_type::ResourceType;
 use crate::search::{Clause, DateTest, ExactTest, Prefix, Table, Test, parameter};
-use crate::time::{self, Span};
+use crate::time::Span;
 
 const ACTIVE: &str = "active";
 const PRIVACY: &str = "patient-privacy";
@@ -131,12 +131,6 @@ impl Rule {
         all
     }
 
-    /// What of the patient's record is withheld from who asks: what meets all of these, where none means
-    /// all of it; none if nothing is.
-    pub fn withheld(&self, asker: &Asker<'_>) -> Option<Vec<Clause>> {
-        self.denied(asker)
-    }
-
     fn of_all() -> Self {
         Self {
             denies: false,
@@ -160,7 +154,7 @@ impl Rule {
         };
         let mut rule = Self { denies, ..Self::of_all() };
         if let Some(period) = provision.get("period") {
-            rule.period = span(period);
+            rule.period = Span::of_period(period);
         }
         rule.actors = provision.list("actor").iter().map(actor).collect();
         let purposes = provision.list("purpose");
@@ -176,7 +170,7 @@ impl Rule {
         rule.read_classes(provision.list("class"));
         rule.read_codes(provision.list("code"));
         rule.read_data(provision.list("data"));
-        rule.data_period = provision.get("dataPeriod").map(span);
+        rule.data_period = provision.get("dataPeriod").map(Span::of_period);
         let deepest = deepest.checked_sub(1)?;
         for nested in provision.list("provision") {
             // What has no type is read as what takes away.
@@ -187,7 +181,7 @@ impl Rule {
 
     fn read_labels(&mut self, labels: &[Json]) {
         let any: Vec<ExactTest> = labels.iter().filter_map(coding).map(token).collect();
-        self.must(labels.len() == any.len(), clause(LABELS.clone(), Test::Exact(any)), labels);
+        self.must(labels.len() == any.len(), Clause::new(LABELS.clone(), Test::Exact(any)), labels);
     }
 
     fn read_classes(&mut self, classes: &[Json]) {
@@ -196,13 +190,13 @@ impl Rule {
             ResourceType::parse(code).filter(|_| system == Some(TYPES))
         };
         let kinds: Vec<ResourceType> = classes.iter().filter_map(of_type).collect();
-        self.must(classes.len() == kinds.len(), clause(Vec::new(), Test::Kind(kinds)), classes);
+        self.must(classes.len() == kinds.len(), Clause::new(Vec::new(), Test::Kind(kinds)), classes);
     }
 
     fn read_codes(&mut self, concepts: &[Json]) {
         let any: Vec<ExactTest> = concepts.iter().flat_map(codings).map(token).collect();
         let understood = concepts.iter().all(|concept| codings(concept).next().is_some());
-        self.must(understood, clause(CODES.clone(), Test::Exact(any)), concepts);
+        self.must(understood, Clause::new(CODES.clone(), Test::Exact(any)), concepts);
     }
 
     fn read_data(&mut self, data: &[Json]) {
@@ -210,16 +204,16 @@ impl Rule {
             let text = data.at(&["reference", "reference"]).and_then(Json::as_str)?;
             match reference::parse(text, "") {
                 Reference::Local { kind, id, .. } if data.text("meaning") == Some("instance") => {
-                    Some(both(vec![
-                        clause(Vec::new(), Test::Kind(vec![kind])),
-                        clause(Vec::new(), Test::Id(vec![id.to_owned()])),
+                    Some(Clause::all(vec![
+                        Clause::new(Vec::new(), Test::Kind(vec![kind])),
+                        Clause::new(Vec::new(), Test::Id(vec![id.to_owned()])),
                     ]))
                 }
                 _ => None,
             }
         };
         let any: Vec<Clause> = data.iter().filter_map(instance).collect();
-        self.must(data.len() == any.len(), clause(Vec::new(), Test::Either(any)), data);
+        self.must(data.len() == any.len(), Clause::new(Vec::new(), Test::Either(any)), data);
     }
 
     /// Adds a condition that was read of `said`.
@@ -246,7 +240,7 @@ impl Rule {
             Actor::Other => unknown,
             actor => (asker.is)(actor),
         };
-        let now = self.period.low <= asker.at && asker.at <= self.period.high;
+        let now = self.period.contains(asker.at);
         let who = self.actors.is_empty() || self.actors.iter().any(is);
         let purpose = self.purposes.is_empty()
             || asker.purpose.map_or(unknown, |purpose| self.purposes.iter().any(|one| one == purpose));
@@ -261,8 +255,9 @@ impl Rule {
         self.only.iter().cloned().chain(of_time).collect()
     }
 
-    /// What a resource must meet so that this denies it.
-    fn denied(&self, asker: &Asker<'_>) -> Option<Vec<Clause>> {
+    /// What of the patient's record is withheld from who asks: what meets all of these, where none means
+    /// all of it; none if nothing is.
+    pub fn withheld(&self, asker: &Asker<'_>) -> Option<Vec<Clause>> {
         // A rule that permits only bounds those in it that deny: it must not lose them.
         if !self.is_about(asker, true) || self.denies && !self.reads {
             return None;
@@ -271,15 +266,19 @@ impl Rule {
         if self.denies {
             let permitted = self.exceptions.iter().filter(|rule| !rule.denies);
             for permitted in permitted.filter_map(|rule| rule.permitted(asker)) {
-                all.push(Clause { negated: true, ..both(permitted) });
+                all.push(!Clause::all(permitted));
             }
             return Some(all);
         }
-        let denied: Vec<Vec<Clause>> = self.exceptions.iter().filter_map(|rule| rule.denied(asker)).collect();
+        let denied: Vec<Vec<Clause>> =
+            self.exceptions.iter().filter_map(|rule| rule.withheld(asker)).collect();
         match denied.as_slice() {
             [] => return None,
             [one] => all.extend(one.iter().cloned()),
-            _ => all.push(clause(Vec::new(), Test::Either(denied.into_iter().map(both).collect()))),
+            _ => {
+                let any = Test::Either(denied.into_iter().map(Clause::all).collect());
+                all.push(Clause::new(Vec::new(), any));
+            }
         }
         Some(all)
     }
@@ -290,19 +289,11 @@ impl Rule {
             return None;
         }
         let mut all = self.conditions(false);
-        for denied in self.exceptions.iter().filter_map(|rule| rule.denied(asker)) {
-            all.push(Clause { negated: true, ..both(denied) });
+        for denied in self.exceptions.iter().filter_map(|rule| rule.withheld(asker)) {
+            all.push(!Clause::all(denied));
         }
         Some(all)
     }
-}
-
-fn clause(params: Vec<i64>, test: Test) -> Clause {
-    Clause { params, negated: false, test }
-}
-
-fn both(all: Vec<Clause>) -> Clause {
-    clause(Vec::new(), Test::All(all))
 }
 
 /// What the parameters of these codes are in all types.
@@ -318,20 +309,12 @@ fn params(codes: &[&str]) -> Vec<i64> {
 /// Of data that lies in a time; or that meets it, or has no time at all.
 fn about(span: Span, timeless: bool) -> Clause {
     let prefix = if timeless { Prefix::Ap } else { Prefix::Eq };
-    let then = clause(DATES.clone(), Test::Range(vec![DateTest { prefix, span }]));
+    let then = Clause::new(DATES.clone(), Test::Range(vec![DateTest { prefix, span }]));
     if !timeless {
         return then;
     }
-    let timeless = Clause { negated: true, ..clause(DATES.clone(), Test::Present(Table::Range)) };
-    clause(Vec::new(), Test::Either(vec![then, timeless]))
-}
-
-fn span(period: &Json) -> Span {
-    let read = |end: &str| period.text(end).and_then(time::parse);
-    Span {
-        low: read("start").map_or(i64::MIN, |span| span.low),
-        high: read("end").map_or(i64::MAX, |span| span.high),
-    }
+    let timeless = !Clause::new(DATES.clone(), Test::Present(Table::Range));
+    Clause::new(Vec::new(), Test::Either(vec![then, timeless]))
 }
 
 fn actor(actor: &Json) -> Actor {

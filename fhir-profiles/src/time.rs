@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta};
 
+use crate::json::Json;
+
 /// A span in microseconds since 1970 UTC, both ends inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -14,6 +16,20 @@ pub struct Span {
 impl Span {
     /// All time.
     pub const ALWAYS: Self = Self { low: i64::MIN, high: i64::MAX };
+
+    /// Of a Period: an end that is open, or can't be read, is for ever.
+    pub fn of_period(period: &Json) -> Self {
+        let read = |end: &str| period.text(end).and_then(parse);
+        Self {
+            low: read("start").map_or(i64::MIN, |span| span.low),
+            high: read("end").map_or(i64::MAX, |span| span.high),
+        }
+    }
+
+    /// Does the moment lie in it?
+    pub fn contains(self, at: i64) -> bool {
+        self.low <= at && at <= self.high
+    }
 }
 
 /// Reads a date, dateTime or instant. A date without a zone is UTC. `2024-02` is the whole month.

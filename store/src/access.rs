@@ -132,12 +132,12 @@ impl Withheld {
         // What a model made of it says it too: with its inputs' values, or as a number that stands on them.
         let score = ExactTest { value: None, system: Some(hash_text(MODEL_SYSTEM)) };
         let made = parameter(ResourceType::OBSERVATION, "method")
-            .map(|one| clause(one.params.clone(), Test::Exact(vec![score])));
-        let assessed = clause(Vec::new(), Test::Kind(vec![ResourceType::RISK_ASSESSMENT]));
-        let any = [both(what), assessed].into_iter().chain(made).collect();
+            .map(|one| Clause::new(one.params.clone(), Test::Exact(vec![score])));
+        let assessed = Clause::new(Vec::new(), Test::Kind(vec![ResourceType::RISK_ASSESSMENT]));
+        let any = [Clause::all(what), assessed].into_iter().chain(made).collect();
         let made_of_it = [ResourceType::RISK_ASSESSMENT, ResourceType::OBSERVATION];
         let kinds = kinds.map(|kinds| kinds.into_iter().chain(made_of_it).collect());
-        Self { patients, what: vec![clause(Vec::new(), Test::Either(any))], kinds }
+        Self { patients, what: vec![Clause::new(Vec::new(), Test::Either(any))], kinds }
     }
 
     /// What is not withheld, of patients in that chart or in all; none if nothing is.
@@ -152,13 +152,13 @@ impl Withheld {
         if patients.is_empty() {
             return None;
         }
-        let mut all = vec![clause(Vec::new(), Test::About(patients))];
+        let mut all = vec![Clause::new(Vec::new(), Test::About(patients))];
         if kinds.len() > 1 {
             let open = Test::Kind(ResourceType::all().filter(|kind| is_open(*kind)).collect());
-            all.push(Clause { params: Vec::new(), negated: true, test: open });
+            all.push(!Clause::new(Vec::new(), open));
         }
         all.extend(self.what.iter().cloned());
-        Some(Clause { params: Vec::new(), negated: true, test: Test::All(all) })
+        Some(!Clause::all(all))
     }
 
     /// Is the version about one of these patients?
@@ -239,23 +239,8 @@ fn chart(query: &SearchQuery) -> Option<i64> {
     })
 }
 
-fn clause(params: Vec<i64>, test: Test) -> Clause {
-    Clause { params, negated: false, test }
-}
-
 fn nothing() -> Clause {
-    clause(Vec::new(), Test::Either(Vec::new()))
-}
-
-/// All of the conditions as one.
-fn both(mut all: Vec<Clause>) -> Clause {
-    match (all.pop(), all.is_empty()) {
-        (Some(one), true) => one,
-        (last, _) => {
-            all.extend(last);
-            clause(Vec::new(), Test::All(all))
-        }
-    }
+    Clause::new(Vec::new(), Test::Either(Vec::new()))
 }
 
 impl Grant {
@@ -298,7 +283,7 @@ enum Belonging {
 fn belonging(op: Op, kind: ResourceType, patient: &str) -> Belonging {
     let reads = matches!(op, Op::Read | Op::Search);
     if kind == ResourceType::PATIENT {
-        return Belonging::By(clause(Vec::new(), Test::Id(vec![patient.to_owned()])));
+        return Belonging::By(Clause::new(Vec::new(), Test::Id(vec![patient.to_owned()])));
     }
     let chart =
         ["patient", "subject"].iter().filter_map(|code| parameter(kind, code)).find(|one| one.indexed);
@@ -313,10 +298,10 @@ fn belonging(op: Op, kind: ResourceType, patient: &str) -> Belonging {
         return if reads && shared { Belonging::Nobody } else { Belonging::None };
     }
     let value = Some(hash(ResourceType::PATIENT, patient));
-    let own = clause(params.clone(), Test::Exact(vec![ExactTest { value, system: None }]));
+    let own = Clause::new(params.clone(), Test::Exact(vec![ExactTest { value, system: None }]));
     if reads && kind == ResourceType::DEVICE {
-        let nobody = Clause { params, negated: true, test: Test::Present(Table::Exact) };
-        return Belonging::By(clause(Vec::new(), Test::Either(vec![own, nobody])));
+        let nobody = !Clause::new(params, Test::Present(Table::Exact));
+        return Belonging::By(Clause::new(Vec::new(), Test::Either(vec![own, nobody])));
     }
     Belonging::By(own)
 }
@@ -350,7 +335,7 @@ impl Access {
         if rest.iter().any(Vec::is_empty) {
             return Ok(common);
         }
-        let either = clause(Vec::new(), Test::Either(rest.into_iter().map(both).collect()));
+        let either = Clause::new(Vec::new(), Test::Either(rest.into_iter().map(Clause::all).collect()));
         Ok(common.into_iter().chain([either]).collect())
     }
 
@@ -518,8 +503,8 @@ impl Sight {
                     } else if all.is_empty() {
                         whole.push(kind);
                     } else {
-                        let of = clause(Vec::new(), Test::Kind(vec![kind]));
-                        any.push(both([of].into_iter().chain(all).collect()));
+                        let of = Clause::new(Vec::new(), Test::Kind(vec![kind]));
+                        any.push(Clause::all([of].into_iter().chain(all).collect()));
                     }
                 }
             }
@@ -529,13 +514,13 @@ impl Sight {
                 return Err(denied);
             }
             // What is asked may be of parameters of types that are no longer asked for.
-            query.clauses.push(clause(Vec::new(), Test::Kind(kinds.clone())));
+            query.clauses.push(Clause::new(Vec::new(), Test::Kind(kinds.clone())));
         }
         if !any.is_empty() {
             if !whole.is_empty() {
-                any.push(clause(Vec::new(), Test::Kind(whole)));
+                any.push(Clause::new(Vec::new(), Test::Kind(whole)));
             }
-            query.clauses.push(clause(Vec::new(), Test::Either(any)));
+            query.clauses.push(Clause::new(Vec::new(), Test::Either(any)));
         }
         query.kinds = kinds;
         let chart = chart(&query);

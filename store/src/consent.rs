@@ -13,7 +13,7 @@ use fhir::json::Json;
 use fhir::reference::{Reference, hash, parse};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, Handling, SearchQuery};
-use fhir::time;
+use fhir::time::Span;
 use uuid::Uuid;
 
 use crate::access::{Access, Patients, Sight, Withheld};
@@ -26,8 +26,6 @@ use crate::record::Stored;
 use crate::sql::{Sql, chunks};
 use crate::{find, row};
 
-/// For access in an emergency, v3 PurposeOfUse.
-const BREAK_THE_GLASS: &str = "BTG";
 /// For the treatment of the patient: why somebody is at the keyboard, if nothing else is said.
 const TREATMENT: &str = "TREAT";
 /// To learn of it.
@@ -77,7 +75,7 @@ pub(crate) fn keep(link: &mut Link, replaced: &[i64], written: &[&Stored]) -> Re
 
 /// What the one who asks sees in this snapshot; all that is granted, if they broke the glass.
 pub(crate) fn sight(link: &mut Link, context: &Context) -> Result<Sight, Error> {
-    if context.who.agent.purpose.as_deref() == Some(BREAK_THE_GLASS) {
+    if context.who.agent.breaks_glass() {
         return Ok(Sight::of(&context.access));
     }
     under(link, &context.access, &context.who, context.at)
@@ -303,6 +301,5 @@ fn of(link: &mut Link, kind: ResourceType, code: &str, who: &str) -> Result<Vec<
 }
 
 fn is_now(period: Option<&Json>, at: i64) -> bool {
-    let end = |name: &str| period.and_then(|period| period.text(name)).and_then(time::parse);
-    end("start").is_none_or(|start| start.low <= at) && end("end").is_none_or(|end| at <= end.high)
+    period.is_none_or(|period| Span::of_period(period).contains(at))
 }

@@ -106,7 +106,7 @@ fn referrers(
             link.in_time()?;
             let (mut query, _) =
                 SearchQuery::parse(&kinds, &[], "", 0, Handling::Strict).map_err(Error::from)?;
-            query.clauses.push(Clause { params: params.to_vec(), negated: false, test: test.clone() });
+            query.clauses.push(Clause::new(params.to_vec(), test.clone()));
             query.count = u32::try_from(MOST + 1).unwrap_or(u32::MAX);
             match find::page(link, sight, &query) {
                 Ok(page) => found.extend(page.entries),

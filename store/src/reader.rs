@@ -100,12 +100,8 @@ impl<'c> Reader<'c> {
         }
     }
 
-    /// May this be done with a resource of the type whose subject is that patient, of which nothing else is
-    /// known but that it is final?
-    ///
-    /// # Errors
-    /// `Denied` if not.
-    pub fn permits_of(&mut self, op: Op, kind: ResourceType, patient: &str) -> Result<(), Error> {
+    /// [`Sight::permits_of`]
+    pub(crate) fn permits_of(&mut self, op: Op, kind: ResourceType, patient: &str) -> Result<(), Error> {
         self.sight.permits_of(op, kind, patient)
     }
 

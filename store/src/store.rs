@@ -244,6 +244,22 @@ impl Store {
         self.pool.run(move |link| reader::asked(link, &asker, &mut read)).await
     }
 
+    /// May who asks do this with a resource of the type whose subject is that patient, of which nothing else
+    /// is known but that it is final?
+    ///
+    /// # Errors
+    /// `Denied` if not.
+    pub async fn permits_of(
+        &self,
+        context: &Context,
+        op: Op,
+        kind: ResourceType,
+        patient: &str,
+    ) -> Result<(), Error> {
+        let patient = patient.to_owned();
+        self.reading(context, move |reader| reader.permits_of(op, kind, &patient)).await
+    }
+
     /// Does all of it durably, or nothing; answers the writes in their order.
     ///
     /// # Errors

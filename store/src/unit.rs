@@ -237,9 +237,10 @@ impl Unit {
         link.touched = false;
         let mut steps = Vec::with_capacity(units.len());
         for unit in units {
+            // What is only brought is compared with nothing that somebody could withhold.
+            let sight = Sight::of(&unit.access);
             for planned in &unit.writes {
-                // What is only brought is compared with nothing that somebody could withhold.
-                let step = settle(link, &Sight::of(&unit.access), planned)?;
+                let step = settle(link, &sight, planned)?;
                 permitted(&unit.access, &step)?;
                 steps.push(step);
             }

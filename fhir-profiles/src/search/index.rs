@@ -421,10 +421,8 @@ fn span(value: &Json) -> Option<Span> {
     if let Some(text) = value.as_str() {
         return time::parse(text);
     }
-    let end = |member: &str| value.text(member).and_then(time::parse);
     if value.get("start").is_some() || value.get("end").is_some() {
-        let (start, end) = (end("start"), end("end"));
-        return Some(Span { low: start.map_or(i64::MIN, |s| s.low), high: end.map_or(i64::MAX, |e| e.high) });
+        return Some(Span::of_period(value));
     }
     let bounds = value.at(&["repeat", "boundsPeriod"]).and_then(span);
     value

@@ -236,7 +236,7 @@ impl Reader<'_> {
             return Err(Issue::error("too-costly", "more references in a row than are followed").into());
         }
         self.ask(1)?;
-        let plain = |params: Vec<i64>, test: Test| Clause { params, negated: false, test };
+        let plain = Clause::new;
         if let Some(rest) = name.strip_prefix("_has:") {
             return self.has(name, rest, value);
         }
@@ -312,7 +312,7 @@ impl Reader<'_> {
             .ok_or_else(|| bad(name, "not a reference parameter of that type"))?;
         let of = Reader { kinds: &[kind], depth: self.depth + 1, ..self };
         let inner = of.clause(rest, value)?;
-        Ok(Clause { params: link.params.clone(), negated: false, test: Test::Has(kind, vec![inner]) })
+        Ok(Clause::new(link.params.clone(), Test::Has(kind, vec![inner])))
     }
 
     /// `link.rest`, where link is `code` or `code:Type`.
@@ -339,7 +339,7 @@ impl Reader<'_> {
         if found.is_empty() {
             return Err(trouble.unwrap_or(Trouble::Unknown));
         }
-        Ok(Clause { params: parameter.params.clone(), negated: false, test: Test::Chain(found) })
+        Ok(Clause::new(parameter.params.clone(), Test::Chain(found)))
     }
 
     fn composite(
@@ -397,9 +397,9 @@ impl Reader<'_> {
                 }
             }
             let params = parameter.params.iter().map(|param| narrowed(*param, narrow)).collect();
-            either.push(Clause { params, negated: false, test });
+            either.push(Clause::new(params, test));
         }
-        Ok(Clause { params: Vec::new(), negated: false, test: Test::Either(either) })
+        Ok(Clause::new(Vec::new(), Test::Either(either)))
     }
 
     fn test(self, of: &Parameter, modifier: Option<&str>, name: &str, values: &[String]) -> Taken<Test> {

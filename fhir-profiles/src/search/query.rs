@@ -323,7 +323,31 @@ impl TextTest {
     }
 }
 
+impl std::ops::Not for Clause {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        Self { negated: !self.negated, ..self }
+    }
+}
+
 impl Clause {
+    /// That this holds of some of these parameters' rows, or of the resource itself where there are none.
+    pub fn new(params: Vec<i64>, test: Test) -> Self {
+        Self { params, negated: false, test }
+    }
+
+    /// That all of these hold.
+    pub fn all(mut all: Vec<Self>) -> Self {
+        match (all.pop(), all.is_empty()) {
+            (Some(one), true) => one,
+            (last, _) => {
+                all.extend(last);
+                Self::new(Vec::new(), Test::All(all))
+            }
+        }
+    }
+
     /// Is it about the resource alone, and not about others too?
     pub fn alone(&self) -> bool {
         match &self.test {

@@ -133,7 +133,8 @@ fn discreet(pairs: &str) -> String {
 /// However the name is written, and whatever is beside it: no search parameter has one of these words.
 fn is_secret(name: &str) -> bool {
     let name = percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
-    SECRET.iter().any(|secret| name.replace(['_', '-', '+', ' '], "").contains(secret))
+    let name = name.replace(['_', '-', '+', ' '], "");
+    SECRET.iter().any(|secret| name.contains(secret))
 }
 
 pub(crate) fn cut(text: &str) -> String {

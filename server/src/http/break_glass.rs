@@ -11,7 +11,6 @@ use super::rights::{BREAK_GLASS, Rights};
 
 /// Names the reason, in words.
 const HEADER: &str = "x-break-glass";
-const PURPOSE: &str = "BTG";
 /// Bytes of a reason.
 const LONGEST: usize = 500;
 
@@ -27,16 +26,14 @@ pub(crate) fn context(request: &HttpRequest, context: Context, rights: &Rights) 
         return Err(Failure::bad_request(details));
     }
     rights.require(BREAK_GLASS)?;
-    let purpose = Some(PURPOSE.to_owned());
+    let purpose = Some(Agent::BREAK_GLASS.to_owned());
     let who = Who::new(Agent { purpose, reason: Some(reason.to_owned()), ..context.who.agent.clone() });
     Ok(Context { who, ..context })
 }
 
 /// Notes of each patient that was seen so that the glass was broken.
 pub(crate) fn note(context: &Context) {
-    let Some(trail) =
-        context.trail.as_ref().filter(|_| context.who.agent.purpose.as_deref() == Some(PURPOSE))
-    else {
+    let Some(trail) = context.trail.as_ref().filter(|_| context.who.agent.breaks_glass()) else {
         return;
     };
     let notes = trail.take();

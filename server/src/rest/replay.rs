@@ -21,11 +21,9 @@ pub(crate) async fn replay(caller: Caller, path: web::Path<String>) -> Result<Ht
     let stored = caller.app.store.read(&caller.context, ResourceType::RISK_ASSESSMENT, id(&path)?).await?;
     let original = request::parse(stored.body.as_bytes())?;
     let unfit = |why: &'static str| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "business-rule", why);
-    if !fhir::profile::is_of_a_model(&original) {
-        return Err(unfit("no model of ours made this assessment"));
-    }
     let method = original.at(&["method", "coding"]).and_then(|list| list.items().first());
     let (model, version) = method
+        .filter(|_| fhir::profile::is_of_a_model(&original))
         .and_then(|coding| Some((coding.text("code")?, coding.text("version")?)))
         .ok_or_else(|| unfit("no model of ours made this assessment"))?;
     if plain::prediction(&original).get("result").and_then(Value::as_str) != Some("scored") {

@@ -177,9 +177,7 @@ pub(crate) async fn assess_stored(
     let (id, reading) = (patient.to_owned(), Arc::clone(&active));
     // Of inputs that the caller may not see each is in the answer with its value: who may read
     // assessments may read them. A number without them would be another, and wrong.
-    let of = patient.to_owned();
-    let may = move |reader: &mut Reader<'_>| reader.permits_of(Op::Read, ResourceType::RISK_ASSESSMENT, &of);
-    app.store.reading(context, may).await?;
+    app.store.permits_of(context, Op::Read, ResourceType::RISK_ASSESSMENT, patient).await?;
     let record =
         app.store.reading(&context.on_behalf(), move |reader| record(reader, &reading, &id, as_of)).await?;
     Ok(ask::score(app, &active, &models, &[record], as_of).pop().unwrap_or_default())

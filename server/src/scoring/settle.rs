@@ -187,10 +187,7 @@ pub(crate) async fn keep(
     assessments: Vec<Assessment>,
     cause: Cause,
 ) -> Result<Vec<String>, Failure> {
-    let of = patient.to_owned();
-    let may =
-        move |reader: &mut Reader<'_>| reader.permits_of(Op::Create, ResourceType::RISK_ASSESSMENT, &of);
-    app.store.reading(context, may).await?;
+    app.store.permits_of(context, Op::Create, ResourceType::RISK_ASSESSMENT, patient).await?;
     let own = context.on_behalf();
     let assessments = Arc::new(assessments);
     // A worker may settle the same patient meanwhile; then look again.

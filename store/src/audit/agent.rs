@@ -53,6 +53,16 @@ pub struct Agent {
     pub reason: Option<String>,
 }
 
+impl Agent {
+    /// The purpose of access in an emergency to what a patient withholds (v3 PurposeOfUse).
+    pub const BREAK_GLASS: &str = "BTG";
+
+    /// Is that what they act for?
+    pub fn breaks_glass(&self) -> bool {
+        self.purpose.as_deref() == Some(Self::BREAK_GLASS)
+    }
+}
+
 /// An agent as the database keeps it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Who {
