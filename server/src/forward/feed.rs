@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{RequestBuilder, StatusCode, Url};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use store::{Batch, Leaving};
 
@@ -47,43 +47,83 @@ impl Feed {
 
     async fn one(&self, leaving: &Leaving) -> anyhow::Result<()> {
         let (event, condition) = self.event(leaving)?;
-        let request = self.post("AuditEvent")?.header("If-None-Exist", condition);
+        let request = self.post("AuditEvent")?.header("If-None-Exist", &condition);
         let answer = request.body(event.to_string()).send().await.map_err(reqwest::Error::without_url)?;
-        ensure!(is_there(answer.status()), "it answered {}", answer.status());
+        let status = answer.status();
+        if status == StatusCode::PRECONDITION_FAILED {
+            ensure!(self.finds(&condition).await?, "it answered {status}, and does not have the event");
+            return Ok(());
+        }
+        ensure!(is_kept(status), "it answered {status}");
+        // What is no FHIR server, a page for signing in say, answers anything with 200.
+        if answer.headers().contains_key(LOCATION) {
+            return Ok(());
+        }
+        let said: Option<Value> = serde_json::from_slice(&body(answer).await?).ok();
+        let kind = said.as_ref().and_then(|said| said.get("resourceType")).and_then(Value::as_str);
+        ensure!(kind == Some("AuditEvent"), "it answered {status}, and not that it has the event");
         Ok(())
     }
 
     /// How many of them, from the first on, it has.
     async fn many(&self, events: &[Leaving]) -> anyhow::Result<usize> {
         let mut entries = Vec::with_capacity(events.len());
+        let mut conditions = Vec::with_capacity(events.len());
         for leaving in events {
             let (event, condition) = self.event(leaving)?;
             let request = json!({"method": "POST", "url": "AuditEvent", "ifNoneExist": condition});
             entries.push(json!({"resource": event, "request": request}));
+            conditions.push(condition);
         }
         let bundle = json!({"resourceType": "Bundle", "type": "batch", "entry": entries});
         let request = self.post("")?.body(bundle.to_string());
-        let mut answer = request.send().await.map_err(reqwest::Error::without_url)?;
+        let answer = request.send().await.map_err(reqwest::Error::without_url)?;
         ensure!(answer.status().is_success(), "it answered {}", answer.status());
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
-            body.extend_from_slice(&chunk);
-            ensure!(body.len() <= LONGEST, "the answer is too long");
-        }
-        let answer: Value = serde_json::from_slice(&body).context("the answer is not JSON")?;
+        let answer: Value = serde_json::from_slice(&body(answer).await?).context("the answer is not JSON")?;
         let Some(answers) = answer.get("entry").and_then(Value::as_array) else {
             bail!("the answer to a batch is no Bundle of answers");
         };
         ensure!(answers.len() == events.len(), "the answer has not as many entries");
-        let has = |answer: &&Value| {
+        for (n, (answer, condition)) in answers.iter().zip(&conditions).enumerate() {
             let status = answer.pointer("/response/status").and_then(Value::as_str).unwrap_or_default();
             let code = status.split(' ').next().and_then(|code| code.parse().ok());
-            code.and_then(|code| StatusCode::from_u16(code).ok()).is_some_and(is_there)
+            let there = match code.and_then(|code| StatusCode::from_u16(code).ok()) {
+                Some(StatusCode::PRECONDITION_FAILED) => self.finds(condition).await?,
+                Some(status) => is_kept(status),
+                None => false,
+            };
+            if !there {
+                return Ok(n);
+            }
+        }
+        Ok(events.len())
+    }
+
+    /// Does it have an event that fits the condition? 412 says that several do, or means something else.
+    async fn finds(&self, condition: &str) -> anyhow::Result<bool> {
+        let mut url = self.address("AuditEvent")?;
+        url.set_query(Some(&format!("{condition}&_count=1")));
+        let request = self.with_headers(self.outbound.http.get(url));
+        let answer = request.send().await.map_err(reqwest::Error::without_url)?;
+        ensure!(answer.status().is_success(), "it answered {} to a search", answer.status());
+        let found: Value = serde_json::from_slice(&body(answer).await?).context("the answer is not JSON")?;
+        let is = |entry: &Value| {
+            entry.pointer("/resource/resourceType").and_then(Value::as_str) == Some("AuditEvent")
         };
-        Ok(answers.iter().take_while(has).count())
+        Ok(found.get("entry").and_then(Value::as_array).is_some_and(|entries| entries.iter().any(is)))
     }
 
     fn post(&self, path: &str) -> anyhow::Result<RequestBuilder> {
+        let request = self.outbound.http.post(self.address(path)?).header(CONTENT_TYPE, FHIR_JSON);
+        Ok(self.with_headers(request))
+    }
+
+    fn with_headers(&self, request: RequestBuilder) -> RequestBuilder {
+        let headers = self.app.config.trail.headers(&self.base);
+        headers.fold(request.header(ACCEPT, FHIR_JSON), |request, (name, value)| request.header(name, value))
+    }
+
+    fn address(&self, path: &str) -> anyhow::Result<Url> {
         let mut url = self.base.clone();
         let mut segments = url.path_segments_mut().map_err(|()| anyhow!("not an address of a server"))?;
         segments.pop_if_empty();
@@ -91,12 +131,7 @@ impl Feed {
             segments.push(path);
         }
         drop(segments);
-        let mut request =
-            self.outbound.http.post(url).header(CONTENT_TYPE, FHIR_JSON).header(ACCEPT, FHIR_JSON);
-        for (name, value) in self.app.config.trail.headers(&self.base) {
-            request = request.header(name, value);
-        }
-        Ok(request)
+        Ok(url)
     }
 
     /// The event, and the condition on which it is new there.
@@ -112,7 +147,16 @@ impl Feed {
     }
 }
 
-/// Of several that fit a condition, each is the event.
-fn is_there(status: StatusCode) -> bool {
-    status.is_success() || status == StatusCode::PRECONDITION_FAILED
+/// Was it created now, or before?
+fn is_kept(status: StatusCode) -> bool {
+    matches!(status, StatusCode::OK | StatusCode::CREATED)
+}
+
+async fn body(mut answer: Response) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
+        body.extend_from_slice(&chunk);
+        ensure!(body.len() <= LONGEST, "the answer is too long");
+    }
+    Ok(body)
 }
