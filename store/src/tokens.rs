@@ -292,6 +292,18 @@ impl Store {
         self.pool.run(read).await
     }
 
+    /// Was an access token of that hash issued? It may have ended, but not so long ago that it was swept.
+    pub async fn was_issued(&self, _: &Context, hash: &str) -> Result<bool, Error> {
+        let hash = hash.to_owned();
+        let read = move |link: &mut Link| -> Result<bool, Fault> {
+            let mut sql = Sql::new(link.dialect, "SELECT id FROM access_token WHERE hash = ");
+            sql.text(hash.as_str());
+            let rows: Vec<(String,)> = sql.rows::<(Text,), (String,)>(&mut link.connection)?;
+            Ok(!rows.is_empty())
+        };
+        self.pool.run(read).await
+    }
+
     /// The refresh token of that hash with what it follows from; `NotFound` if either has ended. It may
     /// have been replaced.
     pub async fn refresh_token(

@@ -10,6 +10,7 @@ mod conformance;
 mod consent;
 mod crash;
 mod demo;
+mod foreign;
 mod formats;
 mod forward;
 mod limits;

@@ -27,7 +27,18 @@ pub(crate) enum Mood {
     Forgets,
     /// Half of a batch is kept, and the answer says so.
     Halves,
+    /// 412, and nothing is kept.
+    Denies,
+    /// All is kept, and the answer is 412.
+    Knows,
+    /// 413 to more than a few events, and nothing is kept.
+    Small,
+    /// 200 with a page for people, and nothing is kept.
+    Greets,
 }
+
+/// What a small receiver takes at once.
+const FEW: usize = 10;
 
 /// What came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,6 +187,7 @@ fn answer(
     let mut reader = BufReader::new(stream);
     let (mut line, mut length, mut authorized) = (String::new(), 0, false);
     reader.read_line(&mut line)?;
+    let searches = line.starts_with("GET ");
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
     loop {
         line.clear();
@@ -189,7 +201,7 @@ fn answer(
             break;
         }
     }
-    let mood = moods.lock().unwrap().pop_front();
+    let mood = if searches { None } else { moods.lock().unwrap().pop_front() };
     if mood == Some(Mood::Cuts) {
         return Ok(()); // with the body unread
     }
@@ -217,6 +229,17 @@ fn answer(
     if !authorized {
         return say("401 Unauthorized", "");
     }
+    if searches {
+        let url = reqwest::Url::parse(&format!("http://here{path}")).unwrap();
+        let source = url.query_pairs().find(|(name, _)| name == "_source").unwrap().1.into_owned();
+        let event = |got: &Got| serde_json::from_str::<Value>(&got.text).unwrap();
+        let found = got.lock().unwrap().iter().map(event).find(|one| one["meta"]["source"] == source);
+        let entries: Vec<Value> = found.iter().map(|one| json!({"resource": one})).collect();
+        return say(
+            "200 OK",
+            &json!({"resourceType": "Bundle", "type": "searchset", "entry": entries}).to_string(),
+        );
+    }
     let sent: Value = serde_json::from_str(&text).unwrap();
     let entries = if sent["resourceType"] == "Bundle" {
         assert_eq!((path.as_str(), sent["type"].as_str()), ("/fhir", Some("batch")));
@@ -225,14 +248,24 @@ fn answer(
         assert_eq!(path, "/fhir/AuditEvent");
         vec![json!({"resource": sent, "request": {}})]
     };
-    let kept = if mood == Some(Mood::Halves) { entries.len() / 2 } else { entries.len() };
+    let kept = match mood {
+        Some(Mood::Halves) => entries.len() / 2,
+        Some(Mood::Denies) => 0,
+        Some(Mood::Small) if entries.len() > FEW => return say("413 Content Too Large", ""),
+        Some(Mood::Greets) => return say("200 OK", "<html>"),
+        _ => entries.len(),
+    };
     for entry in entries.iter().take(kept) {
         let event = &entry["resource"];
         assert!(event["meta"]["source"].as_str().unwrap().contains("/fhir/AuditEvent/"));
         let id = event["id"].as_str().unwrap().to_owned();
         got.lock().unwrap().push(Got { id, text: event.to_string() });
     }
-    let status = |n: usize| if n < kept { "201 Created" } else { "503 Service Unavailable" };
+    let status = |n: usize| match mood {
+        Some(Mood::Denies | Mood::Knows) => "412 Precondition Failed",
+        _ if n < kept => "201 Created",
+        _ => "503 Service Unavailable",
+    };
     let answers: Vec<Value> =
         (0..entries.len()).map(|n| json!({"response": {"status": status(n)}})).collect();
     match (mood, sent["resourceType"].as_str()) {
@@ -241,7 +274,8 @@ fn answer(
             "200 OK",
             &json!({"resourceType": "Bundle", "type": "batch-response", "entry": answers}).to_string(),
         ),
+        (Some(Mood::Denies | Mood::Knows), _) => say("412 Precondition Failed", ""),
         (Some(Mood::Halves), _) => say("503 Service Unavailable", ""),
-        _ => say("201 Created", ""),
+        _ => say("201 Created\r\nlocation: http://127.0.0.1/fhir/AuditEvent/1", ""),
     }
 }

@@ -66,16 +66,16 @@ impl Key {
         self.public["kid"].as_str().unwrap().to_owned()
     }
 
-    fn header(&self) -> Header {
+    pub(crate) fn header(&self) -> Header {
         Header { kid: Some(self.kid()), ..Header::new(self.algorithm) }
     }
 
-    fn sign(&self, header: &Header, claims: &Value) -> String {
+    pub(crate) fn sign(&self, header: &Header, claims: &Value) -> String {
         jsonwebtoken::encode(header, claims, &self.private).unwrap()
     }
 }
 
-fn claims(place: &Place, client: &str) -> Value {
+pub(crate) fn claims(place: &Place, client: &str) -> Value {
     json!({
         "iss": client,
         "sub": client,
@@ -94,7 +94,7 @@ fn with(mut claims: Value, name: &str, value: Value) -> Value {
     claims
 }
 
-fn tell(place: &Place, assertion: &str, scope: &str) -> Answer {
+pub(crate) fn tell(place: &Place, assertion: &str, scope: &str) -> Answer {
     let pairs = [
         ("grant_type", "client_credentials"),
         ("client_assertion_type", TYPE),
@@ -215,7 +215,7 @@ fn every_fault_of_an_assertion_is_seen() {
 }
 
 /// Serves a key set that may change, and counts how often it is asked for.
-fn key_server(control: &'static str) -> (String, Arc<Mutex<(Value, usize)>>) {
+pub(crate) fn key_server(control: &'static str) -> (String, Arc<Mutex<(Value, usize)>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/jwks.json", listener.local_addr().unwrap());
     let shared = Arc::new(Mutex::new((json!({"keys": []}), 0)));
@@ -457,6 +457,8 @@ fn an_ehr_opens_an_app() {
         for body in [
             json!({"client_id": "nobody", "patient": "p2"}),
             json!({"client_id": app, "patient": "nobody"}),
+            json!({"client_id": app, "patient": "p1", "encounter": "e1"}),
+            json!({"client_id": app, "encounter": "e1"}),
             json!({"client_id": app, "fhirContext": [{"nothing": 1}]}),
             json!({"patient": "p2"}),
         ] {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use reqwest::header::CONTENT_TYPE;
 use store::Witnessed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,8 +24,10 @@ use crate::forward::syslog::{Message, Severity};
 const SHOWN: Duration = Duration::from_mins(1);
 /// After a failure it is tried again so soon, and each time later.
 const AGAIN: Duration = Duration::from_secs(1);
-/// At the end nobody waits longer for a witness.
+/// At the end nobody waits longer for a witness, whatever it was busy with.
 const LAST: Duration = Duration::from_secs(5);
+/// A syslog server that refuses what it was sent says so within this time.
+const HEARD: Duration = Duration::from_secs(2);
 /// The last head in a file is within so many bytes of its end.
 const TAIL: i64 = 8 << 10;
 
@@ -78,6 +80,7 @@ impl Witness {
     async fn work(self, mut updates: watch::Receiver<News>) {
         let (name, mut due, mut pause) = (self.address.name(), Instant::now(), AGAIN);
         let mut shown: Option<Arc<str>> = None;
+        let mut end: Option<Instant> = None;
         loop {
             let news = |news: &News| news.ends || news.head != shown;
             let Ok(news) = updates.wait_for(news).await.map(|news| news.clone()) else { return };
@@ -94,11 +97,20 @@ impl Witness {
                 }
                 continue;
             };
-            match timeout(if ends { LAST } else { PATIENCE }, self.show(&head))
-                .await
-                .context("no answer in time")
-                .flatten()
-            {
+            let overdue = async {
+                let patience = Instant::now() + PATIENCE;
+                tokio::select! {
+                    () = sleep_until(patience) => return,
+                    // Fails only if nobody is left to say that it ends.
+                    _ = updates.wait_for(|news| news.ends) => {}
+                }
+                sleep_until(*end.get_or_insert_with(|| Instant::now() + LAST)).await;
+            };
+            let done = tokio::select! {
+                done = self.show(&head) => done,
+                () = overdue => Err(anyhow!("no answer in time")),
+            };
+            match done {
                 Ok(()) => {
                     self.app.standing.witness(&name, None);
                     (shown, due, pause) = (Some(head), Instant::now() + SHOWN, AGAIN);
@@ -150,7 +162,7 @@ impl Witness {
                 stream.flush().await?;
                 stream.shutdown().await?;
                 // Who refuses our certificate says so only after it was sent.
-                if let Ok(answer) = timeout(LAST, stream.read(&mut [0; 64])).await {
+                if let Ok(answer) = timeout(HEARD, stream.read(&mut [0; 64])).await {
                     answer?;
                 }
             }

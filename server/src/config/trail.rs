@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
 
-use sha2::{Digest, Sha256};
-
 use super::{ConfigError, Hidden, wrong};
+use crate::http::caller::digest;
+
+/// Letters of a digest that tell addresses of one server apart.
+const APART: usize = 8;
 
 /// What the settings say of it.
 #[derive(Debug, Clone)]
@@ -17,8 +19,8 @@ pub struct Trail {
     pub witnesses: Vec<Address>,
     /// Who gets the events.
     pub forward: Vec<Address>,
-    /// What is sent beside, as headers: all of it, or to the addresses that begin so.
-    headers: Vec<(String, HeaderName, Hidden)>,
+    /// What is sent beside, as headers: all of it, or to one server, at a path or under it.
+    headers: Vec<(Option<Url>, HeaderName, Hidden)>,
     /// Roots (PEM) of their certificates, instead of those of the system.
     pub ca: Option<PathBuf>,
     /// The certificate and key (PEM) that are shown to them.
@@ -44,15 +46,15 @@ pub enum Address {
 }
 
 impl Address {
-    /// What it is called in logs and metrics: without what may be a secret.
+    /// What it is called in logs, metrics and the database: without what may be a secret, which path and
+    /// query are for many web hooks, and never the same as another.
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Web(url) => {
-                // Path and query may be what lets somebody in.
-                let digest = Sha256::digest(url.as_str().as_bytes());
-                let mark = digest.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-                format!("{} {mark:08x}", url.origin().ascii_serialization())
+                let mut apart = digest(url.as_str().as_bytes());
+                apart.truncate(APART);
+                format!("{} {apart}", url.origin().ascii_serialization())
             }
             Self::Syslog { host, port, tls } => {
                 format!("syslog+{}://{host}:{port}", if *tls { "tls" } else { "tcp" })
@@ -87,7 +89,15 @@ impl Address {
 
     fn list(setting: &str, text: &str) -> Result<Vec<Self>, ConfigError> {
         let all = text.split(',').map(str::trim).filter(|one| !one.is_empty());
-        all.map(|one| Self::parse(setting, one)).collect()
+        let mut found = Vec::new();
+        for one in all {
+            let address = Self::parse(setting, one)?;
+            if found.contains(&address) {
+                return Err(wrong(setting, format!("{} is there twice", address.name())));
+            }
+            found.push(address);
+        }
+        Ok(found)
     }
 }
 
@@ -110,13 +120,15 @@ impl Trail {
             // Neither is shown: there is a secret in it.
             let bad = || wrong("audit_headers", "each line is like `Name: value` or `https://… Name: value`");
             let (of, rest) = match line.split_once(' ') {
-                Some((of, rest)) if of.contains("://") => (of, rest.trim()),
-                _ => ("", line),
+                Some((of, rest)) if of.contains("://") => {
+                    (Some(Url::parse(of).map_err(|_| bad())?), rest.trim())
+                }
+                _ => (None, line),
             };
             let (name, value) = rest.split_once(':').ok_or_else(bad)?;
             let name: HeaderName = name.trim().parse().map_err(|_| bad())?;
             HeaderValue::from_str(value.trim()).map_err(|_| bad())?;
-            headers.push((of.to_owned(), name, Hidden::new(value.trim().to_owned())));
+            headers.push((of, name, Hidden::new(value.trim().to_owned())));
         }
         let file = |name| get(name).map(PathBuf::from);
         let identity = match (file("audit_tls_cert"), file("audit_tls_key")) {
@@ -133,21 +145,22 @@ impl Trail {
         &'t self,
         to: &'t Url,
     ) -> impl Iterator<Item = (&'t HeaderName, HeaderValue)> + 't {
-        let of = move |of: &str| {
-            let is_under = |of: &Url| {
-                let (path, under) = (of.path().trim_end_matches('/'), to.path());
-                let rest = under.strip_prefix(path);
-                of.origin() == to.origin()
-                    && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            };
-            of.is_empty() || Url::parse(of).is_ok_and(|of| is_under(&of))
-        };
+        let of = move |of: &Option<Url>| of.as_ref().is_none_or(|of| is_under(to, of));
         self.headers.iter().filter(move |(address, ..)| of(address)).filter_map(|(_, name, value)| {
             let mut value = HeaderValue::from_str(value.as_str()).ok()?;
             value.set_sensitive(true);
             Some((name, value))
         })
     }
+}
+
+/// Is an address another one, or under it on the same server? A name that only begins so is somebody else's.
+fn is_under(url: &Url, of: &Url) -> bool {
+    if url.origin() != of.origin() || of.query().is_some_and(|query| url.query() != Some(query)) {
+        return false;
+    }
+    let mut segments = url.path().split('/');
+    of.path().trim_end_matches('/').split('/').all(|one| segments.next() == Some(one))
 }
 
 #[cfg(test)]
@@ -165,13 +178,14 @@ mod tests {
         let all = "heads, https://w.example/x?key=1,syslog+tls://log.example,syslog+tcp://127.0.0.1:5";
         let names: Vec<String> =
             trail(&[("audit_witness", all)]).unwrap().witnesses.iter().map(Address::name).collect();
-        let expected = [
-            "heads",
-            "https://w.example c1d15596",
-            "syslog+tls://log.example:6514",
-            "syslog+tcp://127.0.0.1:5",
-        ];
-        assert_eq!(names, expected);
+        let expected =
+            ["heads", "https://w.example ", "syslog+tls://log.example:6514", "syslog+tcp://127.0.0.1:5"];
+        assert!(names.iter().zip(expected).all(|(name, begins)| name.starts_with(begins)), "{names:?}");
+        assert!(!names[1].contains("key") && !names[1].contains("/x"), "{names:?}");
+        let two =
+            trail(&[("audit_forward", "https://w.example/x?key=1,https://w.example:443/x?key=2")]).unwrap();
+        assert_ne!(two.forward[0].name(), two.forward[1].name());
+        assert!(trail(&[("audit_forward", "https://w.example/x,https://w.example:443/x")]).is_err());
         for wrong in [
             "http://w.example/",
             "https://me:secret@w.example/",
@@ -190,6 +204,8 @@ mod tests {
         let trail = trail(&[("audit_headers", lines)]).unwrap();
         let of = |url: &str| trail.headers(&Url::parse(url).unwrap()).count();
         assert_eq!((of("https://one.example/fhir"), of("https://two.example/fhir")), (2, 1));
+        assert_eq!((of("https://one.example:443/fhir/x?y"), of("https://one.example:444/fhir")), (2, 1));
+        assert_eq!((of("https://one.example.org/fhir"), of("https://one.example/fhir2")), (1, 1));
         assert!(!format!("{trail:?}").contains("Bearer"));
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use store::{Batch, Leaving};
 
@@ -24,6 +24,14 @@ pub(super) struct Feed {
     app: Arc<App>,
     base: Url,
     outbound: Outbound,
+}
+
+/// An event as it goes there.
+struct Sent {
+    event: Value,
+    source: String,
+    /// On which it is new there.
+    condition: String,
 }
 
 impl Feed {
@@ -46,51 +54,36 @@ impl Feed {
     }
 
     async fn one(&self, leaving: &Leaving) -> anyhow::Result<()> {
-        let (event, condition) = self.event(leaving)?;
-        let request = self.to(Method::POST, "AuditEvent")?.header("If-None-Exist", &condition);
-        let answer = request.body(event.to_string()).send().await.map_err(reqwest::Error::without_url)?;
+        let sent = self.event(leaving)?;
+        let request = self.post("AuditEvent")?.header("If-None-Exist", &sent.condition);
+        let answer =
+            request.body(sent.event.to_string()).send().await.map_err(reqwest::Error::without_url)?;
         let status = answer.status();
         if status == StatusCode::PRECONDITION_FAILED {
-            ensure!(self.has(&condition).await?, "it answered {status}, and has it not");
+            ensure!(self.finds(&sent).await?, "it answered {status}, and does not have the event");
             return Ok(());
         }
-        let kind = answer.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        // Not what somebody between says.
-        let of_fhir = answer.headers().contains_key(LOCATION) || kind.starts_with(b"application/fhir+json");
-        ensure!(matches!(status, StatusCode::OK | StatusCode::CREATED) && of_fhir, "it answered {status}");
-        Ok(())
-    }
-
-    /// Has it an event that fits the condition? One that does not know the parameter says no to conditions
-    /// that it takes for none.
-    async fn has(&self, condition: &str) -> anyhow::Result<bool> {
-        let mut request = self.to(Method::GET, "AuditEvent")?.build()?;
-        request.url_mut().set_query(Some(condition));
-        let answer = self.outbound.http.execute(request).await.map_err(reqwest::Error::without_url)?;
-        if !answer.status().is_success() {
-            return Ok(false);
+        ensure!(is_kept(status), "it answered {status}");
+        // What is no FHIR server, a page for signing in say, answers anything with 200.
+        if answer.headers().contains_key(LOCATION) {
+            return Ok(());
         }
-        let found: Value = serde_json::from_slice(&body(answer).await?).context("the answer is not JSON")?;
-        let events = |entry: &&Value| {
-            entry.pointer("/resource/resourceType").and_then(Value::as_str) == Some("AuditEvent")
-        };
-        // All events together would fit a condition that was not understood.
-        let entries = found.get("entry").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        Ok(entries.iter().filter(events).count() == 1)
+        let said: Option<Value> = serde_json::from_slice(&body(answer).await?).ok();
+        let kind = said.as_ref().and_then(|said| said.get("resourceType")).and_then(Value::as_str);
+        ensure!(kind == Some("AuditEvent"), "it answered {status}, and not that it has the event");
+        Ok(())
     }
 
     /// How many of them, from the first on, it has.
     async fn many(&self, events: &[Leaving]) -> anyhow::Result<usize> {
-        let (mut entries, mut conditions) =
-            (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
-        for leaving in events {
-            let (event, condition) = self.event(leaving)?;
-            let request = json!({"method": "POST", "url": "AuditEvent", "ifNoneExist": &condition});
-            entries.push(json!({"resource": event, "request": request}));
-            conditions.push(condition);
-        }
+        let sent = events.iter().map(|leaving| self.event(leaving)).collect::<anyhow::Result<Vec<_>>>()?;
+        let entry = |one: &Sent| {
+            let request = json!({"method": "POST", "url": "AuditEvent", "ifNoneExist": one.condition});
+            json!({"resource": one.event, "request": request})
+        };
+        let entries: Vec<Value> = sent.iter().map(entry).collect();
         let bundle = json!({"resourceType": "Bundle", "type": "batch", "entry": entries});
-        let request = self.to(Method::POST, "")?.body(bundle.to_string());
+        let request = self.post("")?.body(bundle.to_string());
         let answer = request.send().await.map_err(reqwest::Error::without_url)?;
         ensure!(answer.status().is_success(), "it answered {}", answer.status());
         let answer: Value = serde_json::from_slice(&body(answer).await?).context("the answer is not JSON")?;
@@ -98,21 +91,49 @@ impl Feed {
             bail!("the answer to a batch is no Bundle of answers");
         };
         ensure!(answers.len() == events.len(), "the answer has not as many entries");
-        for (has, (answer, condition)) in answers.iter().zip(&conditions).enumerate() {
+        for (n, (answer, one)) in answers.iter().zip(&sent).enumerate() {
             let status = answer.pointer("/response/status").and_then(Value::as_str).unwrap_or_default();
-            let taken = match status.split(' ').next() {
-                Some("200" | "201") => true,
-                Some("412") => self.has(condition).await?,
-                _ => false,
+            let code = status.split(' ').next().and_then(|code| code.parse().ok());
+            let there = match code.and_then(|code| StatusCode::from_u16(code).ok()) {
+                Some(StatusCode::PRECONDITION_FAILED) => self.finds(one).await?,
+                Some(status) => is_kept(status),
+                None => false,
             };
-            if !taken {
-                return Ok(has);
+            if !there {
+                return Ok(n);
             }
         }
-        Ok(answers.len())
+        Ok(events.len())
     }
 
-    fn to(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+    /// Does it have the event? 412 says that several fit the condition, or that it was not understood. Some
+    /// write the request's number behind a source.
+    async fn finds(&self, one: &Sent) -> anyhow::Result<bool> {
+        let mut url = self.address("AuditEvent")?;
+        url.set_query(Some(&one.condition));
+        let request = self.with_headers(self.outbound.http.get(url));
+        let answer = request.send().await.map_err(reqwest::Error::without_url)?;
+        ensure!(answer.status().is_success(), "it answered {} to a search", answer.status());
+        let found: Value = serde_json::from_slice(&body(answer).await?).context("the answer is not JSON")?;
+        let is = |entry: &Value| {
+            let source = entry.pointer("/resource/meta/source").and_then(Value::as_str);
+            let rest = source.and_then(|source| source.strip_prefix(one.source.as_str()));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+        };
+        Ok(found.get("entry").and_then(Value::as_array).is_some_and(|entries| entries.iter().any(is)))
+    }
+
+    fn post(&self, path: &str) -> anyhow::Result<RequestBuilder> {
+        let request = self.outbound.http.post(self.address(path)?).header(CONTENT_TYPE, FHIR_JSON);
+        Ok(self.with_headers(request))
+    }
+
+    fn with_headers(&self, request: RequestBuilder) -> RequestBuilder {
+        let headers = self.app.config.trail.headers(&self.base);
+        headers.fold(request.header(ACCEPT, FHIR_JSON), |request, (name, value)| request.header(name, value))
+    }
+
+    fn address(&self, path: &str) -> anyhow::Result<Url> {
         let mut url = self.base.clone();
         let mut segments = url.path_segments_mut().map_err(|()| anyhow!("not an address of a server"))?;
         segments.pop_if_empty();
@@ -120,16 +141,10 @@ impl Feed {
             segments.push(path);
         }
         drop(segments);
-        let request = self.outbound.http.request(method, url);
-        let mut request = request.header(CONTENT_TYPE, FHIR_JSON).header(ACCEPT, FHIR_JSON);
-        for (name, value) in self.app.config.trail.headers(&self.base) {
-            request = request.header(name, value);
-        }
-        Ok(request)
+        Ok(url)
     }
 
-    /// The event, and the condition on which it is new there.
-    fn event(&self, leaving: &Leaving) -> anyhow::Result<(Value, String)> {
+    fn event(&self, leaving: &Leaving) -> anyhow::Result<Sent> {
         let mut event: Value = serde_json::from_str(&leaving.event.body)?;
         // After a database was put back an id may come again: the hash tells them apart.
         let Leaving { mark, event: stored, .. } = leaving;
@@ -137,11 +152,16 @@ impl Feed {
         if let Some(meta) = event.get_mut("meta").and_then(Value::as_object_mut) {
             meta.insert("source".to_owned(), json!(source));
         }
-        Ok((event, format!("_source={}", utf8_percent_encode(&source, NON_ALPHANUMERIC))))
+        let condition = format!("_source={}", utf8_percent_encode(&source, NON_ALPHANUMERIC));
+        Ok(Sent { event, source, condition })
     }
 }
 
-/// The answer's body, if it is not too long.
+/// Was it created now, or before?
+fn is_kept(status: StatusCode) -> bool {
+    matches!(status, StatusCode::OK | StatusCode::CREATED)
+}
+
 async fn body(mut answer: Response) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {

@@ -23,15 +23,17 @@ use feed::Feed;
 use outbound::{Outbound, PATIENCE};
 use wire::Wire;
 
-/// Events that are sent together.
+/// Events that are sent together at most.
 const TOGETHER: usize = 100;
+/// So many more after each success: one that takes no more is not asked for twice as much every other time.
+const MORE: usize = 5;
 /// What is new is looked for so often.
 const LOOK: Duration = Duration::from_secs(1);
 /// After a failure it is tried again so soon, and each time later, up to this.
 const AGAIN: Duration = Duration::from_millis(500);
 const LATEST: Duration = Duration::from_mins(2);
-/// The process that sends says so again before half of this is over, which is longer than it waits for an
-/// answer; after all of it another one may.
+/// The process that sends says so again before half of this is over, once there is a connection; the other
+/// half is longer than it waits for an answer. After all of it another one may.
 const LEASE: i64 = 45_000_000;
 /// At the end what is left is sent for so long at most.
 const LAST: Duration = Duration::from_secs(5);
@@ -81,6 +83,8 @@ struct Receiver {
     holder: String,
     /// How many events the receiver has, and until when nobody else sends to it.
     held: Option<(u64, i64)>,
+    /// How many events are sent together: fewer after what failed, which may have been too much at once.
+    together: usize,
 }
 
 /// What came of looking for something to send.
@@ -101,7 +105,7 @@ impl Receiver {
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
         let machine = machine.unwrap_or_else(|_| uuid::Uuid::new_v4().simple().to_string());
         let holder = format!("{} {}", machine.trim(), app.config.bind);
-        Some(Self { app: Arc::clone(app), name: address.name(), way, holder, held: None })
+        Some(Self { app: Arc::clone(app), name: address.name(), way, holder, held: None, together: TOGETHER })
     }
 
     async fn work(mut self, mut stopped: watch::Receiver<bool>) {
@@ -154,12 +158,17 @@ impl Receiver {
     /// Sends what is next.
     async fn turn(&mut self) -> anyhow::Result<Turn> {
         let Some(delivered) = self.claim().await? else { return Ok(Turn::Nothing) };
+        if let Way::Wire(wire) = &mut self.way {
+            wire.next(delivered).await?;
+        }
+        // The connection may have taken its time.
+        let Some(delivered) = self.claim().await? else { return Ok(Turn::Nothing) };
         let from = match &mut self.way {
             Way::Feed(_) => delivered,
             Way::Wire(wire) => wire.next(delivered).await?,
         };
         let context = Context::system("audit", app::now());
-        let batch = self.app.store.leaving(&context, from, TOGETHER).await?;
+        let batch = self.app.store.leaving(&context, from, self.together).await?;
         if batch.end == from {
             return Ok(Turn::Nothing);
         }
@@ -171,8 +180,12 @@ impl Receiver {
                 Way::Wire(wire) => wire.send(&batch).await,
             }
         };
-        let arrived = timeout(PATIENCE, sending).await.context("no answer in time")?;
-        let (end, failed) = match arrived {
+        let arrived = timeout(PATIENCE, sending).await;
+        self.together = match &arrived {
+            Ok(Ok(())) => (self.together + MORE).min(TOGETHER),
+            _ => (self.together / 2).max(1),
+        };
+        let (end, failed) = match arrived.context("no answer in time")? {
             Ok(()) => (batch.end, None),
             Err(Partly { end, error }) => (end, Some(error)),
         };

@@ -17,7 +17,7 @@ use super::tls::Shown;
 use super::{audited, break_glass, peer};
 use crate::app::{self, App};
 use crate::config::Auth;
-use crate::smart::bearer;
+use crate::smart::bearer::{self, Asker};
 
 /// A caller that may go on, and its request's context.
 #[derive(Clone)]
@@ -53,10 +53,13 @@ impl FromRequest for Caller {
                 from_here(&request, &app.config.public_url)?;
             }
             let found = match (bearer::token(&request), app.config.auth) {
-                (Some(token), _) => identified(&app, context, token, Shown::by(&request)).await,
-                (None, Auth::Open) => Ok((context, Rights::All)),
+                (Some(token), _) => {
+                    let asker = if app.limits.is_spent(&request) { Asker::Spent } else { Asker::Admitted };
+                    identified(&app, context.clone(), token, Shown::by(&request), asker).await
+                }
+                (None, Auth::Open) => Ok((context.clone(), Rights::All)),
                 (None, Auth::Required) => match Shown::by(&request).filter(|shown| shown.is_trusted) {
-                    Some(shown) => keyed(&app, context, &shown.key_hash()).await,
+                    Some(shown) => keyed(&app, context.clone(), &shown.key_hash()).await,
                     None => Err(refused()),
                 },
             };
@@ -64,11 +67,18 @@ impl FromRequest for Caller {
                 Ok(found) => found,
                 // Who guesses is counted; who said nothing was counted already.
                 Err(failure) if bearer::token(&request).is_some() || Shown::by(&request).is_some() => {
-                    app.limits.anonymous(&request)?;
+                    match bearer::token(&request) {
+                        // Behind one address are many whose tokens end: none of them is a guess.
+                        Some(token) if bearer::has_ended(&app, &context, token).await? => {
+                            app.limits.client(&request, &format!("ended {}", key_hash(token)))?;
+                        }
+                        _ => app.limits.anonymous(&request)?,
+                    }
                     return Err(failure);
                 }
                 Err(failure) => return Err(failure),
             };
+            // Before anything is refused, so that the trail says to whom, and it is counted.
             request.extensions_mut().insert(context.clone());
             if let Some(client) = &context.who.agent.client {
                 app.limits.client(&request, client)?;
@@ -135,8 +145,9 @@ async fn identified(
     context: Context,
     token: &str,
     shown: Option<&Shown>,
+    asker: Asker,
 ) -> Result<(Context, Rights), Failure> {
-    match bearer::shown(app, &context, token, shown).await {
+    match bearer::shown(app, &context, token, shown, asker).await {
         Ok(bearer) => {
             let who = Who::new(bearer.agent(context.who.agent.address.clone()));
             let rights = Rights::Of(bearer.scopes.as_str().into());

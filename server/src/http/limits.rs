@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -32,6 +32,8 @@ const SWEEP: u32 = 10_000;
 /// What has to be asked before anybody can say who they are, or has a throttle of its own.
 const FREE: [&str; 6] =
     ["/health", "/metrics", "/.well-known/", "/fhir/.well-known/", "/fhir/metadata", "/oauth/"];
+/// Empty buckets that are remembered.
+const SPENT: usize = 10_000;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
@@ -40,6 +42,8 @@ pub(crate) struct Limits {
     anonymous: Option<Limit>,
     clients: Option<Limit>,
     own: HashMap<String, Limit>,
+    /// Until when the bucket of an address is empty: a bucket can't be looked at without taking from it.
+    spent: Mutex<HashMap<String, Instant>>,
     asked: AtomicU32,
 }
 
@@ -91,6 +95,7 @@ impl Limits {
             anonymous: config.rate_anonymous.filter(|_| config.auth == Auth::Required).map(Limit::new),
             clients: config.rate_client.map(Limit::new),
             own: own.collect(),
+            spent: Mutex::default(),
             asked: AtomicU32::new(0),
         }
     }
@@ -104,7 +109,31 @@ impl Limits {
     /// One of somebody who did not, or not truly.
     pub(crate) fn anonymous(&self, request: &HttpRequest) -> Result<(), Failure> {
         let key = peer::network(request);
-        self.anonymous.as_ref().map_or(Ok(()), |limit| self.take(limit, request, &key))
+        let Some(limit) = &self.anonymous else { return Ok(()) };
+        let taken = self.take(limit, request, &key);
+        let told = request.extensions().get::<(Told, Option<u64>)>().and_then(|(_, wait)| *wait);
+        if let (Err(_), Some(wait)) = (&taken, told) {
+            self.spend(&key, wait);
+        }
+        taken
+    }
+
+    /// Is the bucket of an address empty? Whatever costs others something is not begun then.
+    pub(crate) fn is_spent(&self, request: &HttpRequest) -> bool {
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        !spent.is_empty() && spent.get(&peer::network(request)).is_some_and(|until| *until > Instant::now())
+    }
+
+    fn spend(&self, key: &str, wait: u64) {
+        let now = Instant::now();
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        if spent.len() >= SPENT {
+            spent.retain(|_, until| *until > now);
+        }
+        if spent.len() < SPENT {
+            // The wait was rounded up.
+            spent.insert(key.to_owned(), now + Duration::from_secs(wait.saturating_sub(1)));
+        }
     }
 
     fn take(&self, limit: &Limit, request: &HttpRequest, key: &str) -> Result<(), Failure> {

@@ -21,6 +21,8 @@ pub(crate) const LASTS: i64 = 3600 * SECOND;
 pub(crate) const OWN_LASTS: i64 = 300 * SECOND;
 /// How long what was looked up may be taken for granted. A revocation by this process counts at once.
 const RECENT: i64 = SECOND;
+/// How long another server's word that a token is not good is taken for granted.
+const NOT_GOOD: i64 = 5 * SECOND;
 const MOST: usize = 10_000;
 /// Characters of a token: 256 bits in base64.
 const LENGTH: usize = 43;
@@ -66,31 +68,72 @@ pub(crate) struct Bearer {
 
 /// Tokens that were looked up a moment ago.
 #[derive(Default)]
-pub(crate) struct Recent(Mutex<HashMap<String, (Arc<Bearer>, i64)>>);
+pub(crate) struct Recent {
+    good: Mutex<HashMap<String, (Arc<Bearer>, i64)>>,
+    /// Those that another server did not know, by their hash, and when.
+    unknown: Mutex<HashMap<String, i64>>,
+}
 
 impl Recent {
     fn get(&self, hash: &str, at: i64) -> Option<Arc<Bearer>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         let (bearer, looked) = kept.get(hash)?;
         (at - looked < RECENT && bearer.expires > at).then(|| Arc::clone(bearer))
     }
 
     fn put(&self, hash: String, bearer: Arc<Bearer>, at: i64) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MOST {
             kept.clear();
         }
         kept.insert(hash, (bearer, at));
     }
 
+    /// Was it good before, and has not expired?
+    fn was_good(&self, hash: &str, at: i64) -> bool {
+        let kept = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(hash).is_some_and(|(bearer, _)| bearer.expires > at)
+    }
+
+    fn is_unknown(&self, hash: &str, at: i64) -> bool {
+        let kept = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(hash).is_some_and(|asked| at - asked < NOT_GOOD)
+    }
+
+    fn put_unknown(&self, hash: String, at: i64) {
+        // It may have been good until now.
+        self.good.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+        let mut kept = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MOST {
+            kept.clear();
+        }
+        kept.insert(hash, at);
+    }
+
     /// Something was revoked.
     pub(crate) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.good.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-/// Who stands behind a token that this server issued; `NotFound` if it is not good, or no longer.
-pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<Arc<Bearer>, store::Error> {
+/// For whom a token is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Somebody who may have another server asked about it.
+    Admitted,
+    /// Somebody from where too many tokens came that were not good: another server is asked about those
+    /// alone that it knew before, as neighbours behind the same address may have them.
+    Spent,
+}
+
+/// Who stands behind a token that this server issued, or the other one; `NotFound` if it is not good, or no
+/// longer.
+pub(crate) async fn verify(
+    app: &App,
+    context: &Context,
+    token: &str,
+    asker: Asker,
+) -> Result<Arc<Bearer>, store::Error> {
     // An API key comes the same way: it need not be looked for among tokens.
     let own = token.len() == LENGTH;
     let foreign = app.config.foreign.as_ref().filter(|_| !token.starts_with("augury_"));
@@ -104,8 +147,15 @@ pub(crate) async fn verify(app: &App, context: &Context, token: &str) -> Result<
     let found = if own { app.store.access_token(context, &hash).await } else { Err(store::Error::NotFound) };
     let (token, grant, client) = match (found, foreign) {
         (Err(store::Error::NotFound), Some(foreign)) => {
-            let bearer = foreign::verify(app, context, foreign, token).await;
-            let bearer = bearer.ok_or(store::Error::NotFound)?;
+            let bearers = &app.smart.bearers;
+            let refused = asker == Asker::Spent && !bearers.was_good(&hash, context.at);
+            if refused || bearers.is_unknown(&hash, context.at) {
+                return Err(store::Error::NotFound);
+            }
+            let Some(bearer) = foreign::verify(app, context, foreign, token).await else {
+                bearers.put_unknown(hash, context.at);
+                return Err(store::Error::NotFound);
+            };
             app.smart.bearers.put(hash, Arc::clone(&bearer), context.at);
             return Ok(bearer);
         }
@@ -141,12 +191,21 @@ pub(crate) async fn shown(
     context: &Context,
     token: &str,
     shown: Option<&Shown>,
+    asker: Asker,
 ) -> Result<Arc<Bearer>, store::Error> {
-    let bearer = verify(app, context, token).await?;
+    let bearer = verify(app, context, token, asker).await?;
     match &bearer.certificate {
         Some(bound) if shown.is_none_or(|shown| shown.thumbprint() != *bound) => Err(store::Error::NotFound),
         _ => Ok(bearer),
     }
+}
+
+/// Did this server issue it, though it is not good any more?
+pub(crate) async fn has_ended(app: &App, context: &Context, token: &str) -> Result<bool, store::Error> {
+    if token.len() != LENGTH {
+        return Ok(false);
+    }
+    app.store.was_issued(context, &key_hash(token)).await
 }
 
 impl Bearer {

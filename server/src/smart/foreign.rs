@@ -16,8 +16,18 @@ use crate::http::caller::key_hash;
 const SECOND: i64 = 1_000_000;
 /// How far clocks may be apart.
 const LEEWAY: i64 = 30;
+/// How long it is taken for granted where the issuer's keys are.
+const FOUND: i64 = 300 * SECOND;
+/// After it could not be found out, it is asked for again so soon.
+const PAUSE: i64 = 10 * SECOND;
 /// Characters that stand for a token.
 const SAID: usize = 32;
+
+/// Where the issuer's keys are, as it said last, and until when that counts. Whoever asks meanwhile waits for
+/// the one answer: a forged token must not cost the issuer a question each.
+#[derive(Default)]
+pub(crate) struct Keyed(tokio::sync::Mutex<(Option<String>, i64)>);
+
 /// Who stands behind a token that the other server issued; none if it is not good.
 pub(crate) async fn verify(
     app: &App,
@@ -43,21 +53,27 @@ async fn signed(app: &App, context: &Context, foreign: &Foreign, token: &str) ->
     }
     let address = match &foreign.jwks_uri {
         Some(address) => address.clone(),
-        None => discovered(app, foreign).await?,
+        None => discovered(app, foreign, context.at).await?,
     };
     let kid = header.kid.unwrap_or_default();
     let keys = app.smart.remote.keys(&address, &kid, context.at).await?;
     let claims: Value = signed_claims(&keys, &kid, header.alg, token)?;
-    let is_for_us = match claims.get("aud") {
-        Some(Value::String(aud)) => *aud == foreign.audience,
-        Some(Value::Array(all)) => all.iter().any(|aud| aud.as_str() == Some(&foreign.audience)),
-        _ => false,
-    };
     // Whom it is about must be told (RFC 9068 section 2.2).
-    (is_for_us && claims.get("sub").is_some_and(Value::is_string)).then_some(claims)
+    (is_for_us(&claims, foreign) && claims.get("sub").is_some_and(Value::is_string)).then_some(claims)
 }
 
-async fn discovered(app: &App, foreign: &Foreign) -> Option<String> {
+async fn discovered(app: &App, foreign: &Foreign, at: i64) -> Option<String> {
+    let mut kept = app.smart.keyed.0.lock().await;
+    if at >= kept.1 {
+        let said = configured(app, foreign).await;
+        kept.1 = at + if said.is_some() { FOUND } else { PAUSE };
+        // An issuer that can't be reached for a moment has its keys where it had them.
+        kept.0 = said.or_else(|| kept.0.take());
+    }
+    kept.0.clone()
+}
+
+async fn configured(app: &App, foreign: &Foreign) -> Option<String> {
     let address = format!("{}/.well-known/openid-configuration", foreign.issuer.trim_end_matches('/'));
     let (document, _) = app.smart.remote.document(&address).await?;
     let is = document.get("issuer").and_then(Value::as_str) == Some(&foreign.issuer);
@@ -70,14 +86,23 @@ async fn known(app: &App, foreign: &Foreign, token: &str) -> Option<Value> {
     let secret = foreign.client_secret.as_ref().map(Hidden::as_str);
     let basic = foreign.client_id.as_deref().zip(secret);
     let claims = app.smart.remote.post(address, &[("token", token)], basic).await?;
-    let is = |name: &str, wanted: &str| match claims.get(name) {
-        // Its own server answers; whom the token is for must be said.
-        None => name == "iss",
-        Some(Value::Array(all)) => all.iter().any(|one| one.as_str() == Some(wanted)),
-        Some(one) => one.as_str() == Some(wanted),
-    };
+    is_good(&claims, foreign).then_some(claims)
+}
+
+/// An answer may leave out who issued the token, as only its issuer is asked; never whom it is for, or what
+/// was issued for another server would be good here.
+fn is_good(claims: &Value, foreign: &Foreign) -> bool {
     let active = claims.get("active").and_then(Value::as_bool) == Some(true);
-    (active && is("iss", &foreign.issuer) && is("aud", &foreign.audience)).then_some(claims)
+    let issuer = claims.get("iss").is_none_or(|iss| iss.as_str() == Some(&foreign.issuer));
+    active && issuer && is_for_us(claims, foreign)
+}
+
+fn is_for_us(claims: &Value, foreign: &Foreign) -> bool {
+    match claims.get("aud") {
+        Some(Value::String(aud)) => *aud == foreign.audience,
+        Some(Value::Array(all)) => all.iter().any(|aud| aud.as_str() == Some(&foreign.audience)),
+        _ => false,
+    }
 }
 
 fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bearer> {
@@ -127,6 +152,7 @@ fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bea
         opaque: text("jti").is_none(),
         grant: String::new(),
         issued: time("iat").unwrap_or(at / SECOND).saturating_mul(SECOND),
+        // Whatever number the issuer says must not end the process.
         expires: expires.saturating_mul(SECOND),
         certificate,
     })
@@ -158,6 +184,26 @@ mod tests {
             claims: vec![("scope".into(), "scp".into()), ("client".into(), "azp".into())],
             scopes: None,
         }
+    }
+
+    #[test]
+    fn an_answer_says_whom_the_token_is_for() {
+        let good = |claims: Value| is_good(&claims, &foreign());
+        assert!(good(json!({"active": true, "aud": "https://us/fhir"})));
+        assert!(good(json!({"active": true, "aud": ["x", "https://us/fhir"], "iss": "https://emr"})));
+        assert!(!good(json!({"active": true})));
+        assert!(!good(json!({"active": true, "aud": ["x"]})));
+        assert!(!good(json!({"active": true, "aud": "https://us/fhir", "iss": "https://other"})));
+        assert!(!good(json!({"active": false, "aud": "https://us/fhir"})));
+    }
+
+    #[test]
+    fn no_time_is_too_far_to_count() {
+        let claims = json!({"azp": "app", "exp": i64::MAX, "iat": i64::MIN});
+        let found = bearer(&claims, &foreign(), "t", 1000 * SECOND).unwrap();
+        assert_eq!((found.issued, found.expires), (i64::MIN, i64::MAX));
+        let early = json!({"azp": "app", "exp": i64::MIN, "nbf": i64::MAX});
+        assert!(bearer(&early, &foreign(), "t", 1000 * SECOND).is_none());
     }
 
     #[test]

@@ -6,9 +6,10 @@ use actix_web::http::header;
 use serde_json::{Map, Value, json};
 use store::{Authentication, Context};
 
+use super::bearer::Asker;
 use super::call::Call;
 use super::refusal::Refusal;
-use super::{authenticate, bearer};
+use super::{authenticate, bearer, throttle};
 use crate::app::App;
 use crate::http::caller::key_hash;
 use crate::http::tls::Shown;
@@ -30,7 +31,8 @@ pub(crate) async fn introspect(call: Call) -> Result<HttpResponse, Refusal> {
 async fn may_ask(call: &Call) -> Result<(), Refusal> {
     let (app, context) = (&call.app, &call.context);
     if let Some(token) = bearer::token(&call.http) {
-        match bearer::shown(app, context, token, Shown::by(&call.http)).await {
+        app.smart.throttle.check(throttle::Door::Token, &throttle::key(&call.http, ""))?;
+        match bearer::shown(app, context, token, Shown::by(&call.http), Asker::Admitted).await {
             Ok(_) => return Ok(()),
             Err(store::Error::NotFound) => {}
             Err(error) => return Err(error.into()),
@@ -49,7 +51,7 @@ async fn may_ask(call: &Call) -> Result<(), Refusal> {
 }
 
 async fn worth(app: &App, context: &Context, token: &str) -> Result<Value, Refusal> {
-    let bearer = match bearer::verify(app, context, token).await {
+    let bearer = match bearer::verify(app, context, token, Asker::Admitted).await {
         Ok(bearer) => bearer,
         Err(store::Error::NotFound) => return refresh_worth(app, context, token).await,
         Err(error) => return Err(error.into()),

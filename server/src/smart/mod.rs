@@ -69,6 +69,8 @@ pub(crate) struct Smart {
     pub(crate) throttle: throttle::Throttle,
     /// Tokens that were looked at a moment ago.
     pub(crate) bearers: bearer::Recent,
+    /// Where another issuer's keys are.
+    pub(crate) keyed: foreign::Keyed,
     swept: AtomicI64,
 }
 
@@ -80,6 +82,7 @@ impl Smart {
             remote: jwks::Remote::new(config.bind.ip().is_loopback()),
             throttle: throttle::Throttle::new(),
             bearers: bearer::Recent::default(),
+            keyed: foreign::Keyed::default(),
             swept: AtomicI64::new(app::now()),
         })
     }

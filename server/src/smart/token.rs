@@ -21,6 +21,7 @@ use super::secret::{random, same};
 use super::{authenticate, bearer, id_token, of_client, refused};
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::peer;
 use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
@@ -41,13 +42,13 @@ pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
     }
     let client = match authenticate::client(&call).await {
         Ok(client) => client,
-        Err(refusal) => return Err(noted(app, &call.context, refusal).await?),
+        Err(refusal) => return Err(noted(&call, &call.context, refusal).await?),
     };
     let context = of_client(&call.context, &client);
     let shown = Shown::by(&call.http).filter(|_| client.registration.bound).map(Shown::thumbprint);
     if client.registration.bound && shown.is_none() {
         let details = "the client's tokens are bound to a certificate, and none was shown";
-        return Err(noted(app, &context, Refusal::invalid_client(details)).await?);
+        return Err(noted(&call, &context, Refusal::invalid_client(details)).await?);
     }
     let asking = Asking { app, context: &context, client: &client, form, certificate: shown };
     let issued = match kind {
@@ -57,7 +58,7 @@ pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
     };
     let issued = match issued {
         Ok(issued) => issued,
-        Err(refusal) => return Err(noted(app, &context, refusal).await?),
+        Err(refusal) => return Err(noted(&call, &context, refusal).await?),
     };
     let answer = issued.answer(app, &context).await?;
     Ok(HttpResponse::Ok()
@@ -128,10 +129,10 @@ impl Asking<'_> {
 }
 
 /// What is refused is in the audit trail; how often is bounded before.
-async fn noted(app: &App, context: &Context, refusal: Refusal) -> Result<Refusal, Refusal> {
-    let address = context.who.agent.address.as_deref().unwrap_or_default();
+async fn noted(call: &Call, context: &Context, refusal: Refusal) -> Result<Refusal, Refusal> {
+    let app = &call.app;
     let known = context.who.agent.client.is_some();
-    if refusal.is_denial() && (known || app.refusals.admits(address, context.at)) {
+    if refusal.is_denial() && (known || app.refusals.admits(&peer::network(&call.http), context.at)) {
         app.store.commit(context, refused(Act::Token, refusal.error)).await?;
     }
     Ok(refusal)
@@ -252,7 +253,8 @@ async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
             Err(store::Error::NotFound) => return Err(no()),
             Err(error) => return Err(error.into()),
         };
-        if grant.client != client.id || token.certificate.is_some() && token.certificate != asking.holder() {
+        let others = |bound: &Option<String>| bound.is_some() && *bound != asking.holder();
+        if grant.client != client.id || others(&token.certificate) {
             return Err(no());
         }
         if let Some(replaced) = token.replaced {
@@ -265,6 +267,9 @@ async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
                 revoke(app, context, &grant.id).await?;
                 return Err(no());
             };
+            if others(&successor.certificate) {
+                return Err(no());
+            }
             let scope = asked(&successor.scope, form)?;
             let (access, change) = asking.access(&grant.id, &scope, bearer::LASTS)?;
             asking.issue(&grant, &scope, vec![change]).await?;
@@ -283,7 +288,8 @@ async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
                 session: token.session,
                 issued: context.at,
                 expires: context.at + REFRESH,
-                certificate: token.certificate,
+                // The client's tokens may not have been bound yet when it got this one.
+                certificate: asking.holder(),
                 replaced: None,
                 successor: None,
             }),
