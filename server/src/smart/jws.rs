@@ -1,7 +1,9 @@
 //! Claims that somebody signed with a key of a set (RFC 7515, RFC 7517). What they say is for whoever asks
 //! to check, with the clock of the request.
 
-use jsonwebtoken::jwk::Jwk;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -41,8 +43,58 @@ pub(crate) fn signed_claims<C: DeserializeOwned>(
     validation.validate_exp = false;
     validation.validate_aud = false;
     keys.iter().filter(|key| is(key, kid)).find_map(|key| {
-        let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
-        let key = DecodingKey::from_jwk(&jwk).ok()?;
+        let key = decoding_key(serde_json::from_value(key.clone()).ok()?)?;
         jsonwebtoken::decode::<C>(token, &key, &validation).ok().map(|data| data.claims)
     })
+}
+
+/// Coordinates must be as long as the field (RFC 7518 section 6.2.1.2), but widespread libraries drop what
+/// leading zeros they have: one key of a hundred would never fit.
+fn decoding_key(mut jwk: Jwk) -> Option<DecodingKey> {
+    if let AlgorithmParameters::EllipticCurve(point) = &mut jwk.algorithm {
+        let length = match point.curve {
+            EllipticCurve::P256 => 32,
+            EllipticCurve::P384 => 48,
+            _ => 0,
+        };
+        for coordinate in [&mut point.x, &mut point.y] {
+            let mut bytes = URL_SAFE_NO_PAD.decode(coordinate.as_str()).ok()?;
+            let missing = usize::saturating_sub(length, bytes.len());
+            bytes.splice(..0, std::iter::repeat_n(0, missing));
+            *coordinate = URL_SAFE_NO_PAD.encode(bytes);
+        }
+    }
+    DecodingKey::from_jwk(&jwk).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+    use jsonwebtoken::EncodingKey;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_coordinate_without_its_leading_zeros_is_the_same() {
+        let pair = loop {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+            if pair.public_key().as_ref()[1] == 0 {
+                break pair;
+            }
+        };
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(48);
+        let private = EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::ES384), &json!({"a": 1}), &private).unwrap();
+        let claims = |x: &[u8], y: &[u8]| {
+            let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+            let key = json!({"kty": "EC", "crv": "P-384", "x": part(x), "y": part(y)});
+            signed_claims::<Value>(&[key], "", Algorithm::ES384, &token)
+        };
+        assert_eq!(claims(x, y), Some(json!({"a": 1})));
+        assert_eq!(claims(&x[1..], y), Some(json!({"a": 1})));
+        assert_eq!(claims(&x[2..], y).is_some(), x[1] == 0);
+        assert_eq!(claims(&[], y), None);
+        assert_eq!(claims(&[&[0], x].concat(), y), None);
+    }
 }
