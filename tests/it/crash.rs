@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{BOTH, Server};
 use serde_json::{Value, json};
@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 const ROUNDS: u32 = 20;
 const WRITERS: u32 = 4;
 const BUNDLE: usize = 5;
+/// Answers of each round, at least, however busy the machine is.
+const ANSWERS: usize = 8;
 
 #[derive(Default)]
 struct Acknowledged {
@@ -79,6 +81,14 @@ fn write(base: &str, at: &str, counter: &AtomicU32, stop: &AtomicBool, seen: &Ac
     }
 }
 
+fn wait(until: impl Fn() -> bool) {
+    let began = Instant::now();
+    // What was answered is counted at the end.
+    while !until() && began.elapsed() < Duration::from_mins(1) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn assessments(server: &Server, patient: &str) -> Vec<Value> {
     let answer = server.get(&format!("/fhir/RiskAssessment?patient={patient}&_count=50")).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text);
@@ -101,7 +111,10 @@ fn nothing_acknowledged_is_lost_and_all_is_scored_once() {
                     scope.spawn(|| write(&base, &at, &counter, &stop, &seen));
                 }
                 // A different moment each time, also within the scoring of what came before.
+                let seen = || seen.observations.lock().unwrap().len();
+                let before = seen();
                 std::thread::sleep(Duration::from_millis(120 + u64::from(round * 37 % 150)));
+                wait(|| seen() >= before + ANSWERS);
                 server.kill().unwrap();
                 stop.store(true, Ordering::Relaxed);
             });
@@ -168,7 +181,9 @@ fn every_answer_has_its_audit_event() {
                 for _ in 0..WRITERS {
                     scope.spawn(|| ask(&base, &counter, &stop, &answered));
                 }
+                let before = answered.lock().unwrap().len();
                 std::thread::sleep(Duration::from_millis(100 + u64::from(round * 53 % 170)));
+                wait(|| answered.lock().unwrap().len() >= before + 4 * ANSWERS);
                 server.kill().unwrap();
                 stop.store(true, Ordering::Relaxed);
             });

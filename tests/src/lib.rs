@@ -99,8 +99,16 @@ pub fn builder() -> ClientBuilder {
     Client::builder()
 }
 
+/// Not one of those that the system gives to whoever connects: a server that was killed comes back to it.
 fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    const PORTS: std::ops::Range<u32> = 12_000..32_000;
+    let first = std::process::id().wrapping_mul(499);
+    let port = |_| {
+        let number = first.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + number % (PORTS.end - PORTS.start)).ok()?;
+        std::net::TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    };
+    PORTS.into_iter().find_map(port).context("no port is free")
 }
 
 fn new_database(backend: Backend, folder: &Folder) -> anyhow::Result<String> {
