@@ -117,17 +117,25 @@ async fn seal(app: &App, witnesses: &Witnesses) -> bool {
             return false;
         }
     };
-    let Sealed { head, more, astray, vanished } = sealed;
+    let Sealed { head, more, astray, vanished, gaps, forged } = sealed;
     if let Some(head) = head {
         witnesses.show(head);
     }
     metrics::gauge!("augury_audit_astray").set(if astray.is_some() { 1.0 } else { 0.0 });
-    if let (Some(Astray { known, found }), true) = (astray, app.standing.strays(astray)) {
-        alarm(app, format!("the log of {known} events has {found} now, or others: it is not sealed until `augury audit accept`")).await;
+    if let (Some(Astray { known, found, why }), true) = (astray, app.standing.strays(astray)) {
+        alarm(app, format!("the log of {known} events has {found} now, {why}: it is not sealed until `augury audit accept`")).await;
     }
-    for key in vanished {
-        metrics::counter!("augury_audit_vanished_total").increment(1);
-        alarm(app, format!("AuditEvent/{key} was removed before it was in the log")).await;
+    metrics::counter!("augury_audit_vanished_total").increment(vanished.len() as u64);
+    for (first, last) in vanished.into_iter().map(|key| (key, key)).chain(gaps) {
+        alarm(
+            app,
+            format!("AuditEvent/{first} to AuditEvent/{last} were removed before they were in the log"),
+        )
+        .await;
+    }
+    if let (Some(first), Some(last)) = (forged.first(), forged.last()) {
+        let many = forged.len();
+        alarm(app, format!("{many} rows of the trail, from AuditEvent/{first} to AuditEvent/{last}, were not written by this server")).await;
     }
     more
 }

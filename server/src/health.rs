@@ -119,7 +119,7 @@ fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
         "unsealed_s": unsealed,
         // On PostgreSQL any transaction of the cluster that has written holds sealing back while it is open.
         "open_transaction_s": held.map(since),
-        "astray": astray.map(|Astray { known, found }| json!({"known": known, "found": found})),
+        "astray": astray.map(|Astray { known, found, why }| json!({"known": known, "found": found, "why": why})),
         "witnesses_failing": app.standing.failing(),
         "forward": forward,
     });

@@ -175,6 +175,12 @@ impl<ST> Query for Statement<'_, ST> {
 
 impl<ST> RunQueryDsl<Database> for Statement<'_, ST> {}
 
+/// A text that was read as `Binary`, so that one which is no text of the database's, as SQLite takes any, is
+/// another text and no failure.
+pub(crate) fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
 /// How many of `left` rows to put into the next statement, so that few lengths occur.
 pub(crate) fn chunk(left: usize) -> usize {
     match left {

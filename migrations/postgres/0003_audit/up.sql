@@ -70,10 +70,11 @@ CREATE TABLE audit_shift (
 );
 INSERT INTO audit_shift (shift) VALUES (0);
 
--- Who the events are sent to, and how many of the log it has; `holder` is the process that sends, until then.
+-- Who the events are sent to, and how many of the log it has, which `mac` authenticates; `holder` is the process that sends, until then.
 CREATE TABLE audit_destination (
     name TEXT COLLATE "C" PRIMARY KEY,
     delivered BIGINT NOT NULL,
+    mac BIGINT NOT NULL,
     holder TEXT COLLATE "C" NOT NULL,
     until BIGINT NOT NULL
 );

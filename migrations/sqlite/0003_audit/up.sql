@@ -66,10 +66,11 @@ CREATE TABLE audit_shift (
 );
 INSERT INTO audit_shift (shift) VALUES (0);
 
--- Who the events are sent to, and how many of the log it has; `holder` is the process that sends, until then.
+-- Who the events are sent to, and how many of the log it has, which `mac` authenticates; `holder` is the process that sends, until then.
 CREATE TABLE audit_destination (
     name TEXT NOT NULL PRIMARY KEY,
     delivered INTEGER NOT NULL,
+    mac INTEGER NOT NULL,
     holder TEXT NOT NULL,
     until INTEGER NOT NULL
 );

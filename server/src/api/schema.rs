@@ -271,6 +271,8 @@ pub(crate) struct Receiver {
 pub(crate) struct Astray {
     known: u64,
     found: u64,
+    /// What is wrong with the log.
+    why: String,
 }
 
 #[derive(ToSchema)]

@@ -23,6 +23,8 @@ const KNOWN: usize = 50_000;
 const WAITING: usize = 500_000;
 /// After so long a row that is remembered still should be in the tree.
 const AGED: i64 = 10_000_000;
+/// Rows that nobody with the key wrote and that are remembered, at most.
+const FORGED: usize = 100_000;
 /// So many of those are looked at together, and so many events that vanished are remembered.
 const LOOKED_AT: usize = 4096;
 
@@ -42,8 +44,10 @@ struct Waiting {
     events: usize,
 }
 
-/// The greatest number that an event has.
-const LAST: &str = "SELECT COALESCE((SELECT key + events - 1 FROM audit ORDER BY key DESC LIMIT 1), 0)";
+/// The greatest number that an event has. Behind a greater one, 2^62, there would soon be none: nobody has it
+/// who is not counted wrongly.
+const LAST: &str = "SELECT COALESCE((SELECT key + MAX(1, MIN(events, 1000)) - 1 FROM audit \
+                    WHERE key < 4611686018427387904 ORDER BY key DESC LIMIT 1), 0)";
 
 /// Makes and knows the codes of rows. The key is nowhere in the database.
 pub(crate) struct Authority {
@@ -59,8 +63,12 @@ pub(crate) struct Authority {
     looked_at: Mutex<i64>,
     /// Events that were taken out before they were in the tree.
     vanished: Mutex<BTreeSet<i64>>,
+    /// Rows that were met and that nobody with the key wrote.
+    forged: Mutex<BTreeSet<i64>>,
     /// The newest head that this process has seen.
     remembered: Mutex<Option<Head>>,
+    /// Of which head it was not decided yet that the log may go on without it, up to which row.
+    undecided: Mutex<Option<(Head, i64)>>,
 }
 
 impl Authority {
@@ -81,7 +89,9 @@ impl Authority {
             waiting: Mutex::default(),
             looked_at: Mutex::default(),
             vanished: Mutex::default(),
+            forged: Mutex::default(),
             remembered: Mutex::default(),
+            undecided: Mutex::default(),
         })
     }
 
@@ -104,6 +114,13 @@ impl Authority {
         code.update(hashes.as_flattened());
         code.update(row.body.as_bytes());
         code.finalize().into_bytes().first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
+    }
+
+    /// The code of how many events a receiver has.
+    pub(super) fn receipt(&self, name: &str, delivered: u64) -> i64 {
+        let code = self.key.clone().chain_update(b"receipt").chain_update(delivered.to_be_bytes());
+        let code = code.chain_update(name.as_bytes()).finalize().into_bytes();
+        code.first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
     }
 
     /// Of these agents those that are not known to be in the database.
@@ -163,7 +180,7 @@ impl Authority {
     /// These rows were taken out, and wait no longer; the events that were in them.
     pub(super) fn lost(&self, rows: &[i64]) -> Vec<i64> {
         let gone = self.sealed(rows.iter().copied());
-        let keys = gone.iter().flat_map(|(key, leaves)| (*key..).take(leaves.hashes.len()));
+        let keys = gone.iter().flat_map(|(key, leaves)| (*key..=i64::MAX).take(leaves.hashes.len()));
         let keys: Vec<i64> = keys.collect();
         let mut vanished = self.vanished.lock().unwrap_or_else(PoisonError::into_inner);
         let room = LOOKED_AT.saturating_sub(vanished.len());
@@ -174,6 +191,24 @@ impl Authority {
     /// All that were taken out.
     pub(crate) fn vanished(&self) -> Vec<i64> {
         self.vanished.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// Of these rows that nobody with the key wrote, those that were not met before.
+    pub(super) fn meets(&self, mut rows: Vec<i64>) -> Vec<i64> {
+        let mut forged = self.forged.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.retain(|row| forged.len() < FORGED && forged.insert(*row));
+        rows
+    }
+
+    /// Up to which row nobody decided that the log may go on without this head, if that was looked at.
+    pub(super) fn undecided(&self, head: &Head) -> Option<i64> {
+        let undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
+        undecided.as_ref().filter(|(known, _)| known == head).map(|(_, row)| *row)
+    }
+
+    /// Nobody decided that up to this row.
+    pub(super) fn decides_not(&self, head: &Head, row: i64) {
+        *self.undecided.lock().unwrap_or_else(PoisonError::into_inner) = Some((head.clone(), row));
     }
 
     /// The newest head that is known.

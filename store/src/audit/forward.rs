@@ -57,8 +57,8 @@ pub(crate) enum Forwarding {
     Move { name: String, holder: String, from: u64, to: u64 },
     /// Another process may send.
     Release { name: String, holder: String },
-    /// The log is another one: every receiver gets all of it.
-    Again,
+    /// The log is another one, or is to be made anew: every receiver gets all of it.
+    Again { anew: bool },
 }
 
 /// Writes it, inside the open transaction; `Conflict` if another process sends to the receiver.
@@ -66,14 +66,15 @@ pub(crate) fn write(link: &mut Link, forwarding: &Forwarding, at: i64) -> Result
     let mut sql = Sql::new(link.dialect, "");
     match forwarding {
         Forwarding::Claim { name, holder, until } => {
-            sql.push("INSERT INTO audit_destination (name, delivered, holder, until) VALUES (");
-            sql.text(name.as_str()).push(", 0, ").text(holder.as_str()).push(", ").int(*until);
+            sql.push("INSERT INTO audit_destination (name, delivered, mac, holder, until) VALUES (");
+            sql.text(name.as_str()).push(", 0, 0, ").text(holder.as_str()).push(", ").int(*until);
             sql.push(") ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until ");
             sql.push("WHERE audit_destination.holder = excluded.holder OR audit_destination.until < ")
                 .int(at);
         }
         Forwarding::Move { name, holder, from, to } => {
-            sql.push("UPDATE audit_destination SET delivered = ").int(signed(*to));
+            let mac = link.authority.as_ref().map_or(0, |authority| authority.receipt(name, *to));
+            sql.push("UPDATE audit_destination SET delivered = ").int(signed(*to)).push(", mac = ").int(mac);
             sql.push(" WHERE name = ").text(name.as_str()).push(" AND holder = ").text(holder.as_str());
             sql.push(" AND delivered = ").int(signed(*from));
         }
@@ -81,8 +82,12 @@ pub(crate) fn write(link: &mut Link, forwarding: &Forwarding, at: i64) -> Result
             sql.push("UPDATE audit_destination SET until = 0 WHERE name = ").text(name.as_str());
             sql.push(" AND holder = ").text(holder.as_str());
         }
-        Forwarding::Again => {
-            sql.push("UPDATE audit_destination SET delivered = 0");
+        Forwarding::Again { anew } => {
+            if *anew {
+                log::forget(link)?;
+            }
+            // Whoever sends has it counted from the beginning.
+            sql.push("UPDATE audit_destination SET delivered = 0, mac = 0");
         }
     }
     let touched = sql.run(&mut link.connection)?;
@@ -91,8 +96,26 @@ pub(crate) fn write(link: &mut Link, forwarding: &Forwarding, at: i64) -> Result
         Forwarding::Claim { .. } | Forwarding::Move { .. } if touched == 0 => {
             Err(Error::Conflict { current: 0 }.into())
         }
+        Forwarding::Claim { name, .. } => count(link, name),
         _ => Ok(()),
     }
+}
+
+/// What is counted is believed only if one of these processes counted it; else it begins again.
+fn count(link: &mut Link, name: &str) -> Result<(), Fault> {
+    let Some(authority) = link.authority.clone() else { return Ok(()) };
+    let mut sql = Sql::new(link.dialect, "SELECT delivered, mac FROM audit_destination WHERE name = ");
+    sql.text(name);
+    let found = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?.pop();
+    let Some((delivered, mac)) = found.filter(|(delivered, _)| *delivered != 0) else { return Ok(()) };
+    if u64::try_from(delivered).is_ok_and(|delivered| authority.receipt(name, delivered) == mac) {
+        return Ok(());
+    }
+    tracing::error!(to = name, "how many events it has was changed by somebody else: all are sent again");
+    let mut sql = Sql::new(link.dialect, "UPDATE audit_destination SET delivered = 0 WHERE name = ");
+    sql.text(name);
+    sql.run(&mut link.connection)?;
+    Ok(())
 }
 
 /// How many events a receiver has.
@@ -104,7 +127,7 @@ pub(super) fn delivered(link: &mut Link, name: &str) -> Result<u64, Fault> {
 
 /// All receivers that were ever sent to.
 pub(super) fn destinations(link: &mut Link) -> Result<Vec<Destination>, Fault> {
-    let size = log::state(link)?.map_or(0, |state| state.size());
+    let size = log::size(link)?;
     let sql = Sql::new(link.dialect, "SELECT name, delivered FROM audit_destination ORDER BY name");
     let all = sql.rows::<(Text, BigInt), (String, i64)>(&mut link.connection)?;
     let mut destinations = Vec::with_capacity(all.len());

@@ -4,11 +4,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Binary};
 
 use crate::connection::Link;
 use crate::error::Fault;
-use crate::sql::{Sql, chunks};
+use crate::sql::{Sql, chunks, lossy};
 
 /// Pairs of a page.
 const PAGE: usize = 512;
@@ -24,6 +24,11 @@ pub(super) type Pair = (i64, i64);
 
 /// A page as it lies in the database: its first pair, and all of them.
 type Page = (i64, i64, String);
+
+fn read(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Page>, Fault> {
+    let found = sql.rows::<(BigInt, BigInt, Binary), (i64, i64, Vec<u8>)>(&mut link.connection)?;
+    Ok(found.into_iter().map(|(first, key, pairs)| (first, key, lossy(pairs))).collect())
+}
 
 /// What a seal adds, and the runs that are in it from now on.
 #[derive(Debug)]
@@ -99,7 +104,7 @@ fn pages(link: &mut Link, run: i64, seen: &mut dyn FnMut(&Page)) -> Result<(), F
             sql.push(" AND (first, key) > (").int(first).push(", ").int(key).push(")");
         }
         sql.push(" ORDER BY first, key").limit(READ);
-        let found = sql.rows::<(BigInt, BigInt, Text), Page>(&mut link.connection)?;
+        let found = read(link, &sql)?;
         found.iter().for_each(&mut *seen);
         last = found.last().map(|(first, key, _)| (*first, *key));
         if found.len() < READ {
@@ -186,7 +191,7 @@ pub(super) fn about(
         sql.int(*hash)
             .push(" AND p.first >= COALESCE((SELECT MAX(q.first) FROM audit_index q WHERE q.run = ");
         sql.push("r.run AND q.first < ").int(*hash).push("), ").int(*hash).push(")");
-        for page in sql.rows::<(BigInt, BigInt, Text), Page>(&mut link.connection)? {
+        for page in read(link, &sql)? {
             let pairs = unpack(&page).into_iter().flatten();
             let here = pairs.filter(|(known, key)| known == hash && (*key < from) == descending);
             keys.extend(here.map(|(_, key)| key));

@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Binary};
 
 use super::authority::{Authority, Leaves};
 use super::head::Head;
 use super::index;
+use super::memory::Astray;
 use super::merkle::{Frontier, Hash};
 use super::row::{self, Agents, SELECT, rows};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
-use crate::sql::{Dialect, Sql, chunks};
+use crate::sql::{Dialect, Sql, chunks, lossy};
 
 /// Leaves of a block.
 pub(super) const BLOCK: u64 = 256;
@@ -33,17 +34,12 @@ const LOCK: i64 = 0x6175_6469_7400;
 pub(super) type Position = (i64, i64);
 
 /// The tree as it is.
+#[derive(Default)]
 pub(super) struct State {
     pub(super) frontier: Frontier,
     pub(super) note: String,
     pub(super) recorded: i64,
-}
-
-impl State {
-    /// How many events are in it.
-    pub(super) fn size(&self) -> u64 {
-        self.frontier.size()
-    }
+    last: Option<Block>,
 }
 
 /// 256 leaves, or the fewer that there are at the end.
@@ -58,6 +54,18 @@ pub(super) struct Block {
     pub(super) root: Option<Hash>,
 }
 
+impl Block {
+    /// The place in the log after its last.
+    fn end(&self) -> u64 {
+        self.first + self.leaves.len() as u64
+    }
+
+    /// Where its last event stands.
+    fn position(&self) -> Option<Position> {
+        Some((*self.epochs.last()?, *self.keys.last()?))
+    }
+}
+
 /// What sealing adds, to be written if the tree is still the same.
 #[derive(Debug)]
 pub(crate) struct Sealing {
@@ -69,6 +77,8 @@ pub(crate) struct Sealing {
     blocks: Vec<Block>,
     /// The rows that are new.
     pub(super) rows: Vec<i64>,
+    /// Numbers that are missing before one of them: from, to.
+    pub(super) gaps: Vec<(i64, i64)>,
     /// What they are about.
     index: index::Adding,
     frontier: Frontier,
@@ -106,18 +116,21 @@ pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The newest head; none where nothing was sealed yet.
-pub(super) fn state(link: &mut Link) -> Result<Option<State>, Fault> {
-    let sql =
-        Sql::new(link.dialect, "SELECT recorded, frontier, note FROM audit_head ORDER BY size DESC LIMIT 1");
-    let found = sql.rows::<(BigInt, Text, Text), (i64, String, String)>(&mut link.connection)?.pop();
-    let Some((recorded, text, note)) = found else { return Ok(None) };
-    let frontier = STANDARD.decode(text).ok().and_then(|bytes| Frontier::from_bytes(&bytes));
-    Ok(Some(State { frontier: frontier.ok_or_else(|| broken("an unreadable frontier"))?, note, recorded }))
+/// The newest head and the edge of its tree, as they are written; none where nothing was sealed yet.
+fn newest(link: &mut Link) -> Result<Option<(String, Vec<u8>)>, Fault> {
+    let sql = Sql::new(link.dialect, "SELECT note, frontier FROM audit_head ORDER BY size DESC LIMIT 1");
+    let found = sql.rows::<(Binary, Binary), (Vec<u8>, Vec<u8>)>(&mut link.connection)?.pop();
+    Ok(found.map(|(note, edge)| (lossy(note), edge)))
 }
 
-type BlockTypes = (BigInt, BigInt, BigInt, Text, Text, Text);
-type BlockRow = (i64, i64, i64, String, String, String);
+/// How many events are in the tree, by its newest head.
+pub(super) fn size(link: &mut Link) -> Result<u64, Fault> {
+    let sql = Sql::new(link.dialect, "SELECT COALESCE(MAX(size), 0) FROM audit_head");
+    number(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default())
+}
+
+type BlockTypes = (BigInt, BigInt, BigInt, Binary, Binary, Binary);
+type BlockRow = (i64, i64, i64, Vec<u8>, Vec<u8>, Vec<u8>);
 
 /// The blocks that the rest of the statement asks for.
 pub(super) fn blocks(link: &mut Link, rest: impl FnOnce(&mut Sql<'_>)) -> Result<Vec<Block>, Fault> {
@@ -130,7 +143,7 @@ pub(super) fn blocks(link: &mut Link, rest: impl FnOnce(&mut Sql<'_>)) -> Result
 fn block((first, epoch, high, keys, leaves, root): BlockRow) -> Option<Block> {
     let (mut all, mut epochs) = (Vec::with_capacity(256), Vec::with_capacity(256));
     let (mut last, mut last_epoch) = (0_i64, 0_i64);
-    for step in keys.split(',').filter(|step| !step.is_empty()) {
+    for step in lossy(keys).split(',').filter(|step| !step.is_empty()) {
         let (step, moved) = step.split_once('@').map_or((step, None), |(step, moved)| (step, Some(moved)));
         last = last.checked_add(step.parse().ok()?)?;
         if let Some(moved) = moved {
@@ -178,7 +191,9 @@ pub(super) fn in_order(sql: &mut Sql<'_>, dialect: Dialect) {
 /// What no transaction that is still open can have written: rows before this epoch are all there.
 fn horizon(link: &mut Link) -> Result<i64, Fault> {
     let text = match link.dialect {
-        Dialect::Sqlite => "SELECT COALESCE((SELECT MAX(key) FROM audit), 0) + 1",
+        Dialect::Sqlite => {
+            "SELECT COALESCE((SELECT MAX(key) FROM audit WHERE key < 4611686018427387904), 0) + 1"
+        }
         Dialect::Postgres => {
             "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) + shift FROM audit_shift"
         }
@@ -237,11 +252,12 @@ fn waiting(link: &mut Link, from: Option<Position>) -> Result<(Vec<Position>, bo
 }
 
 /// The leaves of rows: those that this process wrote are known, the others are read, and must be of a
-/// process with the same secret.
+/// process with the same secret, or are `forged`.
 fn leaves(
     link: &mut Link,
     authority: &Authority,
     found: &[Position],
+    forged: &mut Vec<i64>,
 ) -> Result<HashMap<i64, Arc<Leaves>>, Fault> {
     let mut known = authority.leaves(found.iter().map(|(_, key)| *key));
     let others: Vec<i64> = found.iter().map(|(_, key)| *key).filter(|key| !known.contains_key(key)).collect();
@@ -255,56 +271,103 @@ fn leaves(
             if opened.genuine {
                 known.insert(key, Arc::new(opened.leaves()));
             } else {
-                tracing::error!(audit = key, "a row of the audit trail was not written by this server");
+                forged.push(key);
             }
         }
     }
     Ok(known)
 }
 
-/// The newest head and its tree, which must be one that this server signed.
-pub(super) fn genuine(link: &mut Link, authority: &Authority) -> Result<Option<State>, Fault> {
-    let state = state(link)?;
-    if let Some(state) = &state {
-        let trusted = authority.signer.verifier();
-        let head = trusted.open(&state.note).map_err(|_| broken("the newest head is not genuine"))?;
-        if head.size != state.frontier.size() || head.root != state.frontier.root() {
-            return Err(broken("the newest head is not of this tree"));
-        }
+/// The newest head and its tree, as this server signed it.
+pub(super) fn genuine(
+    link: &mut Link,
+    authority: &Authority,
+) -> Result<Result<Option<State>, Astray>, Fault> {
+    let last = match blocks(link, |sql| {
+        sql.push(" ORDER BY first DESC").limit(1);
+    }) {
+        Ok(mut found) => Ok(found.pop()),
+        Err(Fault::Database(_)) => Err("its last block is unreadable"),
+        Err(fault) => return Err(fault),
+    };
+    let found = last.as_ref().ok().and_then(Option::as_ref).map_or(0, Block::end);
+    let newest = newest(link)?;
+    let head = newest.as_ref().map(|(note, _)| authority.signer.verifier().open(note).ok());
+    let known = head.clone().flatten().or_else(|| authority.remembered()).map_or(0, |head| head.size);
+    let astray = |why| Ok(Err(Astray { known, found, why }));
+    let last = match last {
+        Ok(last) => last,
+        Err(why) => return astray(why),
+    };
+    let (head, note, edge) = match (head, newest) {
+        (Some(Some(head)), Some((note, edge))) => (head, note, edge),
+        (None, None) if last.is_none() => return Ok(Ok(None)),
+        (Some(None), _) => return astray("its newest head is not genuine"),
+        _ => return astray("it has no head"),
+    };
+    if head.size != found {
+        return astray("its last block is not what its head says");
     }
-    Ok(state)
+    let is = |frontier: &Frontier| frontier.size() == head.size && frontier.root() == head.root;
+    let edge = STANDARD.decode(edge).ok().and_then(|bytes| Frontier::from_bytes(&bytes)).filter(is);
+    let frontier = match edge {
+        Some(edge) => edge,
+        None => match edge_of(link, last.as_ref())? {
+            edge if is(&edge) => edge,
+            _ => return astray("its blocks are not what its head says"),
+        },
+    };
+    Ok(Ok(Some(State { frontier, note, recorded: head.recorded, last })))
 }
 
-/// What there is to seal; none if there is nothing.
+/// The edge of the tree that the blocks make.
+fn edge_of(link: &mut Link, last: Option<&Block>) -> Result<Frontier, Fault> {
+    let sql = Sql::new(link.dialect, "SELECT root FROM audit_block WHERE root <> '' ORDER BY first");
+    let mut edge = Frontier::default();
+    for root in sql.rows::<Binary, Vec<u8>>(&mut link.connection)? {
+        if let Some(root) = STANDARD.decode(root).ok().and_then(|bytes| bytes.try_into().ok()) {
+            edge.add(8, root);
+        }
+    }
+    for leaf in last.filter(|last| last.root.is_none()).into_iter().flat_map(|last| &last.leaves) {
+        edge.append(*leaf);
+    }
+    Ok(edge)
+}
+
+/// What there is to seal; none if there is nothing. `forged` gets the rows that were met and passed over.
 pub(super) fn prepare(
     link: &mut Link,
     authority: &Authority,
     state: Option<State>,
     at: i64,
+    forged: &mut Vec<i64>,
 ) -> Result<Option<Sealing>, Fault> {
-    let State { mut frontier, note: base, recorded: before } =
-        state.unwrap_or_else(|| State { frontier: Frontier::default(), note: String::new(), recorded: 0 });
-    let from = last(link)?;
-    let (found, more) = waiting(link, from)?;
-    let size = frontier.size();
-    let mut open = match size % BLOCK {
-        0 => None,
-        over => blocks(link, |sql| {
-            sql.push(" WHERE first = ").int(signed(size - over));
-        })?
-        .pop(),
+    let State { mut frontier, note: base, recorded: before, last } = state.unwrap_or_default();
+    let (size, mut from) = (frontier.size(), last.as_ref().and_then(Block::position));
+    let mut end = from.map_or(0, |(_, key)| key);
+    let (found, known, more) = loop {
+        let (found, more) = waiting(link, from)?;
+        let known = leaves(link, authority, &found, forged)?;
+        match found.last() {
+            Some(last) if known.is_empty() && more => from = Some(*last),
+            _ => break (found, known, more),
+        }
     };
-    if size % BLOCK != open.as_ref().map_or(0, |block| block.leaves.len() as u64) {
-        return Err(broken("the last block is not what the head says"));
-    }
-    let known = leaves(link, authority, &found)?;
+    let mut open = last.filter(|last| last.root.is_none());
     let (mut done, mut index, mut rows) = (Vec::new(), Vec::new(), Vec::with_capacity(found.len()));
+    let mut gaps = Vec::new();
     let mut leaves = Vec::with_capacity(MOST);
     for (epoch, key) in found {
         let Some(known) = known.get(&key) else { continue };
+        // SQLite has one writer: the numbers that it gives have no gaps.
+        let next = std::mem::replace(&mut end, key.saturating_add(signed(known.hashes.len() as u64) - 1)) + 1;
+        if link.dialect == Dialect::Sqlite && key > next {
+            gaps.push((next, key - 1));
+        }
         rows.push(key);
         index.extend(known.about.iter().map(|hash| (*hash, key)));
-        leaves.extend((key..).zip(&known.hashes).map(|(key, hash)| (epoch, key, *hash)));
+        leaves.extend((key..=i64::MAX).zip(&known.hashes).map(|(key, hash)| (epoch, key, *hash)));
     }
     for (epoch, key, hash) in leaves {
         let mut block = open.take().unwrap_or_else(|| Block {
@@ -339,12 +402,20 @@ pub(super) fn prepare(
         more,
         blocks: done,
         rows,
+        gaps,
         index,
         frontier,
         recorded: at,
         before,
         note,
     }))
+}
+
+/// Forgets the tree, inside the open transaction: it is made anew of the rows that there are.
+pub(crate) fn forget(link: &mut Link) -> Result<(), Fault> {
+    ["audit_block", "audit_head", "audit_run", "audit_index"]
+        .iter()
+        .try_for_each(|table| link.execute(&format!("DELETE FROM {table}")))
 }
 
 /// Adds it to the tree, inside the open transaction.
@@ -354,7 +425,7 @@ pub(crate) fn write(link: &mut Link, sealing: &Sealing) -> Result<(), Fault> {
         sql.int(LOCK).push(")");
         sql.run(&mut link.connection)?;
     }
-    if state(link)?.map_or_else(String::new, |state| state.note) != sealing.base {
+    if newest(link)?.map_or_else(String::new, |(note, _)| note) != sealing.base {
         return Err(Error::Conflict { current: 0 }.into());
     }
     link.touched = true;

@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use diesel::sql_types::BigInt;
 
 use super::act::Act;
 use super::authority::Authority;
@@ -19,13 +20,18 @@ use crate::sql::Sql;
 /// A decision to go on is looked for in so many rows from the end.
 const NEAR: i64 = 1_000_000;
 
-/// The log is not the one that this process has seen.
+/// So many rows, where there are processes that number theirs at the same time, may still come before one.
+const BEFORE: i64 = 100_000;
+
+/// The log is not the one that this process has seen, or none that can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Astray {
     /// So many events it had.
     pub known: u64,
     /// So many it has.
     pub found: u64,
+    /// What is wrong with it.
+    pub why: &'static str,
 }
 
 /// A tree by its size and root.
@@ -58,7 +64,8 @@ pub(super) fn agrees(
         return Ok(None);
     }
     if !grew(link, (known.size, known.root), now)? && !accepted(link, authority, &known, now)? {
-        return Ok(Some(Astray { known: known.size, found: now.0 }));
+        let why = "it did not grow out of the one that was sealed last";
+        return Ok(Some(Astray { known: known.size, found: now.0, why }));
     }
     let recorded = state.map_or(known.recorded, |state| state.recorded);
     authority.replace(Head { origin: ORIGIN.to_owned(), size: now.0, root: now.1, recorded });
@@ -67,10 +74,13 @@ pub(super) fn agrees(
 
 /// Did somebody who has the key say, since that head, that the log may go on from where it is?
 fn accepted(link: &mut Link, authority: &Authority, known: &Head, now: Tree) -> Result<bool, Fault> {
+    let sql = Sql::new(link.dialect, "SELECT COALESCE(MAX(key), 0) FROM audit");
+    let last = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
+    let from =
+        authority.undecided(known).map_or(last.saturating_sub(NEAR), |last| last.saturating_sub(BEFORE));
     let mut sql = Sql::new(link.dialect, SELECT);
     sql.push(" WHERE (a.acts & ").int(acts([Act::Accept].into_iter()));
-    sql.push(") <> 0 AND a.high >= ").int(known.recorded);
-    sql.push(" AND a.key > (SELECT MAX(key) FROM audit) - ").int(NEAR);
+    sql.push(") <> 0 AND a.high >= ").int(known.recorded).push(" AND a.key > ").int(from);
     sql.push(" ORDER BY a.key DESC").limit(16);
     let found = rows(link, &sql)?;
     for opened in row::open(link, authority, &mut Agents::default(), found)? {
@@ -83,6 +93,7 @@ fn accepted(link: &mut Link, authority: &Authority, known: &Head, now: Tree) -> 
             }
         }
     }
+    authority.decides_not(known, last);
     Ok(false)
 }
 

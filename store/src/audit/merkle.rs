@@ -76,8 +76,13 @@ impl Frontier {
 
     /// Adds a leaf; the nodes that are complete by it, to be stored beside it. Mostly there are none.
     pub(crate) fn append(&mut self, leaf: Hash) -> Vec<Node> {
+        self.add(0, leaf)
+    }
+
+    /// Adds the root of a complete subtree of `2^level` leaves; the size must be a multiple of that.
+    pub(super) fn add(&mut self, level: u8, root: Hash) -> Vec<Node> {
         let mut complete = Vec::new();
-        let (mut level, mut index, mut hash) = (0, self.size, leaf);
+        let (added, mut level, mut index, mut hash) = (1 << level, level, self.size >> level, root);
         while index & 1 == 1
             && let Some(left) = self.peaks.pop()
         {
@@ -89,7 +94,7 @@ impl Frontier {
             }
         }
         self.peaks.push(hash);
-        self.size += 1;
+        self.size += added;
         complete
     }
 

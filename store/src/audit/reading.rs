@@ -21,8 +21,9 @@ struct Met {
     position: Position,
     /// The key of its row.
     row: i64,
-    /// Its leaf, and when it said that the log is accepted; none where there is no event to be read.
-    said: Option<(Hash, Option<i64>)>,
+    /// Its leaf, when it was recorded, and whether it says that the log is accepted; none where there is no
+    /// event to be read.
+    said: Option<(Hash, i64, bool)>,
 }
 
 /// A row that this server did not write as it is.
@@ -40,6 +41,9 @@ pub(super) struct Reading {
     /// Of the last rows, what belongs to the next block.
     ahead: Vec<Met>,
     doubted: BTreeMap<i64, Doubted>,
+    /// The greatest number so far; numbers that are missing, and when the next event was recorded.
+    end: i64,
+    pub(super) gaps: Vec<(Finding, i64)>,
 }
 
 impl Default for Reading {
@@ -49,6 +53,8 @@ impl Default for Reading {
             from: (i64::MIN, i64::MIN),
             ahead: Vec::new(),
             doubted: BTreeMap::new(),
+            end: 0,
+            gaps: Vec::new(),
         }
     }
 }
@@ -56,10 +62,7 @@ impl Default for Reading {
 fn met(opened: &Opened) -> impl Iterator<Item = Met> {
     let (epoch, row) = (opened.row.epoch, opened.row.key);
     opened.keys().zip(&opened.lines).map(move |(key, line)| {
-        let said = line.as_ref().map(|(event, hash)| {
-            let accepted = (event.act == Act::Accept.number()).then_some(event.at);
-            (*hash, accepted)
-        });
+        let said = line.as_ref().map(|(event, hash)| (*hash, event.at, event.act == Act::Accept.number()));
         Met { position: (epoch, key), row, said }
     })
 }
@@ -102,12 +105,15 @@ impl Reading {
         for (key, (epoch, hash)) in block.keys.iter().zip(block.epochs.iter().zip(&block.leaves)) {
             let mut all = here.remove(key).unwrap_or_default();
             let is_it = |one: &Met| {
-                one.position.0 == *epoch && one.said.as_ref().is_some_and(|(known, _)| known == hash)
+                one.position.0 == *epoch && one.said.as_ref().is_some_and(|(known, ..)| known == hash)
             };
-            match all.iter().position(is_it) {
+            let place = all.iter().position(is_it);
+            let said = place.and_then(|place| all.get(place)?.said);
+            self.goes_on(link.dialect, *key, *key, said.map_or(i64::MAX, |(_, at, _)| at));
+            match place {
                 Some(place) => {
-                    let accepted = all.swap_remove(place).said.and_then(|(_, accepted)| accepted);
-                    verified.accepted = verified.accepted.max(accepted.unwrap_or_default());
+                    all.swap_remove(place);
+                    verified.accepts(said);
                 }
                 None if all.is_empty() => missing.push(*key),
                 None => self.name(all.swap_remove(0).row, Finding::Changed(*key), verified),
@@ -124,12 +130,22 @@ impl Reading {
         let moved = row::events(link, &missing)?;
         for key in missing {
             let of = self.doubted.range(..=key).next_back();
-            let of = of.filter(|(row, doubted)| key - **row < doubted.events).map_or(key, |(row, _)| *row);
+            let of = of
+                .filter(|(row, doubted)| key.saturating_sub(**row) < doubted.events)
+                .map_or(key, |(row, _)| *row);
             let is_there = moved.contains_key(&key);
             let finding = if is_there { Finding::Changed(key) } else { Finding::Removed(key) };
             self.name(of, finding, verified);
         }
         Ok(())
+    }
+
+    /// SQLite has one writer: the numbers that it gives have no gaps.
+    fn goes_on(&mut self, dialect: Dialect, first: i64, last: i64, at: i64) {
+        let next = std::mem::replace(&mut self.end, last).saturating_add(1);
+        if dialect == Dialect::Sqlite && first > next {
+            self.gaps.push((Finding::Gap(next, first - 1), at));
+        }
     }
 
     fn name(&mut self, row: i64, finding: Finding, verified: &mut Verified) {
@@ -147,14 +163,14 @@ impl Reading {
         }
         for (row, doubted) in std::mem::take(&mut self.doubted) {
             if !doubted.named {
-                (row..).take(doubted.lines).for_each(|key| verified.add(Finding::Changed(key)));
+                (row..=i64::MAX).take(doubted.lines).for_each(|key| verified.add(Finding::Changed(key)));
             }
         }
     }
 
     /// What is not in the log yet must at least be this server's.
     pub(super) fn waiting(
-        mut self,
+        &mut self,
         link: &mut Link,
         authority: &Authority,
         verified: &mut Verified,
@@ -174,8 +190,8 @@ impl Reading {
                     continue;
                 }
                 verified.waiting += opened.lines.len() as u64;
-                let accepted = met(&opened).filter_map(|one| one.said?.1).max().unwrap_or_default();
-                verified.accepted = verified.accepted.max(accepted);
+                self.goes_on(link.dialect, opened.row.key, opened.last(), opened.row.low);
+                met(&opened).for_each(|one| verified.accepts(one.said));
             }
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Binary};
 
 use super::act::Act;
 use super::agent::Who;
@@ -15,7 +15,7 @@ use super::record::{Event, Record};
 use super::{Auditing, Outcome};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
-use crate::sql::{Dialect, Sql, chunks};
+use crate::sql::{Dialect, Sql, chunks, lossy};
 
 /// Events of one row, at most: who looks for one reads the row.
 const MOST: usize = 128;
@@ -43,8 +43,8 @@ pub(super) struct Row {
 pub(super) const SELECT: &str =
     "SELECT a.key, a.epoch, a.events, a.low, a.high, a.acts, a.outcomes, a.mac, a.body FROM audit a";
 
-type Types = (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, Text);
-type Tuple = (i64, i64, i64, i64, i64, i64, i64, i64, String);
+type Types = (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, Binary);
+type Tuple = (i64, i64, i64, i64, i64, i64, i64, i64, Vec<u8>);
 
 /// The rows that the statement asks for.
 pub(super) fn rows(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Row>, Fault> {
@@ -57,7 +57,7 @@ pub(super) fn rows(link: &mut Link, sql: &Sql<'_>) -> Result<Vec<Row>, Fault> {
         acts,
         outcomes,
         mac,
-        body,
+        body: lossy(body),
     };
     Ok(sql.rows::<Types, Tuple>(&mut link.connection)?.into_iter().map(row).collect())
 }
@@ -112,7 +112,7 @@ impl Row {
 
     /// Its lines, each with the key of its event.
     pub(super) fn lines(&self) -> impl Iterator<Item = (i64, &str)> {
-        (self.key..).zip(self.body.split('\n'))
+        (self.key..=i64::MAX).zip(self.body.split('\n'))
     }
 
     /// All of its events that can be read.
@@ -150,8 +150,8 @@ impl Agents {
         for keys in chunks(&new) {
             let mut sql = Sql::new(link.dialect, "SELECT key, text FROM audit_agent WHERE key IN ");
             sql.ints(keys.iter().copied());
-            let found = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?;
-            self.0.extend(found.into_iter().map(|(key, text)| (key, Arc::from(text))));
+            let found = sql.rows::<(BigInt, Binary), (i64, Vec<u8>)>(&mut link.connection)?;
+            self.0.extend(found.into_iter().map(|(key, text)| (key, Arc::from(lossy(text)))));
         }
         Ok(())
     }
@@ -223,7 +223,12 @@ pub(super) struct Opened {
 impl Opened {
     /// The keys of its events.
     pub(super) fn keys(&self) -> impl Iterator<Item = i64> + use<> {
-        (self.row.key..).take(self.lines.len())
+        (self.row.key..=i64::MAX).take(self.lines.len())
+    }
+
+    /// The key of the last of them.
+    pub(super) fn last(&self) -> i64 {
+        self.keys().last().unwrap_or(self.row.key)
     }
 
     /// What the tree and the index need of it.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Binary};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, DateTest, Index, Prefix, Test, index, parameter};
 
@@ -80,7 +80,7 @@ fn agents(link: &mut Link, clause: &Clause) -> Result<Option<Vec<i64>>, Fault> {
     }
     let mut sql = Sql::new(link.dialect, "SELECT key, text FROM audit_agent");
     sql.limit(MOST_AGENTS + 1);
-    let all = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?;
+    let all = sql.rows::<(BigInt, Binary), (i64, Vec<u8>)>(&mut link.connection)?;
     if all.len() > MOST_AGENTS {
         return Ok(None);
     }
@@ -88,7 +88,7 @@ fn agents(link: &mut Link, clause: &Clause) -> Result<Option<Vec<i64>>, Fault> {
     let mut fitting = Vec::new();
     for (key, text) in all {
         link.in_time()?;
-        let agent: Agent = serde_json::from_str(&text).unwrap_or_default();
+        let agent: Agent = serde_json::from_slice(&text).unwrap_or_default();
         let event = render(&nothing(Act::Read, Outcome::Success), &agent, site).to_string();
         if clause.matches(&index(ResourceType::AUDIT_EVENT, &draft::parse(&event)?), "", 0) {
             fitting.push(key);

@@ -26,6 +26,10 @@ pub struct Sealed {
     pub astray: Option<Astray>,
     /// Events that this process recorded and that were removed before they were in the log.
     pub vanished: Vec<i64>,
+    /// Numbers, from and to, whose events were removed before they were in the log, whoever recorded them.
+    pub gaps: Vec<(i64, i64)>,
+    /// Rows that nobody with the key wrote, as far as they were not met before.
+    pub forged: Vec<i64>,
 }
 
 impl Store {
@@ -38,24 +42,27 @@ impl Store {
         let (authority, at) = (Arc::clone(&self.authority), context.at);
         let made = self
             .on_snapshot(move |link| {
-                let state = log::genuine(link, &authority)?;
-                match memory::agrees(link, &authority, state.as_ref())? {
-                    Some(astray) => Ok(Err(astray)),
-                    None => Ok(Ok(log::prepare(link, &authority, state, at)?)),
+                let state = match log::genuine(link, &authority)? {
+                    Ok(state) => state,
+                    Err(astray) => return Ok(Err(astray)),
+                };
+                if let Some(astray) = memory::agrees(link, &authority, state.as_ref())? {
+                    return Ok(Err(astray));
                 }
+                let mut forged = Vec::new();
+                Ok(Ok((log::prepare(link, &authority, state, at, &mut forged)?, forged)))
             })
             .await?;
         let mut sealed = Sealed::default();
         match made {
             Err(astray) => sealed.astray = Some(astray),
-            Ok(None) => {}
-            Ok(Some(sealing)) => {
+            Ok((None, forged)) => sealed.forged = self.authority.meets(forged),
+            Ok((Some(sealing), forged)) => {
                 let (note, head, rows) = (sealing.note().to_owned(), sealing.head(), sealing.rows.clone());
-                sealed.more = sealing.more;
-                let done = self.write(Unit::sealing(context, sealing)).await;
-                // Another process may have been quicker: they are in the tree all the same.
+                (sealed.more, sealed.gaps) = (sealing.more, sealing.gaps.clone());
+                self.write(Unit::sealing(context, sealing)).await?;
+                sealed.forged = self.authority.meets(forged);
                 self.authority.sealed(rows.into_iter());
-                done?;
                 self.authority.replace(head);
                 sealed.head = Some(note);
             }
@@ -78,15 +85,22 @@ impl Store {
         }
     }
 
-    /// Records that the log is to go on from where it is, and why; how many events it has.
+    /// Records that the log is to go on from where it is, and why; how many events it has. One that can't go on
+    /// is made anew of the events that there are, and has none yet.
     pub async fn accept_audit(&self, context: &Context, reason: &str) -> Result<u64, Error> {
         let (authority, reason) = (Arc::clone(&self.authority), reason.to_owned());
-        let (size, note) = self
-            .on_snapshot(move |link| Ok(memory::note(log::genuine(link, &authority)?.as_ref(), &reason)))
+        let (size, note, anew) = self
+            .on_snapshot(move |link| {
+                let state = log::genuine(link, &authority)?;
+                let anew = state.is_err();
+                let (size, note) = memory::note(state.ok().flatten().as_ref(), &reason);
+                Ok((size, note, anew))
+            })
             .await?;
         let notes = vec![Entry { note, ..Entry::of(Act::Accept) }];
         // Whoever was sent the other log has not seen this one.
-        let unit = Unit::new(context, Commit { notes, ..Commit::default() })?.forwarding(Forwarding::Again);
+        let unit =
+            Unit::new(context, Commit { notes, ..Commit::default() })?.forwarding(Forwarding::Again { anew });
         self.write(unit).await?;
         Ok(size)
     }

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Binary};
 
 use super::authority::Authority;
 use super::head::{Head, Verifier};
@@ -16,7 +16,7 @@ use super::reading::Reading;
 use super::row;
 use crate::connection::Link;
 use crate::error::{Error, Fault};
-use crate::sql::Sql;
+use crate::sql::{Dialect, Sql, lossy};
 
 /// Blocks read at a time.
 const TOGETHER: usize = 16;
@@ -44,6 +44,8 @@ pub enum Finding {
     Index,
     /// The event was taken out before it was in the log.
     Vanished(i64),
+    /// The events of these numbers, from and to, were taken out before they were in the log.
+    Gap(i64, i64),
     /// A witness has none of the heads that it was shown.
     Witness(String),
     /// For so many seconds an event waits to be taken into the log, and a transaction of the database is open.
@@ -61,6 +63,9 @@ impl std::fmt::Display for Finding {
             Self::Shortened(size) => write!(f, "the log had {size} entries once"),
             Self::Index => write!(f, "the index by patient, entity and agent is not that of the events"),
             Self::Vanished(key) => write!(f, "AuditEvent/{key} was removed before it was in the log"),
+            Self::Gap(from, to) => {
+                write!(f, "AuditEvent/{from} to AuditEvent/{to} were removed before they were in the log")
+            }
             Self::Witness(name) => write!(f, "the witness {name} is missing, and the log is older"),
             Self::Late(seconds, held) => {
                 write!(f, "the oldest event that is not in the log yet waits for {seconds} s")?;
@@ -119,6 +124,13 @@ impl Verified {
             self.findings.push(finding);
         }
     }
+
+    /// An event was met that may say that the log was accepted: leaf, time, and whether it does.
+    pub(super) fn accepts(&mut self, said: Option<(Hash, i64, bool)>) {
+        if let Some((_, at, true)) = said {
+            self.accepted = self.accepted.max(at);
+        }
+    }
 }
 
 /// Looks at all of it, at a time.
@@ -131,17 +143,15 @@ pub(super) fn verify(
 ) -> Result<Verified, Fault> {
     let mut verified = Verified::default();
     let trusted = authority.signer.verifier();
-    let sql = Sql::new(link.dialect, "SELECT size, note FROM audit_head ORDER BY size");
-    let kept = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?;
+    let kept = heads(link, " ORDER BY size")?;
     verified.head = kept.last().map(|(_, note)| note.clone());
     // Each with when it was shown elsewhere: what was accepted since then no longer counts.
     let mut heads: Vec<(Head, i64)> = Vec::with_capacity(kept.len());
     let mut doubts: Vec<(Finding, i64)> = Vec::new();
     for (size, note) in kept {
-        let size = number(size)?;
         match trusted.open(&note) {
-            Ok(head) if head.size == size => heads.push((head, i64::MAX)),
-            _ => verified.add(Finding::Head(size)),
+            Ok(head) if signed(head.size) == size => heads.push((head, i64::MAX)),
+            _ => verified.add(Finding::Head(size.unsigned_abs())),
         }
     }
     let newest = heads.last().map_or(0, |(head, _)| head.size);
@@ -160,6 +170,7 @@ pub(super) fn verify(
         }
     }
     heads.sort_unstable_by_key(|(head, _)| head.size);
+    other_kinds(link, &mut verified)?;
     let mut heads = heads.into_iter().peekable();
     let mut frontier = Frontier::default();
     let mut reading = Reading::default();
@@ -217,6 +228,7 @@ pub(super) fn verify(
         verified.add(Finding::Index);
     }
     reading.waiting(link, authority, &mut verified)?;
+    doubts.append(&mut reading.gaps);
     for (finding, shown) in doubts {
         if shown > verified.accepted {
             verified.add(finding);
@@ -229,6 +241,31 @@ pub(super) fn verify(
         verified.add(Finding::Late(since(oldest), held.map(since)));
     }
     Ok(verified)
+}
+
+/// A cell of SQLite may hold what its column is not for: read as that, it may say what it said, and a search
+/// compares it otherwise.
+fn other_kinds(link: &mut Link, verified: &mut Verified) -> Result<(), Fault> {
+    if link.dialect == Dialect::Postgres {
+        return Ok(());
+    }
+    let mut sql = Sql::new(link.dialect, "SELECT key FROM audit WHERE typeof(body) <> 'text'");
+    for column in ["epoch", "events", "low", "high", "acts", "outcomes", "mac"] {
+        sql.push(" OR typeof(").push(column).push(") <> 'integer'");
+    }
+    sql.push(" ORDER BY key");
+    for key in sql.rows::<BigInt, i64>(&mut link.connection)? {
+        verified.add(Finding::Changed(key));
+    }
+    Ok(())
+}
+
+/// Sizes and notes of heads, in that order.
+fn heads(link: &mut Link, order: &str) -> Result<Vec<(i64, String)>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT size, note FROM audit_head");
+    sql.push(order);
+    let found = sql.rows::<(BigInt, Binary), (i64, Vec<u8>)>(&mut link.connection)?;
+    Ok(found.into_iter().map(|(size, note)| (size, lossy(note))).collect())
 }
 
 /// The sum over the index as it is; none where it is no index.
@@ -283,8 +320,7 @@ pub(super) fn prove(link: &mut Link, key: i64, older: Option<u64>) -> Result<Pro
     let block = block.into_iter().next().ok_or(Error::NotFound)?;
     let place = block.keys.iter().position(|known| *known == key).ok_or(Error::NotFound)?;
     let index = block.first + place as u64;
-    let sql = Sql::new(link.dialect, "SELECT size, note FROM audit_head ORDER BY size DESC LIMIT 1");
-    let head = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?.pop();
+    let head = heads(link, " ORDER BY size DESC LIMIT 1")?.pop();
     let (size, head) = head.ok_or(Error::NotFound)?;
     let size = number(size)?;
     let path = inclusion(index, size, &mut |span| stored(link, span))?.ok_or(Error::NotFound)?;
@@ -314,8 +350,8 @@ pub(super) fn stored(link: &mut Link, Span { level, first, count }: Span) -> Res
     let mut sql = Sql::new(link.dialect, "SELECT root FROM audit_block WHERE first >= ");
     sql.int(signed(low * BLOCK)).push(" AND first < ").int(signed(high * BLOCK));
     sql.push(" AND root <> '' ORDER BY first");
-    let found = sql.rows::<Text, String>(&mut link.connection)?;
-    let root = |text: String| STANDARD.decode(text).ok()?.try_into().ok();
+    let found = sql.rows::<Binary, Vec<u8>>(&mut link.connection)?;
+    let root = |text: Vec<u8>| STANDARD.decode(text).ok()?.try_into().ok();
     let roots: Option<Vec<Hash>> = found.into_iter().map(root).collect();
     let roots = roots.ok_or_else(|| Fault::Database("the audit log: an unreadable root".into()))?;
     Ok(roots

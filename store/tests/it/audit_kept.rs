@@ -51,7 +51,7 @@ pub(crate) async fn sealed(store: &Store, second: i64) -> Sealed {
     last
 }
 
-async fn findings(store: &Store, witnessed: Witnessed, second: i64) -> Vec<Finding> {
+pub(crate) async fn findings(store: &Store, witnessed: Witnessed, second: i64) -> Vec<Finding> {
     store.verify_audit(&at(second), witnessed, |_| {}).await.unwrap().findings
 }
 
@@ -92,7 +92,8 @@ async fn a_log_that_was_put_back_is_not_sealed_until_somebody_accepts_it(store: 
     }
     assert_eq!(findings(&store, Witnessed::default(), 100).await, [], "an older head is genuine");
     record(&store, 101, 5).await;
-    let astray = Some(Astray { known: 700, found: 300 });
+    let why = "it did not grow out of the one that was sealed last";
+    let astray = Some(Astray { known: 700, found: 300, why });
     assert_eq!(store.seal_audit(&at(102)).await.unwrap().astray, astray);
     // A process that starts now knows it by what it is told.
     let other = Store::open(&url, &Options { connections: 4, ..Options::default() }).unwrap();

@@ -19,6 +19,7 @@ mod audit;
 mod audit_kept;
 mod audit_moved;
 mod audit_tampering;
+mod audit_unreadable;
 mod authorization;
 mod consent;
 mod kill;
