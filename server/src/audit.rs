@@ -5,18 +5,23 @@ pub(crate) mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use store::{Act, Astray, Commit, Context, Entry, Error, Outcome, Sealed};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::app::{self, App};
+use crate::config::Address;
 use crate::forward::outbound::Outbound;
 use witness::Witnesses;
 
 /// What was recorded is in the log so soon after.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What is too old is looked for so often.
+const TIDIED: Duration = Duration::from_mins(10);
+/// Microseconds.
+const DAY: i64 = 86_400_000_000;
 
 /// How it stands with the trail, for whoever asks how the server is.
 #[derive(Debug, Default)]
@@ -90,7 +95,7 @@ async fn record(app: &App, act: Act, note: String) -> Result<(), Error> {
 }
 
 async fn keep(app: Arc<App>, witnesses: Witnesses, mut stopped: watch::Receiver<bool>) {
-    let mut ends = false;
+    let (mut ends, mut tidied) = (false, Instant::now());
     while !ends {
         ends = tokio::time::timeout(PAUSE, stopped.wait_for(|stop| *stop)).await.is_ok();
         if ends && let Err(error) = app.store.flush().await {
@@ -102,8 +107,31 @@ async fn keep(app: Arc<App>, witnesses: Witnesses, mut stopped: watch::Receiver<
         }
         // What fills faster than it is sealed is caught up with.
         while seal(&app, &witnesses).await {}
+        if let (Some(days), true, false) = (app.config.trail.retention, tidied.elapsed() > TIDIED, ends) {
+            tidied = Instant::now();
+            tidy(&app, app::now() - i64::from(days) * DAY, stopped.clone()).await;
+        }
     }
     witnesses.stop().await;
+}
+
+/// What was recorded before leaves the trail, if all receivers have it.
+async fn tidy(app: &App, before: i64, stopped: watch::Receiver<bool>) {
+    let context = Context::system("audit", app::now());
+    let receivers = match app.store.destinations(&context).await {
+        Ok(receivers) => receivers,
+        Err(error) => return tracing::error!(%error, "it is not known who has been sent the audit trail"),
+    };
+    let has =
+        |to: &Address| receivers.iter().find(|one| one.name == to.name()).map_or(0, |one| one.delivered);
+    let delivered = app.config.trail.forward.iter().map(has).min().unwrap_or(u64::MAX);
+    while !*stopped.borrow() {
+        match app.store.retire_audit(&context, before, delivered).await {
+            Ok(0) | Err(Error::Conflict { .. }) => return,
+            Ok(events) => tracing::info!(events, "audit events that are older than the policy says left"),
+            Err(error) => return tracing::error!(%error, "old audit events could not be taken out"),
+        }
+    }
 }
 
 /// Is there more to seal?

@@ -15,6 +15,7 @@
 //! | `audit_forward` | `AUGURY_AUDIT_FORWARD` | none: who is sent every AuditEvent, separated by commas: `https://…/fhir`, `syslog+tls://host:port` |
 //! | `audit_headers` | `AUGURY_AUDIT_HEADERS` | none: headers that are sent along, `Name: value` a line, or `https://… Name: value` for one address |
 //! | `audit_ca` | `AUGURY_AUDIT_CA` | the system's: roots (PEM) of the certificates of witnesses and receivers |
+//! | `audit_retention_days` | `AUGURY_AUDIT_RETENTION_DAYS` | none: events are kept for ever |
 //! | `audit_tls_cert`, `audit_tls_key` | `AUGURY_AUDIT_TLS_CERT`, … | none: PEM files of the certificate that is shown to them |
 //! | `audit_failure` | `AUGURY_AUDIT_FAILURE` | `closed`: what can't be audited is not answered; `open` |
 //! | `secret` | `AUGURY_SECRET` | a random one, kept in data_dir + `/secret`; the same for all processes on one database, 32 bytes at least |
@@ -230,7 +231,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 43] = [
+const NAMES: [&str; 44] = [
     "bind",
     "public_url",
     "database_url",
@@ -243,6 +244,7 @@ const NAMES: [&str; 43] = [
     "audit_failure",
     "audit_witness",
     "audit_forward",
+    "audit_retention_days",
     "audit_headers",
     "audit_ca",
     "audit_tls_cert",

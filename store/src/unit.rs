@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::access::{Access, Sight};
 use crate::account::AccountChange;
-use crate::audit::{self, Entry, Forwarding, Sealing, Who};
+use crate::audit::{self, Entry, Forwarding, Retiring, Sealing, Who};
 use crate::authorization::AuthorizationChange;
 use crate::commit::{
     Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
@@ -101,6 +101,7 @@ pub(crate) struct Unit {
     until: i64,
     sealing: Option<Sealing>,
     forwarding: Option<Forwarding>,
+    retiring: Option<Retiring>,
     of_model: bool,
     taken: Option<String>,
 }
@@ -153,6 +154,7 @@ impl Unit {
             until: 0,
             sealing: None,
             forwarding: None,
+            retiring: None,
             of_model: false,
             taken: None,
         }
@@ -176,6 +178,11 @@ impl Unit {
     /// Says how far a receiver of the audit trail is, besides what else it does.
     pub(crate) fn forwarding(self, forwarding: Forwarding) -> Self {
         Self { forwarding: Some(forwarding), ..self }
+    }
+
+    /// Takes events out of the audit trail, besides what else it does.
+    pub(crate) fn retiring(self, retiring: Retiring) -> Self {
+        Self { retiring: Some(retiring), ..self }
     }
 
     /// Runs it inside the open transaction.
@@ -206,6 +213,9 @@ impl Unit {
         if let Some(forwarding) = &self.forwarding {
             audit::forward(link, forwarding, self.at)?;
         }
+        if let Some(retiring) = &self.retiring {
+            audit::retire(link, retiring)?;
+        }
         self.audit(link, &written, &moves);
         Ok(written)
     }
@@ -226,6 +236,7 @@ impl Unit {
             && self.postpone.is_empty()
             && self.sealing.is_none()
             && self.forwarding.is_none()
+            && self.retiring.is_none()
     }
 
     /// Runs several units that only create as if they were one: as many statements as for one.

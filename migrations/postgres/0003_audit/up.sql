@@ -63,6 +63,18 @@ CREATE TABLE audit_head (
     note TEXT COLLATE "C" NOT NULL
 );
 
+-- What was taken out because it is older than the policy says: how many events, which were the first of the log,
+-- where the last one stood, when one of them said that the log is accepted, a sum over what the index still says of
+-- them. No row if nothing was.
+CREATE TABLE audit_retired (
+    events BIGINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    key BIGINT NOT NULL,
+    accepted BIGINT NOT NULL,
+    sum BIGINT NOT NULL,
+    mac BIGINT NOT NULL
+);
+
 -- What is added to PostgreSQL's numbers of transactions to make epochs: another cluster, into which the database
 -- was restored, numbers them from the beginning. One row; 0 on SQLite.
 CREATE TABLE audit_shift (

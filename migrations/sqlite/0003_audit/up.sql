@@ -59,6 +59,18 @@ CREATE TABLE audit_head (
     note TEXT NOT NULL
 );
 
+-- What was taken out because it is older than the policy says: how many events, which were the first of the log,
+-- where the last one stood, when one of them said that the log is accepted, a sum over what the index still says of
+-- them. No row if nothing was.
+CREATE TABLE audit_retired (
+    events INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    key INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    sum INTEGER NOT NULL,
+    mac INTEGER NOT NULL
+);
+
 -- What is added to PostgreSQL's numbers of transactions to make epochs: another cluster, into which the database
 -- was restored, numbers them from the beginning. One row; 0 on SQLite.
 CREATE TABLE audit_shift (

@@ -135,7 +135,9 @@ async fn verify(store: &Store, context: &Context, witnessed: Witnessed) -> anyho
         writeln!(out, "and {more} more")?;
     }
     let (events, waiting, wrong) = (verified.events, verified.waiting, verified.wrong);
-    writeln!(out, "{events} events in the log, {waiting} to be taken in, {wrong} findings")?;
+    let left =
+        if verified.retired > 0 { format!(" ({} left by policy)", verified.retired) } else { String::new() };
+    writeln!(out, "{events} events in the log{left}, {waiting} to be taken in, {wrong} findings")?;
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

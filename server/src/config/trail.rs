@@ -25,6 +25,8 @@ pub struct Trail {
     pub ca: Option<PathBuf>,
     /// The certificate and key (PEM) that are shown to them.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// For so many days events are kept; all of them for ever if none is given.
+    pub retention: Option<u32>,
 }
 
 /// Where something is written or sent to.
@@ -137,7 +139,12 @@ impl Trail {
             (None, _) => return Err(wrong("audit_tls_cert", "is needed beside audit_tls_key")),
             (_, None) => return Err(wrong("audit_tls_key", "is needed beside audit_tls_cert")),
         };
-        Ok(Self { witnesses, forward, headers, ca: file("audit_ca"), identity })
+        let retention = match get("audit_retention_days").map(|days| days.trim().parse::<u32>()) {
+            None => None,
+            Some(Ok(days)) if days > 0 => Some(days),
+            Some(_) => return Err(wrong("audit_retention_days", "is a whole number of days, at least 1")),
+        };
+        Ok(Self { witnesses, forward, headers, ca: file("audit_ca"), identity, retention })
     }
 
     /// The headers that are sent to an address.
@@ -196,6 +203,11 @@ mod tests {
             assert!(trail(&[("audit_witness", wrong)]).is_err(), "{wrong}");
         }
         assert!(trail(&[("audit_forward", "/a/file")]).is_err());
+        assert_eq!(trail(&[]).unwrap().retention, None);
+        assert_eq!(trail(&[("audit_retention_days", "2190")]).unwrap().retention, Some(2190));
+        for wrong in ["0", "-1", "6y", ""] {
+            assert!(trail(&[("audit_retention_days", wrong)]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) async fn verify(caller: Caller) -> Result<HttpResponse, Failure> {
     let mut parameters = vec![
         json!({"name": "result", "valueBoolean": verified.wrong == 0}),
         json!({"name": "events", "valueDecimal": verified.events}),
+        json!({"name": "retired", "valueDecimal": verified.retired}),
         json!({"name": "waiting", "valueDecimal": verified.waiting}),
         json!({"name": "wrong", "valueDecimal": verified.wrong}),
     ];

@@ -65,6 +65,8 @@ pub enum Act {
     Alarm,
     /// Somebody decided that the log is to go on from where it is.
     Accept,
+    /// What is older than the policy says was taken out of the trail.
+    Retire,
     /// What a patient decided was asked before an app was allowed their record.
     Decide,
     /// Requests of nobody known were refused, more than are recorded one by one.
@@ -130,6 +132,7 @@ const ALL: &[Line] = &[
     (46, Act::Alarm, (DICOM, "110113", "Security Alert"), (OWN, "alarm", "Audit trail is not what it was"), "E"),
     (47, Act::Accept, (DICOM, "110113", "Security Alert"), (OWN, "accept", "Audit trail accepted as it is"), "E"),
     (60, Act::Refuse, (DICOM, "110113", "Security Alert"), (OWN, "refuse", "Accesses refused"), "E"),
+    (62, Act::Retire, (DICOM, "110101", "Audit Log Used"), (OWN, "retire", "Audit events dropped by policy"), "D"),
     (61, Act::Decide, (DICOM, "110113", "Security Alert"), ("https://profiles.ihe.net/ITI/BALP/CodeSystem/AuthZsubType", "AuthZ-Consent", "Authorization Decision by Consent"), "E"),
 ];
 

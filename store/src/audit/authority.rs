@@ -116,11 +116,14 @@ impl Authority {
         code.finalize().into_bytes().first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
     }
 
-    /// The code of how many events a receiver has.
-    pub(super) fn receipt(&self, name: &str, delivered: u64) -> i64 {
-        let code = self.key.clone().chain_update(b"receipt").chain_update(delivered.to_be_bytes());
-        let code = code.chain_update(name.as_bytes()).finalize().into_bytes();
-        code.first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
+    /// The code of numbers that say what this is about.
+    pub(super) fn number(&self, of: &[u8], numbers: &[i64]) -> i64 {
+        let mut code = self.key.clone();
+        for number in numbers {
+            code.update(&number.to_be_bytes());
+        }
+        code.update(of);
+        code.finalize().into_bytes().first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
     }
 
     /// Of these agents those that are not known to be in the database.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use diesel::sql_types::{BigInt, Text};
 
+use super::authority::Authority;
 use super::find::stored;
 use super::log::{self, BLOCK, number, signed};
 use super::merkle::leaf;
@@ -73,7 +74,7 @@ pub(crate) fn write(link: &mut Link, forwarding: &Forwarding, at: i64) -> Result
                 .int(at);
         }
         Forwarding::Move { name, holder, from, to } => {
-            let mac = link.authority.as_ref().map_or(0, |authority| authority.receipt(name, *to));
+            let mac = link.authority.as_ref().map_or(0, |authority| receipt(authority, name, signed(*to)));
             sql.push("UPDATE audit_destination SET delivered = ").int(signed(*to)).push(", mac = ").int(mac);
             sql.push(" WHERE name = ").text(name.as_str()).push(" AND holder = ").text(holder.as_str());
             sql.push(" AND delivered = ").int(signed(*from));
@@ -101,6 +102,11 @@ pub(crate) fn write(link: &mut Link, forwarding: &Forwarding, at: i64) -> Result
     }
 }
 
+/// The code of how many events a receiver has.
+fn receipt(authority: &Authority, name: &str, delivered: i64) -> i64 {
+    authority.number(format!("receipt {name}").as_bytes(), &[delivered])
+}
+
 /// What is counted is believed only if one of these processes counted it; else it begins again.
 fn count(link: &mut Link, name: &str) -> Result<(), Fault> {
     let Some(authority) = link.authority.clone() else { return Ok(()) };
@@ -108,7 +114,7 @@ fn count(link: &mut Link, name: &str) -> Result<(), Fault> {
     sql.text(name);
     let found = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?.pop();
     let Some((delivered, mac)) = found.filter(|(delivered, _)| *delivered != 0) else { return Ok(()) };
-    if u64::try_from(delivered).is_ok_and(|delivered| authority.receipt(name, delivered) == mac) {
+    if receipt(&authority, name, delivered) == mac {
         return Ok(());
     }
     tracing::error!(to = name, "how many events it has was changed by somebody else: all are sent again");
@@ -128,11 +134,12 @@ pub(super) fn delivered(link: &mut Link, name: &str) -> Result<u64, Fault> {
 /// All receivers that were ever sent to.
 pub(super) fn destinations(link: &mut Link) -> Result<Vec<Destination>, Fault> {
     let size = log::size(link)?;
-    let sql = Sql::new(link.dialect, "SELECT name, delivered FROM audit_destination ORDER BY name");
-    let all = sql.rows::<(Text, BigInt), (String, i64)>(&mut link.connection)?;
+    let sql = Sql::new(link.dialect, "SELECT name, delivered, mac FROM audit_destination ORDER BY name");
+    let all = sql.rows::<(Text, BigInt, BigInt), (String, i64, i64)>(&mut link.connection)?;
     let mut destinations = Vec::with_capacity(all.len());
-    for (name, delivered) in all {
-        let delivered = number(delivered)?;
+    for (name, delivered, mac) in all {
+        let counted = link.authority.as_ref().is_none_or(|one| receipt(one, &name, delivered) == mac);
+        let delivered = if counted { number(delivered)? } else { 0 };
         let next = batch(link, delivered, 1)?.events.pop();
         let (waiting, oldest) = (size.saturating_sub(delivered), next.map(|next| next.event.updated));
         destinations.push(Destination { name, delivered, waiting, oldest });

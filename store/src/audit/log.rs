@@ -27,7 +27,7 @@ const MOST: usize = 16_384;
 pub(super) const ORIGIN: &str = "augury.dev/audit";
 /// Of the heads of one minute the last stays.
 const MINUTE: i64 = 60_000_000;
-/// Only one process seals at a time.
+/// What the lock is called.
 const LOCK: i64 = 0x6175_6469_7400;
 
 /// Where an event stands: on SQLite by its key, on PostgreSQL first by the transaction that wrote it.
@@ -411,6 +411,16 @@ pub(super) fn prepare(
     }))
 }
 
+/// Only one process changes the tree, or takes out what it is of, at a time: until the open transaction ends.
+pub(super) fn lock(link: &mut Link) -> Result<(), Fault> {
+    if link.dialect == Dialect::Postgres {
+        let mut sql = Sql::new(link.dialect, "SELECT pg_advisory_xact_lock(");
+        sql.int(LOCK).push(")");
+        sql.run(&mut link.connection)?;
+    }
+    Ok(())
+}
+
 /// Forgets the tree, inside the open transaction: it is made anew of the rows that there are.
 pub(crate) fn forget(link: &mut Link) -> Result<(), Fault> {
     ["audit_block", "audit_head", "audit_run", "audit_index"]
@@ -420,11 +430,7 @@ pub(crate) fn forget(link: &mut Link) -> Result<(), Fault> {
 
 /// Adds it to the tree, inside the open transaction.
 pub(crate) fn write(link: &mut Link, sealing: &Sealing) -> Result<(), Fault> {
-    if link.dialect == Dialect::Postgres {
-        let mut sql = Sql::new(link.dialect, "SELECT pg_advisory_xact_lock(");
-        sql.int(LOCK).push(")");
-        sql.run(&mut link.connection)?;
-    }
+    lock(link)?;
     if newest(link)?.map_or_else(String::new, |(note, _)| note) != sealing.base {
         return Err(Error::Conflict { current: 0 }.into());
     }

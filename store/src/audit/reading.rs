@@ -7,6 +7,7 @@ use super::act::Act;
 use super::authority::Authority;
 use super::log::{Block, Position, after, in_order, up_to};
 use super::merkle::Hash;
+use super::retire::Retired;
 use super::row::{self, Agents, Opened, SELECT, rows};
 use super::verify::{Finding, Verified};
 use crate::connection::Link;
@@ -37,6 +38,8 @@ struct Doubted {
 /// How far the rows were read.
 pub(super) struct Reading {
     agents: Agents,
+    /// So many of the first events have left the trail.
+    retired: u64,
     from: Position,
     /// Of the last rows, what belongs to the next block.
     ahead: Vec<Met>,
@@ -50,6 +53,7 @@ impl Default for Reading {
     fn default() -> Self {
         Self {
             agents: Agents::default(),
+            retired: 0,
             from: (i64::MIN, i64::MIN),
             ahead: Vec::new(),
             doubted: BTreeMap::new(),
@@ -68,6 +72,11 @@ fn met(opened: &Opened) -> impl Iterator<Item = Met> {
 }
 
 impl Reading {
+    /// These have left the trail.
+    pub(super) fn after(retired: &Retired) -> Self {
+        Self { retired: retired.events, from: retired.last, end: retired.last.1, ..Self::default() }
+    }
+
     /// Are the events of the next block there, as they were, and no others?
     pub(super) fn block(
         &mut self,
@@ -76,6 +85,10 @@ impl Reading {
         block: &Block,
         verified: &mut Verified,
     ) -> Result<(), Fault> {
+        let retired = usize::try_from(self.retired.saturating_sub(block.first)).unwrap_or(usize::MAX);
+        if retired >= block.leaves.len() {
+            return Ok(());
+        }
         let mut sql = Sql::new(link.dialect, SELECT);
         sql.push(" WHERE 1 = 1");
         after(&mut sql, link.dialect, self.from);
@@ -102,7 +115,8 @@ impl Reading {
             here.entry(one.position.1).or_default().push(one);
         }
         let mut missing: Vec<i64> = Vec::new();
-        for (key, (epoch, hash)) in block.keys.iter().zip(block.epochs.iter().zip(&block.leaves)) {
+        let leaves = block.keys.iter().zip(block.epochs.iter().zip(&block.leaves));
+        for (key, (epoch, hash)) in leaves.skip(retired) {
             let mut all = here.remove(key).unwrap_or_default();
             let is_it = |one: &Met| {
                 one.position.0 == *epoch && one.said.as_ref().is_some_and(|(known, ..)| known == hash)

@@ -6,7 +6,7 @@ use super::forward::{self, Batch, Destination, Forwarding};
 use super::lag::{self, Lag};
 use super::memory::{self, Astray};
 use super::verify::{Proof, Verified, Witnessed, prove, verify};
-use super::{Act, Auditing, Entry, log};
+use super::{Act, Auditing, Entry, log, retire};
 use crate::commit::Commit;
 use crate::connection::{Link, Use};
 use crate::context::Context;
@@ -103,6 +103,23 @@ impl Store {
             Unit::new(context, Commit { notes, ..Commit::default() })?.forwarding(Forwarding::Again { anew });
         self.write(unit).await?;
         Ok(size)
+    }
+
+    /// Takes the oldest events out of the trail, some thousand at most, if they were recorded before that time and
+    /// every receiver of `delivered` events has them; how many. What is not as it was sealed stays, and so does what
+    /// is newer.
+    ///
+    /// # Errors
+    /// `Conflict` while another process does.
+    pub async fn retire_audit(&self, context: &Context, before: i64, delivered: u64) -> Result<u64, Error> {
+        let authority = Arc::clone(&self.authority);
+        let prepare = move |link: &mut Link| Ok(retire::prepare(link, &authority, before, delivered)?);
+        let Some(retiring) = self.on_snapshot(prepare).await? else { return Ok(0) };
+        let (events, last) = (retiring.events, retiring.last());
+        let note = format!("{events} events up to AuditEvent/{last}");
+        let commit = Commit { notes: vec![Entry { note, ..Entry::of(Act::Retire) }], ..Commit::default() };
+        self.write(Unit::new(context, commit)?.retiring(retiring)).await?;
+        Ok(events)
     }
 
     /// Lets this process, which calls itself `holder`, be the one that sends to a receiver, until then; how

@@ -13,7 +13,7 @@ use super::merkle::{
     Frontier, Hash, Span, consistency, inclusion, leaf, verify_consistency, verify_inclusion,
 };
 use super::reading::Reading;
-use super::row;
+use super::{retire, row};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::sql::{Dialect, Sql, lossy};
@@ -83,6 +83,8 @@ impl std::fmt::Display for Finding {
 pub struct Verified {
     /// Events in the log.
     pub events: u64,
+    /// Those of them that left the trail by policy.
+    pub retired: u64,
     /// Events that wait to be taken into it.
     pub waiting: u64,
     /// How many things are wrong.
@@ -108,6 +110,18 @@ pub struct Witnessed {
 /// A sum over index rows, in whatever order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sum(u64);
+
+impl From<i64> for Sum {
+    fn from(number: i64) -> Self {
+        Self(number.cast_unsigned())
+    }
+}
+
+impl From<Sum> for i64 {
+    fn from(Sum(number): Sum) -> Self {
+        number.cast_signed()
+    }
+}
 
 impl Sum {
     pub(super) fn one(&mut self, hash: i64, key: i64) {
@@ -174,6 +188,11 @@ pub(super) fn verify(
     let mut heads = heads.into_iter().peekable();
     let mut frontier = Frontier::default();
     let mut reading = Reading::default();
+    if let Some((retired, _)) = retire::retired(link, authority)? {
+        (verified.index, verified.accepted, verified.retired) =
+            (retired.sum, retired.accepted, retired.events);
+        reading = Reading::after(&retired);
+    }
     let mut whole = true;
     loop {
         let from = frontier.size();

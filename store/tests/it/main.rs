@@ -18,6 +18,7 @@ mod access;
 mod audit;
 mod audit_kept;
 mod audit_moved;
+mod audit_retired;
 mod audit_tampering;
 mod audit_unreadable;
 mod authorization;

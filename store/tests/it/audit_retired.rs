@@ -1,0 +1,80 @@
+//! What is older than the policy says leaves the trail, and the log still holds.
+
+use store::{Finding, Options, Store, Witnessed};
+
+use crate::audit_kept::{findings, intrude, record, sealed};
+use crate::place::*;
+
+both!(what_is_old_leaves_and_the_log_holds, nothing_leaves_that_should_not);
+
+async fn found(store: &Store, text: &str) -> usize {
+    let found = store.search(&now(), &query(text)).await.unwrap();
+    usize::try_from(found.total.unwrap()).unwrap()
+}
+
+/// All that may leave does; how many.
+async fn retired(store: &Store, second: i64, before: i64, delivered: u64) -> u64 {
+    let mut all = 0;
+    loop {
+        match store.retire_audit(&at(second), at(before).at, delivered).await.unwrap() {
+            0 => return all,
+            more => all += more,
+        }
+    }
+}
+
+async fn what_is_old_leaves_and_the_log_holds(store: Store, url: String) {
+    for second in [0, 100, 200, 300] {
+        for _ in 0..3 {
+            record(&store, second, 190).await;
+        }
+        sealed(&store, second).await;
+    }
+    let head = sealed(&store, 300).await.head;
+    let of = |head: &Option<String>| Witnessed { heads: head.iter().cloned().collect(), missing: Vec::new() };
+    assert_eq!(retired(&store, 400, 150, u64::MAX).await, 2 * 3 * 190);
+    assert_eq!(findings(&store, of(&head), 400).await, []);
+    assert_eq!(found(&store, "AuditEvent?subtype=export&_total=accurate").await, 2 * 3 * 190);
+    assert_eq!(found(&store, "AuditEvent?subtype=retire&_total=accurate").await, 1);
+    assert_eq!(retired(&store, 400, 150, u64::MAX).await, 0);
+    // Whoever starts now goes on where the others were.
+    let store = Store::open(&url, &Options { connections: 4, ..Options::default() }).unwrap();
+    record(&store, 400, 500).await;
+    let head = sealed(&store, 400).await.head;
+    assert_eq!(retired(&store, 500, 250, u64::MAX).await, 3 * 190);
+    let verified = store.verify_audit(&at(400), of(&head), |_| {}).await.unwrap();
+    assert_eq!((verified.events, verified.findings), (4 * 3 * 190 + 1 + 500, Vec::new()));
+    assert_eq!(verified.retired, 3 * 3 * 190);
+    // What is taken out by others is missed as before.
+    intrude(&url, "DELETE FROM audit WHERE key = (SELECT MIN(key) FROM audit)");
+    let missing = findings(&store, of(&head), 400).await;
+    assert!(
+        !missing.is_empty() && missing.iter().all(|one| matches!(one, Finding::Removed(_))),
+        "{missing:?}"
+    );
+}
+
+async fn nothing_leaves_that_should_not(store: Store, url: String) {
+    record(&store, 0, 100).await;
+    record(&store, 1, 100).await;
+    record(&store, 2, 100).await;
+    assert_eq!(retired(&store, 100, 50, u64::MAX).await, 0, "nothing is sealed");
+    sealed(&store, 3).await;
+    assert_eq!(retired(&store, 100, 50, 150).await, 100, "a receiver does not have the others");
+    for claim in ["events = events + 100", "key = key + 100", "accepted = 1"] {
+        intrude(&url, "CREATE TABLE kept AS SELECT * FROM audit_retired");
+        intrude(&url, &format!("UPDATE audit_retired SET {claim}"));
+        assert!(!findings(&store, Witnessed::default(), 3).await.is_empty(), "{claim}");
+        intrude(
+            &url,
+            "DELETE FROM audit_retired; INSERT INTO audit_retired SELECT * FROM kept; DROP TABLE kept",
+        );
+    }
+    assert_eq!(findings(&store, Witnessed::default(), 3).await, []);
+    intrude(&url, "UPDATE audit SET high = high + 1 WHERE key = (SELECT MIN(key) FROM audit)");
+    assert_eq!(
+        retired(&store, 100, 50, u64::MAX).await,
+        0,
+        "what was tampered with stays, and all behind it"
+    );
+}
