@@ -144,7 +144,7 @@ pub(crate) async fn accounting(
         .body(table))
 }
 
-pub(crate) const HEADING: &str = "recorded,id,action,event,outcome,outcome_text,client,user,user_name,address,purpose,patient,entity,query\r\n";
+pub(crate) const HEADING: &str = "recorded,id,action,event,outcome,outcome_text,client,user,user_name,address,purpose,reason,patient,entity,query\r\n";
 
 /// One AuditEvent as a line of a table (RFC 4180).
 pub(crate) fn line(event: &Json) -> String {
@@ -176,8 +176,10 @@ pub(crate) fn line(event: &Json) -> String {
                 .or_else(|| who.text("display"))
         }))
     };
-    let purpose =
-        first("purposeOfEvent").and_then(|one| one.list("coding").first()).and_then(|one| one.text("code"));
+    let purpose = first("purposeOfEvent");
+    let code = purpose.and_then(|one| one.list("coding").first()).and_then(|one| one.text("code"));
+    // Without words of their own the text repeats the code.
+    let reason = purpose.and_then(|one| one.text("text")).filter(|text| Some(*text) != code);
     let columns = [
         text(event.text("recorded")),
         text(event.text("id")),
@@ -189,7 +191,8 @@ pub(crate) fn line(event: &Json) -> String {
         who(user),
         text(user.and_then(|user| user.text("name"))),
         text(client.and_then(|client| client.at(&["network", "address"])).and_then(Json::as_str)),
-        text(purpose),
+        text(code),
+        text(reason),
         reference(true).unwrap_or_default(),
         reference(false).unwrap_or_default(),
         query.unwrap_or_default(),
