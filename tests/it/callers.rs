@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use harness::{Answer, BOTH, Backend};
+use harness::{Answer, BOTH, Backend, Server};
 use serde_json::Value;
 
 use crate::smart::Place;
@@ -92,4 +92,37 @@ fn a_token_in_an_address_is_nowhere_kept() {
     let all: Vec<String> = trail(&place, "").iter().flat_map(queries).collect();
     assert!(all.iter().filter(|query| query.contains("=…")).count() >= 5, "{all:?}");
     assert!(!all.iter().any(|query| query.contains("secret-of-somebody")), "{all:?}");
+}
+
+#[test]
+fn callers_are_listed_with_what_they_may_do() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        server.key(&["all"]).unwrap();
+        server.key(&["few", "--scope", "system/Observation.rs system/AuditEvent.rs"]).unwrap();
+        let app = ["--public", "--redirect", "https://app.example/", "--scope", "launch patient/*.rs"];
+        server.command(&[&["client", "add", "app"], app.as_slice()].concat(), "").unwrap();
+        let listed = server.command(&["client", "list"], "").unwrap();
+        for end in [
+            "active    all  system/*.cruds system/Consent.cruds system/AuditEvent.rs augury/models",
+            "active    few  system/Observation.rs system/AuditEvent.rs",
+            "approved  app  [app, public]  launch patient/*.rs",
+        ] {
+            assert!(listed.lines().any(|line| line.ends_with(end)), "{listed}");
+        }
+    }
+}
+
+/// Of a key without scopes all is allowed; of one with scopes what they name, and the trail only by its name.
+#[test]
+fn a_star_does_not_hold_the_trail() {
+    let server = Server::start_with(Backend::Sqlite, &[("AUGURY_AUTH", "required")]).unwrap();
+    for (scope, status) in
+        [(None, 200), (Some("system/*.cruds"), 403), (Some("system/*.cruds system/AuditEvent.rs"), 200)]
+    {
+        let scope: Vec<&str> = scope.into_iter().flat_map(|scope| ["--scope", scope]).collect();
+        let key = server.key(&[&["one"], scope.as_slice()].concat()).unwrap();
+        let asked = server.http().get(server.url("/fhir/AuditEvent")).bearer_auth(&key).send().unwrap();
+        assert_eq!(asked.status(), status, "{scope:?}");
+    }
 }
