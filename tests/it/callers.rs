@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
+use harness::browser::Browser;
 use harness::{Answer, BOTH, Backend, Server};
 use serde_json::Value;
 
-use crate::smart::Place;
+use crate::smart::{PASSWORD, Place};
 use crate::smart_trail::{queries, trail};
 
 fn ask(place: &Place, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -124,5 +125,62 @@ fn a_star_does_not_hold_the_trail() {
         let key = server.key(&[&["one"], scope.as_slice()].concat()).unwrap();
         let asked = server.http().get(server.url("/fhir/AuditEvent")).bearer_auth(&key).send().unwrap();
         assert_eq!(asked.status(), status, "{scope:?}");
+    }
+}
+
+/// Is somebody signed in with that password?
+fn enters(browser: &mut Browser<'_>, password: &str) -> bool {
+    let page = browser.get("/oauth/manage").unwrap();
+    let pairs = [("login", "carol"), ("password", password), ("code", "")];
+    browser.submit(&page, "/oauth/sign-in", &pairs).unwrap().status == 303
+}
+
+/// Whoever knows a login can't keep its owner out with wrong passwords, nor guess without end.
+#[test]
+fn strangers_lock_out_themselves() {
+    for backend in BOTH {
+        let place = Place::with(backend, &[("AUGURY_TRUSTED_PROXIES", "127.0.0.1")]);
+        let at = |address: &str| Browser::at(&place.server, address).unwrap();
+        let signed_out = |browser: &mut Browser<'_>| {
+            let page = browser.get("/oauth/manage").unwrap();
+            browser.submit(&page, "/oauth/sign-out", &[]).unwrap();
+        };
+        let mut own = at("192.0.2.1");
+        assert!(enters(&mut own, PASSWORD));
+        signed_out(&mut own);
+
+        let mut stranger = at("198.51.100.1");
+        for _ in 0..5 {
+            assert!(!enters(&mut stranger, "wrong password"));
+        }
+        assert!(!enters(&mut stranger, PASSWORD), "{backend:?}: five were wrong");
+        assert!(!enters(&mut at("198.51.100.1"), PASSWORD), "{backend:?}: another browser there");
+        let mut second = at("203.0.113.1");
+        assert!(enters(&mut second, PASSWORD), "{backend:?}: elsewhere");
+        assert!(enters(&mut own, PASSWORD));
+        signed_out(&mut own);
+
+        // From many networks a hundred and one are free, and then only who was here before may try.
+        for n in 0..101 {
+            assert!(!enters(&mut at(&format!("198.51.100.{}", 10 + n / 4)), "wrong password"));
+        }
+        assert!(!enters(&mut at("203.0.113.9"), PASSWORD), "{backend:?}: more than a hundred were wrong");
+        let mut moved = at("203.0.113.1");
+        assert!(enters(&mut moved, PASSWORD), "{backend:?}: a network that is known");
+
+        // In a network that is known a stranger locks out new browsers, and not those that are known.
+        for _ in 0..5 {
+            assert!(!enters(&mut at("192.0.2.1"), "wrong password"));
+        }
+        assert!(!enters(&mut at("192.0.2.1"), PASSWORD));
+        assert!(enters(&mut own, PASSWORD), "{backend:?}: a browser that is known");
+        signed_out(&mut own);
+        // Even a browser that is known has few tries.
+        for _ in 0..5 {
+            assert!(!enters(&mut own, "wrong password"));
+        }
+        assert!(!enters(&mut own, PASSWORD));
+        place.user(&["unlock", "carol"]);
+        assert!(enters(&mut own, PASSWORD));
     }
 }
