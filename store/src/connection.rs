@@ -85,8 +85,8 @@ impl Place {
 fn private(path: &str) {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     // Only a new file is opened: closing one takes from it the locks that SQLite holds in this process.
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    if made.is_ok() {
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    if created.is_ok() {
         return;
     }
     for beside in ["", "-wal", "-shm"] {

@@ -129,7 +129,7 @@ pub(crate) fn is_user(reference: &str) -> bool {
 
 /// Where wrong passwords are counted: the browser if somebody has signed in with it, else the network. So
 /// who only knows a login locks out nobody but those around them.
-fn from(found: Vec<Source>, sources: &[String]) -> Source {
+fn from(found: &[Source], sources: &[String]) -> Source {
     let known = |hash: &String| found.iter().find(|one| one.known && one.hash == *hash);
     let network = sources.last().cloned().unwrap_or_default();
     let last = || found.iter().find(|one| one.hash == network);
@@ -152,7 +152,7 @@ async fn proved(
         Err(error) => return Err(error.into()),
     };
     let id = account.as_ref().map_or("", |account| account.id.as_str());
-    let from = from(app.store.sources(context, id, &sources).await?, &sources);
+    let from = from(&app.store.sources(context, id, &sources).await?, &sources);
     app.smart.throttle.check(throttle::Door::SignIn, &format!("{} {login}", from.hash))?;
     let right = password::is_right(given, account.as_ref().map(|account| account.password.as_str())).await;
     let known = account.as_ref().map_or_else(|| context.clone(), |one| of_account(app, context, one));
