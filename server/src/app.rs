@@ -1,6 +1,7 @@
 //! The long-lived parts of the program.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context as _;
@@ -150,9 +151,18 @@ pub fn open_store(config: &Config) -> anyhow::Result<Store> {
 pub fn make_data_dir(config: &Config) -> anyhow::Result<()> {
     if config.database_url.starts_with("sqlite:") {
         let wrong = || format!("AUGURY_DATA_DIR (data_dir) {}", config.data_dir.display());
-        std::fs::create_dir_all(&config.data_dir).with_context(wrong)?;
+        make_folder(&config.data_dir).with_context(wrong)?;
     }
     Ok(())
+}
+
+/// A folder and those above it, where they are missing: for nobody else to look into.
+pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
+    let mut folder = std::fs::DirBuilder::new();
+    folder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+    folder.create(path)
 }
 
 /// Names setting and place; a URL with a password in it stays unsaid.
@@ -175,7 +185,7 @@ pub fn load_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
 pub async fn load_active_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
     let mut catalogue = load_catalogue(config)?;
     let file = config.database_url.strip_prefix("sqlite:");
-    if file.is_none_or(|file| std::path::Path::new(file).exists()) {
+    if file.is_none_or(|file| Path::new(file).exists()) {
         let store = open_store(config)?;
         use_activated(&mut catalogue, &store).await?;
     }

@@ -8,6 +8,10 @@ use crate::error::{Error, Fault};
 use crate::sql::Sql;
 use crate::store::Store;
 
+/// How long a wrong password is held against where it came from, and a browser or network is known.
+const HELD: i64 = 86_400_000_000;
+const KNOWN: i64 = 400 * HELD;
+
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -27,14 +31,27 @@ pub struct Account {
     pub totp: Option<String>,
     /// The last time step that a code was accepted for: each is good once.
     pub totp_step: i64,
-    /// Wrong passwords in a row.
+    /// Wrong passwords in a row, from wherever nobody has signed in before.
     pub failed: i64,
-    /// Until when no password is looked at, microseconds since 1970 UTC.
+    /// Until when no password from there is looked at, microseconds since 1970 UTC.
     pub locked_until: i64,
     /// Somebody has locked it.
     pub locked: bool,
     /// Since when it is there.
     pub created: i64,
+}
+
+/// A browser or network that passwords of one account come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Source {
+    /// A hash that only the server can make.
+    pub hash: String,
+    /// Somebody has signed in from there.
+    pub known: bool,
+    /// Wrong passwords in a row.
+    pub failed: i64,
+    /// Until when no password from there is looked at, microseconds since 1970 UTC.
+    pub locked_until: i64,
 }
 
 /// A change to the accounts.
@@ -74,12 +91,16 @@ pub enum AccountChange {
         /// Locked?
         locked: bool,
     },
-    /// A wrong password; the next is looked at after that time.
+    /// A wrong password.
     Failed {
         /// Whose.
         id: String,
-        /// Microseconds since 1970 UTC.
+        /// Hash of where it came from.
+        source: String,
+        /// When the next from there is looked at, microseconds since 1970 UTC.
         until: i64,
+        /// When the next from anywhere unknown is; none if it came from where somebody signed in before.
+        elsewhere: Option<i64>,
     },
     /// Somebody has signed in.
     SignIn {
@@ -91,6 +112,8 @@ pub enum AccountChange {
         expires: i64,
         /// The time step of the second factor: a conflict if it was used before.
         step: Option<i64>,
+        /// Hashes of where they are, which is known from now on.
+        sources: Vec<String>,
     },
     /// Somebody has signed out.
     SignOut {
@@ -129,14 +152,25 @@ fn one(link: &mut Link, at: i64, change: &AccountChange) -> Result<(), Fault> {
                 Sql::new(link.dialect, "UPDATE account SET failed = 0, locked_until = 0, locked = ");
             sql.bool(*locked).push(" WHERE id = ").text(id.as_str());
             there(sql.run(&mut link.connection)?)?;
-            if *locked { sign_out_everywhere(link, id) } else { Ok(()) }
+            if *locked {
+                return sign_out_everywhere(link, id);
+            }
+            let mut sql = Sql::new(
+                link.dialect,
+                "UPDATE sign_in_source SET failed = 0, locked_until = 0 WHERE account = ",
+            );
+            sql.text(id.as_str());
+            sql.run(&mut link.connection)?;
+            Ok(())
         }
-        AccountChange::Failed { id, until } => {
+        AccountChange::Failed { id, source, until, elsewhere } => {
+            held(link, id, source, *until, at + HELD)?;
+            let Some(until) = elsewhere else { return Ok(()) };
             let mut sql = Sql::new(link.dialect, "UPDATE account SET failed = failed + 1, locked_until = ");
             sql.int(*until).push(" WHERE id = ").text(id.as_str());
             there(sql.run(&mut link.connection)?)
         }
-        AccountChange::SignIn { id, session, expires, step } => {
+        AccountChange::SignIn { id, session, expires, step, sources } => {
             let mut sql = Sql::new(link.dialect, "UPDATE account SET failed = 0, locked_until = 0");
             if let Some(step) = step {
                 sql.push(", totp_step = ").int(*step);
@@ -155,7 +189,7 @@ fn one(link: &mut Link, at: i64, change: &AccountChange) -> Result<(), Fault> {
             sql.text(session.as_str()).push(",").text(id.as_str()).push(",").int(at).push(",");
             sql.int(*expires).push(")");
             sql.run(&mut link.connection)?;
-            Ok(())
+            sources.iter().try_for_each(|source| met(link, id, source, at + KNOWN))
         }
         AccountChange::SignOut { session } => {
             let mut sql = Sql::new(link.dialect, "DELETE FROM browser_session WHERE hash = ");
@@ -164,6 +198,36 @@ fn one(link: &mut Link, at: i64, change: &AccountChange) -> Result<(), Fault> {
             Ok(())
         }
     }
+}
+
+/// A wrong password from there.
+fn held(link: &mut Link, id: &str, source: &str, until: i64, expires: i64) -> Result<(), Fault> {
+    let mut sql = from(link, id, source, false);
+    sql.push(",1,").int(until).push(",").int(expires).push(
+        ") ON CONFLICT (account, source) DO UPDATE SET failed = sign_in_source.failed + 1, \
+         locked_until = excluded.locked_until, expires = CASE WHEN sign_in_source.known \
+         THEN sign_in_source.expires ELSE excluded.expires END",
+    );
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
+/// Somebody has signed in from there.
+fn met(link: &mut Link, id: &str, source: &str, expires: i64) -> Result<(), Fault> {
+    let mut sql = from(link, id, source, true);
+    sql.push(",0,0,").int(expires).push(
+        ") ON CONFLICT (account, source) DO UPDATE SET known = excluded.known, failed = 0, \
+         locked_until = 0, expires = excluded.expires",
+    );
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
+fn from<'s>(link: &Link, id: &'s str, source: &'s str, known: bool) -> Sql<'s> {
+    let columns = "account, source, known, failed, locked_until, expires";
+    let mut sql = Sql::new(link.dialect, &format!("INSERT INTO sign_in_source ({columns}) VALUES ("));
+    sql.text(id).push(",").text(source).push(",").bool(known);
+    sql
 }
 
 fn add(link: &mut Link, account: &Account) -> Result<(), Fault> {
@@ -190,13 +254,17 @@ fn there(touched: usize) -> Result<(), Fault> {
     if touched == 0 { Err(Error::NotFound.into()) } else { Ok(()) }
 }
 
+/// Ends all sessions; where they were is not known any more.
 fn sign_out_everywhere(link: &mut Link, id: &str) -> Result<(), Fault> {
-    let mut sql = Sql::new(link.dialect, "DELETE FROM browser_session WHERE account = ");
-    sql.text(id);
-    sql.run(&mut link.connection)?;
+    for table in ["browser_session", "sign_in_source"] {
+        let mut sql = Sql::new(link.dialect, "DELETE FROM ");
+        sql.push(table).push(" WHERE account = ").text(id);
+        sql.run(&mut link.connection)?;
+    }
     Ok(())
 }
 
+type SourceRow = (String, bool, i64, i64);
 type First = (String, String, String, String, Option<String>, String);
 type Second = (Option<String>, i64, i64, i64, bool, i64);
 
@@ -256,6 +324,28 @@ impl Store {
         let login = login.to_owned();
         let found = self.pool.run(move |link| accounts(link, "login", Some(&login))).await?.pop();
         found.ok_or(Error::NotFound)
+    }
+
+    /// What is known of these sources of an account's passwords.
+    pub async fn sources(
+        &self,
+        context: &Context,
+        account: &str,
+        hashes: &[String],
+    ) -> Result<Vec<Source>, Error> {
+        let (account, hashes, at) = (account.to_owned(), hashes.to_vec(), context.at);
+        let read = move |link: &mut Link| -> Result<Vec<Source>, Fault> {
+            let mut sql = Sql::new(
+                link.dialect,
+                "SELECT source, known, failed, locked_until FROM sign_in_source WHERE account = ",
+            );
+            sql.text(account.as_str()).push(" AND expires > ").int(at).push(" AND source IN ");
+            sql.texts(hashes.iter().map(String::as_str));
+            let rows = sql.rows::<(Text, Bool, BigInt, BigInt), SourceRow>(&mut link.connection)?;
+            let source = |(hash, known, failed, locked_until)| Source { hash, known, failed, locked_until };
+            Ok(rows.into_iter().map(source).collect())
+        };
+        self.pool.run(read).await
     }
 
     /// Who is signed in with that cookie, and since when; `NotFound` if nobody is, or they are locked.

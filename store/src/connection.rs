@@ -58,6 +58,9 @@ impl Place {
     pub(crate) fn open(&self, purpose: Use) -> Result<(Database, Option<Deadline>), Error> {
         match self {
             Self::Sqlite(path) => {
+                if purpose == Use::Write {
+                    private(path);
+                }
                 let mut connection = SqliteConnection::establish(path).map_err(Error::internal)?;
                 connection.batch_execute(pragmas(purpose)).map_err(Error::internal)?;
                 let deadline = Deadline::of(&mut connection).map_err(Error::internal)?;
@@ -76,6 +79,31 @@ impl Place {
         }
     }
 }
+
+/// Nobody else on the machine reads the file; SQLite gives those beside it the same mode.
+#[cfg(unix)]
+fn private(path: &str) {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    // Only a new file is opened: closing one takes from it the locks that SQLite holds in this process.
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    if created.is_ok() {
+        return;
+    }
+    for beside in ["", "-wal", "-shm"] {
+        let file = format!("{path}{beside}");
+        let Ok(found) = std::fs::metadata(&file) else { continue };
+        let mut mode = found.permissions();
+        if mode.mode() & 0o077 != 0 {
+            mode.set_mode(mode.mode() & 0o700);
+            if let Err(error) = std::fs::set_permissions(&file, mode) {
+                tracing::warn!(file, %error, "others on this machine may read the database");
+            }
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn private(_: &str) {}
 
 /// Why there is no connection. What libpq says of an address that it can't read holds the address, and so
 /// the password in it.

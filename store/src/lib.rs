@@ -47,7 +47,7 @@ mod unit;
 mod version;
 
 pub use access::{Access, Grant};
-pub use account::{Account, AccountChange};
+pub use account::{Account, AccountChange, Source};
 pub use audit::{
     Act, Agent, Astray, Auditing, Batch, Destination, Entry, Finding, Lag, Leaving, Outcome, Proof, Sealed,
     Trail, Verified, Who, Witnessed,

@@ -149,6 +149,7 @@ fn sweep(link: &mut Link, before: i64) -> Result<(), Fault> {
         "used_assertion",
         "launch",
         "browser_session",
+        "sign_in_source",
         "smart_grant",
     ];
     for table in tables {

@@ -108,7 +108,7 @@ def callers() -> tuple[list[Caller], list[Caller]]:
         "a JWT with a wrong signature": jwt({"alg": "RS256", "kid": keys[0]["kid"]}, claims, lambda _: bytes(256)),
         "an id_token": lasting["id_token"], "a refresh token": lasting["refresh_token"],
         "a code": carol.code(client, "user/*.cruds", A),
-    }
+    } | {f"another tenant's {name}": bearer for name, bearer in json.loads(os.environ["OTHER_TENANT"]).items()}
     return known, [Caller(name, bearer) for name, bearer in unknown.items()]
 
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use harness::{BOTH, Backend, Folder, Server};
+use harness::{Answer, BOTH, Backend, Folder, Server};
 use serde_json::{Value, json};
 
 fn patient() -> Value {
@@ -263,5 +263,67 @@ fn the_trail_is_verified_proved_and_exported() {
         assert_eq!(table.lines().count(), 9, "{table}"); // looking at the trail too
         let accounting = server.get(&format!("/fhir/Patient/{id}/$accounting-of-disclosures")).unwrap();
         assert!(accounting.json["entry"].as_array().unwrap().len() >= 6);
+    }
+}
+
+#[test]
+fn disclosures_are_listed_page_by_page_or_as_a_table() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        server.put("/fhir/Patient/p", &json!({"resourceType": "Patient", "id": "p"})).unwrap();
+        for _ in 0..4 {
+            server.get("/fhir/Patient/p").unwrap();
+        }
+        let at = "/fhir/Patient/p/$accounting-of-disclosures";
+        let first = server.get(&format!("{at}?start=2020-01-01&end=2999-01-01&_count=3")).unwrap();
+        let link = |of: &Value, relation: &str| {
+            let all = of["link"].as_array().unwrap();
+            let found = all.iter().find(|link| link["relation"] == relation);
+            found.map(|link| link["url"].as_str().unwrap().to_owned())
+        };
+        let asked = server.url(&format!("{at}?start=2020-01-01&end=2999-01-01&_count=3"));
+        assert_eq!(link(&first.json, "self"), Some(asked.clone()), "{backend:?}");
+        let (mut page, mut ids) = (first.json, Vec::new());
+        loop {
+            let entries = page["entry"].as_array().cloned().unwrap_or_default();
+            ids.extend(entries.iter().map(|entry| entry["resource"]["id"].as_str().unwrap().to_owned()));
+            let Some(next) = link(&page, "next") else { break };
+            assert!(next.starts_with(&asked), "{next}");
+            page = Answer::of(server.http().get(next).send().unwrap()).unwrap().expect(200).unwrap().json;
+        }
+        // One for the write and four reads; the listing is recorded itself.
+        assert!(ids.len() >= 5, "{ids:?}");
+        let all = ids.len();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), all);
+
+        let table = |query: &str, accept: &str| {
+            let asked = server.http().get(server.url(&format!("{at}{query}"))).header("accept", accept);
+            Answer::of(asked.send().unwrap()).unwrap()
+        };
+        for (query, accept) in [
+            ("?_format=csv", "*/*"),
+            ("?_format=text/csv", "application/fhir+json"),
+            ("", "text/csv"),
+            ("", "text/csv; charset=utf-8, application/fhir+json;q=0.5"),
+        ] {
+            let table = table(query, accept).expect(200).unwrap();
+            assert_eq!(table.header("content-type"), "text/csv; charset=utf-8", "{query} {accept}");
+            assert!(
+                table.text.starts_with("recorded,id,") && table.text.lines().count() > 5,
+                "{}",
+                table.text
+            );
+        }
+        assert_eq!(
+            table("", "application/fhir+xml").header("content-type"),
+            "application/fhir+xml; charset=utf-8"
+        );
+        let refused = table("?_format=csv&nothing=1", "*/*").expect(400).unwrap();
+        assert_eq!(refused.json["resourceType"], "OperationOutcome");
+        // Nothing else is a table.
+        assert_eq!(server.get("/fhir/AuditEvent?_format=csv").unwrap().status, 406);
+        assert_eq!(server.get("/fhir/Patient/p?_format=text/csv").unwrap().status, 406);
     }
 }

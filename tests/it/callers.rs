@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
-use harness::{Answer, BOTH, Backend};
+use harness::browser::Browser;
+use harness::{Answer, BOTH, Backend, Server};
 use serde_json::Value;
 
-use crate::smart::Place;
+use crate::smart::{PASSWORD, Place};
 use crate::smart_trail::{queries, trail};
 
 fn ask(place: &Place, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -92,4 +93,94 @@ fn a_token_in_an_address_is_nowhere_kept() {
     let all: Vec<String> = trail(&place, "").iter().flat_map(queries).collect();
     assert!(all.iter().filter(|query| query.contains("=…")).count() >= 5, "{all:?}");
     assert!(!all.iter().any(|query| query.contains("secret-of-somebody")), "{all:?}");
+}
+
+#[test]
+fn callers_are_listed_with_what_they_may_do() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        server.key(&["all"]).unwrap();
+        server.key(&["few", "--scope", "system/Observation.rs system/AuditEvent.rs"]).unwrap();
+        let app = ["--public", "--redirect", "https://app.example/", "--scope", "launch patient/*.rs"];
+        server.command(&[&["client", "add", "app"], app.as_slice()].concat(), "").unwrap();
+        let listed = server.command(&["client", "list"], "").unwrap();
+        for end in [
+            "active    all  system/*.cruds system/Consent.cruds system/AuditEvent.rs augury/models",
+            "active    few  system/Observation.rs system/AuditEvent.rs",
+            "approved  app  [app, public]  launch patient/*.rs",
+        ] {
+            assert!(listed.lines().any(|line| line.ends_with(end)), "{listed}");
+        }
+    }
+}
+
+/// Of a key without scopes all is allowed; of one with scopes what they name, and the trail only by its name.
+#[test]
+fn a_star_does_not_hold_the_trail() {
+    let server = Server::start_with(Backend::Sqlite, &[("AUGURY_AUTH", "required")]).unwrap();
+    for (scope, status) in
+        [(None, 200), (Some("system/*.cruds"), 403), (Some("system/*.cruds system/AuditEvent.rs"), 200)]
+    {
+        let scope: Vec<&str> = scope.into_iter().flat_map(|scope| ["--scope", scope]).collect();
+        let key = server.key(&[&["one"], scope.as_slice()].concat()).unwrap();
+        let asked = server.http().get(server.url("/fhir/AuditEvent")).bearer_auth(&key).send().unwrap();
+        assert_eq!(asked.status(), status, "{scope:?}");
+    }
+}
+
+/// Is somebody signed in with that password?
+fn enters(browser: &mut Browser<'_>, password: &str) -> bool {
+    let page = browser.get("/oauth/manage").unwrap();
+    let pairs = [("login", "carol"), ("password", password), ("code", "")];
+    browser.submit(&page, "/oauth/sign-in", &pairs).unwrap().status == 303
+}
+
+/// Whoever knows a login can't keep its owner out with wrong passwords, nor guess without end.
+#[test]
+fn strangers_lock_out_themselves() {
+    for backend in BOTH {
+        let place = Place::with(backend, &[("AUGURY_TRUSTED_PROXIES", "127.0.0.1")]);
+        let at = |address: &str| Browser::at(&place.server, address).unwrap();
+        let signed_out = |browser: &mut Browser<'_>| {
+            let page = browser.get("/oauth/manage").unwrap();
+            browser.submit(&page, "/oauth/sign-out", &[]).unwrap();
+        };
+        let mut own = at("192.0.2.1");
+        assert!(enters(&mut own, PASSWORD));
+        signed_out(&mut own);
+
+        let mut stranger = at("198.51.100.1");
+        for _ in 0..5 {
+            assert!(!enters(&mut stranger, "wrong password"));
+        }
+        assert!(!enters(&mut stranger, PASSWORD), "{backend:?}: five were wrong");
+        assert!(!enters(&mut at("198.51.100.1"), PASSWORD), "{backend:?}: another browser there");
+        let mut second = at("203.0.113.1");
+        assert!(enters(&mut second, PASSWORD), "{backend:?}: elsewhere");
+        assert!(enters(&mut own, PASSWORD));
+        signed_out(&mut own);
+
+        // From many networks a hundred are tried, and then only who was here before may try.
+        for n in 0..100 {
+            assert!(!enters(&mut at(&format!("198.51.100.{}", 10 + n / 4)), "wrong password"));
+        }
+        assert!(!enters(&mut at("203.0.113.9"), PASSWORD), "{backend:?}: a hundred were wrong");
+        let mut moved = at("203.0.113.1");
+        assert!(enters(&mut moved, PASSWORD), "{backend:?}: a network that is known");
+
+        // In a network that is known a stranger locks out new browsers, and not those that are known.
+        for _ in 0..5 {
+            assert!(!enters(&mut at("192.0.2.1"), "wrong password"));
+        }
+        assert!(!enters(&mut at("192.0.2.1"), PASSWORD));
+        assert!(enters(&mut own, PASSWORD), "{backend:?}: a browser that is known");
+        signed_out(&mut own);
+        // Even a browser that is known has few tries.
+        for _ in 0..5 {
+            assert!(!enters(&mut own, "wrong password"));
+        }
+        assert!(!enters(&mut own, PASSWORD));
+        place.user(&["unlock", "carol"]);
+        assert!(enters(&mut own, PASSWORD));
+    }
 }

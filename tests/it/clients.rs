@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use harness::{Backend, Folder, Server};
 
+use crate::tenants;
+
 /// Runs one suite, with what it needs to know in its environment.
 pub(crate) fn run(suite: &str, environment: &[(&str, &str)]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
@@ -131,16 +133,22 @@ fn smart_clients_on_postgres() {
     with_a_key("test_smart_clients.py", Backend::Postgres);
 }
 
-/// Every interaction × every type × every kind of caller, and questions at random that must not tell of
-/// somebody else's chart.
+/// Every interaction × every type × every kind of caller, who may be another tenant's, and questions at random
+/// that must not tell of somebody else's chart.
+fn authorization(backend: Backend) {
+    let other = tenants::other(backend);
+    let bearers = tenants::bearers(&other).to_string();
+    with_settings("test_authorization.py", backend, &[], &[("OTHER_TENANT", &bearers)]);
+}
+
 #[test]
 fn authorization_on_sqlite() {
-    with_a_key("test_authorization.py", Backend::Sqlite);
+    authorization(Backend::Sqlite);
 }
 
 #[test]
 fn authorization_on_postgres() {
-    with_a_key("test_authorization.py", Backend::Postgres);
+    authorization(Backend::Postgres);
 }
 
 /// Whatever is sent, well or ill formed: it is in no log, metric or error body of others, and no secret is

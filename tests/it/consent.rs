@@ -78,5 +78,14 @@ fn the_glass_is_broken_with_a_reason_and_on_record() {
                 |entry: &Value| entry["resource"]["purposeOfEvent"][0]["coding"][0]["code"] == "BTG";
             assert!(found["entry"].as_array().unwrap().iter().any(purpose), "{found}");
         }
+        let path = "/fhir/Patient/p/$accounting-of-disclosures?_format=csv";
+        let tables = [
+            ask(&server, &plain, path, None).text,
+            server.command(&["audit", "export", "--patient", "p", "--format", "csv"], "").unwrap(),
+        ];
+        for table in tables {
+            assert!(table.lines().next().unwrap().contains(",purpose,reason,"), "{table}");
+            assert!(table.contains(",BTG,\"bewu\u{df}tlos, no relatives\","), "{table}");
+        }
     }
 }

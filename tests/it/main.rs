@@ -29,6 +29,7 @@ mod smart_clients;
 mod smart_roles;
 mod smart_trail;
 mod smart_upstream;
+mod tenants;
 mod tls;
 mod validation;
 mod versions;

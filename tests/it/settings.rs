@@ -1,6 +1,11 @@
 //! A setting that can't be used is named, with its value, in one line.
 
-use harness::{Folder, command};
+use std::fs::{Permissions, metadata, read_dir, set_permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use harness::{Backend, Folder, Server, binary, command};
 
 #[test]
 fn what_stops_the_start_is_named() {
@@ -29,4 +34,43 @@ fn what_stops_the_start_is_named() {
     assert!(line.contains("AUGURY_DATA_DIR") && line.contains("/proc/x"), "{line}");
     let line = said("migrate", &[("AUGURY_DATABASE_URL", "postgres://me:secret@127.0.0.1:1/x")]);
     assert!(line.contains("AUGURY_DATABASE_URL") && !line.contains("secret"), "{line}");
+}
+
+fn mode(path: &Path) -> u32 {
+    metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn nobody_else_on_the_machine_reads_the_database() {
+    let folder = Folder::new().unwrap();
+    let data = folder.path().join("new/data");
+    let mut migrate = Command::new("sh");
+    migrate.args(["-c", "umask 0; exec \"$0\" migrate"]).arg(binary().unwrap());
+    migrate.env_remove("AUGURY_TEST_POSTGRES").env("AUGURY_DATA_DIR", &data);
+    assert!(migrate.status().unwrap().success());
+    assert_eq!((mode(&data), mode(&data.join("augury.db"))), (0o700, 0o600));
+
+    // What an older server left open is closed by the next start.
+    let mut server = Server::start(Backend::Sqlite).unwrap();
+    let place = server.database_url().trim_start_matches("sqlite:").to_owned();
+    let files = ["", "-wal", "-shm"].map(|end| format!("{place}{end}"));
+    let modes = || files.each_ref().map(|file| mode(Path::new(file)));
+    assert_eq!(modes(), [0o600; 3]);
+    server.kill().unwrap();
+    for file in &files {
+        set_permissions(file, Permissions::from_mode(0o644)).unwrap();
+    }
+    server.kill_and_restart().unwrap();
+    assert_eq!(modes(), [0o600; 3]);
+    server
+        .put("/fhir/Patient/p", &serde_json::json!({"resourceType": "Patient", "id": "p"}))
+        .unwrap()
+        .expect(201)
+        .unwrap();
+    let open: Vec<_> = read_dir(Path::new(&place).parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file() && mode(path) & 0o077 != 0)
+        .collect();
+    assert!(open.is_empty(), "{open:?}");
 }

@@ -1,7 +1,8 @@
 //! What somebody may be granted is bounded by their role.
 
-use harness::BOTH;
 use harness::browser::{Browser, boxes};
+use harness::{Answer, BOTH};
+use serde_json::{Value, json};
 
 use crate::smart::{Place, VERIFIER, allow, ask, led, question, redeem, to_consent_as};
 
@@ -52,5 +53,65 @@ fn a_role_bounds_what_is_offered() {
         let token = got["access_token"].as_str().unwrap();
         assert_eq!(place.read("/fhir/Patient/p1", token), 200);
         assert!(matches!(place.read("/fhir/Patient/p2", token), 403 | 404));
+    }
+}
+
+/// `system|` in a scope is what it is in a search: any code of that system, and one without a code.
+#[test]
+fn a_scope_may_name_a_system_alone() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let observation = |id: &str, coding: Value| {
+            json!({"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "x"},
+                "subject": {"reference": "Patient/p1"}, "category": [{"coding": [coding]}]})
+        };
+        place.put(&observation("one", json!({"system": "http://a.example", "code": "1"})));
+        place.put(&observation("none", json!({"system": "http://a.example"})));
+        place.put(&observation("other", json!({"system": "http://b.example", "code": "1"})));
+        place.put(&observation("bare", json!({"code": "1"})));
+
+        let scope = "patient/Observation.rs?category=http://a.example|";
+        let client = place.app(&["--public", "--redirect", crate::smart::CALLBACK, "--scope", scope]).0;
+        let mut browser = Browser::new(&place.server).unwrap();
+        let began = ask(&mut browser, &question(&place, &client, &[("scope", scope)]));
+        let page = to_consent_as("carol", &mut browser, &began, "p1");
+        assert!(page.text.contains("only where category is any of http://a.example"), "{}", page.text);
+        let done = allow(&mut browser, &page, None);
+        let got = redeem(&place, &client, &led(&done, "code").unwrap(), VERIFIER).expect(200).unwrap().json;
+        assert_eq!(got["scope"], scope);
+        let system = scope.replace("patient/", "system/").replace(".rs", ".rus");
+        let key = place.server.key(&["key", "--scope", &system]).unwrap();
+        for bearer in [got["access_token"].as_str().unwrap(), key.as_str()] {
+            let asked = place.server.http().get(place.server.url("/fhir/Observation")).bearer_auth(bearer);
+            let found = Answer::of(asked.send().unwrap()).unwrap().expect(200).unwrap().json;
+            let mut ids: Vec<&str> = found["entry"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|entry| entry["resource"]["id"].as_str().unwrap())
+                .collect();
+            ids.sort_unstable();
+            assert_eq!(ids, ["none", "one"], "{backend:?}");
+            for (id, status) in [("one", 200), ("none", 200), ("other", 404), ("bare", 404)] {
+                assert_eq!(
+                    place.read(&format!("/fhir/Observation/{id}"), bearer),
+                    status,
+                    "{backend:?} {id}"
+                );
+            }
+        }
+        let into = |coding: Value| {
+            let put = place.server.http().put(place.server.url("/fhir/Observation/one")).bearer_auth(&key);
+            put.json(&observation("one", coding)).send().unwrap().status()
+        };
+        assert_eq!(into(json!({"system": "http://a.example", "code": "2"})), 200);
+        assert_eq!(into(json!({"system": "http://b.example", "code": "2"})), 403);
+        // Neither system nor code, and the system of what is written without one, are refused.
+        for scope in [
+            "system/Observation.rs?category=|",
+            "system/Observation.rs?status=http://hl7.org/fhir/observation-status|",
+        ] {
+            assert!(place.server.key(&["key", "--scope", scope]).is_err(), "{scope}");
+        }
     }
 }

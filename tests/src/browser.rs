@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::header::HeaderName;
 use reqwest::redirect;
 
 use crate::{Answer, Server};
@@ -21,6 +22,13 @@ impl<'s> Browser<'s> {
     pub fn new(server: &'s Server) -> anyhow::Result<Self> {
         let http = crate::builder().redirect(redirect::Policy::none()).build()?;
         Ok(Self { server, http, cookies: BTreeMap::new() })
+    }
+
+    /// The same, at an address that a proxy says.
+    pub fn at(server: &'s Server, address: &str) -> anyhow::Result<Self> {
+        let headers = [(HeaderName::from_static("x-forwarded-for"), address.parse()?)].into_iter().collect();
+        let http = crate::builder().redirect(redirect::Policy::none()).default_headers(headers).build()?;
+        Ok(Self { http, ..Self::new(server)? })
     }
 
     /// Asks for an address of the server's.

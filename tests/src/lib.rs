@@ -88,7 +88,7 @@ fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// What servers and the command line of one test share, whatever their folders.
+/// What servers and the command line of one test share, whatever their folders, if nothing else is said.
 pub const SECRET: &str = "all processes of one test share it";
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -207,6 +207,7 @@ impl Server {
         command
             .env("AUGURY_DATABASE_URL", &self.database_url)
             .env("AUGURY_DATA_DIR", self.folder.path())
+            .envs(self.settings.iter().filter(|(name, _)| name == "AUGURY_SECRET").map(|(k, v)| (k, v)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

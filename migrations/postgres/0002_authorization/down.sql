@@ -7,6 +7,7 @@ DROP TABLE access_token;
 DROP TABLE authorization_code;
 DROP TABLE smart_grant;
 DROP TABLE launch;
+DROP TABLE sign_in_source;
 DROP TABLE browser_session;
 DROP TABLE account;
 DROP TABLE smart_client;

@@ -33,6 +33,18 @@ CREATE TABLE browser_session (
 );
 CREATE INDEX browser_session_account ON browser_session (account);
 
+-- Browsers and networks that somebody signed in from (`known`) or tried to, by a keyed hash, with the wrong
+-- passwords in a row.
+CREATE TABLE sign_in_source (
+    account TEXT COLLATE "C" NOT NULL,
+    source TEXT COLLATE "C" NOT NULL,
+    known BOOLEAN NOT NULL,
+    failed BIGINT NOT NULL,
+    locked_until BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
+    PRIMARY KEY (account, source)
+);
+
 -- Contexts that an EHR opened an app with, by the hash of the `launch` parameter; each good once.
 CREATE TABLE launch (
     hash TEXT COLLATE "C" PRIMARY KEY NOT NULL,

@@ -33,6 +33,18 @@ CREATE TABLE browser_session (
 ) WITHOUT ROWID;
 CREATE INDEX browser_session_account ON browser_session (account);
 
+-- Browsers and networks that somebody signed in from (`known`) or tried to, by a keyed hash, with the wrong
+-- passwords in a row.
+CREATE TABLE sign_in_source (
+    account TEXT NOT NULL,
+    source TEXT NOT NULL,
+    known BOOLEAN NOT NULL,
+    failed INTEGER NOT NULL,
+    locked_until INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    PRIMARY KEY (account, source)
+) WITHOUT ROWID;
+
 -- Contexts that an EHR opened an app with, by the hash of the `launch` parameter; each good once.
 CREATE TABLE launch (
     hash TEXT PRIMARY KEY NOT NULL,

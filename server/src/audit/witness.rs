@@ -174,7 +174,7 @@ impl Witness {
 /// For nobody else to read: when a log grew is not everybody's business.
 fn add(path: &Path, head: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
+        app::make_folder(folder)?;
     }
     let mut options = OpenOptions::new();
     options.append(true).create(true);

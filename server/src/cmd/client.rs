@@ -35,7 +35,7 @@ pub(super) enum Action {
     /// Register a caller. Without options it gets an API key, printed once; with one of --public,
     /// --secret, --jwks, --jwks-url, --tls-subject, --self-signed it is an app that asks for tokens.
     Add(Box<New>),
-    /// All registered callers.
+    /// All registered callers, with their scopes.
     List,
     /// Let an app that registered itself ask for tokens.
     Approve {
@@ -109,7 +109,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             Action::List => {
                 for client in store.clients(&context).await? {
                     let state = if client.revoked.is_some() { "revoked" } else { "active" };
-                    writeln!(out, "{}  {state:8}  {}", client.id, client.name)?;
+                    writeln!(out, "{}  {state:8}  {}  {}", client.id, client.name, client.scope)?;
                 }
                 for client in store.smart_clients(&context).await? {
                     let state = match client.status {
@@ -117,13 +117,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                         Status::Approved => "approved",
                         Status::Revoked => "revoked",
                     };
-                    writeln!(
-                        out,
-                        "{}  {state:8}  {}  [{}]",
-                        client.id,
-                        client.registration.name,
-                        kind(&client)
-                    )?;
+                    let Registration { name, scope, .. } = &client.registration;
+                    writeln!(out, "{}  {state:8}  {name}  [{}]  {scope}", client.id, kind(&client))?;
                 }
                 return Ok(ExitCode::SUCCESS);
             }

@@ -107,7 +107,9 @@ fn install(config: &Config, catalogue: &mut Catalogue, path: &Path) -> anyhow::R
     // Written beside and renamed, so that a half copied bundle never has the final name.
     let beside = config.data_dir.join("models").join(format!(".{}", std::process::id()));
     let unwritable = || format!("AUGURY_DATA_DIR (data_dir) {}", beside.display());
-    std::fs::create_dir_all(&beside).with_context(unwritable)?;
+    app::make_folder(&config.data_dir)
+        .and_then(|()| std::fs::create_dir_all(&beside))
+        .with_context(unwritable)?;
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {

@@ -3,6 +3,8 @@
 //! Inside there is JSON alone: [`read`] makes it of what comes, [`negotiate`] makes of an answer
 //! what the caller accepts.
 
+use std::cmp::Reverse;
+
 use actix_web::body::{BoxBody, MessageBody, to_bytes};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
@@ -23,6 +25,16 @@ pub(crate) enum Format {
     Json,
     /// `application/fhir+xml`
     Xml,
+    /// `text/csv`, of what is a table too
+    Csv,
+}
+
+const OF_RESOURCES: &[Format] = &[Format::Json, Format::Xml];
+const OF_TABLES: &[Format] = &[Format::Json, Format::Xml, Format::Csv];
+
+/// What can be answered there, the best first.
+fn offered(path: &str) -> &'static [Format] {
+    if path.ends_with("/$accounting-of-disclosures") { OF_TABLES } else { OF_RESOURCES }
 }
 
 impl Format {
@@ -35,6 +47,7 @@ impl Format {
             "application/fhir+xml" | "application/fhir xml" | "application/xml" | "text/xml" | "xml" => {
                 Some(Self::Xml)
             }
+            "text/csv" | "csv" => Some(Self::Csv),
             _ => None,
         }
     }
@@ -57,7 +70,8 @@ pub(crate) fn sent(request: &HttpRequest) -> Result<Format, Failure> {
     let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
     let mut parts = text.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();
-    let Some(format) = Format::of(essence).filter(|_| essence.contains('/')) else {
+    let Some(format) = Format::of(essence).filter(|one| essence.contains('/') && OF_RESOURCES.contains(one))
+    else {
         return Err(unsupported(
             &essence.chars().filter(char::is_ascii_graphic).take(80).collect::<String>(),
         ));
@@ -79,7 +93,7 @@ pub(crate) fn sent(request: &HttpRequest) -> Result<Format, Failure> {
 /// The body of a request, through the lossless door.
 pub(crate) fn read(body: &[u8], format: Format) -> Result<Json<'_>, Failure> {
     match format {
-        Format::Json => request::parse(body),
+        Format::Json | Format::Csv => request::parse(body),
         Format::Xml if body.is_empty() => Err(Failure::bad_request("the body is empty")),
         Format::Xml => xml::read(body, &LIMITS).map_err(Failure::invalid),
     }
@@ -98,10 +112,12 @@ struct Wanted {
 
 impl Wanted {
     /// The same with what pairs say of it.
-    fn with(mut self, pairs: &[(String, String)]) -> Option<Self> {
+    fn with(mut self, pairs: &[(String, String)], offered: &[Format]) -> Option<Self> {
         for (name, value) in pairs {
             match name.as_str() {
-                "_format" => self.format = Format::of(&essence(value))?,
+                "_format" => {
+                    self.format = Format::of(&essence(value)).filter(|one| offered.contains(one))?;
+                }
                 "_pretty" => self.pretty = value == "true",
                 _ => {}
             }
@@ -122,11 +138,12 @@ impl Wanted {
             all.split(',').any(|one| matches!(essence(one).as_str(), "utf-8" | "*") && quality(one) > 0)
         });
         let said = pairs.iter().any(|(name, _)| name == "_format");
+        let offered = offered(request.path());
         let format = match text(header::ACCEPT).filter(|_| !said) {
-            Some(accept) => accepted(accept)?,
+            Some(accept) => accepted(accept, offered)?,
             None => Format::Json,
         };
-        let wanted = Self { format, pretty: false }.with(&pairs)?;
+        let wanted = Self { format, pretty: false }.with(&pairs, offered)?;
         charset.then_some(wanted)
     }
 }
@@ -135,10 +152,15 @@ impl Wanted {
 pub(crate) fn by_form(request: &HttpRequest, pairs: &[(String, String)]) -> Result<(), Failure> {
     let before = request.extensions().get::<Wanted>().copied();
     if let Some(before) = before {
-        let wanted = before.with(pairs).ok_or_else(unacceptable)?;
+        let wanted = before.with(pairs, OF_RESOURCES).ok_or_else(unacceptable)?;
         request.extensions_mut().insert(wanted);
     }
     Ok(())
+}
+
+/// Is a table wanted?
+pub(crate) fn is_table(request: &HttpRequest) -> bool {
+    request.extensions().get::<Wanted>().is_some_and(|wanted| wanted.format == Format::Csv)
 }
 
 fn unacceptable() -> Failure {
@@ -146,35 +168,27 @@ fn unacceptable() -> Failure {
     Failure::new(StatusCode::NOT_ACCEPTABLE, "not-supported", details)
 }
 
-/// The best of the two; JSON where both are as good.
-fn accepted(accept: &str) -> Option<Format> {
-    let (mut json, mut xml) = ((0, 0), (0, 0));
-    for one in accept.split(',') {
-        let mut parts = one.split(';').map(str::trim);
-        let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let foreign = parts.any(|part| {
-            let version = part.to_ascii_lowercase();
-            version.strip_prefix("fhirversion=").is_some_and(|version| !is_r4(version.trim_matches('"')))
-        });
-        if foreign {
-            continue;
-        }
-        // What is said of a type itself counts before what is said of all.
-        match (essence.as_str(), Format::of(&essence)) {
-            (_, Some(Format::Json)) => json = json.max((2, quality(one))),
-            (_, Some(Format::Xml)) => xml = xml.max((2, quality(one))),
-            ("" | "*/*" | "application/*" | "text/*", None) => {
-                json = json.max((1, quality(one)));
-                xml = xml.max((1, quality(one)));
-            }
-            _ => {}
-        }
-    }
-    match (json.1, xml.1) {
-        (0, 0) => None,
-        (json, xml) if json >= xml => Some(Format::Json),
-        _ => Some(Format::Xml),
-    }
+/// The best of those; the first where several are as good.
+fn accepted(accept: &str, offered: &[Format]) -> Option<Format> {
+    // What is said of a type itself counts before what is said of all.
+    let rank = |one: &str, format: Format| match essence(one).as_str() {
+        essence if Format::of(essence) == Some(format) => Some((2, quality(one))),
+        "" | "*/*" | "application/*" | "text/*" => Some((1, quality(one))),
+        _ => None,
+    };
+    let wanted = |format: Format| {
+        let said = accept.split(',').filter(|one| !is_foreign(one)).filter_map(|one| rank(one, format));
+        said.max().map_or(0, |(_, quality)| quality)
+    };
+    let possible = offered.iter().copied().filter(|format| wanted(*format) > 0);
+    possible.min_by_key(|format| Reverse(wanted(*format)))
+}
+
+/// Of another FHIR version?
+fn is_foreign(one: &str) -> bool {
+    one.to_ascii_lowercase().split(';').map(str::trim).any(|part| {
+        part.strip_prefix("fhirversion=").is_some_and(|version| !is_r4(version.trim_matches('"')))
+    })
 }
 
 fn essence(one: &str) -> String {
@@ -214,7 +228,10 @@ pub(crate) async fn negotiate(
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes() == FHIR_JSON.as_bytes());
-    if !is_resource || wanted == (Wanted { format: Format::Json, pretty: false }) {
+    if !is_resource
+        || wanted.format == Format::Csv
+        || wanted == (Wanted { format: Format::Json, pretty: false })
+    {
         return Ok(response);
     }
     let (request, response) = response.into_parts();

@@ -8,15 +8,15 @@ use base64::engine::general_purpose::STANDARD;
 use fhir::json::Json;
 use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
-use fhir::search::Handling;
+use fhir::search::{Handling, SearchQuery};
 use serde_json::{Value, json};
 
-use super::search::{Scope, find};
-use super::{id, search};
+use super::id;
+use super::search::{Scope, Wider, find_wider};
 use crate::audit::witness;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::request;
+use crate::http::{format, request};
 
 /// `GET AuditEvent/$verify`: looks at all of the trail, which takes some seconds for each million events.
 pub(crate) async fn verify(caller: Caller) -> Result<HttpResponse, Failure> {
@@ -92,38 +92,45 @@ pub(crate) async fn accounting(
     path: web::Path<String>,
 ) -> Result<HttpResponse, Failure> {
     let patient = id(&path)?;
-    let mut pairs = vec![("patient".to_owned(), patient.to_owned())];
-    let mut csv = request.headers().get(header::ACCEPT).is_some_and(|accept| accept == "text/csv");
+    let mut meant = vec![("patient".to_owned(), patient.to_owned())];
+    let (mut own, mut paging) = (Vec::new(), Vec::new());
     for (name, value) in request::pairs(request.query_string()) {
-        match name.as_str() {
-            "start" => pairs.push(("date".to_owned(), format!("ge{value}"))),
-            "end" => pairs.push(("date".to_owned(), format!("le{value}"))),
-            "_count" | "_page" | "date" => pairs.push((name, value)),
-            "_format" if value.contains("csv") => csv = true,
-            "_format" | "_pretty" | "patient" => {}
+        let date = match name.as_str() {
+            "start" => format!("ge{value}"),
+            "end" => format!("le{value}"),
+            "date" => value.clone(),
+            "_count" | "_page" => {
+                paging.push((name, value));
+                continue;
+            }
+            "_format" | "_pretty" | "patient" => continue,
             _ => {
                 return Err(Failure::bad_request("no such parameter; there are start, end, _count, _format"));
             }
-        }
+        };
+        meant.push(("date".to_owned(), date));
+        own.push((name, value));
     }
-    if !csv {
-        let scope = Scope::of_type(ResourceType::AUDIT_EVENT);
-        let text = find(&caller.app, &caller.context, &scope, &pairs, Handling::Strict).await?;
+    let (app, context) = (&caller.app, &caller.context);
+    let kinds = [ResourceType::AUDIT_EVENT];
+    let (mut query, _) =
+        SearchQuery::parse(&kinds, &meant, &app.config.fhir_base(), context.at, Handling::Strict)
+            .map_err(Failure::invalid)?;
+    if !format::is_table(&request) {
+        let scope = Scope::accounting(patient);
+        let wider = Wider { own, clauses: query.clauses, includes: Vec::new(), first: None };
+        let text = find_wider(app, context, &scope, &paging, Handling::Strict, wider).await?;
         return Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text));
     }
-    pairs.retain(|(name, _)| name != "_count" && name != "_page");
-    pairs.push(("_count".to_owned(), "1000".to_owned()));
+    query.count = 1000;
     let mut table = String::from(HEADING);
-    let mut page: Option<String> = None;
     loop {
-        let asked: Vec<_> =
-            pairs.iter().cloned().chain(page.map(|page| ("_page".to_owned(), page))).collect();
-        let found = search::page(&caller.app, &caller.context, ResourceType::AUDIT_EVENT, &asked).await?;
+        let found = app.store.search(context, &query).await?;
         for stored in &found.entries {
             table.push_str(&line(&request::parse(stored.body.as_bytes())?));
         }
-        page = found.next;
-        if page.is_none() {
+        query.after = found.next;
+        if query.after.is_none() {
             break;
         }
         if table.len() > request::LIMITS.bytes {
@@ -138,7 +145,7 @@ pub(crate) async fn accounting(
         .body(table))
 }
 
-pub(crate) const HEADING: &str = "recorded,id,action,event,outcome,outcome_text,client,user,user_name,address,purpose,patient,entity,query\r\n";
+pub(crate) const HEADING: &str = "recorded,id,action,event,outcome,outcome_text,client,user,user_name,address,purpose,reason,patient,entity,query\r\n";
 
 /// One AuditEvent as a line of a table (RFC 4180).
 pub(crate) fn line(event: &Json) -> String {
@@ -170,8 +177,10 @@ pub(crate) fn line(event: &Json) -> String {
                 .or_else(|| who.text("display"))
         }))
     };
-    let purpose =
-        first("purposeOfEvent").and_then(|one| one.list("coding").first()).and_then(|one| one.text("code"));
+    let purpose = first("purposeOfEvent");
+    let code = purpose.and_then(|one| one.list("coding").first()).and_then(|one| one.text("code"));
+    // Without words of their own the text repeats the code.
+    let reason = purpose.and_then(|one| one.text("text")).filter(|text| Some(*text) != code);
     let columns = [
         text(event.text("recorded")),
         text(event.text("id")),
@@ -183,7 +192,8 @@ pub(crate) fn line(event: &Json) -> String {
         who(user),
         text(user.and_then(|user| user.text("name"))),
         text(client.and_then(|client| client.at(&["network", "address"])).and_then(Json::as_str)),
-        text(purpose),
+        text(code),
+        text(reason),
         reference(true).unwrap_or_default(),
         reference(false).unwrap_or_default(),
         query.unwrap_or_default(),

@@ -193,6 +193,12 @@ impl Scope {
         Ok(Self { path: format!("Patient/{id}/$everything"), ..scope })
     }
 
+    /// The events about a patient, under an address of their own.
+    pub(super) fn accounting(id: &str) -> Self {
+        let path = format!("Patient/{id}/$accounting-of-disclosures");
+        Self { path, ..Self::of_type(ResourceType::AUDIT_EVENT) }
+    }
+
     pub(super) fn kinds(&self) -> &[ResourceType] {
         &self.kinds
     }
@@ -218,19 +224,6 @@ pub(crate) async fn find(
 ) -> Result<String, Failure> {
     let plain = Wider { own: Vec::new(), clauses: Vec::new(), includes: Vec::new(), first: None };
     find_wider(app, context, scope, pairs, handling, plain).await
-}
-
-/// One page of a search in one type, for those who make something else of it than a Bundle.
-pub(super) async fn page(
-    app: &App,
-    context: &Context,
-    kind: ResourceType,
-    pairs: &[(String, String)],
-) -> Result<store::Page, Failure> {
-    let base = app.config.fhir_base();
-    let (query, _) =
-        SearchQuery::parse(&[kind], pairs, &base, context.at, Handling::Strict).map_err(Failure::invalid)?;
-    Ok(app.store.search(context, &query).await?)
 }
 
 /// The same of a wider search.

@@ -1,5 +1,6 @@
 //! What people see: plain pages that need no script, each bound to the browser it was made for.
 
+use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
@@ -121,6 +122,11 @@ impl Browser {
         app.smart.secret.code("form", &[&self.id, about])
     }
 
+    /// What wrong passwords from it are counted by.
+    pub(crate) fn source(&self, app: &App) -> String {
+        app.smart.secret.code("browser", &[&self.id])
+    }
+
     /// Did the form come from a page that this browser got from us?
     pub(crate) fn check(&self, app: &App, form: &Form, about: &str) -> Result<(), Problem> {
         let brought = form.get("csrf").unwrap_or_default();
@@ -141,14 +147,16 @@ impl Browser {
     ) -> Result<HttpResponse, Problem> {
         let mut response = html(StatusCode::OK, page, answer_to)?;
         if !self.known {
-            let cookie = cookie(app, BROWSER, self.id.clone());
+            let mut cookie = cookie(app, BROWSER, self.id.clone());
+            // So that it is known when somebody signs in with it again.
+            cookie.set_max_age(Duration::days(400));
             response.add_cookie(&cookie).map_err(Refusal::internal)?;
         }
         Ok(response)
     }
 }
 
-/// A cookie of ours: gone with the browser, for our pages alone.
+/// A cookie of ours: gone with the browser if nothing else is said, for our pages alone.
 pub(crate) fn cookie(app: &App, name: &'static str, value: String) -> Cookie<'static> {
     Cookie::build(name, value)
         .path("/oauth")

@@ -13,8 +13,10 @@ use zeroize::Zeroizing;
 
 /// Each takes 19 MiB: not more at a time than there are cores to work them off.
 static TURNS: Semaphore = Semaphore::const_new(2);
-/// Wrong passwords in a row that cost nothing.
-const FREE: i64 = 4;
+/// Wrong passwords in a row that cost nothing: from one browser or network, and from all that are not known
+/// (NIST SP 800-63B section 5.2.2).
+pub(crate) const FREE: i64 = 4;
+pub(crate) const FREE_ELSEWHERE: i64 = 99;
 const SECOND: i64 = 1_000_000;
 /// What a password must have at least (NIST SP 800-63B section 3.1.1).
 pub(crate) const SHORTEST: usize = 12;
@@ -45,10 +47,10 @@ pub(crate) async fn is_right(password: &str, hash: Option<&str>) -> bool {
     looked.await.unwrap_or(false)
 }
 
-/// Until when no password is looked at after so many wrong ones: half a minute, then twice as long each
-/// time, an hour at most.
-pub(crate) fn locked_until(at: i64, failed: i64) -> i64 {
-    let over = failed - FREE;
+/// Until when no password is looked at after so many wrong ones, of which some are free: half a minute, then
+/// twice as long each time, an hour at most.
+pub(crate) fn locked_until(at: i64, failed: i64, free: i64) -> i64 {
+    let over = failed - free;
     if over <= 0 { at } else { at + (30_i64 << over.clamp(1, 8).saturating_sub(1)).min(3600) * SECOND }
 }
 
@@ -110,7 +112,7 @@ mod tests {
 
     #[test]
     fn delays_grow() {
-        let wait = |failed| (locked_until(0, failed)) / SECOND;
+        let wait = |failed| (locked_until(0, failed, FREE)) / SECOND;
         assert_eq!([4, 5, 6, 7, 12, 99].map(wait), [0, 30, 60, 120, 3600, 3600]);
     }
 

@@ -179,11 +179,16 @@ fn spaced(name: &str) -> String {
     words
 }
 
-/// A condition without the systems of its codes.
+/// A condition without the systems of its codes, but where the system is all that is said.
 fn plainly(condition: &str) -> String {
+    let code = |value: &str| match value.rsplit_once('|') {
+        Some((system, "")) => format!("any of {system}"),
+        Some((_, code)) => code.to_owned(),
+        None => value.to_owned(),
+    };
     let one = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        format!("{name} is {}", value.rsplit('|').next().unwrap_or(value))
+        let (name, values) = pair.split_once('=').unwrap_or((pair, ""));
+        format!("{name} is {}", values.split(',').map(code).collect::<Vec<_>>().join(" or "))
     };
     condition.split('&').map(one).collect::<Vec<_>>().join(" and ")
 }
@@ -398,6 +403,8 @@ mod tests {
             "See, search, add, change and delete all kinds of records that you may see"
         );
         assert!(words("patient/Observation.r?category=a|b").ends_with("only where category is b"));
+        assert!(words("patient/Observation.r?code=a|").ends_with("only where code is any of a"));
+        assert!(words("patient/Observation.r?code=a|b,c|d,e").ends_with("only where code is b or d or e"));
         assert_eq!(words("launch"), "");
     }
 }

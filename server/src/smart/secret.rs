@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use zeroize::Zeroizing;
 
+use crate::app::make_folder;
 use crate::config::Config;
 
 /// Fewer bytes could be guessed.
@@ -83,7 +84,7 @@ impl Secret {
 
 fn kept(place: &Path) -> anyhow::Result<String> {
     if let Some(folder) = place.parent() {
-        std::fs::create_dir_all(folder)?;
+        make_folder(folder)?;
     }
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);

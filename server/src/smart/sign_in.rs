@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse};
 use fhir::reference::{Reference, parse};
-use store::{Account, AccountChange, Act, Commit, Context, Entry};
+use store::{Account, AccountChange, Act, Commit, Context, Entry, Source};
 
 use super::call::{Call, to_consent};
 use super::pages::{Browser, SESSION, SignIn, answered, cookie, redirect};
@@ -12,6 +12,7 @@ use super::secret::random;
 use super::{manage, of_account, password, refused, throttle};
 use crate::app::App;
 use crate::http::caller::key_hash;
+use crate::http::peer;
 
 const SECOND: i64 = 1_000_000;
 /// How long somebody stays signed in.
@@ -77,12 +78,12 @@ async fn enter(call: &Call) -> Result<HttpResponse, Problem> {
     let (app, context, form, sealed) = (&call.app, &call.context, &call.form, call.sealed());
     let browser = call.browser(sealed)?;
     let login = form.get("login").unwrap_or_default();
-    let key = throttle::key(&call.http, login);
-    app.smart.throttle.check(throttle::Door::SignIn, &key)?;
     app.smart.throttle.check(throttle::Door::Guesses, &throttle::key(&call.http, ""))?;
     let given = form.get("password").unwrap_or_default();
     let code = form.get("code").unwrap_or_default();
-    let Some(session) = proved(app, context, login, given, code).await? else {
+    let network = app.smart.secret.code("network", &[&peer::network(&call.http)]);
+    let sources = vec![browser.source(app), network];
+    let Some(session) = proved(app, context, login, (given, code), sources).await? else {
         return page(app, context, &browser, sealed, login, true).await;
     };
     go_on(app, session, sealed)
@@ -105,7 +106,7 @@ pub(crate) async fn enter_as(
     let context = of_account(app, context, &account);
     let cookie = random().map_err(Refusal::internal)?;
     let (session, expires) = (key_hash(&cookie), context.at + LASTS);
-    let entered = AccountChange::SignIn { id: account.id, session, expires, step: None };
+    let entered = AccountChange::SignIn { id: account.id, session, expires, step: None, sources: Vec::new() };
     let changed = changed.map(|note| Entry { note, ..Entry::of(Act::Security) });
     let notes = changed.into_iter().chain([Entry::of(Act::Login)]).collect();
     let commit = Commit { accounts: vec![change, entered], notes, ..Commit::default() };
@@ -126,25 +127,41 @@ pub(crate) fn is_user(reference: &str) -> bool {
     }
 }
 
+/// Where wrong passwords are counted: the browser if somebody has signed in with it, else the network. So
+/// who only knows a login locks out nobody but those around them.
+fn from(found: &[Source], sources: &[String]) -> Source {
+    let known = |hash: &String| found.iter().find(|one| one.known && one.hash == *hash);
+    let network = sources.last().cloned().unwrap_or_default();
+    let last = || found.iter().find(|one| one.hash == network);
+    let unheard = Source { hash: network.clone(), ..Source::default() };
+    sources.iter().find_map(known).or_else(last).cloned().unwrap_or(unheard)
+}
+
 /// The cookie of a new session, if login, password and code are right. Whatever is wrong, it is looked at
 /// as long, and said in the same words.
 async fn proved(
     app: &App,
     context: &Context,
     login: &str,
-    given: &str,
-    code: &str,
+    (given, code): (&str, &str),
+    sources: Vec<String>,
 ) -> Result<Option<String>, Problem> {
     let account = match app.store.account(context, login).await {
         Ok(account) => Some(account),
         Err(store::Error::NotFound) => None,
         Err(error) => return Err(error.into()),
     };
+    let id = account.as_ref().map_or("", |account| account.id.as_str());
+    let from = from(&app.store.sources(context, id, &sources).await?, &sources);
+    app.smart.throttle.check(throttle::Door::SignIn, &format!("{} {login}", from.hash))?;
     let right = password::is_right(given, account.as_ref().map(|account| account.password.as_str())).await;
     let known = account.as_ref().map_or_else(|| context.clone(), |one| of_account(app, context, one));
     let wrong = |why| refused(Act::Login, why);
-    let Some(account) = account.filter(|account| !account.locked && account.locked_until <= context.at)
-    else {
+    let is_late = |until: i64| until <= context.at;
+    let may_try = |account: &Account| {
+        !account.locked && is_late(from.locked_until) && (from.known || is_late(account.locked_until))
+    };
+    let Some(account) = account.filter(may_try) else {
         app.store.commit(&known, wrong("no such account, or it is locked")).await?;
         return Ok(None);
     };
@@ -161,7 +178,7 @@ async fn proved(
             let cookie = random().map_err(Refusal::internal)?;
             let (session, expires) = (key_hash(&cookie), context.at + LASTS);
             let context = &of_account(app, context, &account);
-            let change = AccountChange::SignIn { id: account.id, session, expires, step };
+            let change = AccountChange::SignIn { id: account.id, session, expires, step, sources };
             let notes = vec![Entry::of(Act::Login)];
             return match app.store.commit(context, Commit { notes, ..accounts(change) }).await {
                 Ok(_) => Ok(Some(cookie)),
@@ -170,8 +187,10 @@ async fn proved(
             };
         }
         _ => {
-            let until = password::locked_until(context.at, account.failed + 1);
-            AccountChange::Failed { id: account.id, until }
+            let wait = |failed, free| password::locked_until(context.at, failed + 1, free);
+            let elsewhere = (!from.known).then(|| wait(account.failed, password::FREE_ELSEWHERE));
+            let until = wait(from.failed, password::FREE);
+            AccountChange::Failed { id: account.id, source: from.hash, until, elsewhere }
         }
     };
     let Commit { notes, .. } = wrong("password or code");

@@ -14,7 +14,7 @@ use crate::http::peer;
 /// Where callers are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// Passwords, by caller and login.
+    /// Passwords, by login and the browser or network they come from.
     SignIn,
     /// Passwords for whatever login, by caller: each costs memory, time, and a row of the trail.
     Guesses,

@@ -3,8 +3,6 @@
 //! Columns leave few rows, and what an event says plainly few events; what it says of itself as a resource
 //! then decides, by the same index entries as of any.
 
-use std::collections::HashMap;
-
 use diesel::sql_types::{BigInt, Nullable};
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
@@ -14,9 +12,8 @@ use super::agent::Agent;
 use super::event::render;
 use super::index::{about, settle};
 use super::log;
-use super::record::Event;
 use super::row::{self, Agents, Found, Row, SELECT};
-use super::sieve::{Sieve, is_of};
+use super::sieve::{Shapes, Sieve, shape};
 use crate::connection::Link;
 use crate::cursor::Cursor;
 use crate::draft;
@@ -161,18 +158,6 @@ impl<'w> Walk<'w> {
     }
 }
 
-/// What these search parameters find depends on nothing but the shape of an event.
-const OF_SHAPE: [&str; 8] =
-    ["type", "subtype", "action", "outcome", "entity-role", "entity-type", "source", "site"];
-
-/// What was done, how it ended, and what is said of it at all.
-type Shape = (i64, i64, i64, [bool; 4]);
-
-fn shape(event: &Event<'_>) -> Shape {
-    let told = [&event.patient, &event.id, &event.query, &event.request].map(|text| text.is_empty());
-    (event.act, event.outcome, event.kind, told)
-}
-
 /// One page, newest first where nothing else is said.
 pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> {
     if query.clauses.iter().any(|clause| !clause.alone()) {
@@ -205,9 +190,7 @@ pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> 
     let mut walk = Walk::new(link, &sieves, descending, after)?;
     let behind = |key: i64| after.is_none_or(|after| if descending { key < after } else { key > after });
     let (mut entries, mut total, mut agents) = (Vec::new(), 0_u64, Agents::default());
-    // Most events are of few shapes: of one that can't match none is made.
-    let shaped: Vec<&Clause> = query.clauses.iter().filter(|clause| is_of(clause, &OF_SHAPE)).collect();
-    let mut fits: HashMap<Shape, bool> = HashMap::new();
+    let mut shapes = Shapes::of(&query.clauses);
     'walk: while let Some(rows) = walk.rows(link)? {
         for row in rows {
             let mut events: Vec<_> = row
@@ -221,16 +204,14 @@ pub(crate) fn page(link: &mut Link, query: &SearchQuery) -> Result<Page, Fault> 
             for event in events {
                 link.in_time()?;
                 let shape = shape(&event);
-                if fits.get(&shape) == Some(&false) {
+                if !shapes.lets(&shape) {
                     continue;
                 }
                 let agent = agents.text(event.agent);
                 let stored = stored(link, Found { epoch: row.epoch, event, agent });
                 let of = index(stored.kind, &draft::parse(&stored.body)?);
                 let matches = |clause: &Clause| clause.matches(&of, &stored.id, stored.updated);
-                if !shaped.is_empty() {
-                    fits.entry(shape).or_insert_with(|| shaped.iter().all(|clause| matches(clause)));
-                }
+                shapes.learn(shape, matches);
                 if query.clauses.iter().all(matches) {
                     total += 1;
                     if entries.len() <= most && !query.count_only {

@@ -67,7 +67,7 @@ fn nothing(act: Act, outcome: Outcome) -> Event<'static> {
 }
 
 /// Is it a condition of one of these search parameters?
-pub(super) fn is_of(clause: &Clause, codes: &[&str]) -> bool {
+fn is_of(clause: &Clause, codes: &[&str]) -> bool {
     let mut known = codes.iter().filter_map(|code| parameter(ResourceType::AUDIT_EVENT, code));
     known.any(|one| one.params == clause.params)
 }
@@ -170,6 +170,43 @@ impl<'q> Sieve<'q> {
                 both.iter().any(is)
             }
             Self::Nothing => true,
+        }
+    }
+}
+
+/// What these search parameters find depends on nothing but the shape of an event.
+const OF_SHAPE: [&str; 8] =
+    ["type", "subtype", "action", "outcome", "entity-role", "entity-type", "source", "site"];
+
+/// What was done, how it ended, and what is said of it at all.
+type Shape = (i64, i64, i64, [bool; 4]);
+
+pub(super) fn shape(event: &Event<'_>) -> Shape {
+    let told = [&event.patient, &event.id, &event.query, &event.request].map(|text| text.is_empty());
+    (event.act, event.outcome, event.kind, told)
+}
+
+/// Shapes that fit or don't. Most events are of few: of one that can't match no resource is made.
+pub(super) struct Shapes<'q> {
+    clauses: Vec<&'q Clause>,
+    fits: HashMap<Shape, bool>,
+}
+
+impl<'q> Shapes<'q> {
+    pub(super) fn of(clauses: &'q [Clause]) -> Self {
+        let clauses = clauses.iter().filter(|clause| is_of(clause, &OF_SHAPE)).collect();
+        Self { clauses, fits: HashMap::new() }
+    }
+
+    /// May an event of this shape fit?
+    pub(super) fn lets(&self, shape: &Shape) -> bool {
+        self.fits.get(shape) != Some(&false)
+    }
+
+    /// What an event of this shape turned out to match is true of all.
+    pub(super) fn learn(&mut self, shape: Shape, matches: impl Fn(&Clause) -> bool) {
+        if !self.clauses.is_empty() {
+            self.fits.entry(shape).or_insert_with(|| self.clauses.iter().all(|clause| matches(clause)));
         }
     }
 }

@@ -184,6 +184,7 @@ async fn what_follows_from_a_grant_ends_with_it(store: Store, _: String) {
         session: "session".into(),
         expires: NOW + 50 * MINUTE,
         step: None,
+        sources: Vec::new(),
     };
     people(&store, 0, begun.clone()).await.unwrap();
     change(&store, 0, vec![refresh("online", Some("session"))]).await.unwrap();
@@ -254,15 +255,37 @@ async fn a_login_is_unique_and_a_code_of_a_second_factor_good_once(store: Store,
     let tries = (0..6).map(|n| {
         let store = store.clone();
         let (id, session) = ("a1".to_owned(), format!("session {n}"));
-        let change = AccountChange::SignIn { id, session, expires: NOW + MINUTE, step: Some(7) };
+        let sources = vec!["browser".to_owned()];
+        let change = AccountChange::SignIn { id, session, expires: NOW + MINUTE, step: Some(7), sources };
         tokio::spawn(async move { people(&store, 0, change).await })
     });
     let ended = futures_util::future::join_all(tries.collect::<Vec<_>>()).await;
     assert_eq!(ended.into_iter().filter(|one| one.as_ref().unwrap().is_ok()).count(), 1);
-    for _ in 0..3 {
-        people(&store, 0, AccountChange::Failed { id: "a1".into(), until: NOW + MINUTE }).await.unwrap();
+    for (source, elsewhere) in [
+        ("browser", None),
+        ("network", Some(NOW + MINUTE)),
+        ("network", Some(NOW + MINUTE)),
+        ("other", Some(NOW + MINUTE)),
+    ] {
+        let (id, source, until) = ("a1".to_owned(), source.to_owned(), NOW + 2 * MINUTE);
+        people(&store, 0, AccountChange::Failed { id, source, until, elsewhere }).await.unwrap();
     }
+    let hashes = ["browser", "network", "nowhere"].map(str::to_owned);
+    let sources = async |at: store::Context| {
+        let mut found = store.sources(&at, "a1", &hashes).await.unwrap();
+        found.sort_by(|one, other| one.hash.cmp(&other.hash));
+        found.into_iter().map(|one| (one.hash, one.known, one.failed, one.locked_until)).collect::<Vec<_>>()
+    };
+    let browser = |failed, until| ("browser".to_owned(), true, failed, until);
+    let late = NOW + 2 * MINUTE;
+    assert_eq!(sources(at(0)).await, [browser(1, late), ("network".to_owned(), false, 2, late)]);
+    // What went wrong is held against an unknown place for a day.
+    assert_eq!(sources(at(25 * 3600)).await, [browser(1, late)]);
     let known = store.account(&at(0), "carol").await.unwrap();
     assert_eq!((known.failed, known.locked_until, known.totp.as_deref()), (3, NOW + MINUTE, Some("sealed")));
+    people(&store, 0, AccountChange::Lock { id: "a1".into(), locked: false }).await.unwrap();
+    assert_eq!(sources(at(0)).await, [browser(0, 0), ("network".to_owned(), false, 0, 0)]);
+    people(&store, 0, AccountChange::Password { id: "a1".into(), hash: "other".into() }).await.unwrap();
+    assert_eq!(sources(at(0)).await, []);
     assert_eq!(store.account(&at(0), "Carol").await.unwrap_err(), Error::NotFound);
 }
