@@ -97,7 +97,7 @@ fn smart_on_postgres() {
 
 /// Another authorization server, which the suite starts where this one is told that it is.
 fn issuer(backend: Backend) {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = harness::free_port().unwrap();
     let issuer = format!("http://127.0.0.1:{port}");
     let introspection = format!("{issuer}/token/introspection");
     let settings = [

@@ -1,6 +1,5 @@
 //! The conformance runner against our own server, with accounts and apps for all that it can ask.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -47,7 +46,7 @@ fn told(place: &Place, folder: &Path) -> Vec<String> {
     let both: Vec<_> = keys.iter().collect();
     let own = register(place, &both, &["--redirect", CALLBACK, "--launch-url", "https://app.example/launch"]);
     let backend = register(place, &both, &["--scope", "system/*.rs augury/launch"]);
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = format!("127.0.0.1:{}", harness::free_port().unwrap());
     let fetched = format!("http://{address}/jwks.json");
     let fetched = place.app(&["--jwks-url", &fetched, "--scope", "system/*.rs"]).0;
     let mut told = vec![

@@ -8,7 +8,7 @@ use harness::{Folder, command};
 #[test]
 fn every_model_and_every_kind_of_refusal_is_shown() {
     let folder = Folder::new().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = harness::free_port().unwrap();
     let mut demo = command(&["demo"]).unwrap();
     demo.env("AUGURY_BIND", format!("127.0.0.1:{port}")).env("AUGURY_DATA_DIR", folder.path());
     let mut demo = demo.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
