@@ -27,6 +27,9 @@ const MOST_ORDERED: usize = 100_000;
 /// Resources that change while a search is paged through, at most: each is put in its place here.
 const MOST_CHANGED: usize = 20_000;
 
+/// Charts that are named where a number is told of them, at most.
+pub(crate) const MOST_COUNTED: usize = 1_000;
+
 /// One page, and the total where it is wanted or plain to see.
 pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result<Page, Fault> {
     let narrowed = sight.narrow(query)?;
@@ -227,6 +230,21 @@ fn order_of(sort: &Sort, stored: &Stored, json: &Json) -> Option<Order> {
         SortKey::Id => Some(Order::Text(stored.id.clone())),
         SortKey::Of(code) => of(code),
     }
+}
+
+/// The patients that all matches are about; none if they are in more than [`MOST_COUNTED`] charts.
+pub(crate) fn counted(
+    link: &mut Link,
+    sight: &Sight,
+    query: &SearchQuery,
+) -> Result<Option<Vec<String>>, Fault> {
+    if query.kind() == Some(ResourceType::AUDIT_EVENT) {
+        return Ok(Some(Vec::new()));
+    }
+    let narrowed = sight.narrow(query)?;
+    let sql = Plan::of(&narrowed).patients(link.dialect, MOST_COUNTED + 1);
+    let found: Vec<String> = sql.rows::<Text, String>(&mut link.connection)?;
+    Ok((found.len() <= MOST_COUNTED).then_some(found))
 }
 
 fn count(link: &mut Link, plan: &Plan<'_>) -> Result<u64, Fault> {

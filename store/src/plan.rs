@@ -257,6 +257,14 @@ impl<'q> Plan<'q> {
         sql
     }
 
+    /// What at most `most` matches say of whom they are about, each once.
+    pub(crate) fn patients(&self, dialect: Dialect, most: usize) -> Sql<'q> {
+        let mut sql = Sql::new(dialect, "SELECT DISTINCT r.patient");
+        self.matches(&mut sql, None);
+        sql.limit(most);
+        sql
+    }
+
     /// The keys of at most `most` resources of these types that were changed since the moment,
     /// whether they match or not.
     pub(crate) fn changed(&self, dialect: Dialect, moment: &Moment, most: usize) -> Sql<'q> {

@@ -125,6 +125,11 @@ impl<'c> Reader<'c> {
         Ok(find::page(self.link, self.sight, query)?)
     }
 
+    /// The patients that all matches are about; none if they are in too many charts to name them.
+    pub(crate) fn counted(&mut self, query: &SearchQuery) -> Result<Option<Vec<String>>, Error> {
+        Ok(find::counted(self.link, self.sight, query)?)
+    }
+
     /// Of each wanted value of token or reference parameters the patient's newest resources by
     /// clinical date. `patient` is the hash of the reference.
     pub fn latest(&mut self, patient: i64, wanted: &[Wanted<'_>]) -> Result<Latest, Error> {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::access::{Access, Sight};
 use crate::account::AccountChange;
-use crate::audit::{self, Entry, Forwarding, Sealing, Who};
+use crate::audit::{self, Entry, Forwarding, Sealing, Trail, Who};
 use crate::authorization::AuthorizationChange;
 use crate::commit::{
     Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
@@ -85,6 +85,8 @@ pub(crate) struct Unit {
     who: Arc<Who>,
     access: Access,
     notes: Vec<Entry>,
+    /// What the request asks, if that is recorded.
+    asked: String,
     /// Of others' requests, which were read.
     records: Vec<Arc<audit::Record>>,
     writes: Vec<Planned>,
@@ -114,6 +116,7 @@ impl Unit {
         Ok(Self {
             access: context.access.clone(),
             notes: commit.notes,
+            asked: context.trail.as_ref().map(Trail::asked).unwrap_or_default(),
             of_model,
             taken: commit.taken,
             writes,
@@ -138,6 +141,7 @@ impl Unit {
             who: Arc::clone(&context.who),
             access: Access::Whole,
             notes: Vec::new(),
+            asked: String::new(),
             records: Vec::new(),
             writes: Vec::new(),
             reads: Vec::new(),

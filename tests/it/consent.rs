@@ -19,6 +19,89 @@ fn put(server: &Server, key: &str, resource: &Value) {
     Answer::of(put.send().unwrap()).unwrap().expect(201).unwrap();
 }
 
+/// Sends a resource, or a patch, with headers.
+fn send(
+    server: &Server,
+    key: &str,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> Answer {
+    let mut request = server.http().request(method.parse().unwrap(), server.url(path)).bearer_auth(key);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let json = if body.is_array() { "application/json-patch+json" } else { "application/fhir+json" };
+    Answer::of(request.header("Content-Type", json).body(body.to_string()).send().unwrap()).unwrap()
+}
+
+fn patient(id: &str) -> Value {
+    json!({"resourceType": "Patient", "id": id, "gender": "male", "identifier": [{"system": "urn:i", "value": id}]})
+}
+
+fn observation(id: &str, patient: &str) -> Value {
+    json!({"resourceType": "Observation", "id": id, "status": "final", "subject": {"reference": format!("Patient/{patient}")},
+        "code": {"coding": [{"system": "urn:c", "code": "x"}]}})
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
+fn consent(id: &str, patient: &str, provision: Value) -> Value {
+    json!({"resourceType": "Consent", "id": id, "status": "active", "patient": {"reference": format!("Patient/{patient}")},
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
+        "provision": provision})
+}
+
+#[test]
+fn an_emergency_names_every_patient_it_touched_or_counted() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let plain = server.key(&["plain", "--scope", "system/*.cruds system/AuditEvent.rs"]).unwrap();
+        let emergency = server.key(&["emergency", "--scope", "system/*.cruds augury/break-glass"]).unwrap();
+        for resource in [patient("p"), patient("q"), observation("po", "p"), observation("qo", "q")] {
+            put(&server, &plain, &resource);
+        }
+        put(&server, &plain, &consent("c", "p", json!({"type": "deny"})));
+        let events = || {
+            let of = |patient: &str| {
+                let path = format!("/fhir/AuditEvent?subtype=110127{patient}&_summary=count");
+                ask(&server, &plain, &path, None).json["total"].as_u64().unwrap()
+            };
+            [of("&patient=Patient/p"), of("&patient=Patient/q"), of("")]
+        };
+        let glass = ("X-Break-Glass", "unconscious");
+        let any = ("Prefer", "return=minimal");
+        let none = json!({});
+        let status = json!([{"op": "add", "path": "/note", "value": [{"text": "seen"}]}]);
+        let to = |id: &str| format!("/fhir/Observation/{id}");
+        let (mut new, mut changed) = (observation("qn", "q"), observation("qo", "q"));
+        changed["status"] = json!("amended");
+        new.as_object_mut().unwrap().remove("id");
+        for (method, path, header, body, answer, more) in [
+            ("GET", "/fhir/Observation?_summary=count", any, &none, 200, [1, 1, 2]),
+            ("GET", "/fhir/Observation?patient=p&_summary=count", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Observation?_count=1&_total=accurate", any, &none, 200, [1, 1, 2]),
+            ("GET", "/fhir/Organization?_summary=count", any, &none, 200, [0, 0, 1]),
+            ("POST", "/fhir/Observation", ("If-None-Exist", "patient=q&status=final"), &new, 200, [0, 1, 1]),
+            ("POST", "/fhir/Observation", ("If-None-Exist", "patient=q&status=draft"), &new, 201, [0, 1, 1]),
+            ("PUT", &to("qo"), ("If-Match", "W/\"1\""), &changed, 200, [0, 1, 1]),
+            ("PUT", "/fhir/Observation?patient=q&status=amended", any, &changed, 200, [0, 1, 1]),
+            ("PATCH", &to("qo"), any, &status, 200, [0, 1, 1]),
+            // What is withheld is not changed; that it was tried is told.
+            ("PATCH", &to("po"), any, &status, 404, [1, 0, 1]),
+            ("DELETE", &to("qo"), any, &none, 204, [0, 1, 1]),
+        ] {
+            let before = events();
+            let done = send(&server, &emergency, (method, path), &[glass, header], body);
+            assert_eq!(done.status, answer, "{method} {path} {}", done.json);
+            let after = events();
+            let told: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+            assert_eq!(told, more, "{backend:?} {method} {path}");
+        }
+    }
+}
+
 #[test]
 fn the_glass_is_broken_with_a_reason_and_on_record() {
     for backend in BOTH {
@@ -31,11 +114,7 @@ fn the_glass_is_broken_with_a_reason_and_on_record() {
             json!({"resourceType": "Observation", "id": "o", "status": "final", "subject": {"reference": "Patient/p"},
                 "code": {"coding": [{"system": "http://loinc.org", "code": "2093-3"}]},
                 "valueQuantity": {"value": 200, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}}),
-            json!({"resourceType": "Consent", "id": "c", "status": "active", "patient": {"reference": "Patient/p"},
-                "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
-                "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
-                "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
-                "provision": {"type": "deny"}}),
+            consent("c", "p", json!({"type": "deny"})),
         ] {
             put(&server, &plain, &resource);
         }
