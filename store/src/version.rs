@@ -311,6 +311,13 @@ fn meant(link: &mut Link, sight: &Sight, step: &Step<'_>, old: Option<&Stored>) 
         }
         (Some(draft), _, Some(true)) if allows(sight.access(), op, draft) => Ok(true),
         (Some(_), None, _) => permitted(sight.access(), step).map(|()| false),
+        // A version that must match is none of what can't be seen, and of what is not there neither.
+        (Some(_), Some(old), Some(false))
+            if matches!(step.only_if, OnlyIf::Version(_) | OnlyIf::Present)
+                && !is_shown(link, sight, Op::Read, old)? =>
+        {
+            permitted(sight.access(), step).map(|()| false)
+        }
         (Some(_), ..) => denied(),
     }
 }

@@ -159,3 +159,97 @@ fn the_glass_is_broken_with_a_reason_and_on_record() {
         }
     }
 }
+
+#[test]
+fn what_is_not_seen_answers_as_what_is_not_there() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let plain = server.key(&["plain", "--scope", "system/*.cruds"]).unwrap();
+        let narrow = server.key(&["narrow", "--scope", "system/Observation.cruds?status=amended"]).unwrap();
+        for resource in [patient("p"), observation("o", "p"), observation("gone", "p")] {
+            put(&server, &plain, &resource);
+        }
+        send(&server, &plain, ("DELETE", "/fhir/Observation/gone"), &[], &json!({})).expect(204).unwrap();
+        put(&server, &plain, &consent("c", "p", json!({"type": "deny"})));
+        let patch = json!([{"op": "replace", "path": "/status", "value": "amended"}]);
+        for key in [&plain, &narrow] {
+            for header in [
+                ("If-Match", "W/\"1\""),
+                ("If-Match", "W/\"7\""),
+                ("If-Match", "*"),
+                ("If-None-Match", "W/\"1\""),
+            ] {
+                for method in ["PUT", "PATCH", "DELETE", "GET"] {
+                    if (header.0 == "If-Match") == (method == "GET") {
+                        continue;
+                    }
+                    let answer = |id: &str| {
+                        let path = format!("/fhir/Observation/{id}");
+                        let mut body = observation(id, "p");
+                        body["status"] = json!("amended");
+                        let body = if method == "PATCH" { &patch } else { &body };
+                        let done = send(&server, key, (method, &path), &[header], body);
+                        (done.status, done.json.to_string().replace(&format!("/{id}"), "/ID"))
+                    };
+                    let absent = answer("absent");
+                    assert_eq!(absent.0, if matches!(method, "PUT" | "DELETE") { 412 } else { 404 });
+                    for id in ["o", "gone"] {
+                        assert_eq!(answer(id), absent, "{backend:?} {method} {id} {header:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_said_in_words_alone_denies() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds system/Consent.cruds"]).unwrap();
+        put(&server, &key, &patient("p"));
+        put(&server, &key, &observation("o", "p"));
+        let words = json!({"text": "as discussed"});
+        let denied = consent("c", "p", json!({"type": "deny"}));
+        let changed = |member: &str, value: &Value| {
+            let mut changed = denied.clone();
+            changed[member] = value.clone();
+            changed
+        };
+        let mut untyped = changed("policyRule", &words);
+        untyped.as_object_mut().unwrap().remove("provision");
+        let code = |code: &str| json!({"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": code}]});
+        for (decision, seen) in [
+            (changed("scope", &words), 404),
+            (changed("scope", &code("of-this-house")), 404),
+            (changed("scope", &code("research")), 200),
+            (untyped, 404),
+            (changed("policyRule", &words), 404),
+            (changed("provision", &json!({"type": "deny", "code": [words]})), 404),
+            (changed("provision", &json!({"type": "deny", "action": [words]})), 404),
+            (
+                changed(
+                    "provision",
+                    &json!({"type": "deny", "provision": [{"type": "permit", "code": [words]}]}),
+                ),
+                404,
+            ),
+            (
+                changed(
+                    "provision",
+                    &json!({"type": "deny", "provision": [{"type": "permit", "action": [words]}]}),
+                ),
+                404,
+            ),
+            (changed("provision", &json!({"type": "permit", "code": [words]})), 200),
+        ] {
+            let put = send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &decision);
+            assert!(matches!(put.status, 200 | 201), "{}", put.json);
+            assert_eq!(
+                ask(&server, &key, "/fhir/Observation/o", None).status,
+                seen,
+                "{backend:?} {decision}"
+            );
+        }
+    }
+}
