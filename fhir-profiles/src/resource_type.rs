@@ -235,6 +235,9 @@ impl ResourceType {
     /// Patient.
     pub const PATIENT: Self = Self(102);
 
+    /// Practitioner.
+    pub const PRACTITIONER: Self = Self(107);
+
     /// PractitionerRole.
     pub const PRACTITIONER_ROLE: Self = Self(108);
 

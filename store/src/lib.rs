@@ -30,6 +30,7 @@ mod include;
 mod index;
 mod keys;
 mod lane;
+mod member;
 mod migration;
 mod moment;
 mod plan;

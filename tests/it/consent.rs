@@ -4,7 +4,7 @@ use harness::{Answer, BOTH, Server};
 use serde_json::{Value, json};
 
 /// Asks with a key, and with a reason to break the glass if there is one.
-fn ask(server: &Server, key: &str, path: &str, reason: Option<&[u8]>) -> Answer {
+pub(crate) fn ask(server: &Server, key: &str, path: &str, reason: Option<&[u8]>) -> Answer {
     let mut request = server.http().get(server.url(path)).bearer_auth(key);
     if let Some(reason) = reason {
         request = request.header("X-Break-Glass", reason);
@@ -20,7 +20,7 @@ fn put(server: &Server, key: &str, resource: &Value) {
 }
 
 /// Sends a resource, or a patch, with headers.
-fn send(
+pub(crate) fn send(
     server: &Server,
     key: &str,
     (method, path): (&str, &str),
@@ -35,17 +35,17 @@ fn send(
     Answer::of(request.header("Content-Type", json).body(body.to_string()).send().unwrap()).unwrap()
 }
 
-fn patient(id: &str) -> Value {
+pub(crate) fn patient(id: &str) -> Value {
     json!({"resourceType": "Patient", "id": id, "gender": "male", "identifier": [{"system": "urn:i", "value": id}]})
 }
 
-fn observation(id: &str, patient: &str) -> Value {
+pub(crate) fn observation(id: &str, patient: &str) -> Value {
     json!({"resourceType": "Observation", "id": id, "status": "final", "subject": {"reference": format!("Patient/{patient}")},
         "code": {"coding": [{"system": "urn:c", "code": "x"}]}})
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
-fn consent(id: &str, patient: &str, provision: Value) -> Value {
+pub(crate) fn consent(id: &str, patient: &str, provision: Value) -> Value {
     json!({"resourceType": "Consent", "id": id, "status": "active", "patient": {"reference": format!("Patient/{patient}")},
         "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
         "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
