@@ -12,6 +12,7 @@ use fhir::resource_type::ResourceType;
 use fhir::scope::{May, Op};
 use fhir::search::{Clause, ExactTest, Index, SearchQuery, Table, Test, compartment, index, parameter};
 
+use crate::carried::CARRIERS;
 use crate::draft;
 use crate::error::Error;
 use crate::record::Stored;
@@ -161,9 +162,9 @@ impl Withheld {
         Some(!Clause::all(all))
     }
 
-    /// Is the version about one of these patients?
-    fn is_about(&self, stored: &Stored) -> bool {
-        stored.patient.split_ascii_whitespace().any(|id| self.patients.has(id))
+    /// Is one of these patients among those it is about?
+    fn is_about(&self, patients: &str) -> bool {
+        patients.split_ascii_whitespace().any(|id| self.patients.has(id))
     }
 }
 
@@ -421,13 +422,16 @@ impl Sight {
 
     /// Could something be withheld of what is about these patients?
     pub(crate) fn is_partial(&self, stored: &Stored) -> bool {
-        !is_open(stored.kind) && self.withheld.iter().any(|one| one.is_about(stored))
+        !is_open(stored.kind) && self.concerns(&stored.patient)
+    }
+
+    fn concerns(&self, patients: &str) -> bool {
+        self.withheld.iter().any(|one| one.is_about(patients))
     }
 
     /// Does a patient withhold it?
     pub(crate) fn withholds(&self, op: Op, stored: &Stored) -> Result<bool, Error> {
-        let mut about = self.withheld.iter().filter(|one| one.is_about(stored)).peekable();
-        if about.peek().is_none() {
+        if !self.concerns(&stored.patient) {
             return Ok(false);
         }
         if is_open(stored.kind) {
@@ -435,7 +439,20 @@ impl Sight {
             return Ok(matches!(op, Op::Update | Op::Delete) && !self.keeps_consents);
         }
         let of = index(stored.kind, &draft::parse(&stored.body)?);
-        Ok(about.any(|one| one.what.iter().all(|what| what.matches(&of, &stored.id, stored.updated))))
+        Ok(self.withholds_of(&of, &stored.id, stored.updated))
+    }
+
+    /// The same of what has these index entries, to be read.
+    pub(crate) fn withholds_of(&self, of: &Index, id: &str, updated: i64) -> bool {
+        let is_it = |one: &Withheld| {
+            one.is_about(&of.patients) && one.what.iter().all(|what| what.matches(of, id, updated))
+        };
+        !is_open(of.kind) && self.withheld.iter().any(is_it)
+    }
+
+    /// Must what is found of these types be looked into, one by one?
+    pub(crate) fn screens(&self, kinds: &[ResourceType]) -> bool {
+        !self.withheld.is_empty() && kinds.iter().any(|kind| CARRIERS.contains(kind))
     }
 
     /// What the query must leave out.
@@ -552,6 +569,9 @@ impl Sight {
     /// Narrows what is asked of resources of the type; not so if none of them may be found.
     fn reaches(&self, kind: ResourceType, clauses: &mut Vec<Clause>) -> bool {
         let Ok(all) = self.access.conditions(Op::Search, kind) else { return false };
+        if self.screens(&[kind]) {
+            return false;
+        }
         self.narrow_hops(clauses);
         clauses.extend(all);
         clauses.extend(self.left(None, &[kind]));

@@ -11,6 +11,7 @@ use fhir::search::{Order, SearchQuery, Sort, SortKey};
 
 use crate::access::Sight;
 use crate::audit::find as events;
+use crate::carried::{self, CARRIERS};
 use crate::connection::Link;
 use crate::cursor::Cursor;
 use crate::draft;
@@ -42,18 +43,11 @@ pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Resul
     let plan = Plan::of(&narrowed);
     let after = query.after.as_deref().map(|text| begin(link, text)).transpose()?;
     if query.count_only {
-        return Ok(Page { total: Some(count(link, &plan)?), ..Page::default() });
+        return Ok(Page { total: Some(count(link, sight, &plan)?), ..Page::default() });
     }
     let most = usize::try_from(query.count).unwrap_or(usize::MAX).max(1);
-    let after_both = after.as_ref().map(|(moment, cursor)| (moment, cursor));
-    let (mut found, total) = if plan.ordered() {
-        let found = placed(link, &plan, after_both, most.saturating_add(1))?;
-        let all = (found.len() <= most && after.is_none()).then_some(found.len());
-        (found, all)
-    } else {
-        let (found, all) = ordered(link, query, &plan, after_both, most.saturating_add(1))?;
-        (found, Some(all))
-    };
+    let (mut found, total) = seen(link, sight, query, &plan, after.as_ref(), most.saturating_add(1))?;
+    let total = total.or_else(|| (found.len() <= most && after.is_none()).then_some(found.len()));
     let more = found.len() > most;
     found.truncate(most);
     let next = match (found.last().filter(|_| more), after) {
@@ -63,12 +57,50 @@ pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Resul
     };
     let total = match total {
         Some(total) => u64::try_from(total).ok(),
-        None if query.total => Some(count(link, &plan)?),
+        None if query.total => Some(count(link, sight, &plan)?),
         None => None,
     };
     let entries: Vec<Stored> = found.into_iter().map(|(_, stored)| stored).collect();
     let included = include::along(link, sight, &query.includes, &entries)?;
     Ok(Page { entries, included, total, next })
+}
+
+/// At most so many matches after the cursor that may be seen, and how many match in all if that is known.
+fn seen(
+    link: &mut Link,
+    sight: &Sight,
+    query: &SearchQuery,
+    plan: &Plan<'_>,
+    after: Option<&(Moment, Cursor)>,
+    most: usize,
+) -> Result<(Vec<(Cursor, Stored)>, Option<usize>), Fault> {
+    let mut seen: Vec<(Cursor, Stored)> = Vec::new();
+    let mut last: Option<(Moment, Cursor)> = None;
+    loop {
+        let after = last.as_ref().or(after).map(|(moment, cursor)| (moment, cursor));
+        let (found, all) = if plan.ordered() {
+            (placed(link, plan, after, most)?, None)
+        } else {
+            let (found, all) = ordered(link, query, plan, after, most)?;
+            (found, Some(all))
+        };
+        if !sight.screens(&query.kinds) {
+            return Ok((found, all));
+        }
+        let end = found.last().filter(|_| found.len() >= most).map(|(cursor, _)| cursor.clone());
+        let moment = after.map(|(moment, _)| moment.clone());
+        for (cursor, stored) in found {
+            link.in_time()?;
+            if !carried::withholds(link, sight, &stored)? {
+                seen.push((cursor, stored));
+            }
+        }
+        let Some(end) = end.filter(|_| seen.len() < most) else { break };
+        let moment = moment.map_or_else(|| Moment::now(link), Ok)?;
+        last = Some((moment, end));
+    }
+    seen.truncate(most);
+    Ok((seen, None))
 }
 
 /// Reads what [`Page::next`] says: of which moment the pages are, and after what this one begins.
@@ -247,9 +279,27 @@ pub(crate) fn counted(
     Ok((found.len() <= MOST_COUNTED).then_some(found))
 }
 
-fn count(link: &mut Link, plan: &Plan<'_>) -> Result<u64, Fault> {
+fn count(link: &mut Link, sight: &Sight, plan: &Plan<'_>) -> Result<u64, Fault> {
     let counted: Vec<i64> = plan.count(link.dialect).rows::<BigInt, i64>(&mut link.connection)?;
-    Ok(counted.first().and_then(|count| u64::try_from(*count).ok()).unwrap_or_default())
+    let counted = counted.first().and_then(|count| u64::try_from(*count).ok()).unwrap_or_default();
+    if !sight.screens(plan.kinds()) {
+        return Ok(counted);
+    }
+    let sql = plan.among(link.dialect, &CARRIERS, MOST_ORDERED + 1);
+    let keys: Vec<i64> = sql.rows::<BigInt, i64>(&mut link.connection)?;
+    if keys.len() > MOST_ORDERED {
+        let details =
+            format!("more than {MOST_ORDERED} resources would have to be looked into; narrow the search");
+        return Err(Error::from(Issue::error("too-costly", details)).into());
+    }
+    let mut withheld = 0;
+    for keys in chunks(&keys) {
+        for stored in load(link, keys)? {
+            link.in_time()?;
+            withheld += u64::from(carried::withholds(link, sight, &stored)?);
+        }
+    }
+    Ok(counted.saturating_sub(withheld))
 }
 
 /// The resource that matches; it is an error if several do.
@@ -274,7 +324,9 @@ pub(crate) fn few(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result
     let sql = plan.page(link.dialect, None, 8)?;
     for (_, stored) in link.ask(link.patience, |link| run(link, &sql))? {
         let index = fhir::search::index(stored.kind, &draft::parse(&stored.body)?);
-        if query.clauses.iter().all(|clause| clause.matches(&index, &stored.id, stored.updated)) {
+        if query.clauses.iter().all(|clause| clause.matches(&index, &stored.id, stored.updated))
+            && !carried::withholds(link, sight, &stored)?
+        {
             found.push(stored);
         }
     }

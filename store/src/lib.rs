@@ -12,6 +12,7 @@ mod access;
 mod account;
 mod audit;
 mod authorization;
+mod carried;
 mod charts;
 mod checkpoint;
 mod commit;

@@ -121,6 +121,11 @@ impl<'q> Plan<'q> {
         Self { query, lead, patient, order, descending: sort.is_none_or(|sort| sort.descending) }
     }
 
+    /// The types of what matches.
+    pub(crate) fn kinds(&self) -> &'q [ResourceType] {
+        &self.query.kinds
+    }
+
     /// Can the database order it? Other orders are made of the resources themselves.
     pub(crate) fn ordered(&self) -> bool {
         match self.query.sort.as_slice() {
@@ -253,6 +258,15 @@ impl<'q> Plan<'q> {
     pub(crate) fn keys(&self, dialect: Dialect, part: Option<(&Moment, Part)>, most: usize) -> Sql<'q> {
         let mut sql = Sql::new(dialect, "SELECT DISTINCT r.key");
         self.matches(&mut sql, part);
+        sql.limit(most);
+        sql
+    }
+
+    /// The keys of at most `most` matches of these types, in no order.
+    pub(crate) fn among(&self, dialect: Dialect, kinds: &[ResourceType], most: usize) -> Sql<'q> {
+        let mut sql = Sql::new(dialect, "SELECT DISTINCT r.key");
+        self.matches(&mut sql, None);
+        sql.push(" AND r.kind IN ").ints(kinds.iter().map(|kind| i64::from(kind.index())));
         sql.limit(most);
         sql
     }

@@ -253,3 +253,109 @@ fn what_is_said_in_words_alone_denies() {
         }
     }
 }
+
+#[test]
+fn what_is_about_a_withheld_record_is_withheld_with_it() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds system/AuditEvent.rs"]).unwrap();
+        let provenance = |id: &str, targets: &[&str]| {
+            let targets: Vec<Value> = targets.iter().map(|target| json!({"reference": target})).collect();
+            json!({"resourceType": "Provenance", "id": id, "target": targets, "recorded": "2026-01-01T00:00:00Z",
+                "agent": [{"who": {"display": "somebody"}}]})
+        };
+        let binary = |id: &str, of: &str| {
+            json!({"resourceType": "Binary", "id": id, "contentType": "text/plain", "data": "aGk=",
+                "securityContext": {"reference": of}})
+        };
+        let linkage = |id: &str, of: &str| {
+            let item = |kind: &str, of: &str| json!({"type": kind, "resource": {"reference": of}});
+            json!({"resourceType": "Linkage", "id": id, "item": [item("source", of), item("alternate", "Observation/qo")]})
+        };
+        let bundle = |id: &str, of: &str| {
+            json!({"resourceType": "Bundle", "id": id, "type": "collection", "entry": [
+                {"fullUrl": format!("urn:uuid:{}", uuid::Uuid::new_v4()), "resource": observation("any", of)}]})
+        };
+        for resource in [
+            patient("p"),
+            patient("q"),
+            observation("po", "p"),
+            observation("qo", "q"),
+            provenance("a-both", &["Observation/qo", "Observation/po"]),
+            provenance("b-other", &["Observation/qo"]),
+            provenance("c-version", &["Observation/po/_history/1"]),
+            binary("hidden", "Observation/po"),
+            binary("shown", "Patient/q"),
+            provenance("d-through", &["Binary/hidden"]),
+            provenance("e-other", &["Observation/qo"]),
+            linkage("hidden", "Observation/po"),
+            linkage("shown", "Observation/qo"),
+            bundle("hidden", "p"),
+            bundle("shown", "q"),
+        ] {
+            put(&server, &key, &resource);
+        }
+        let ids = |path: &str| {
+            let found = ask(&server, &key, path, None).expect(200).unwrap().json;
+            let entries = found["entry"].as_array().cloned().unwrap_or_default();
+            let id = |entry: &Value| entry["resource"]["id"].as_str().unwrap().to_owned();
+            let mut ids: Vec<String> = entries.iter().map(id).collect();
+            ids.sort();
+            (ids.join(" "), found)
+        };
+        let total = |path: &str| ids(path).1["total"].clone();
+        assert_eq!(total("/fhir/Provenance?_summary=count"), 5);
+        put(
+            &server,
+            &key,
+            &consent("c", "p", json!({"type": "deny", "code": [{"coding": [{"code": "x"}]}]})),
+        );
+        for (kind, seen) in [
+            ("Provenance", "b-other e-other"),
+            ("Binary", "shown"),
+            ("Linkage", "shown"),
+            ("Bundle", "shown"),
+        ] {
+            let many = seen.split(' ').count();
+            for path in ["", "?_sort=_id", "?_sort=_lastUpdated,_id", "/_history"] {
+                assert_eq!(ids(&format!("/fhir/{kind}{path}")).0, seen, "{backend:?} {kind}{path}");
+            }
+            assert_eq!(total(&format!("/fhir/{kind}?_summary=count")), many);
+            assert_eq!(total(&format!("/fhir/{kind}?_total=accurate&_count=1")), many);
+        }
+        for (path, seen) in [
+            ("Provenance/a-both", 404),
+            ("Provenance/b-other", 200),
+            ("Provenance/c-version/_history/1", 404),
+            ("Provenance/d-through", 404),
+            ("Binary/hidden", 404),
+            ("Binary/shown", 200),
+            ("Linkage/hidden", 404),
+            ("Bundle/hidden", 404),
+            ("Bundle/shown", 200),
+        ] {
+            assert_eq!(ask(&server, &key, &format!("/fhir/{path}"), None).status, seen, "{path}");
+        }
+        // Page by page: none is empty, and what is left out leaves no gap.
+        let (first, page) = ids("/fhir/Provenance?_sort=_id&_count=1");
+        assert_eq!(first, "b-other");
+        let next = page["link"].as_array().unwrap().iter().find(|link| link["relation"] == "next").unwrap();
+        let next = next["url"].as_str().unwrap().split_once("/fhir").unwrap().1;
+        let (second, page) = ids(&format!("/fhir{next}"));
+        assert_eq!(second, "e-other");
+        assert!(page["link"].as_array().unwrap().iter().all(|link| link["relation"] != "next"));
+        assert_eq!(
+            ids("/fhir/Provenance?target=Observation/po&_count=1").1["link"].as_array().unwrap().len(),
+            1
+        );
+        assert_eq!(ids("/fhir/Observation?_revinclude=Provenance:target").0, "b-other e-other qo");
+        assert_eq!(ids("/fhir/Observation?_has:Provenance:target:recorded=2026").0, "");
+        let everything = ids("/fhir?_type=Provenance,Patient,Observation&_total=accurate");
+        assert_eq!(everything.0, "b-other e-other p q qo");
+        assert_eq!(everything.1["total"], 5);
+        // Nor is it changed; who did what is to be seen.
+        let change = provenance("a-both", &["Observation/qo"]);
+        assert_eq!(send(&server, &key, ("PUT", "/fhir/Provenance/a-both"), &[], &change).status, 403);
+        assert!(total("/fhir/AuditEvent?entity=Provenance/a-both&_summary=count").as_u64() > Some(0));
+    }
+}
