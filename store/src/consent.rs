@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::draft;
 use crate::error::{Error, Fault};
 use crate::find;
+use crate::joined::Joined;
 use crate::member::{Caller, MOST_ROLES, is_many};
 use crate::record::Stored;
 use crate::sql::{Sql, chunks};
@@ -56,12 +57,18 @@ pub(crate) fn keep(link: &mut Link, replaced: &[i64], written: &[&Stored]) -> Re
         }
     }
     if moved > 0 {
-        let (_, random) = Uuid::new_v4().as_u64_pair();
-        let mut sql = Sql::new(link.dialect, "UPDATE denial_state SET generation = ");
-        sql.int(random.cast_signed());
-        if sql.run(&mut link.connection)? != 1 {
-            return Err(Fault::Database("denial_state has not one row".into()));
-        }
+        renew(link)?;
+    }
+    Ok(())
+}
+
+/// What is withheld of whom is no longer what it was.
+pub(crate) fn renew(link: &mut Link) -> Result<(), Fault> {
+    let (_, random) = Uuid::new_v4().as_u64_pair();
+    let mut sql = Sql::new(link.dialect, "UPDATE denial_state SET generation = ");
+    sql.int(random.cast_signed());
+    if sql.run(&mut link.connection)? != 1 {
+        return Err(Fault::Database("denial_state has not one row".into()));
     }
     Ok(())
 }
@@ -191,13 +198,18 @@ fn current(link: &mut Link) -> Result<Arc<Denials>, Fault> {
         return Ok(known);
     }
     let sql = Sql::new(link.dialect, "SELECT r.body FROM denial d JOIN resource r ON r.key = d.key");
-    let mut rules: BTreeMap<String, (Rule, Vec<(String, i64)>)> = BTreeMap::new();
+    let mut rules: BTreeMap<String, (Rule, Vec<String>)> = BTreeMap::new();
     for body in sql.rows::<Text, String>(&mut link.connection)? {
         let Some(directive) = Directive::parse(&draft::parse(&body)?).map_err(Error::from)? else { continue };
         let alike = rules.entry(format!("{:?}", directive.rule()));
         let (_, patients) = alike.or_insert_with(|| (directive.rule().clone(), Vec::new()));
-        patients.push((directive.patient.clone(), hash(ResourceType::PATIENT, &directive.patient)));
+        patients.push(directive.patient);
     }
+    let joined = Joined::of(link, rules.values().flat_map(|(_, patients)| patients).cloned().collect())?;
+    let with_joined = |patients: Vec<String>| {
+        let all = joined.all(patients).into_iter();
+        Patients::new(all.map(|id| (id.clone(), hash(ResourceType::PATIENT, &id))).collect())
+    };
     let of_many = |actor: &Actor| match actor {
         Actor::Resource(kind, _) => is_many(*kind),
         Actor::Identifier(_) => true,
@@ -206,7 +218,7 @@ fn current(link: &mut Link) -> Result<Arc<Denials>, Fault> {
     let denials = Arc::new(Denials {
         generation,
         of_many: rules.values().any(|(rule, _)| rule.actors().into_iter().any(of_many)),
-        all: rules.into_values().map(|(rule, patients)| (rule, Patients::new(patients))).collect(),
+        all: rules.into_values().map(|(rule, patients)| (rule, with_joined(patients))).collect(),
     });
     link.denials.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&denials);
     Ok(denials)

@@ -29,6 +29,7 @@ mod find;
 mod history;
 mod include;
 mod index;
+mod joined;
 mod keys;
 mod lane;
 mod member;

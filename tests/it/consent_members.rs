@@ -1,10 +1,10 @@
 //! Whom a Consent means: people by what they belong to, which they can't change to their own good.
 
 use harness::browser::Browser;
-use harness::{Answer, BOTH};
+use harness::{Answer, BOTH, Server};
 use serde_json::{Value, json};
 
-use crate::consent::{ask as get, consent, observation, send};
+use crate::consent::{ask as get, consent, observation, patient, send};
 use crate::smart::{CALLBACK, Place, VERIFIER, allow, ask, led, question, redeem, to_consent_as};
 
 const SCOPE: &str = "openid fhirUser user/*.cruds";
@@ -58,14 +58,14 @@ fn deny(actor: &str) -> Value {
 
 /// Writes with the rights of whoever laid all this out.
 fn write(place: &Place, resource: &Value) {
-    let written = by(place, &place.key, resource);
+    let written = by(&place.server, &place.key, resource);
     assert!(matches!(written.status, 200 | 201), "{}", written.json);
 }
 
-fn by(place: &Place, key: &str, resource: &Value) -> Answer {
+fn by(server: &Server, key: &str, resource: &Value) -> Answer {
     let text = |name: &str| resource[name].as_str().unwrap();
     let path = format!("/fhir/{}/{}", text("resourceType"), text("id"));
-    send(&place.server, key, ("PUT", &path), &[], resource)
+    send(server, key, ("PUT", &path), &[], resource)
 }
 
 #[test]
@@ -105,12 +105,12 @@ fn nobody_takes_themselves_out_of_what_is_denied() {
         let carol = token(&place, &client, "carol");
         let seen = || get(&place.server, &carol, "/fhir/Observation/o", None).status;
         let refused = |resource: &Value| {
-            let done = by(&place, &carol, resource);
+            let done = by(&place.server, &carol, resource);
             assert_eq!(done.status, 403, "{backend:?} {resource} {}", done.json);
             assert_eq!(seen(), 404);
         };
         let taken = |resource: &Value| {
-            let done = by(&place, &carol, resource);
+            let done = by(&place.server, &carol, resource);
             assert!(matches!(done.status, 200 | 201), "{backend:?} {resource} {}", done.json);
         };
         // By an organisation above: no link of the chain.
@@ -159,5 +159,51 @@ fn nobody_takes_themselves_out_of_what_is_denied() {
         // Who keeps the staff's records does it.
         write(&place, &joined);
         assert_eq!(seen(), 200);
+    }
+}
+
+#[test]
+fn records_of_one_person_are_withheld_together() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds"]).unwrap();
+        let put = |resource: &Value| {
+            let written = by(&server, &key, resource);
+            assert!(matches!(written.status, 200 | 201), "{}", written.json);
+        };
+        let linked = |id: &str, to: Option<&str>, kind: &str| {
+            let mut linked = patient(id);
+            if let Some(to) = to {
+                linked["link"] = json!([{"other": {"reference": to}, "type": kind}]);
+            }
+            linked
+        };
+        for id in ["a", "b", "c", "d"] {
+            put(&patient(id));
+            put(&observation(&format!("{id}o"), id));
+        }
+        let seen = || {
+            let found = get(&server, &key, "/fhir/Observation?_sort=_id", None).expect(200).unwrap().json;
+            let entries = found["entry"].as_array().cloned().unwrap_or_default();
+            let id = |entry: &Value| entry["resource"]["id"].as_str().unwrap().to_owned();
+            let found: Vec<String> = entries.iter().map(id).collect();
+            for id in ["ao", "bo", "co", "do"] {
+                let read = get(&server, &key, &format!("/fhir/Observation/{id}"), None).status;
+                assert_eq!(read == 200, found.iter().any(|one| one == id), "{id}");
+            }
+            found.join(" ")
+        };
+        put(&consent("c", "b", json!({"type": "deny", "code": [{"coding": [{"code": "x"}]}]})));
+        assert_eq!(seen(), "ao co do");
+        put(&linked("a", Some("Patient/b"), "replaced-by"));
+        assert_eq!(seen(), "co do");
+        put(&linked("b", Some("Patient/c/_history/1"), "seealso"));
+        assert_eq!(seen(), "do");
+        put(&linked("b", None, ""));
+        assert_eq!(seen(), "co do");
+        put(&linked("d", Some("Patient/a"), "replaces"));
+        assert_eq!(seen(), "co");
+        put(&linked("a", None, ""));
+        assert_eq!(seen(), "ao co do");
     }
 }
