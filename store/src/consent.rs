@@ -33,8 +33,8 @@ struct Denials {
     generation: i64,
     /// Each rule with all whose record it is about.
     all: Vec<(Rule, Patients)>,
-    /// They name somebody by what they belong to, or by a number of theirs.
-    of_many: bool,
+    /// Whom they name by what somebody belongs to, or by a number.
+    named: Vec<Actor>,
 }
 
 /// What this process knows of them.
@@ -90,7 +90,8 @@ pub(crate) fn under(link: &mut Link, access: &Access, who: &Who, at: i64) -> Res
     if denials.all.is_empty() {
         return Ok(Sight::of(access));
     }
-    let caller = Caller::new(link, &who.agent, at, denials.of_many)?;
+    let named = Some(denials.named.as_slice()).filter(|named| !named.is_empty());
+    let caller = Caller::new(link, &who.agent, at, named)?;
     let mut withheld = Vec::new();
     for (rule, patients) in &denials.all {
         let Some(what) = caller.is_kept_from(rule) else { continue };
@@ -125,19 +126,27 @@ pub(crate) fn decisions(
     let (mut query, _) = SearchQuery::parse(&[ResourceType::CONSENT], &pairs, "", 0, Handling::Strict)?;
     query.count = MOST_ROLES;
     let found = find::page(link, &Sight::of(&Access::Whole), &query)?.entries;
-    let caller = Caller::new(link, &context.who.agent, context.at, !found.is_empty())?;
-    let mut all = Vec::with_capacity(found.len());
+    let mut in_force = Vec::with_capacity(found.len());
     for stored in found {
         let json = draft::parse(&stored.body)?;
         if is_in_force(&json) {
             let directive = Directive::parse(&json).unwrap_or_default();
-            let withholds = directive.is_some_and(|one| {
-                let own = caller.own() == Some(&one.patient) && !caller.is_named(one.rule());
-                !own && caller.is_kept_from(one.rule()).is_some()
-            });
-            all.push(Decision { consent: (stored.id, stored.version), withholds });
+            in_force.push(((stored.id, stored.version), directive));
         }
     }
+    let rules = in_force.iter().filter_map(|(_, directive)| directive.as_ref()).map(Directive::rule);
+    let named: Vec<Actor> = rules.flat_map(Rule::actors).cloned().collect();
+    let looked = (!in_force.is_empty()).then_some(named.as_slice());
+    let caller = Caller::new(link, &context.who.agent, context.at, looked)?;
+    let withholds = |one: &Directive| {
+        let own = caller.own() == Some(&one.patient) && !caller.is_named(one.rule());
+        !own && caller.is_kept_from(one.rule()).is_some()
+    };
+    let decision = |(consent, directive): ((String, i64), Option<Directive>)| Decision {
+        consent,
+        withholds: directive.as_ref().is_some_and(withholds),
+    };
+    let all = in_force.into_iter().map(decision).collect();
     Ok((all, caller.works_for))
 }
 
@@ -181,7 +190,7 @@ impl Standing {
 fn kept(link: &mut Link, who: &Who, at: i64, denials: &Denials) -> Result<Vec<Option<Vec<Clause>>>, Fault> {
     let mut all = Vec::with_capacity(2 * denials.all.len());
     for then in [at, i64::MAX] {
-        let mut caller = Caller::new(link, &who.agent, then, true)?;
+        let mut caller = Caller::new(link, &who.agent, then, Some(&denials.named))?;
         caller.at = at;
         all.extend(denials.all.iter().map(|(rule, _)| caller.is_kept_from(rule)));
     }
@@ -210,14 +219,14 @@ fn current(link: &mut Link) -> Result<Arc<Denials>, Fault> {
         let all = joined.all(patients).into_iter();
         Patients::new(all.map(|id| (id.clone(), hash(ResourceType::PATIENT, &id))).collect())
     };
-    let of_many = |actor: &Actor| match actor {
+    let closely = |actor: &&Actor| match actor {
         Actor::Resource(kind, _) => is_many(*kind),
         Actor::Identifier(_) => true,
         Actor::Other => false,
     };
     let denials = Arc::new(Denials {
         generation,
-        of_many: rules.values().any(|(rule, _)| rule.actors().into_iter().any(of_many)),
+        named: rules.values().flat_map(|(rule, _)| rule.actors()).filter(closely).cloned().collect(),
         all: rules.into_values().map(|(rule, patients)| (rule, with_joined(patients))).collect(),
     });
     link.denials.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&denials);

@@ -65,7 +65,10 @@ pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Resul
     Ok(Page { entries, included, total, next })
 }
 
-/// At most so many matches after the cursor that may be seen, and how many match in all if that is known.
+/// Matches, each in its place, and how many match in all if that is known.
+type Seen = (Vec<(Cursor, Stored)>, Option<usize>);
+
+/// At most so many matches after the cursor that may be seen.
 fn seen(
     link: &mut Link,
     sight: &Sight,
@@ -73,7 +76,7 @@ fn seen(
     plan: &Plan<'_>,
     after: Option<&(Moment, Cursor)>,
     most: usize,
-) -> Result<(Vec<(Cursor, Stored)>, Option<usize>), Fault> {
+) -> Result<Seen, Fault> {
     let mut seen: Vec<(Cursor, Stored)> = Vec::new();
     let mut last: Option<(Moment, Cursor)> = None;
     loop {

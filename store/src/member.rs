@@ -1,12 +1,12 @@
 //! Who asks, as Consents look at it: what they are, what they belong to, and the numbers they are known by.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use fhir::consent::{Actor, Asker, Rule};
 use fhir::json::Json;
 use fhir::reference::{Reference, parse};
 use fhir::resource_type::ResourceType;
-use fhir::search::{Clause, Handling, SearchQuery};
+use fhir::search::{Clause, Handling, SearchQuery, Test};
 use fhir::time::Span;
 
 use crate::access::{Access, Sight};
@@ -21,8 +21,10 @@ use crate::{find, row};
 const TREATMENT: &str = "TREAT";
 /// To learn of it.
 const RESEARCH: &str = "HRESCH";
-/// Roles, teams and groups of one person that are looked at.
+/// Roles of one person that are looked at.
 pub(crate) const MOST_ROLES: u32 = 200;
+/// Teams that are asked about by one statement, no more than are looked at.
+const TOGETHER: usize = MOST_ROLES as usize;
 /// Organisations of one person, with those they are part of.
 const MOST_ORGANIZATIONS: usize = 200;
 
@@ -58,23 +60,28 @@ pub(crate) fn places(agent: &Agent, kind: ResourceType, id: &str) -> bool {
 }
 
 impl<'a> Caller<'a> {
-    /// Who they are at that time; if it is looked at closely, what they belong to, as always of one of whom only
-    /// a role is known.
-    pub(crate) fn new(link: &mut Link, agent: &'a Agent, at: i64, closely: bool) -> Result<Self, Fault> {
+    /// Who they are at that time; with what they belong to if somebody is named by that, or they by a role. Of
+    /// teams and groups those that are named.
+    pub(crate) fn new(
+        link: &mut Link,
+        agent: &'a Agent,
+        at: i64,
+        named: Option<&[Actor]>,
+    ) -> Result<Self, Fault> {
         let identifiers = [&agent.client, &agent.user].into_iter().flatten().cloned().collect();
         let groups = agent.fhir_user.iter().cloned().collect();
         let mut caller = Self { agent, groups, works_for: None, identifiers, at };
         if let Some(user) = &agent.fhir_user
-            && (closely || is_role(user))
+            && (named.is_some() || is_role(user))
         {
-            caller.belong(link, user)?;
+            caller.belong(link, user, named.unwrap_or_default())?;
         }
         Ok(caller)
     }
 
     /// Adds what they are and belong to: their roles and these roles' organisations with those above them,
     /// and the teams and groups of which they or one of their roles is.
-    fn belong(&mut self, link: &mut Link, user: &str) -> Result<(), Fault> {
+    fn belong(&mut self, link: &mut Link, user: &str, named: &[Actor]) -> Result<(), Fault> {
         let mut them = vec![user.to_owned()];
         let mut roles = Vec::new();
         if let Some(stored) = self.known(link, user)?.filter(|_| is_role(user)) {
@@ -86,7 +93,7 @@ impl<'a> Caller<'a> {
             }
         }
         for person in them.iter().filter(|one| !is_role(one)) {
-            roles.extend(of(link, ResourceType::PRACTITIONER_ROLE, "practitioner", person)?);
+            roles.extend(of(link, ResourceType::PRACTITIONER_ROLE, ("practitioner", person), None)?);
         }
         let mut organizations = Vec::new();
         for stored in roles {
@@ -107,9 +114,16 @@ impl<'a> Caller<'a> {
             }
         }
         for (kind, code) in [(ResourceType::CARE_TEAM, "participant"), (ResourceType::GROUP, "member")] {
-            for stored in of(link, kind, code, &them.join(","))? {
-                if self.is_in(&draft::parse(&stored.body)?, &them) {
-                    self.groups.insert(format!("{kind}/{}", stored.id));
+            let is_it = |actor: &Actor| match actor {
+                Actor::Resource(of, id) if *of == kind => Some(id.clone()),
+                _ => None,
+            };
+            let ids: BTreeSet<String> = named.iter().filter_map(is_it).collect();
+            for ids in Vec::from_iter(ids).chunks(TOGETHER) {
+                for stored in of(link, kind, (code, &them.join(",")), Some(ids))? {
+                    if self.is_in(&draft::parse(&stored.body)?, &them) {
+                        self.groups.insert(format!("{kind}/{}", stored.id));
+                    }
                 }
             }
         }
@@ -195,13 +209,19 @@ fn alive(link: &mut Link, who: &str) -> Result<Option<Stored>, Fault> {
     Ok(row::current(link, kind, id)?.filter(|stored| !stored.deleted))
 }
 
-/// The resources of a type that name somebody by the parameter.
-fn of(link: &mut Link, kind: ResourceType, code: &str, who: &str) -> Result<Vec<Stored>, Fault> {
+/// The resources of a type that name somebody by the parameter; of those with these ids, where some are given.
+fn of(
+    link: &mut Link,
+    kind: ResourceType,
+    (code, who): (&str, &str),
+    ids: Option<&[String]>,
+) -> Result<Vec<Stored>, Fault> {
     let pairs = [(code.to_owned(), who.to_owned())];
     // Who is no Practitioner has no such roles.
     let Ok((mut query, _)) = SearchQuery::parse(&[kind], &pairs, "", 0, Handling::Strict) else {
         return Ok(Vec::new());
     };
+    query.clauses.extend(ids.map(|ids| Clause::new(Vec::new(), Test::Id(ids.to_vec()))));
     query.count = MOST_ROLES;
     Ok(find::page(link, &Sight::of(&Access::Whole), &query)?.entries)
 }

@@ -171,7 +171,7 @@ fn what_is_not_seen_answers_as_what_is_not_there() {
         }
         send(&server, &plain, ("DELETE", "/fhir/Observation/gone"), &[], &json!({})).expect(204).unwrap();
         put(&server, &plain, &consent("c", "p", json!({"type": "deny"})));
-        let patch = json!([{"op": "replace", "path": "/status", "value": "amended"}]);
+        let amend = json!([{"op": "replace", "path": "/status", "value": "amended"}]);
         for key in [&plain, &narrow] {
             for header in [
                 ("If-Match", "W/\"1\""),
@@ -187,7 +187,7 @@ fn what_is_not_seen_answers_as_what_is_not_there() {
                         let path = format!("/fhir/Observation/{id}");
                         let mut body = observation(id, "p");
                         body["status"] = json!("amended");
-                        let body = if method == "PATCH" { &patch } else { &body };
+                        let body = if method == "PATCH" { &amend } else { &body };
                         let done = send(&server, key, (method, &path), &[header], body);
                         (done.status, done.json.to_string().replace(&format!("/{id}"), "/ID"))
                     };

@@ -93,6 +93,19 @@ fn who_signs_in_by_a_role_is_who_has_it() {
             let other = if actor == "Practitioner/d1" { 404 } else { 200 };
             assert_eq!(get(&place.server, &carol, "/fhir/Observation/o", None).status, other, "{actor}");
         }
+        // However many teams somebody is in.
+        let entry = |n: u32| {
+            let mut team = team(&["Practitioner/d2"]);
+            team["id"] = json!(format!("t{n}"));
+            json!({"resource": team, "request": {"method": "PUT", "url": format!("CareTeam/t{n}")}})
+        };
+        let many: Vec<Value> = (0..220).map(entry).collect();
+        let many = json!({"resourceType": "Bundle", "type": "transaction", "entry": many});
+        send(&place.server, &place.key, ("POST", "/fhir"), &[], &many).expect(200).unwrap();
+        for actor in ["CareTeam/t0", "CareTeam/t219"] {
+            write(&place, &deny(actor));
+            assert_eq!(get(&place.server, &roland, "/fhir/Observation/o", None).status, 404, "{actor}");
+        }
     }
 }
 
