@@ -28,6 +28,7 @@ const TYPES: &str = "http://hl7.org/fhir/resource-types";
 /// Search parameters of labels, of what a resource is about in codes, and of when it was, of all types.
 static LABELS: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["_security"]));
 static CODES: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["code", "combo-code", "vaccine-code", "type"]));
+static MEDICATIONS: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["medication"]));
 static DATES: LazyLock<Vec<i64>> = LazyLock::new(|| {
     params(&["date", "period", "onset-date", "recorded-date", "authoredon", "effective-time"])
 });
@@ -298,6 +299,23 @@ impl Rule {
         }
         Some(all)
     }
+}
+
+/// The same condition, of which a code may also be that of the Medication that a resource refers to; not where
+/// it is an exception.
+pub fn by_medication(clause: &Clause) -> Clause {
+    let each = |all: &[Clause]| all.iter().map(by_medication).collect();
+    let test = match &clause.test {
+        _ if clause.negated => return clause.clone(),
+        Test::Exact(_) if clause.params == *CODES => {
+            let named = Test::Chain(vec![(ResourceType::MEDICATION, vec![clause.clone()])]);
+            Test::Either(vec![clause.clone(), Clause::new(MEDICATIONS.clone(), named)])
+        }
+        Test::Either(all) => Test::Either(each(all)),
+        Test::All(all) => Test::All(each(all)),
+        _ => return clause.clone(),
+    };
+    Clause::new(Vec::new(), test)
 }
 
 /// What the parameters of these codes are in all types.

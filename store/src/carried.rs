@@ -4,7 +4,7 @@ use fhir::json::Json;
 use fhir::reference::{Reference, parse};
 use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
-use fhir::search::index;
+use fhir::search::{index, parameter, references};
 
 use crate::access::Sight;
 use crate::connection::Link;
@@ -12,6 +12,7 @@ use crate::draft;
 use crate::error::{Error, Fault};
 use crate::reader::last;
 use crate::record::Stored;
+use crate::withheld::MEDICATION;
 
 /// How far it is followed.
 const DEEPEST: usize = 4;
@@ -22,10 +23,32 @@ pub(crate) const CARRIERS: [ResourceType; 4] =
 
 /// Does it carry what a patient withholds?
 pub(crate) fn withholds(link: &mut Link, sight: &Sight, stored: &Stored) -> Result<bool, Error> {
+    if !stored.deleted && sight.concerns(&stored.patient) && medicates(link, sight, stored)? {
+        return Ok(true);
+    }
     if stored.deleted || !sight.screens(&[stored.kind]) {
         return Ok(false);
     }
     Ok(carries(link, sight, stored.kind, &draft::parse(&stored.body)?, DEEPEST)?)
+}
+
+/// Does a patient withhold it by the code of the Medication that it refers to?
+fn medicates(link: &mut Link, sight: &Sight, stored: &Stored) -> Result<bool, Error> {
+    let Some(by) = parameter(stored.kind, MEDICATION) else { return Ok(false) };
+    let json = draft::parse(&stored.body)?;
+    let mut named = None;
+    references(by, &json, &mut |kind, id| {
+        named = (kind == ResourceType::MEDICATION).then(|| id.to_owned());
+    });
+    let medication = named.map(|id| last(link, ResourceType::MEDICATION, &id)).transpose()?.flatten();
+    let Some(medication) = medication else { return Ok(false) };
+    let is_code = |param: i64| {
+        parameter(ResourceType::MEDICATION, "code").is_some_and(|code| code.params.contains(&param))
+    };
+    let mut of = index(stored.kind, &json);
+    let codes = index(medication.kind, &draft::parse(&medication.body)?).rows;
+    of.rows.extend(codes.into_iter().filter(|row| is_code(row.param())));
+    Ok(sight.withholds_of(&of, &stored.id, stored.updated))
 }
 
 fn carries(

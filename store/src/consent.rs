@@ -15,7 +15,7 @@ use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, Handling, SearchQuery};
 use uuid::Uuid;
 
-use crate::access::{Access, Patients, Sight, Withheld};
+use crate::access::{Access, Sight};
 use crate::audit::Who;
 use crate::connection::Link;
 use crate::context::Context;
@@ -26,6 +26,7 @@ use crate::joined::Joined;
 use crate::member::{Caller, MOST_ROLES, is_many};
 use crate::record::Stored;
 use crate::sql::{Sql, chunks};
+use crate::withheld::{Patients, Withheld};
 
 /// The Consents of one generation.
 #[derive(Debug, Default)]

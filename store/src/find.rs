@@ -321,15 +321,12 @@ pub(crate) fn few(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result
         return Err(Error::Precondition("a condition without criteria matches everything".into()).into());
     }
     let narrowed = sight.narrow(query)?;
-    let query = narrowed.query();
     let plan = Plan::of(&narrowed);
     let mut found = Vec::new();
     let sql = plan.page(link.dialect, None, 8)?;
     for (_, stored) in link.ask(link.patience, |link| run(link, &sql))? {
         let index = fhir::search::index(stored.kind, &draft::parse(&stored.body)?);
-        if query.clauses.iter().all(|clause| clause.matches(&index, &stored.id, stored.updated))
-            && !carried::withholds(link, sight, &stored)?
-        {
+        if plan.matches_alone(&stored, &index) && !carried::withholds(link, sight, &stored)? {
             found.push(stored);
         }
     }

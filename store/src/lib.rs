@@ -48,6 +48,7 @@ mod tokens;
 mod transaction;
 mod unit;
 mod version;
+mod withheld;
 
 pub use access::{Access, Grant};
 pub use account::{Account, AccountChange};

@@ -142,7 +142,8 @@ impl<'q> Plan<'q> {
 
     /// Does it match by all that is asked about itself?
     pub(crate) fn matches_alone(&self, stored: &Stored, index: &Index) -> bool {
-        self.query.clauses.iter().all(|clause| clause.matches(index, &stored.id, stored.updated))
+        let holds = |clause: &Clause| !clause.alone() || clause.matches(index, &stored.id, stored.updated);
+        self.query.clauses.iter().all(holds)
     }
 
     /// Does it look into one chart alone?

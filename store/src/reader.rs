@@ -146,11 +146,13 @@ impl<'c> Reader<'c> {
             sql.ints(part.iter().map(|(_, key)| *key));
             let mut part_found = row::load(self.link, &sql)?;
             if !self.sight.is_unbound() {
-                let sight = self.sight;
-                let shown = |stored: &Stored| sight.shows(Op::Search, stored);
-                let shown = part_found.iter().map(shown).collect::<Result<Vec<bool>, Error>>()?;
-                let mut shown = shown.into_iter();
-                part_found.retain(|_| shown.next().unwrap_or_default());
+                let mut shown = Vec::with_capacity(part_found.len());
+                for stored in part_found {
+                    if shows(self.link, self.sight, Op::Search, &stored)? {
+                        shown.push(stored);
+                    }
+                }
+                part_found = shown;
             }
             part_found.sort_unstable_by_key(|stored| {
                 part.iter().position(|(_, key)| *key == stored.key).unwrap_or(usize::MAX)
@@ -215,7 +217,7 @@ pub(crate) fn is_shown(link: &mut Link, sight: &Sight, op: Op, stored: &Stored) 
     }
     // What is withheld now by what it says is not to be read off what it said before.
     match last(link, stored.kind, &stored.id)?.filter(|last| last.key != stored.key) {
-        Some(last) => Ok(!sight.withholds(op, &last)?),
+        Some(last) => Ok(!sight.withholds(op, &last)? && !carried::withholds(link, sight, &last)?),
         None => Ok(true),
     }
 }

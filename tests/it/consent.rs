@@ -359,3 +359,61 @@ fn what_is_about_a_withheld_record_is_withheld_with_it() {
         assert!(total("/fhir/AuditEvent?entity=Provenance/a-both&_summary=count").as_u64() > Some(0));
     }
 }
+
+#[test]
+fn a_code_is_that_of_the_medication_too() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds system/Consent.cruds"]).unwrap();
+        let medication = |id: &str, code: &str| json!({"resourceType": "Medication", "id": id, "code": {"coding": [{"system": "urn:d", "code": code}]}});
+        let taken = |id: &str, of: &str, medication: &str| {
+            json!({"resourceType": "MedicationRequest", "id": id, "status": "active", "intent": "order",
+                "subject": {"reference": format!("Patient/{of}")}, "medicationReference": {"reference": medication}})
+        };
+        for resource in [
+            patient("p"),
+            patient("q"),
+            medication("secret", "s"),
+            medication("other", "o"),
+            taken("a", "p", "Medication/secret"),
+            taken("b", "p", "Medication/other"),
+            taken("c", "q", "Medication/secret"),
+            taken("d", "p", "Medication/secret/_history/1"),
+            observation("po", "p"),
+        ] {
+            put(&server, &key, &resource);
+        }
+        let ids = |path: &str| {
+            let found = ask(&server, &key, path, None).expect(200).unwrap().json;
+            let entries = found["entry"].as_array().cloned().unwrap_or_default();
+            let id = |entry: &Value| entry["resource"]["id"].as_str().unwrap().to_owned();
+            entries.iter().map(id).collect::<Vec<_>>().join(" ")
+        };
+        let code = |code: &str| json!([{"coding": [{"system": "urn:d", "code": code}]}]);
+        let deny = json!({"type": "deny", "code": code("s")});
+        let unrelated = json!({"type": "deny", "code": code("unrelated")});
+        for (rule, seen) in [
+            (deny.clone(), "b c"),
+            (json!({"type": "permit", "provision": [deny, unrelated]}), "b c"),
+            (unrelated, "a b c d"),
+            (json!({"type": "deny", "provision": [{"type": "permit", "code": code("x")}]}), "c"),
+        ] {
+            let put = send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &consent("c", "p", rule.clone()));
+            assert!(matches!(put.status, 200 | 201), "{}", put.json);
+            assert_eq!(ids("/fhir/MedicationRequest?_sort=_id"), seen, "{backend:?} {rule}");
+            let own: Vec<&str> = seen.split(' ').filter(|id| *id != "c").collect();
+            assert_eq!(ids("/fhir/MedicationRequest?patient=p&_sort=_id"), own.join(" "));
+            let counted = ask(&server, &key, "/fhir/MedicationRequest?_summary=count", None).json;
+            assert_eq!(counted["total"], seen.split(' ').count());
+            let joined =
+                ids("/fhir/Patient?_has:MedicationRequest:patient:medication=Medication/secret&_sort=_id");
+            assert_eq!(joined, if seen.contains('a') { "p q" } else { "q" });
+            for id in ["a", "b", "c", "d"] {
+                let path = format!("/fhir/MedicationRequest/{id}");
+                let status = if seen.contains(id) { 200 } else { 404 };
+                assert_eq!(ask(&server, &key, &path, None).status, status, "{rule} {id}");
+                assert_eq!(ask(&server, &key, &format!("{path}/_history"), None).status, status);
+            }
+        }
+    }
+}
