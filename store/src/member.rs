@@ -182,7 +182,8 @@ impl<'a> Caller<'a> {
             (Some(_), Some("data-scientist")) => Some(RESEARCH),
             _ => None,
         };
-        self.agent.purpose.as_deref().or(by_role)
+        // An emergency lets nobody change more than they could without it.
+        self.agent.purpose.as_deref().filter(|_| !self.agent.breaks_glass()).or(by_role)
     }
 
     /// What of a patient's record the rule withholds from them.

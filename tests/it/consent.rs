@@ -99,6 +99,16 @@ fn an_emergency_names_every_patient_it_touched_or_counted() {
             let told: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
             assert_eq!(told, more, "{backend:?} {method} {path}");
         }
+        // Nor where it is withheld for another purpose than an emergency's.
+        let treatment =
+            json!([{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT"}]);
+        put(&server, &plain, &consent("t", "q", json!({"type": "deny", "purpose": treatment})));
+        let changed = observation("qn", "q");
+        put(&server, &plain, &changed);
+        for header in [any, glass] {
+            let done = send(&server, &emergency, ("PUT", "/fhir/Observation/qn"), &[header], &changed);
+            assert_eq!(done.status, 403, "{backend:?} {}", done.json);
+        }
     }
 }
 
