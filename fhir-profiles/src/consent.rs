@@ -15,6 +15,8 @@ use crate::search::{Clause, DateTest, ExactTest, Prefix, Table, Test, parameter}
 use crate::time::Span;
 
 const ACTIVE: &str = "active";
+/// Codes of consentscope for what decides something else than who may see a record.
+const OTHER_SCOPES: [&str; 3] = ["research", "treatment", "adr"];
 const PRIVACY: &str = "patient-privacy";
 /// HL7's codes of v3 ActCode for a record that is not shared.
 const OPT_OUT: [&str; 2] = ["OPTOUT", "OPTOUTE"];
@@ -26,6 +28,7 @@ const TYPES: &str = "http://hl7.org/fhir/resource-types";
 /// Search parameters of labels, of what a resource is about in codes, and of when it was, of all types.
 static LABELS: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["_security"]));
 static CODES: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["code", "combo-code", "vaccine-code", "type"]));
+static MEDICATIONS: LazyLock<Vec<i64>> = LazyLock::new(|| params(&["medication"]));
 static DATES: LazyLock<Vec<i64>> = LazyLock::new(|| {
     params(&["date", "period", "onset-date", "recorded-date", "authoredon", "effective-time"])
 });
@@ -80,16 +83,19 @@ pub struct Rule {
     exceptions: Vec<Rule>,
 }
 
-/// Does it decide who may see the patient's record?
+/// Does it decide who may see the patient's record? What says so in words alone, or in a code that is not
+/// known, counts as if it did.
 pub fn is_in_force(consent: &Json) -> bool {
-    let of_privacy =
-        consent.get("scope").is_some_and(|scope| codings(scope).any(|(_, code)| code == PRIVACY));
-    of_privacy && consent.text("status") == Some(ACTIVE)
+    let is = |wanted: &[&str]| {
+        consent.get("scope").is_some_and(|scope| codings(scope).any(|(_, code)| wanted.contains(&code)))
+    };
+    (is(&[PRIVACY]) || !is(&OTHER_SCOPES)) && consent.text("status") == Some(ACTIVE)
 }
 
 impl Directive {
     /// What a Consent says, if it is in force and denies anything to anybody. A rule without a type is the
-    /// outermost: there HL7's opt-out denies, and everything else permits.
+    /// outermost: there HL7's opt-out denies, as does what is said in words alone, and every other code
+    /// permits.
     ///
     /// # Errors
     /// It denies something, and does not say of whom in a way that is known here.
@@ -99,7 +105,7 @@ impl Directive {
         }
         let out = consent
             .get("policyRule")
-            .is_some_and(|rule| codings(rule).any(|(_, code)| OPT_OUT.contains(&code)));
+            .is_some_and(|rule| is_untold(rule) || codings(rule).any(|(_, code)| OPT_OUT.contains(&code)));
         let rule = match consent.get("provision") {
             // What can't be followed denies all.
             Some(provision) => Rule::parse(provision, out, DEEPEST)
@@ -162,7 +168,7 @@ impl Rule {
         rule.understood = rule.purposes.len() == purposes.len();
         let actions: Vec<&str> =
             provision.list("action").iter().flat_map(codings).map(|(_, code)| code).collect();
-        let told = provision.list("action").iter().all(|action| codings(action).next().is_some());
+        let told = !provision.list("action").iter().any(is_untold);
         let other = told && !actions.is_empty() && actions.iter().all(|action| OTHERS.contains(action));
         let named = actions.iter().any(|action| READS.contains(action));
         rule.reads = provision.list("action").is_empty() || named || denies && !other;
@@ -195,8 +201,7 @@ impl Rule {
 
     fn read_codes(&mut self, concepts: &[Json]) {
         let any: Vec<ExactTest> = concepts.iter().flat_map(codings).map(token).collect();
-        let understood = concepts.iter().all(|concept| codings(concept).next().is_some());
-        self.must(understood, Clause::new(CODES.clone(), Test::Exact(any)), concepts);
+        self.must(!concepts.iter().any(is_untold), Clause::new(CODES.clone(), Test::Exact(any)), concepts);
     }
 
     fn read_data(&mut self, data: &[Json]) {
@@ -296,6 +301,23 @@ impl Rule {
     }
 }
 
+/// The same condition, of which a code may also be that of the Medication that a resource refers to; not where
+/// it is an exception.
+pub fn by_medication(clause: &Clause) -> Clause {
+    let each = |all: &[Clause]| all.iter().map(by_medication).collect();
+    let test = match &clause.test {
+        _ if clause.negated => return clause.clone(),
+        Test::Exact(_) if clause.params == *CODES => {
+            let named = Test::Chain(vec![(ResourceType::MEDICATION, vec![clause.clone()])]);
+            Test::Either(vec![clause.clone(), Clause::new(MEDICATIONS.clone(), named)])
+        }
+        Test::Either(all) => Test::Either(each(all)),
+        Test::All(all) => Test::All(each(all)),
+        _ => return clause.clone(),
+    };
+    Clause::new(Vec::new(), test)
+}
+
 /// What the parameters of these codes are in all types.
 fn params(codes: &[&str]) -> Vec<i64> {
     let of = |kind: ResourceType| codes.iter().filter_map(move |code| parameter(kind, code));
@@ -335,6 +357,11 @@ fn coding<'j>(coding: &'j Json<'_>) -> Option<(Option<&'j str>, &'j str)> {
 
 fn codings<'j>(concept: &'j Json<'_>) -> impl Iterator<Item = (Option<&'j str>, &'j str)> {
     concept.list("coding").iter().filter_map(coding)
+}
+
+/// Is it said in words alone?
+fn is_untold(concept: &Json) -> bool {
+    codings(concept).next().is_none()
 }
 
 fn codes(codings: &[Json]) -> Vec<String> {

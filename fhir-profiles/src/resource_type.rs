@@ -184,6 +184,9 @@ impl ResourceType {
     /// AuditEvent.
     pub const AUDIT_EVENT: Self = Self(6);
 
+    /// Binary.
+    pub const BINARY: Self = Self(8);
+
     /// Bundle.
     pub const BUNDLE: Self = Self(11);
 
@@ -207,6 +210,9 @@ impl ResourceType {
 
     /// Group.
     pub const GROUP: Self = Self(57);
+
+    /// Linkage.
+    pub const LINKAGE: Self = Self(68);
 
     /// List.
     pub const LIST: Self = Self(69);
@@ -234,6 +240,9 @@ impl ResourceType {
 
     /// Patient.
     pub const PATIENT: Self = Self(102);
+
+    /// Practitioner.
+    pub const PRACTITIONER: Self = Self(107);
 
     /// PractitionerRole.
     pub const PRACTITIONER_ROLE: Self = Self(108);

@@ -6,15 +6,16 @@
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-use fhir::profile::MODEL_SYSTEM;
-use fhir::reference::{hash, hash_text};
+use fhir::reference::hash;
 use fhir::resource_type::ResourceType;
 use fhir::scope::{May, Op};
 use fhir::search::{Clause, ExactTest, Index, SearchQuery, Table, Test, compartment, index, parameter};
 
+use crate::carried::CARRIERS;
 use crate::draft;
 use crate::error::Error;
 use crate::record::Stored;
+use crate::withheld::{Patients, Withheld, is_open};
 
 /// What may be done with which resources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,116 +76,9 @@ const SHARED: [&str; 29] = [
 static IS_SHARED: LazyLock<Vec<bool>> =
     LazyLock::new(|| ResourceType::all().map(|kind| SHARED.contains(&kind.name())).collect());
 
-/// Patients in the order of their ids, each with the hash of the reference.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Patients {
-    ids: Arc<[String]>,
-    charts: Arc<[i64]>,
-}
-
-impl Patients {
-    pub(crate) fn new(mut all: Vec<(String, i64)>) -> Self {
-        all.sort_unstable();
-        all.dedup();
-        let (ids, charts): (Vec<String>, Vec<i64>) = all.into_iter().unzip();
-        Self { ids: ids.into(), charts: charts.into() }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (String, i64)> + '_ {
-        self.ids.iter().cloned().zip(self.charts.iter().copied())
-    }
-
-    pub(crate) fn has(&self, id: &str) -> bool {
-        self.ids.binary_search_by(|one| one.as_str().cmp(id)).is_ok()
-    }
-
-    fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Those of the chart, or all.
-    fn of(&self, chart: Option<i64>) -> Arc<[String]> {
-        let Some(chart) = chart else { return Arc::clone(&self.ids) };
-        self.iter().filter(|(_, one)| *one == chart).map(|(id, _)| id).collect()
-    }
-}
-
-/// What some patients withhold from who asks.
-#[derive(Debug)]
-pub(crate) struct Withheld {
-    patients: Patients,
-    /// What of their records: all of these hold of it, where none means all.
-    what: Vec<Clause>,
-    /// Of what types that can be; none for all.
-    kinds: Option<Vec<ResourceType>>,
-}
-
-impl Withheld {
-    pub(crate) fn new(what: Vec<Clause>, patients: Patients) -> Self {
-        let kinds = what.iter().find_map(|one| match &one.test {
-            Test::Kind(kinds) if !one.negated => Some(kinds.clone()),
-            _ => None,
-        });
-        let is_read = |kinds: &Vec<ResourceType>| kinds.iter().any(|kind| INPUTS.contains(kind));
-        if what.is_empty() || kinds.as_ref().is_some_and(|kinds| !is_read(kinds)) {
-            return Self { patients, what, kinds };
-        }
-        // What a model made of it says it too: with its inputs' values, or as a number that stands on them.
-        let score = ExactTest { value: None, system: Some(hash_text(MODEL_SYSTEM)) };
-        let made = parameter(ResourceType::OBSERVATION, "method")
-            .map(|one| Clause::new(one.params.clone(), Test::Exact(vec![score])));
-        let assessed = Clause::new(Vec::new(), Test::Kind(vec![ResourceType::RISK_ASSESSMENT]));
-        let any = [Clause::all(what), assessed].into_iter().chain(made).collect();
-        let made_of_it = [ResourceType::RISK_ASSESSMENT, ResourceType::OBSERVATION];
-        let kinds = kinds.map(|kinds| kinds.into_iter().chain(made_of_it).collect());
-        Self { patients, what: vec![Clause::new(Vec::new(), Test::Either(any))], kinds }
-    }
-
-    /// What is not withheld, of patients in that chart or in all; none if nothing is.
-    fn rest(&self, chart: Option<i64>, kinds: &[ResourceType]) -> Option<Clause> {
-        let concerned = |kind: &ResourceType| {
-            !is_open(*kind) && self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
-        };
-        if !kinds.iter().any(concerned) {
-            return None;
-        }
-        let patients = self.patients.of(chart);
-        if patients.is_empty() {
-            return None;
-        }
-        let mut all = vec![Clause::new(Vec::new(), Test::About(patients))];
-        if kinds.len() > 1 {
-            let open = Test::Kind(ResourceType::all().filter(|kind| is_open(*kind)).collect());
-            all.push(!Clause::new(Vec::new(), open));
-        }
-        all.extend(self.what.iter().cloned());
-        Some(!Clause::all(all))
-    }
-
-    /// Is the version about one of these patients?
-    fn is_about(&self, stored: &Stored) -> bool {
-        stored.patient.split_ascii_whitespace().any(|id| self.patients.has(id))
-    }
-}
-
 /// What is withheld in different ways at most, in one query over many charts: of those who withhold in ways
 /// that are rarer, all is left out there.
 const MOST_WAYS: usize = 64;
-
-/// What models read.
-const INPUTS: [ResourceType; 6] = [
-    ResourceType::PATIENT,
-    ResourceType::OBSERVATION,
-    ResourceType::CONDITION,
-    ResourceType::MEDICATION,
-    ResourceType::MEDICATION_REQUEST,
-    ResourceType::MEDICATION_STATEMENT,
-];
-
-/// What no patient withholds: their decisions, and who did what.
-fn is_open(kind: ResourceType) -> bool {
-    matches!(kind, ResourceType::CONSENT | ResourceType::AUDIT_EVENT)
-}
 
 /// What a caller sees of one snapshot: what is granted, without what is withheld.
 #[derive(Debug)]
@@ -393,7 +287,7 @@ impl Sight {
 
     /// Of one from whom this is withheld; a program that keeps Consents has a right that names them.
     pub(crate) fn under(access: &Access, mut withheld: Vec<Withheld>, is_program: bool) -> Self {
-        withheld.sort_by_key(|one| std::cmp::Reverse(one.patients.len()));
+        withheld.sort_by_key(|one| std::cmp::Reverse(one.breadth()));
         let named = |grant: &Grant| grant.kind == Some(ResourceType::CONSENT);
         let named = matches!(access, Access::Granted(grants) if grants.iter().any(named));
         Self { access: access.clone(), withheld, keeps_consents: is_program && named }
@@ -421,13 +315,17 @@ impl Sight {
 
     /// Could something be withheld of what is about these patients?
     pub(crate) fn is_partial(&self, stored: &Stored) -> bool {
-        !is_open(stored.kind) && self.withheld.iter().any(|one| one.is_about(stored))
+        !is_open(stored.kind) && self.concerns(&stored.patient)
+    }
+
+    /// Does one of these patients withhold anything?
+    pub(crate) fn concerns(&self, patients: &str) -> bool {
+        self.withheld.iter().any(|one| one.is_about(patients))
     }
 
     /// Does a patient withhold it?
     pub(crate) fn withholds(&self, op: Op, stored: &Stored) -> Result<bool, Error> {
-        let mut about = self.withheld.iter().filter(|one| one.is_about(stored)).peekable();
-        if about.peek().is_none() {
+        if !self.concerns(&stored.patient) {
             return Ok(false);
         }
         if is_open(stored.kind) {
@@ -435,7 +333,17 @@ impl Sight {
             return Ok(matches!(op, Op::Update | Op::Delete) && !self.keeps_consents);
         }
         let of = index(stored.kind, &draft::parse(&stored.body)?);
-        Ok(about.any(|one| one.what.iter().all(|what| what.matches(&of, &stored.id, stored.updated))))
+        Ok(self.withholds_of(&of, &stored.id, stored.updated))
+    }
+
+    /// The same of what has these index entries, to be read.
+    pub(crate) fn withholds_of(&self, of: &Index, id: &str, updated: i64) -> bool {
+        !is_open(of.kind) && self.withheld.iter().any(|one| one.is(of, id, updated))
+    }
+
+    /// Must what is found of these types be looked into, one by one?
+    pub(crate) fn screens(&self, kinds: &[ResourceType]) -> bool {
+        !self.withheld.is_empty() && kinds.iter().any(|kind| CARRIERS.contains(kind))
     }
 
     /// What the query must leave out.
@@ -447,7 +355,7 @@ impl Sight {
             if left.len() < MOST_WAYS {
                 left.push(one);
             } else {
-                rest.extend(withheld.patients.iter());
+                rest.extend(withheld.patients().iter());
             }
         }
         if !rest.is_empty() {
@@ -552,6 +460,9 @@ impl Sight {
     /// Narrows what is asked of resources of the type; not so if none of them may be found.
     fn reaches(&self, kind: ResourceType, clauses: &mut Vec<Clause>) -> bool {
         let Ok(all) = self.access.conditions(Op::Search, kind) else { return false };
+        if self.screens(&[kind]) {
+            return false;
+        }
         self.narrow_hops(clauses);
         clauses.extend(all);
         clauses.extend(self.left(None, &[kind]));

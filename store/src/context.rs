@@ -58,11 +58,10 @@ impl Context {
         &self,
         act: Act,
         of: Option<(ResourceType, &str)>,
-        found: impl IntoIterator<Item = &'s Stored>,
+        patients: impl IntoIterator<Item = &'s str>,
     ) {
         let Some(trail) = &self.trail else { return };
-        let mut patients: Vec<&str> =
-            found.into_iter().flat_map(|stored| stored.patient.split_ascii_whitespace()).collect();
+        let mut patients: Vec<&str> = patients.into_iter().flat_map(str::split_ascii_whitespace).collect();
         patients.sort_unstable();
         patients.dedup();
         if patients.is_empty() {

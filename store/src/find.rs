@@ -11,6 +11,7 @@ use fhir::search::{Order, SearchQuery, Sort, SortKey};
 
 use crate::access::Sight;
 use crate::audit::find as events;
+use crate::carried::{self, CARRIERS};
 use crate::connection::Link;
 use crate::cursor::Cursor;
 use crate::draft;
@@ -27,6 +28,9 @@ const MOST_ORDERED: usize = 100_000;
 /// Resources that change while a search is paged through, at most: each is put in its place here.
 const MOST_CHANGED: usize = 20_000;
 
+/// Charts that are named where a number is told of them, at most.
+pub(crate) const MOST_COUNTED: usize = 1_000;
+
 /// One page, and the total where it is wanted or plain to see.
 pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result<Page, Fault> {
     let narrowed = sight.narrow(query)?;
@@ -39,18 +43,11 @@ pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Resul
     let plan = Plan::of(&narrowed);
     let after = query.after.as_deref().map(|text| begin(link, text)).transpose()?;
     if query.count_only {
-        return Ok(Page { total: Some(count(link, &plan)?), ..Page::default() });
+        return Ok(Page { total: Some(count(link, sight, &plan)?), ..Page::default() });
     }
     let most = usize::try_from(query.count).unwrap_or(usize::MAX).max(1);
-    let after_both = after.as_ref().map(|(moment, cursor)| (moment, cursor));
-    let (mut found, total) = if plan.ordered() {
-        let found = placed(link, &plan, after_both, most.saturating_add(1))?;
-        let all = (found.len() <= most && after.is_none()).then_some(found.len());
-        (found, all)
-    } else {
-        let (found, all) = ordered(link, query, &plan, after_both, most.saturating_add(1))?;
-        (found, Some(all))
-    };
+    let (mut found, total) = seen(link, sight, query, &plan, after.as_ref(), most.saturating_add(1))?;
+    let total = total.or_else(|| (found.len() <= most && after.is_none()).then_some(found.len()));
     let more = found.len() > most;
     found.truncate(most);
     let next = match (found.last().filter(|_| more), after) {
@@ -60,12 +57,53 @@ pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Resul
     };
     let total = match total {
         Some(total) => u64::try_from(total).ok(),
-        None if query.total => Some(count(link, &plan)?),
+        None if query.total => Some(count(link, sight, &plan)?),
         None => None,
     };
     let entries: Vec<Stored> = found.into_iter().map(|(_, stored)| stored).collect();
     let included = include::along(link, sight, &query.includes, &entries)?;
     Ok(Page { entries, included, total, next })
+}
+
+/// Matches, each in its place, and how many match in all if that is known.
+type Seen = (Vec<(Cursor, Stored)>, Option<usize>);
+
+/// At most so many matches after the cursor that may be seen.
+fn seen(
+    link: &mut Link,
+    sight: &Sight,
+    query: &SearchQuery,
+    plan: &Plan<'_>,
+    after: Option<&(Moment, Cursor)>,
+    most: usize,
+) -> Result<Seen, Fault> {
+    let mut seen: Vec<(Cursor, Stored)> = Vec::new();
+    let mut last: Option<(Moment, Cursor)> = None;
+    loop {
+        let after = last.as_ref().or(after).map(|(moment, cursor)| (moment, cursor));
+        let (found, all) = if plan.ordered() {
+            (placed(link, plan, after, most)?, None)
+        } else {
+            let (found, all) = ordered(link, query, plan, after, most)?;
+            (found, Some(all))
+        };
+        if !sight.screens(&query.kinds) {
+            return Ok((found, all));
+        }
+        let end = found.last().filter(|_| found.len() >= most).map(|(cursor, _)| cursor.clone());
+        let moment = after.map(|(moment, _)| moment.clone());
+        for (cursor, stored) in found {
+            link.in_time()?;
+            if !carried::withholds(link, sight, &stored)? {
+                seen.push((cursor, stored));
+            }
+        }
+        let Some(end) = end.filter(|_| seen.len() < most) else { break };
+        let moment = moment.map_or_else(|| Moment::now(link), Ok)?;
+        last = Some((moment, end));
+    }
+    seen.truncate(most);
+    Ok((seen, None))
 }
 
 /// Reads what [`Page::next`] says: of which moment the pages are, and after what this one begins.
@@ -229,9 +267,42 @@ fn order_of(sort: &Sort, stored: &Stored, json: &Json) -> Option<Order> {
     }
 }
 
-fn count(link: &mut Link, plan: &Plan<'_>) -> Result<u64, Fault> {
+/// The patients that all matches are about; none if they are in more than [`MOST_COUNTED`] charts.
+pub(crate) fn counted(
+    link: &mut Link,
+    sight: &Sight,
+    query: &SearchQuery,
+) -> Result<Option<Vec<String>>, Fault> {
+    if query.kind() == Some(ResourceType::AUDIT_EVENT) {
+        return Ok(Some(Vec::new()));
+    }
+    let narrowed = sight.narrow(query)?;
+    let sql = Plan::of(&narrowed).patients(link.dialect, MOST_COUNTED + 1);
+    let found: Vec<String> = sql.rows::<Text, String>(&mut link.connection)?;
+    Ok((found.len() <= MOST_COUNTED).then_some(found))
+}
+
+fn count(link: &mut Link, sight: &Sight, plan: &Plan<'_>) -> Result<u64, Fault> {
     let counted: Vec<i64> = plan.count(link.dialect).rows::<BigInt, i64>(&mut link.connection)?;
-    Ok(counted.first().and_then(|count| u64::try_from(*count).ok()).unwrap_or_default())
+    let counted = counted.first().and_then(|count| u64::try_from(*count).ok()).unwrap_or_default();
+    if !sight.screens(plan.kinds()) {
+        return Ok(counted);
+    }
+    let sql = plan.among(link.dialect, &CARRIERS, MOST_ORDERED + 1);
+    let keys: Vec<i64> = sql.rows::<BigInt, i64>(&mut link.connection)?;
+    if keys.len() > MOST_ORDERED {
+        let details =
+            format!("more than {MOST_ORDERED} resources would have to be looked into; narrow the search");
+        return Err(Error::from(Issue::error("too-costly", details)).into());
+    }
+    let mut withheld = 0;
+    for keys in chunks(&keys) {
+        for stored in load(link, keys)? {
+            link.in_time()?;
+            withheld += u64::from(carried::withholds(link, sight, &stored)?);
+        }
+    }
+    Ok(counted.saturating_sub(withheld))
 }
 
 /// The resource that matches; it is an error if several do.
@@ -250,13 +321,12 @@ pub(crate) fn few(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result
         return Err(Error::Precondition("a condition without criteria matches everything".into()).into());
     }
     let narrowed = sight.narrow(query)?;
-    let query = narrowed.query();
     let plan = Plan::of(&narrowed);
     let mut found = Vec::new();
     let sql = plan.page(link.dialect, None, 8)?;
     for (_, stored) in link.ask(link.patience, |link| run(link, &sql))? {
         let index = fhir::search::index(stored.kind, &draft::parse(&stored.body)?);
-        if query.clauses.iter().all(|clause| clause.matches(&index, &stored.id, stored.updated)) {
+        if plan.matches_alone(&stored, &index) && !carried::withholds(link, sight, &stored)? {
             found.push(stored);
         }
     }

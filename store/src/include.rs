@@ -12,6 +12,7 @@ use crate::connection::Link;
 use crate::draft;
 use crate::error::{Error, Fault};
 use crate::find;
+use crate::reader::shows;
 use crate::record::Stored;
 use crate::row;
 
@@ -72,7 +73,7 @@ fn targets(link: &mut Link, sight: &Sight, include: &Include, from: &[Stored]) -
     for (kind, id) in wanted {
         link.in_time()?;
         if let Some(stored) = row::current(link, kind, &id)?.filter(|stored| !stored.deleted)
-            && sight.shows(Op::Search, &stored)?
+            && shows(link, sight, Op::Search, &stored)?
         {
             found.push(stored);
         }

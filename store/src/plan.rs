@@ -121,6 +121,11 @@ impl<'q> Plan<'q> {
         Self { query, lead, patient, order, descending: sort.is_none_or(|sort| sort.descending) }
     }
 
+    /// The types of what matches.
+    pub(crate) fn kinds(&self) -> &'q [ResourceType] {
+        &self.query.kinds
+    }
+
     /// Can the database order it? Other orders are made of the resources themselves.
     pub(crate) fn ordered(&self) -> bool {
         match self.query.sort.as_slice() {
@@ -137,7 +142,8 @@ impl<'q> Plan<'q> {
 
     /// Does it match by all that is asked about itself?
     pub(crate) fn matches_alone(&self, stored: &Stored, index: &Index) -> bool {
-        self.query.clauses.iter().all(|clause| clause.matches(index, &stored.id, stored.updated))
+        let holds = |clause: &Clause| !clause.alone() || clause.matches(index, &stored.id, stored.updated);
+        self.query.clauses.iter().all(holds)
     }
 
     /// Does it look into one chart alone?
@@ -253,6 +259,23 @@ impl<'q> Plan<'q> {
     pub(crate) fn keys(&self, dialect: Dialect, part: Option<(&Moment, Part)>, most: usize) -> Sql<'q> {
         let mut sql = Sql::new(dialect, "SELECT DISTINCT r.key");
         self.matches(&mut sql, part);
+        sql.limit(most);
+        sql
+    }
+
+    /// The keys of at most `most` matches of these types, in no order.
+    pub(crate) fn among(&self, dialect: Dialect, kinds: &[ResourceType], most: usize) -> Sql<'q> {
+        let mut sql = Sql::new(dialect, "SELECT DISTINCT r.key");
+        self.matches(&mut sql, None);
+        sql.push(" AND r.kind IN ").ints(kinds.iter().map(|kind| i64::from(kind.index())));
+        sql.limit(most);
+        sql
+    }
+
+    /// What at most `most` matches say of whom they are about, each once.
+    pub(crate) fn patients(&self, dialect: Dialect, most: usize) -> Sql<'q> {
+        let mut sql = Sql::new(dialect, "SELECT DISTINCT r.patient");
+        self.matches(&mut sql, None);
         sql.limit(most);
         sql
     }

@@ -16,7 +16,7 @@ use crate::error::{Error, Fault};
 use crate::history::HistoryQuery;
 use crate::record::{Activation, Assessment, Page, Stored};
 use crate::sql::{Dialect, Sql, chunks};
-use crate::{consent, desk, find, history, row};
+use crate::{carried, consent, desk, find, history, row};
 
 /// Index ranges read by one statement.
 const MOST_RANGES: usize = 32;
@@ -125,6 +125,11 @@ impl<'c> Reader<'c> {
         Ok(find::page(self.link, self.sight, query)?)
     }
 
+    /// The patients that all matches are about; none if they are in too many charts to name them.
+    pub(crate) fn counted(&mut self, query: &SearchQuery) -> Result<Option<Vec<String>>, Error> {
+        Ok(find::counted(self.link, self.sight, query)?)
+    }
+
     /// Of each wanted value of token or reference parameters the patient's newest resources by
     /// clinical date. `patient` is the hash of the reference.
     pub fn latest(&mut self, patient: i64, wanted: &[Wanted<'_>]) -> Result<Latest, Error> {
@@ -141,11 +146,13 @@ impl<'c> Reader<'c> {
             sql.ints(part.iter().map(|(_, key)| *key));
             let mut part_found = row::load(self.link, &sql)?;
             if !self.sight.is_unbound() {
-                let sight = self.sight;
-                let shown = |stored: &Stored| sight.shows(Op::Search, stored);
-                let shown = part_found.iter().map(shown).collect::<Result<Vec<bool>, Error>>()?;
-                let mut shown = shown.into_iter();
-                part_found.retain(|_| shown.next().unwrap_or_default());
+                let mut shown = Vec::with_capacity(part_found.len());
+                for stored in part_found {
+                    if shows(self.link, self.sight, Op::Search, &stored)? {
+                        shown.push(stored);
+                    }
+                }
+                part_found = shown;
             }
             part_found.sort_unstable_by_key(|stored| {
                 part.iter().position(|(_, key)| *key == stored.key).unwrap_or(usize::MAX)
@@ -198,10 +205,10 @@ pub(crate) fn current(link: &mut Link, kind: ResourceType, id: &str) -> Result<O
 /// May the version be seen? That something was deleted may be known to whom it was shown before.
 pub(crate) fn is_shown(link: &mut Link, sight: &Sight, op: Op, stored: &Stored) -> Result<bool, Error> {
     let shown = if !stored.deleted || sight.is_whole(op, stored.kind) {
-        sight.shows(op, stored)?
+        shows(link, sight, op, stored)?
     } else {
         match row::earlier(link, stored.kind, &stored.id, stored.version.saturating_sub(1))? {
-            Some(before) if !before.deleted => sight.shows(op, &before)?,
+            Some(before) if !before.deleted => shows(link, sight, op, &before)?,
             _ => false,
         }
     };
@@ -209,16 +216,24 @@ pub(crate) fn is_shown(link: &mut Link, sight: &Sight, op: Op, stored: &Stored) 
         return Ok(shown);
     }
     // What is withheld now by what it says is not to be read off what it said before.
-    let last = match row::current(link, stored.kind, &stored.id)? {
-        Some(last) if last.deleted => {
-            row::earlier(link, stored.kind, &stored.id, last.version.saturating_sub(1))?
-        }
-        last => last,
-    };
-    match last.filter(|last| !last.deleted && last.key != stored.key) {
-        Some(last) => Ok(!sight.withholds(op, &last)?),
+    match last(link, stored.kind, &stored.id)?.filter(|last| last.key != stored.key) {
+        Some(last) => Ok(!sight.withholds(op, &last)? && !carried::withholds(link, sight, &last)?),
         None => Ok(true),
     }
+}
+
+/// May this be done with a version that is not deleted?
+pub(crate) fn shows(link: &mut Link, sight: &Sight, op: Op, stored: &Stored) -> Result<bool, Error> {
+    Ok(sight.shows(op, stored)? && !carried::withholds(link, sight, stored)?)
+}
+
+/// The last version with content: what a resource says, or said before it was deleted.
+pub(crate) fn last(link: &mut Link, kind: ResourceType, id: &str) -> Result<Option<Stored>, Fault> {
+    let last = match row::current(link, kind, id)? {
+        Some(gone) if gone.deleted => row::earlier(link, kind, id, gone.version.saturating_sub(1))?,
+        last => last,
+    };
+    Ok(last.filter(|last| !last.deleted))
 }
 
 /// The newest rows of each value out of all rows of the parameters, read in one stroke; none if the

@@ -10,11 +10,12 @@ use fhir::search::SearchQuery;
 use tokio::sync::{Notify, Semaphore};
 use zeroize::Zeroizing;
 
-use crate::audit::{self, Act, Auditing, Authority, Buffer, Trail};
+use crate::audit::{self, Act, Auditing, Authority, Buffer, Entry, Trail};
 use crate::commit::Commit;
 use crate::connection::{Link, PATIENCE, Place, Use};
 use crate::context::Context;
 use crate::error::{Error, Fault};
+use crate::find::MOST_COUNTED;
 use crate::history::HistoryQuery;
 use crate::keys::Numbers;
 use crate::lane::Lane;
@@ -198,15 +199,33 @@ impl Store {
         let asker = context.clone();
         let seal = Arc::clone(&self.seal);
         let act = if query.kind().is_some() { Act::SearchType } else { Act::SearchSystem };
-        let page = self
+        let (page, counted) = self
             .pool
             .run(move |link| {
-                let mut page = reader::asked(link, &asker, |reader| reader.search(&query))?;
+                let (mut page, counted) = reader::asked(link, &asker, |reader| {
+                    let page = reader.search(&query)?;
+                    let untold = page.total.is_some_and(|total| total > page.entries.len() as u64);
+                    let counted = if untold && asker.who.agent.breaks_glass() {
+                        reader.counted(&query)?
+                    } else {
+                        Some(Vec::new())
+                    };
+                    Ok((page, counted))
+                })?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
-                Ok(page)
+                Ok((page, counted))
             })
             .await?;
-        context.saw_list(act, None, page.entries.iter().chain(&page.included));
+        if counted.is_none() {
+            let query = context.trail.as_ref().map(Trail::asked).unwrap_or_default();
+            let note = format!("a number was told of more than {MOST_COUNTED} charts");
+            context.note(Entry { query, note, ..Entry::of(act) });
+        }
+        if counted.is_some() || !page.entries.is_empty() {
+            let shown = page.entries.iter().chain(&page.included).map(|one| one.patient.as_str());
+            let counted = counted.iter().flatten().map(String::as_str);
+            context.saw_list(act, None, shown.chain(counted));
+        }
         Ok(page)
     }
 
@@ -230,7 +249,11 @@ impl Store {
                 Ok(page)
             })
             .await?;
-        context.saw_list(act, one.as_ref().map(|(kind, id)| (*kind, id.as_str())), &page.entries);
+        context.saw_list(
+            act,
+            one.as_ref().map(|(kind, id)| (*kind, id.as_str())),
+            page.entries.iter().map(|one| one.patient.as_str()),
+        );
         Ok(page)
     }
 

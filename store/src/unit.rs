@@ -17,12 +17,13 @@ use uuid::Uuid;
 
 use crate::access::{Access, Sight};
 use crate::account::AccountChange;
-use crate::audit::{self, Entry, Forwarding, Retiring, Sealing, Who};
+use crate::audit::{self, Entry, Forwarding, Retiring, Sealing, Trail, Who};
 use crate::authorization::AuthorizationChange;
 use crate::commit::{
     Activate, ClientChange, Commit, Conditional, MustBe, NewAssessment, NewTask, OnlyIf, Patch, Target, Write,
 };
 use crate::connection::Link;
+use crate::consent::Standing;
 use crate::context::Context;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
@@ -30,7 +31,7 @@ use crate::keys::Numbers;
 use crate::reader::{Reader, is_shown};
 use crate::record::{Effect, Stored, Written};
 use crate::version::{Step, absent, apply, permitted};
-use crate::{account, consent, desk, find, row, tokens};
+use crate::{account, consent, desk, find, member, row, tokens};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
 pub fn new_id() -> String {
@@ -85,6 +86,8 @@ pub(crate) struct Unit {
     who: Arc<Who>,
     access: Access,
     notes: Vec<Entry>,
+    /// What the request asks, if that is recorded.
+    asked: String,
     /// Of others' requests, which were read.
     records: Vec<Arc<audit::Record>>,
     writes: Vec<Planned>,
@@ -115,6 +118,7 @@ impl Unit {
         Ok(Self {
             access: context.access.clone(),
             notes: commit.notes,
+            asked: context.trail.as_ref().map(Trail::asked).unwrap_or_default(),
             of_model,
             taken: commit.taken,
             writes,
@@ -139,6 +143,7 @@ impl Unit {
             who: Arc::clone(&context.who),
             access: Access::Whole,
             notes: Vec::new(),
+            asked: String::new(),
             records: Vec::new(),
             writes: Vec::new(),
             reads: Vec::new(),
@@ -192,7 +197,12 @@ impl Unit {
         desk::finish(link, &self.finish)?;
         let sight = consent::under(link, &self.access, &self.who, self.at)?;
         let mut steps = self.resolve(link, &sight)?;
+        let places = steps.iter().any(|step| member::places(&self.who.agent, step.kind, &step.id));
+        let standing = if places { Standing::of(link, &self.access, &self.who, self.at)? } else { None };
         let (written, moves) = apply(link, keys, &mut steps, &sight, self.of_model)?;
+        if let Some(standing) = standing {
+            standing.must_hold(link, &self.who, self.at)?;
+        }
         link.touched |= !self.assessments.is_empty()
             || !self.clients.is_empty()
             || !self.authorization.is_empty()
@@ -222,7 +232,13 @@ impl Unit {
 
     /// Does it only bring what is new, so that nothing it finds in the database could refuse it?
     pub(crate) fn only_creates(&self) -> bool {
-        let creates = |planned: &Planned| matches!(planned, Planned::Create { if_none_exist: None, .. });
+        let bound = self.access != Access::Whole;
+        let creates = |planned: &Planned| match planned {
+            Planned::Create { draft, if_none_exist: None } => {
+                !(bound && member::places(&self.who.agent, draft.kind, &draft.id))
+            }
+            _ => false,
+        };
         self.writes.iter().all(creates)
             && self.reads.is_empty()
             && self.references.is_empty()

@@ -15,6 +15,7 @@ use crate::connection::Link;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::index::Rows;
+use crate::joined::joins;
 use crate::keys::Numbers;
 use crate::reader::is_shown;
 use crate::record::{Effect, Stored, Written};
@@ -127,6 +128,7 @@ pub(crate) fn apply(
     let mut places: Vec<(usize, Effect, bool)> = Vec::with_capacity(changes.len());
     let mut gone: Vec<(i64, Index)> = Vec::new();
     let mut rows = Rows::default();
+    let mut joined = false;
     for (change, key) in changes.into_iter().zip(new_keys) {
         let Some(step) = steps.get(change.at) else { continue };
         let Some(trace) = moves.get_mut(change.at) else { continue };
@@ -151,6 +153,7 @@ pub(crate) fn apply(
         trace.patients.extend(stored.patient.split_ascii_whitespace().map(str::to_owned));
         if let Some(draft) = &step.draft {
             rows.add(key, &draft.index);
+            joined |= joins(&draft.index);
         }
         if let Some(old) = change.old {
             if !old.deleted {
@@ -171,12 +174,16 @@ pub(crate) fn apply(
     let mut stale = Rows::default();
     for (key, index) in &gone {
         stale.add(*key, index);
+        joined |= joins(index);
     }
     stale.delete(link)?;
     row::replace(link, &next.iter().map(|(old, stored)| (*old, stored)).collect::<Vec<_>>())?;
     row::insert(link, &fresh.iter().collect::<Vec<_>>())?;
     rows.insert(link)?;
     keep_consents(link, &next, &fresh)?;
+    if joined {
+        consent::renew(link)?;
+    }
 
     // Taken from the end, so that places stay true.
     for (step, effect, replaced) in places.into_iter().rev() {
@@ -311,6 +318,13 @@ fn meant(link: &mut Link, sight: &Sight, step: &Step<'_>, old: Option<&Stored>) 
         }
         (Some(draft), _, Some(true)) if allows(sight.access(), op, draft) => Ok(true),
         (Some(_), None, _) => permitted(sight.access(), step).map(|()| false),
+        // A version that must match is none of what can't be seen, and of what is not there neither.
+        (Some(_), Some(old), Some(false))
+            if matches!(step.only_if, OnlyIf::Version(_) | OnlyIf::Present)
+                && !is_shown(link, sight, Op::Read, old)? =>
+        {
+            permitted(sight.access(), step).map(|()| false)
+        }
         (Some(_), ..) => denied(),
     }
 }

@@ -4,7 +4,7 @@ use harness::{Answer, BOTH, Server};
 use serde_json::{Value, json};
 
 /// Asks with a key, and with a reason to break the glass if there is one.
-fn ask(server: &Server, key: &str, path: &str, reason: Option<&[u8]>) -> Answer {
+pub(crate) fn ask(server: &Server, key: &str, path: &str, reason: Option<&[u8]>) -> Answer {
     let mut request = server.http().get(server.url(path)).bearer_auth(key);
     if let Some(reason) = reason {
         request = request.header("X-Break-Glass", reason);
@@ -19,6 +19,99 @@ fn put(server: &Server, key: &str, resource: &Value) {
     Answer::of(put.send().unwrap()).unwrap().expect(201).unwrap();
 }
 
+/// Sends a resource, or a patch, with headers.
+pub(crate) fn send(
+    server: &Server,
+    key: &str,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> Answer {
+    let mut request = server.http().request(method.parse().unwrap(), server.url(path)).bearer_auth(key);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let json = if body.is_array() { "application/json-patch+json" } else { "application/fhir+json" };
+    Answer::of(request.header("Content-Type", json).body(body.to_string()).send().unwrap()).unwrap()
+}
+
+pub(crate) fn patient(id: &str) -> Value {
+    json!({"resourceType": "Patient", "id": id, "gender": "male", "identifier": [{"system": "urn:i", "value": id}]})
+}
+
+pub(crate) fn observation(id: &str, patient: &str) -> Value {
+    json!({"resourceType": "Observation", "id": id, "status": "final", "subject": {"reference": format!("Patient/{patient}")},
+        "code": {"coding": [{"system": "urn:c", "code": "x"}]}})
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
+pub(crate) fn consent(id: &str, patient: &str, provision: Value) -> Value {
+    json!({"resourceType": "Consent", "id": id, "status": "active", "patient": {"reference": format!("Patient/{patient}")},
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
+        "provision": provision})
+}
+
+#[test]
+fn an_emergency_names_every_patient_it_touched_or_counted() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let plain = server.key(&["plain", "--scope", "system/*.cruds system/AuditEvent.rs"]).unwrap();
+        let emergency = server.key(&["emergency", "--scope", "system/*.cruds augury/break-glass"]).unwrap();
+        for resource in [patient("p"), patient("q"), observation("po", "p"), observation("qo", "q")] {
+            put(&server, &plain, &resource);
+        }
+        put(&server, &plain, &consent("c", "p", json!({"type": "deny"})));
+        let events = || {
+            let of = |patient: &str| {
+                let path = format!("/fhir/AuditEvent?subtype=110127{patient}&_summary=count");
+                ask(&server, &plain, &path, None).json["total"].as_u64().unwrap()
+            };
+            [of("&patient=Patient/p"), of("&patient=Patient/q"), of("")]
+        };
+        let glass = ("X-Break-Glass", "unconscious");
+        let any = ("Prefer", "return=minimal");
+        let none = json!({});
+        let status = json!([{"op": "add", "path": "/note", "value": [{"text": "seen"}]}]);
+        let to = |id: &str| format!("/fhir/Observation/{id}");
+        let (mut new, mut changed) = (observation("qn", "q"), observation("qo", "q"));
+        changed["status"] = json!("amended");
+        new.as_object_mut().unwrap().remove("id");
+        for (method, path, header, body, answer, more) in [
+            ("GET", "/fhir/Observation?_summary=count", any, &none, 200, [1, 1, 2]),
+            ("GET", "/fhir/Observation?patient=p&_summary=count", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Observation?_count=1&_total=accurate", any, &none, 200, [1, 1, 2]),
+            ("GET", "/fhir/Organization?_summary=count", any, &none, 200, [0, 0, 1]),
+            ("POST", "/fhir/Observation", ("If-None-Exist", "patient=q&status=final"), &new, 200, [0, 1, 1]),
+            ("POST", "/fhir/Observation", ("If-None-Exist", "patient=q&status=draft"), &new, 201, [0, 1, 1]),
+            ("PUT", &to("qo"), ("If-Match", "W/\"1\""), &changed, 200, [0, 1, 1]),
+            ("PUT", "/fhir/Observation?patient=q&status=amended", any, &changed, 200, [0, 1, 1]),
+            ("PATCH", &to("qo"), any, &status, 200, [0, 1, 1]),
+            // What is withheld is not changed; that it was tried is told.
+            ("PATCH", &to("po"), any, &status, 404, [1, 0, 1]),
+            ("DELETE", &to("qo"), any, &none, 204, [0, 1, 1]),
+        ] {
+            let before = events();
+            let done = send(&server, &emergency, (method, path), &[glass, header], body);
+            assert_eq!(done.status, answer, "{method} {path} {}", done.json);
+            let after = events();
+            let told: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+            assert_eq!(told, more, "{backend:?} {method} {path}");
+        }
+        // Nor where it is withheld for another purpose than an emergency's.
+        let treatment =
+            json!([{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT"}]);
+        put(&server, &plain, &consent("t", "q", json!({"type": "deny", "purpose": treatment})));
+        let changed = observation("qn", "q");
+        put(&server, &plain, &changed);
+        for header in [any, glass] {
+            let done = send(&server, &emergency, ("PUT", "/fhir/Observation/qn"), &[header], &changed);
+            assert_eq!(done.status, 403, "{backend:?} {}", done.json);
+        }
+    }
+}
+
 #[test]
 fn the_glass_is_broken_with_a_reason_and_on_record() {
     for backend in BOTH {
@@ -31,11 +124,7 @@ fn the_glass_is_broken_with_a_reason_and_on_record() {
             json!({"resourceType": "Observation", "id": "o", "status": "final", "subject": {"reference": "Patient/p"},
                 "code": {"coding": [{"system": "http://loinc.org", "code": "2093-3"}]},
                 "valueQuantity": {"value": 200, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}}),
-            json!({"resourceType": "Consent", "id": "c", "status": "active", "patient": {"reference": "Patient/p"},
-                "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
-                "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
-                "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
-                "provision": {"type": "deny"}}),
+            consent("c", "p", json!({"type": "deny"})),
         ] {
             put(&server, &plain, &resource);
         }
@@ -86,6 +175,264 @@ fn the_glass_is_broken_with_a_reason_and_on_record() {
         for table in tables {
             assert!(table.lines().next().unwrap().contains(",purpose,reason,"), "{table}");
             assert!(table.contains(",BTG,\"bewu\u{df}tlos, no relatives\","), "{table}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_seen_answers_as_what_is_not_there() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let plain = server.key(&["plain", "--scope", "system/*.cruds"]).unwrap();
+        let narrow = server.key(&["narrow", "--scope", "system/Observation.cruds?status=amended"]).unwrap();
+        for resource in [patient("p"), observation("o", "p"), observation("gone", "p")] {
+            put(&server, &plain, &resource);
+        }
+        send(&server, &plain, ("DELETE", "/fhir/Observation/gone"), &[], &json!({})).expect(204).unwrap();
+        put(&server, &plain, &consent("c", "p", json!({"type": "deny"})));
+        let amend = json!([{"op": "replace", "path": "/status", "value": "amended"}]);
+        for key in [&plain, &narrow] {
+            for header in [
+                ("If-Match", "W/\"1\""),
+                ("If-Match", "W/\"7\""),
+                ("If-Match", "*"),
+                ("If-None-Match", "W/\"1\""),
+            ] {
+                for method in ["PUT", "PATCH", "DELETE", "GET"] {
+                    if (header.0 == "If-Match") == (method == "GET") {
+                        continue;
+                    }
+                    let answer = |id: &str| {
+                        let path = format!("/fhir/Observation/{id}");
+                        let mut body = observation(id, "p");
+                        body["status"] = json!("amended");
+                        let body = if method == "PATCH" { &amend } else { &body };
+                        let done = send(&server, key, (method, &path), &[header], body);
+                        (done.status, done.json.to_string().replace(&format!("/{id}"), "/ID"))
+                    };
+                    let absent = answer("absent");
+                    assert_eq!(absent.0, if matches!(method, "PUT" | "DELETE") { 412 } else { 404 });
+                    for id in ["o", "gone"] {
+                        assert_eq!(answer(id), absent, "{backend:?} {method} {id} {header:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_said_in_words_alone_denies() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds system/Consent.cruds"]).unwrap();
+        put(&server, &key, &patient("p"));
+        put(&server, &key, &observation("o", "p"));
+        let words = json!({"text": "as discussed"});
+        let denied = consent("c", "p", json!({"type": "deny"}));
+        let changed = |member: &str, value: &Value| {
+            let mut changed = denied.clone();
+            changed[member] = value.clone();
+            changed
+        };
+        let mut untyped = changed("policyRule", &words);
+        untyped.as_object_mut().unwrap().remove("provision");
+        let code = |code: &str| json!({"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": code}]});
+        for (decision, seen) in [
+            (changed("scope", &words), 404),
+            (changed("scope", &code("of-this-house")), 404),
+            (changed("scope", &code("research")), 200),
+            (untyped, 404),
+            (changed("policyRule", &words), 404),
+            (changed("provision", &json!({"type": "deny", "code": [words]})), 404),
+            (changed("provision", &json!({"type": "deny", "action": [words]})), 404),
+            (
+                changed(
+                    "provision",
+                    &json!({"type": "deny", "provision": [{"type": "permit", "code": [words]}]}),
+                ),
+                404,
+            ),
+            (
+                changed(
+                    "provision",
+                    &json!({"type": "deny", "provision": [{"type": "permit", "action": [words]}]}),
+                ),
+                404,
+            ),
+            (changed("provision", &json!({"type": "permit", "code": [words]})), 200),
+        ] {
+            let put = send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &decision);
+            assert!(matches!(put.status, 200 | 201), "{}", put.json);
+            assert_eq!(
+                ask(&server, &key, "/fhir/Observation/o", None).status,
+                seen,
+                "{backend:?} {decision}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_about_a_withheld_record_is_withheld_with_it() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds system/AuditEvent.rs"]).unwrap();
+        let provenance = |id: &str, targets: &[&str]| {
+            let targets: Vec<Value> = targets.iter().map(|target| json!({"reference": target})).collect();
+            json!({"resourceType": "Provenance", "id": id, "target": targets, "recorded": "2026-01-01T00:00:00Z",
+                "agent": [{"who": {"display": "somebody"}}]})
+        };
+        let binary = |id: &str, of: &str| {
+            json!({"resourceType": "Binary", "id": id, "contentType": "text/plain", "data": "aGk=",
+                "securityContext": {"reference": of}})
+        };
+        let linkage = |id: &str, of: &str| {
+            let item = |kind: &str, of: &str| json!({"type": kind, "resource": {"reference": of}});
+            json!({"resourceType": "Linkage", "id": id, "item": [item("source", of), item("alternate", "Observation/qo")]})
+        };
+        let bundle = |id: &str, of: &str| {
+            json!({"resourceType": "Bundle", "id": id, "type": "collection", "entry": [
+                {"fullUrl": format!("urn:uuid:{}", uuid::Uuid::new_v4()), "resource": observation("any", of)}]})
+        };
+        for resource in [
+            patient("p"),
+            patient("q"),
+            observation("po", "p"),
+            observation("qo", "q"),
+            provenance("a-both", &["Observation/qo", "Observation/po"]),
+            provenance("b-other", &["Observation/qo"]),
+            provenance("c-version", &["Observation/po/_history/1"]),
+            binary("hidden", "Observation/po"),
+            binary("shown", "Patient/q"),
+            provenance("d-through", &["Binary/hidden"]),
+            provenance("e-other", &["Observation/qo"]),
+            linkage("hidden", "Observation/po"),
+            linkage("shown", "Observation/qo"),
+            bundle("hidden", "p"),
+            bundle("shown", "q"),
+        ] {
+            put(&server, &key, &resource);
+        }
+        let ids = |path: &str| {
+            let found = ask(&server, &key, path, None).expect(200).unwrap().json;
+            let entries = found["entry"].as_array().cloned().unwrap_or_default();
+            let id = |entry: &Value| entry["resource"]["id"].as_str().unwrap().to_owned();
+            let mut ids: Vec<String> = entries.iter().map(id).collect();
+            ids.sort();
+            (ids.join(" "), found)
+        };
+        let total = |path: &str| ids(path).1["total"].clone();
+        assert_eq!(total("/fhir/Provenance?_summary=count"), 5);
+        put(
+            &server,
+            &key,
+            &consent("c", "p", json!({"type": "deny", "code": [{"coding": [{"code": "x"}]}]})),
+        );
+        for (kind, seen) in [
+            ("Provenance", "b-other e-other"),
+            ("Binary", "shown"),
+            ("Linkage", "shown"),
+            ("Bundle", "shown"),
+        ] {
+            let many = seen.split(' ').count();
+            for path in ["", "?_sort=_id", "?_sort=_lastUpdated,_id", "/_history"] {
+                assert_eq!(ids(&format!("/fhir/{kind}{path}")).0, seen, "{backend:?} {kind}{path}");
+            }
+            assert_eq!(total(&format!("/fhir/{kind}?_summary=count")), many);
+            assert_eq!(total(&format!("/fhir/{kind}?_total=accurate&_count=1")), many);
+        }
+        for (path, seen) in [
+            ("Provenance/a-both", 404),
+            ("Provenance/b-other", 200),
+            ("Provenance/c-version/_history/1", 404),
+            ("Provenance/d-through", 404),
+            ("Binary/hidden", 404),
+            ("Binary/shown", 200),
+            ("Linkage/hidden", 404),
+            ("Bundle/hidden", 404),
+            ("Bundle/shown", 200),
+        ] {
+            assert_eq!(ask(&server, &key, &format!("/fhir/{path}"), None).status, seen, "{path}");
+        }
+        // Page by page: none is empty, and what is left out leaves no gap.
+        let (first, page) = ids("/fhir/Provenance?_sort=_id&_count=1");
+        assert_eq!(first, "b-other");
+        let next = page["link"].as_array().unwrap().iter().find(|link| link["relation"] == "next").unwrap();
+        let next = next["url"].as_str().unwrap().split_once("/fhir").unwrap().1;
+        let (second, page) = ids(&format!("/fhir{next}"));
+        assert_eq!(second, "e-other");
+        assert!(page["link"].as_array().unwrap().iter().all(|link| link["relation"] != "next"));
+        assert_eq!(
+            ids("/fhir/Provenance?target=Observation/po&_count=1").1["link"].as_array().unwrap().len(),
+            1
+        );
+        assert_eq!(ids("/fhir/Observation?_revinclude=Provenance:target").0, "b-other e-other qo");
+        assert_eq!(ids("/fhir/Observation?_has:Provenance:target:recorded=2026").0, "");
+        let everything = ids("/fhir?_type=Provenance,Patient,Observation&_total=accurate");
+        assert_eq!(everything.0, "b-other e-other p q qo");
+        assert_eq!(everything.1["total"], 5);
+        // Nor is it changed; who did what is to be seen.
+        let change = provenance("a-both", &["Observation/qo"]);
+        assert_eq!(send(&server, &key, ("PUT", "/fhir/Provenance/a-both"), &[], &change).status, 403);
+        assert!(total("/fhir/AuditEvent?entity=Provenance/a-both&_summary=count").as_u64() > Some(0));
+    }
+}
+
+#[test]
+fn a_code_is_that_of_the_medication_too() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds system/Consent.cruds"]).unwrap();
+        let medication = |id: &str, code: &str| json!({"resourceType": "Medication", "id": id, "code": {"coding": [{"system": "urn:d", "code": code}]}});
+        let taken = |id: &str, of: &str, medication: &str| {
+            json!({"resourceType": "MedicationRequest", "id": id, "status": "active", "intent": "order",
+                "subject": {"reference": format!("Patient/{of}")}, "medicationReference": {"reference": medication}})
+        };
+        for resource in [
+            patient("p"),
+            patient("q"),
+            medication("secret", "s"),
+            medication("other", "o"),
+            taken("a", "p", "Medication/secret"),
+            taken("b", "p", "Medication/other"),
+            taken("c", "q", "Medication/secret"),
+            taken("d", "p", "Medication/secret/_history/1"),
+            observation("po", "p"),
+        ] {
+            put(&server, &key, &resource);
+        }
+        let ids = |path: &str| {
+            let found = ask(&server, &key, path, None).expect(200).unwrap().json;
+            let entries = found["entry"].as_array().cloned().unwrap_or_default();
+            let id = |entry: &Value| entry["resource"]["id"].as_str().unwrap().to_owned();
+            entries.iter().map(id).collect::<Vec<_>>().join(" ")
+        };
+        let code = |code: &str| json!([{"coding": [{"system": "urn:d", "code": code}]}]);
+        let deny = json!({"type": "deny", "code": code("s")});
+        let unrelated = json!({"type": "deny", "code": code("unrelated")});
+        for (rule, seen) in [
+            (deny.clone(), "b c"),
+            (json!({"type": "permit", "provision": [deny, unrelated]}), "b c"),
+            (unrelated, "a b c d"),
+            (json!({"type": "deny", "provision": [{"type": "permit", "code": code("x")}]}), "c"),
+        ] {
+            let put = send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &consent("c", "p", rule.clone()));
+            assert!(matches!(put.status, 200 | 201), "{}", put.json);
+            assert_eq!(ids("/fhir/MedicationRequest?_sort=_id"), seen, "{backend:?} {rule}");
+            let own: Vec<&str> = seen.split(' ').filter(|id| *id != "c").collect();
+            assert_eq!(ids("/fhir/MedicationRequest?patient=p&_sort=_id"), own.join(" "));
+            let counted = ask(&server, &key, "/fhir/MedicationRequest?_summary=count", None).json;
+            assert_eq!(counted["total"], seen.split(' ').count());
+            let joined =
+                ids("/fhir/Patient?_has:MedicationRequest:patient:medication=Medication/secret&_sort=_id");
+            assert_eq!(joined, if seen.contains('a') { "p q" } else { "q" });
+            for id in ["a", "b", "c", "d"] {
+                let path = format!("/fhir/MedicationRequest/{id}");
+                let status = if seen.contains(id) { 200 } else { 404 };
+                assert_eq!(ask(&server, &key, &path, None).status, status, "{rule} {id}");
+                assert_eq!(ask(&server, &key, &format!("{path}/_history"), None).status, status);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod charts;
 mod clients;
 mod conformance;
 mod consent;
+mod consent_members;
 mod crash;
 mod demo;
 mod foreign;

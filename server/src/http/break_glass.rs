@@ -31,17 +31,19 @@ pub(crate) fn context(request: &HttpRequest, context: Context, rights: &Rights) 
     Ok(Context { who, ..context })
 }
 
-/// Notes of each patient that was seen so that the glass was broken.
+/// Notes of each patient that was seen so that the glass was broken; where none can be named, why.
 pub(crate) fn note(context: &Context) {
     let Some(trail) = context.trail.as_ref().filter(|_| context.who.agent.breaks_glass()) else {
         return;
     };
     let notes = trail.take();
-    let patients: BTreeSet<String> = notes.iter().map(|note| note.patient.clone()).collect();
+    let why = |note: &Entry| if note.patient.is_empty() { note.note.clone() } else { String::new() };
+    let seen: BTreeSet<(String, String)> =
+        notes.iter().map(|note| (note.patient.clone(), why(note))).collect();
     for one in notes {
         trail.note(one);
     }
-    for patient in patients {
-        trail.note(Entry { patient, query: trail.asked(), ..Entry::of(Act::BreakGlass) });
+    for (patient, note) in seen {
+        trail.note(Entry { patient, query: trail.asked(), note, ..Entry::of(Act::BreakGlass) });
     }
 }

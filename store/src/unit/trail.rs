@@ -1,5 +1,6 @@
 //! What a unit leaves in the audit trail.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fhir::resource_type::ResourceType;
@@ -22,6 +23,7 @@ impl Unit {
             let (request, who) = (Arc::clone(&self.request), Arc::clone(&self.who));
             link.audited.push(Arc::new(audit::Record { at: self.at, request, who, entry }));
         };
+        let mut touched: BTreeSet<String> = BTreeSet::new();
         for ((planned, Written { effect, stored }), moved) in self.writes.iter().zip(written).zip(moves) {
             let act = match (planned, effect) {
                 (_, Effect::Created) => Act::Create,
@@ -44,8 +46,13 @@ impl Unit {
                     (false, false) => (Outcome::Success, ""),
                 };
                 let (patient, text) = (patient.to_owned(), text.to_owned());
+                touched.insert(patient.clone());
                 note(Entry { outcome, entity, patient, note: text, ..Entry::of(act) });
             }
+        }
+        // In an emergency each patient has an event of their own, of what was written too.
+        for patient in touched.into_iter().filter(|_| self.who.agent.breaks_glass()) {
+            note(Entry { patient, query: self.asked.clone(), ..Entry::of(Act::BreakGlass) });
         }
         for done in &self.assessments {
             let entity = Some((ResourceType::RISK_ASSESSMENT, done.resource_id.clone(), 0));

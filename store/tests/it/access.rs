@@ -227,11 +227,11 @@ async fn writes_stay_inside(store: Store, _: String) {
     assert_eq!(one(&store, &a, put("newer", "b")).await, denied(Op::Update));
     assert_eq!(one(&store, &a, put("b1", "a")).await, denied(Op::Update)); // not mine to take
     assert_eq!(one(&store, &a, put("a1", "b")).await, denied(Op::Update)); // not mine to give
-    assert_eq!(
-        one(&store, &a, update(OBSERVATION, "b1", of("a"), Some(7))).await,
-        denied(Op::Update),
-        "the version of what is hidden stays hidden"
-    );
+    for (id, version) in [("b1", 1), ("b1", 7), ("never", 1)] {
+        let written = one(&store, &a, update(OBSERVATION, id, of("a"), Some(version))).await;
+        let text = format!("there is no Observation/{id} of which a version could match");
+        assert_eq!(written, Err(Error::Precondition(text)), "the version of what is hidden stays hidden");
+    }
     let of_kind = delete;
     let delete = |id: &str| delete(OBSERVATION, id);
     let absent = one(&store, &a, delete("never")).await.unwrap();
