@@ -82,9 +82,10 @@ def open_head(note, vkey):
         ours += [signature[4:]] if signer == name and signature[:4] == key_id else []
     need(ours, "a note that the key did not sign")
     need(all(is_signature(key[1:], f"{text}\n".encode(), one) for one in ours), "a wrong signature")
-    origin, size, root, recorded = text.split("\n")
+    origin, size, root, recorded, last = text.split("\n")
     size, root, recorded = int(size), unbase64(root, 32), int(recorded.removeprefix("recorded "))
-    same = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\nrecorded {recorded}" == text
+    epoch, key = map(int, last.removeprefix("last ").split(" "))
+    same = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\nrecorded {recorded}\nlast {epoch} {key}" == text
     need(same and size >= 0 and origin == name, "a note that is not a head of this log")
     return size, root, recorded
 

@@ -108,28 +108,39 @@ async fn keep(app: Arc<App>, witnesses: Witnesses, mut stopped: watch::Receiver<
         // What fills faster than it is sealed is caught up with.
         while seal(&app, &witnesses).await {}
         if let (Some(days), true, false) = (app.config.trail.retention, tidied.elapsed() > TIDIED, ends) {
-            tidied = Instant::now();
-            tidy(&app, app::now() - i64::from(days) * DAY, stopped.clone()).await;
+            let before = app::now().saturating_sub(i64::from(days).saturating_mul(DAY));
+            // What is new is sealed between.
+            if !tidy(&app, before).await {
+                tidied = Instant::now();
+            }
         }
     }
     witnesses.stop().await;
 }
 
-/// What was recorded before leaves the trail, if all receivers have it.
-async fn tidy(app: &App, before: i64, stopped: watch::Receiver<bool>) {
+/// Some of what was recorded before leaves the trail, if all receivers have it. May there be more?
+async fn tidy(app: &App, before: i64) -> bool {
     let context = Context::system("audit", app::now());
     let receivers = match app.store.destinations(&context).await {
         Ok(receivers) => receivers,
-        Err(error) => return tracing::error!(%error, "it is not known who has been sent the audit trail"),
+        Err(error) => {
+            tracing::error!(%error, "it is not known who has been sent the audit trail");
+            return false;
+        }
     };
     let has =
         |to: &Address| receivers.iter().find(|one| one.name == to.name()).map_or(0, |one| one.delivered);
     let delivered = app.config.trail.forward.iter().map(has).min().unwrap_or(u64::MAX);
-    while !*stopped.borrow() {
-        match app.store.retire_audit(&context, before, delivered).await {
-            Ok(0) | Err(Error::Conflict { .. }) => return,
-            Ok(events) => tracing::info!(events, "audit events that are older than the policy says left"),
-            Err(error) => return tracing::error!(%error, "old audit events could not be taken out"),
+    match app.store.retire_audit(&context, before, delivered).await {
+        Ok(0) | Err(Error::Conflict { .. }) => false,
+        Ok(events) => {
+            tracing::info!(events, "audit events that are older than the policy says left");
+            true
+        }
+        Err(error) => {
+            metrics::counter!("augury_audit_failures_total").increment(1);
+            tracing::error!(%error, "old audit events stay");
+            false
         }
     }
 }

@@ -80,7 +80,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         Ok(Backlog { waiting, oldest, put_off }) => {
             let backend =
                 if app.config.database_url.starts_with("sqlite:") { "sqlite" } else { "postgresql" };
-            let lag = oldest.map_or(0, |oldest| (now - oldest).max(0) / 1000);
+            let lag = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0) / 1000);
             let queue = json!({"waiting": waiting, "lag_ms": lag, "put_off": put_off});
             let status = if *put_off > 0 { "degraded" } else { "ok" };
             (StatusCode::OK, status, json!({"backend": backend}), queue)
@@ -106,7 +106,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
 /// How it stands with the audit trail; and is that worse than it should be?
 fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
     let Some(Lag { oldest, held }) = pulse.lag else { return (json!(null), false) };
-    let since = |then: i64| (now - then).max(0) / 1_000_000;
+    let since = |then: i64| now.saturating_sub(then).max(0) / 1_000_000;
     let unsealed = oldest.map_or(0, since);
     let astray = app.standing.astray();
     let behind = pulse.receivers.iter().any(|one| one.oldest.is_some_and(|oldest| since(oldest) > BEHIND));
@@ -145,13 +145,14 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
         {
             metrics::gauge!("augury_queue_waiting").set(waiting as f64);
             metrics::gauge!("augury_queue_put_off").set(put_off as f64);
-            let lag = oldest.map_or(0, |oldest| (app::now() - oldest).max(0));
+            let lag = oldest.map_or(0, |oldest| app::now().saturating_sub(oldest).max(0));
             metrics::gauge!("augury_queue_lag_seconds").set(lag as f64 / 1e6);
         }
     }
     if let Some(Lag { oldest, held }) = pulse.lag {
         #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
-        let since = |then: Option<i64>| then.map_or(0, |then| (app::now() - then).max(0)) as f64 / 1e6;
+        let since =
+            |then: Option<i64>| then.map_or(0, |then| app::now().saturating_sub(then).max(0)) as f64 / 1e6;
         for one in &pulse.receivers {
             #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
             metrics::gauge!("augury_audit_forward_waiting", "receiver" => one.name.clone())

@@ -17,7 +17,7 @@ const BLOCK: i64 = 64;
 pub(crate) struct Numbers {
     /// PostgreSQL's.
     sequence: &'static str,
-    /// The greatest that is in use.
+    /// The greatest that is in use, where nobody else says it.
     last: &'static str,
     left: Mutex<Range<i64>>,
 }
@@ -40,9 +40,14 @@ impl Numbers {
     pub(crate) fn follow(&self, link: &mut Link) -> Result<(), Fault> {
         let sql = Sql::new(Dialect::Sqlite, self.last);
         let last: Vec<i64> = sql.rows::<BigInt, i64>(&mut link.connection)?;
-        let next = last.first().copied().unwrap_or_default().saturating_add(1);
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = next..i64::MAX;
+        self.go_on(last.first().copied().unwrap_or_default());
         Ok(())
+    }
+
+    /// The next number is the one after that.
+    pub(crate) fn go_on(&self, last: i64) {
+        let next = last.saturating_add(1);
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = next..i64::MAX;
     }
 
     /// Takes `count` numbers, in growing order.

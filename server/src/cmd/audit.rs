@@ -106,7 +106,12 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             Action::Accept { reason } => {
                 anyhow::ensure!(!reason.trim().is_empty(), "a reason is needed");
                 let size = store.accept_audit(&context, &reason).await?;
-                writeln!(std::io::stdout(), "the log of {size} events is accepted as it is")?;
+                let done = if size > 0 {
+                    format!("the log of {size} events is accepted as it is")
+                } else {
+                    "the log is made anew of the events that there are".to_owned()
+                };
+                writeln!(std::io::stdout(), "{done}")?;
                 Ok(ExitCode::SUCCESS)
             }
             Action::Key => {

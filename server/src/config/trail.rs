@@ -12,6 +12,9 @@ use crate::http::caller::digest;
 /// Letters of a digest that tell addresses of one server apart.
 const APART: usize = 8;
 
+/// Nobody keeps events longer who doesn't keep them for ever.
+const MOST_DAYS: u32 = 100_000;
+
 /// What the settings say of it.
 #[derive(Debug, Clone)]
 pub struct Trail {
@@ -141,8 +144,8 @@ impl Trail {
         };
         let retention = match get("audit_retention_days").map(|days| days.trim().parse::<u32>()) {
             None => None,
-            Some(Ok(days)) if days > 0 => Some(days),
-            Some(_) => return Err(wrong("audit_retention_days", "is a whole number of days, at least 1")),
+            Some(Ok(days)) if (1..=MOST_DAYS).contains(&days) => Some(days),
+            Some(_) => return Err(wrong("audit_retention_days", "is a whole number of days, 1 to 100000")),
         };
         Ok(Self { witnesses, forward, headers, ca: file("audit_ca"), identity, retention })
     }
@@ -205,7 +208,7 @@ mod tests {
         assert!(trail(&[("audit_forward", "/a/file")]).is_err());
         assert_eq!(trail(&[]).unwrap().retention, None);
         assert_eq!(trail(&[("audit_retention_days", "2190")]).unwrap().retention, Some(2190));
-        for wrong in ["0", "-1", "6y", ""] {
+        for wrong in ["0", "-1", "6y", "", "100001"] {
             assert!(trail(&[("audit_retention_days", wrong)]).is_err(), "{wrong}");
         }
     }

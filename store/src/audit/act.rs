@@ -132,8 +132,8 @@ const ALL: &[Line] = &[
     (46, Act::Alarm, (DICOM, "110113", "Security Alert"), (OWN, "alarm", "Audit trail is not what it was"), "E"),
     (47, Act::Accept, (DICOM, "110113", "Security Alert"), (OWN, "accept", "Audit trail accepted as it is"), "E"),
     (60, Act::Refuse, (DICOM, "110113", "Security Alert"), (OWN, "refuse", "Accesses refused"), "E"),
-    (62, Act::Retire, (DICOM, "110101", "Audit Log Used"), (OWN, "retire", "Audit events dropped by policy"), "D"),
     (61, Act::Decide, (DICOM, "110113", "Security Alert"), ("https://profiles.ihe.net/ITI/BALP/CodeSystem/AuthZsubType", "AuthZ-Consent", "Authorization Decision by Consent"), "E"),
+    (62, Act::Retire, (DICOM, "110101", "Audit Log Used"), (OWN, "retire", "Audit events dropped by policy"), "D"),
 ];
 
 impl Act {

@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use diesel::sql_types::BigInt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::Auditing;
 use super::head::{Head, Signer};
-use super::log::ORIGIN;
+use super::log::{FAR, ORIGIN, last_of};
 use super::merkle::Hash;
 use super::row::Row;
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::keys::Numbers;
+use crate::sql::{Dialect, Sql};
 
 /// Agents that are known to be in the database, at most.
 const KNOWN: usize = 50_000;
@@ -44,10 +47,11 @@ struct Waiting {
     events: usize,
 }
 
-/// The greatest number that an event has. Behind a greater one, 2^62, there would soon be none: nobody has it
-/// who is not counted wrongly.
-const LAST: &str = "SELECT COALESCE((SELECT key + MAX(1, MIN(events, 1000)) - 1 FROM audit \
-                    WHERE key < 4611686018427387904 ORDER BY key DESC LIMIT 1), 0)";
+/// The greatest number that an event has, below that one. What a row says of itself is believed within bounds.
+const LAST: &str = "SELECT COALESCE((SELECT key + MAX(1, MIN(events, 1000)) - 1 FROM audit WHERE key < ";
+/// The greatest that is known to have been given, whatever rows there are.
+const GIVEN: &str = "SELECT MAX(COALESCE((SELECT high FROM audit_block ORDER BY first DESC LIMIT 1), 0), \
+                     COALESCE((SELECT MAX(key) FROM audit_retired), 0))";
 
 /// Makes and knows the codes of rows. The key is nowhere in the database.
 pub(crate) struct Authority {
@@ -57,6 +61,8 @@ pub(crate) struct Authority {
     /// What this server calls itself.
     pub(crate) site: String,
     pub(super) numbers: Numbers,
+    /// The greatest number that this process has given; 0 for none.
+    given: AtomicI64,
     known: Mutex<HashSet<i64>>,
     waiting: Mutex<Waiting>,
     /// The last of them that was looked at.
@@ -78,13 +84,14 @@ impl Authority {
         let key = Hmac::new_from_slice(&derived(b"audit row")).map_err(Error::internal)?;
         let seed = Zeroizing::new(derived(b"audit head").into());
         let signer = Signer::new(ORIGIN, &seed).map_err(Error::internal)?;
-        let numbers = Numbers::new("audit_key", LAST);
+        let numbers = Numbers::new("audit_key", "");
         Ok(Self {
             key,
             signer,
             auditing,
             site: site.to_owned(),
             numbers,
+            given: AtomicI64::new(0),
             known: Mutex::default(),
             waiting: Mutex::default(),
             looked_at: Mutex::default(),
@@ -100,9 +107,24 @@ impl Authority {
         self.signer.verifier().to_string()
     }
 
-    /// SQLite: all writers hold the one write lock, so the greatest number so far is known.
+    /// SQLite: all writers hold the one write lock, so the greatest number so far is known. One that this process
+    /// gave is not given again, though its row was taken out: it is then missing.
     pub(crate) fn follow(&self, link: &mut Link) -> Result<(), Fault> {
-        if self.auditing == Auditing::Off { Ok(()) } else { self.numbers.follow(link) }
+        if self.auditing == Auditing::Off {
+            return Ok(());
+        }
+        let one = |link: &mut Link, sql: &Sql<'_>| -> Result<i64, Fault> {
+            Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default())
+        };
+        let mut given = self.given.load(Ordering::Relaxed);
+        if given == 0 {
+            given = one(link, &Sql::new(Dialect::Sqlite, GIVEN))?.min(i64::MAX / 2);
+        }
+        let mut sql = Sql::new(Dialect::Sqlite, LAST);
+        sql.int(given.saturating_add(FAR)).push(" ORDER BY key DESC LIMIT 1), 0)");
+        let last = one(link, &sql)?;
+        self.numbers.go_on(last.max(given));
+        Ok(())
     }
 
     /// The code of a row: of all that it says, and of the hashes of its events, which say who the agents are.
@@ -137,6 +159,7 @@ impl Authority {
         if !leaves.is_empty() {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             for (key, leaves) in leaves.drain(..) {
+                self.given.fetch_max(last_of(key, leaves.hashes.len()), Ordering::Relaxed);
                 if waiting.events < WAITING {
                     waiting.events += leaves.hashes.len();
                     waiting.rows.insert(key, Arc::new(leaves));

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use diesel::sql_types::{BigInt, Text};
 
-use super::authority::Authority;
 use super::find::stored;
 use super::log::{self, BLOCK, number, signed};
 use super::merkle::leaf;
+use super::retire;
 use super::row::{self, Found};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
@@ -74,7 +74,7 @@ pub(crate) fn write(link: &mut Link, forwarding: &Forwarding, at: i64) -> Result
                 .int(at);
         }
         Forwarding::Move { name, holder, from, to } => {
-            let mac = link.authority.as_ref().map_or(0, |authority| receipt(authority, name, signed(*to)));
+            let mac = receipt(link, name, signed(*to))?;
             sql.push("UPDATE audit_destination SET delivered = ").int(signed(*to)).push(", mac = ").int(mac);
             sql.push(" WHERE name = ").text(name.as_str()).push(" AND holder = ").text(holder.as_str());
             sql.push(" AND delivered = ").int(signed(*from));
@@ -102,19 +102,24 @@ pub(crate) fn write(link: &mut Link, forwarding: &Forwarding, at: i64) -> Result
     }
 }
 
-/// The code of how many events a receiver has.
-fn receipt(authority: &Authority, name: &str, delivered: i64) -> i64 {
-    authority.number(format!("receipt {name}").as_bytes(), &[delivered])
+/// The code of how many events a receiver has, and of the last of them: another log has another.
+fn receipt(link: &mut Link, name: &str, delivered: i64) -> Result<i64, Fault> {
+    let Some(authority) = link.authority.clone() else { return Ok(0) };
+    let last = match u64::try_from(delivered.saturating_sub(1)) {
+        Ok(last) => log::leaf(link, last)?,
+        Err(_) => None,
+    };
+    let of = [b"receipt ", name.as_bytes(), &last.unwrap_or_default()].concat();
+    Ok(authority.number(&of, &[delivered]))
 }
 
 /// What is counted is believed only if one of these processes counted it; else it begins again.
 fn count(link: &mut Link, name: &str) -> Result<(), Fault> {
-    let Some(authority) = link.authority.clone() else { return Ok(()) };
     let mut sql = Sql::new(link.dialect, "SELECT delivered, mac FROM audit_destination WHERE name = ");
     sql.text(name);
     let found = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?.pop();
     let Some((delivered, mac)) = found.filter(|(delivered, _)| *delivered != 0) else { return Ok(()) };
-    if receipt(&authority, name, delivered) == mac {
+    if receipt(link, name, delivered)? == mac {
         return Ok(());
     }
     tracing::error!(to = name, "how many events it has was changed by somebody else: all are sent again");
@@ -138,8 +143,7 @@ pub(super) fn destinations(link: &mut Link) -> Result<Vec<Destination>, Fault> {
     let all = sql.rows::<(Text, BigInt, BigInt), (String, i64, i64)>(&mut link.connection)?;
     let mut destinations = Vec::with_capacity(all.len());
     for (name, delivered, mac) in all {
-        let counted = link.authority.as_ref().is_none_or(|one| receipt(one, &name, delivered) == mac);
-        let delivered = if counted { number(delivered)? } else { 0 };
+        let delivered = if receipt(link, &name, delivered)? == mac { number(delivered)? } else { 0 };
         let next = batch(link, delivered, 1)?.events.pop();
         let (waiting, oldest) = (size.saturating_sub(delivered), next.map(|next| next.event.updated));
         destinations.push(Destination { name, delivered, waiting, oldest });
@@ -149,6 +153,12 @@ pub(super) fn destinations(link: &mut Link) -> Result<Vec<Destination>, Fault> {
 
 /// The events from a place in the log on.
 pub(super) fn batch(link: &mut Link, from: u64, most: usize) -> Result<Batch, Fault> {
+    // What has left the trail can't be sent any more.
+    let retired = match link.authority.clone() {
+        Some(authority) => retire::retired(link, &authority)?.map_or(0, |retired| retired.events),
+        None => 0,
+    };
+    let from = from.max(retired);
     let blocks = log::blocks(link, |sql| {
         sql.push(" WHERE first >= ").int(signed(from / BLOCK * BLOCK)).push(" ORDER BY first");
         sql.limit(most.div_ceil(256) + 1);

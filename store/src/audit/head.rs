@@ -6,6 +6,7 @@
 //! SIZE
 //! BASE64 OF THE ROOT
 //! recorded MICROSECONDS
+//! last EPOCH KEY
 //!
 //! — NAME BASE64 OF (KEY ID || SIGNATURE)
 //! ```
@@ -44,6 +45,8 @@ pub(crate) struct Head {
     pub(crate) root: Hash,
     /// When, microseconds since 1970 UTC.
     pub(crate) recorded: i64,
+    /// Where the last entry stands: which transaction wrote it, where they are numbered, and its number.
+    pub(crate) last: (i64, i64),
 }
 
 /// Why a head, or a key, is not taken.
@@ -77,8 +80,8 @@ pub(crate) enum HeadError {
 
 impl Head {
     fn text(&self) -> String {
-        let Self { origin, size, root, recorded } = self;
-        format!("{origin}\n{size}\n{}\nrecorded {recorded}\n", STANDARD.encode(root))
+        let Self { origin, size, root, recorded, last: (epoch, key) } = self;
+        format!("{origin}\n{size}\n{}\nrecorded {recorded}\nlast {epoch} {key}\n", STANDARD.encode(root))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -88,6 +91,10 @@ impl Head {
             size: lines.next()?.parse().ok()?,
             root: STANDARD.decode(lines.next()?).ok()?.try_into().ok()?,
             recorded: lines.next()?.strip_prefix("recorded ")?.parse().ok()?,
+            last: {
+                let (epoch, key) = lines.next()?.strip_prefix("last ")?.split_once(' ')?;
+                (epoch.parse().ok()?, key.parse().ok()?)
+            },
         };
         // One head, one text: no leading zero, no sign, no line after the last.
         (head.text() == text).then_some(head)

@@ -149,7 +149,9 @@ pub(super) fn prepare(link: &mut Link, mut run: i64, mut pairs: Vec<Pair>) -> Re
 
 /// Writes it.
 pub(super) fn write(link: &mut Link, adding: &Adding) -> Result<(), Fault> {
-    for runs in chunks(&adding.merged) {
+    // What is there already under its own name is not ours.
+    let gone: Vec<i64> = adding.merged.iter().copied().chain([adding.run]).collect();
+    for runs in chunks(&gone) {
         for table in ["audit_index", "audit_run"] {
             let mut sql = Sql::new(link.dialect, "DELETE FROM ");
             sql.push(table).push(" WHERE run IN ").ints(runs.iter().copied());

@@ -1,9 +1,12 @@
 //! What is recorded and not in the log yet: how old it is, and what holds it back.
 
+use std::collections::HashSet;
+
 use diesel::sql_types::BigInt;
 
 use super::authority::Authority;
-use super::log;
+use super::log::{self, signed};
+use super::merkle::Hash;
 use crate::connection::Link;
 use crate::error::Fault;
 use crate::sql::{Dialect, Sql};
@@ -54,12 +57,39 @@ pub(super) fn vanished(link: &mut Link, authority: &Authority, keys: &[i64]) -> 
         let mut sql = Sql::new(link.dialect, "SELECT a.epoch, a.key FROM audit a WHERE a.key IN ");
         sql.ints(keys.iter().copied());
         let found = sql.rows::<(BigInt, BigInt), log::Position>(&mut link.connection)?;
-        let is_in = |(epoch, key): &log::Position| match link.dialect {
-            Dialect::Sqlite => last.is_some_and(|last| *key <= last.1),
-            Dialect::Postgres => last.is_some_and(|last| (*epoch, *key) <= last),
+        let behind = |(epoch, key): &log::Position| match link.dialect {
+            Dialect::Sqlite => last.is_none_or(|last| *key > last.1),
+            Dialect::Postgres => last.is_none_or(|last| (*epoch, *key) > last),
         };
-        authority.sealed(found.iter().filter(|one| is_in(one)).map(|(_, key)| *key));
-        gone.extend(keys.iter().copied().filter(|key| !found.iter().any(|(_, known)| known == key)));
+        let (wait, passed): (Vec<_>, Vec<_>) = found.into_iter().partition(behind);
+        let sealed = sealed(link, authority, &passed)?;
+        let is = |all: &[log::Position], key: i64| all.iter().any(|(_, known)| *known == key);
+        gone.extend(keys.iter().copied().filter(|key| !is(&wait, *key) && !sealed.contains(key)));
+        authority.sealed(sealed.into_iter());
     }
     Ok(authority.lost(&gone))
+}
+
+/// Those of these rows that are in the tree: what says where a row stands is not authenticated by itself.
+fn sealed(link: &mut Link, authority: &Authority, rows: &[log::Position]) -> Result<HashSet<i64>, Fault> {
+    let (Some(first), Some(last)) = (rows.iter().min(), rows.iter().max()) else { return Ok(HashSet::new()) };
+    let known = authority.leaves(rows.iter().map(|(_, key)| *key));
+    let (mut after, mut found) = (-1, HashSet::new());
+    loop {
+        let blocks = log::blocks(link, |sql| {
+            sql.push(" WHERE (epoch, high) >= (").int(first.0).push(", ").int(first.1).push(")");
+            sql.push(" AND first > ").int(after).push(" ORDER BY first").limit(TOGETHER);
+        })?;
+        for block in &blocks {
+            let leaves = block.keys.iter().zip(&block.leaves);
+            let of_ours = |(key, leaf): &(&i64, &Hash)| {
+                known.get(key).is_some_and(|known| known.hashes.first() == Some(leaf))
+            };
+            found.extend(leaves.filter(of_ours).map(|(key, _)| *key));
+        }
+        match blocks.last() {
+            Some(block) if block.last < *last => after = signed(block.first),
+            _ => return Ok(found),
+        }
+    }
 }

@@ -14,6 +14,7 @@ use super::head::Head;
 use super::index;
 use super::memory::Astray;
 use super::merkle::{Frontier, Hash};
+use super::retire;
 use super::row::{self, Agents, SELECT, rows};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
@@ -23,6 +24,8 @@ use crate::sql::{Dialect, Sql, chunks, lossy};
 pub(super) const BLOCK: u64 = 256;
 /// Events taken into the tree at a time, or a few more: a row is taken in wholly.
 const MOST: usize = 16_384;
+/// A number so far behind the last one was not given by this server.
+pub(super) const FAR: i64 = 1 << 40;
 /// Which log the heads are of.
 pub(super) const ORIGIN: &str = "augury.dev/audit";
 /// Of the heads of one minute the last stays.
@@ -37,8 +40,9 @@ pub(super) type Position = (i64, i64);
 #[derive(Default)]
 pub(super) struct State {
     pub(super) frontier: Frontier,
-    pub(super) note: String,
-    pub(super) recorded: i64,
+    /// None where nothing was sealed yet.
+    pub(super) head: Option<Head>,
+    note: String,
     last: Option<Block>,
 }
 
@@ -56,12 +60,12 @@ pub(super) struct Block {
 
 impl Block {
     /// The place in the log after its last.
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.first + self.leaves.len() as u64
     }
 
     /// Where its last event stands.
-    fn position(&self) -> Option<Position> {
+    pub(super) fn position(&self) -> Option<Position> {
         Some((*self.epochs.last()?, *self.keys.last()?))
     }
 }
@@ -100,6 +104,7 @@ impl Sealing {
             size: self.frontier.size(),
             root: self.frontier.root(),
             recorded: self.recorded,
+            last: self.blocks.last().map_or((0, 0), |block| block.last),
         }
     }
 }
@@ -145,9 +150,9 @@ fn block((first, epoch, high, keys, leaves, root): BlockRow) -> Option<Block> {
     let (mut last, mut last_epoch) = (0_i64, 0_i64);
     for step in lossy(keys).split(',').filter(|step| !step.is_empty()) {
         let (step, moved) = step.split_once('@').map_or((step, None), |(step, moved)| (step, Some(moved)));
-        last = last.checked_add(step.parse().ok()?)?;
+        last = last.wrapping_add(step.parse().ok()?);
         if let Some(moved) = moved {
-            last_epoch = last_epoch.checked_add(moved.parse().ok()?)?;
+            last_epoch = last_epoch.wrapping_add(moved.parse().ok()?);
         }
         all.push(last);
         epochs.push(last_epoch);
@@ -160,6 +165,20 @@ fn block((first, epoch, high, keys, leaves, root): BlockRow) -> Option<Block> {
     let root = if root.is_empty() { None } else { Some(STANDARD.decode(root).ok()?.try_into().ok()?) };
     let first = u64::try_from(first).ok()?;
     Some(Block { first, last: (epoch, high), keys: all, epochs, leaves: leaves.to_vec(), root })
+}
+
+/// The leaf at a place in the log, as far as there is one that can be read.
+pub(super) fn leaf(link: &mut Link, place: u64) -> Result<Option<Hash>, Fault> {
+    let found = blocks(link, |sql| {
+        sql.push(" WHERE first = ").int(signed(place / BLOCK * BLOCK));
+    });
+    let at = usize::try_from(place % BLOCK).unwrap_or(usize::MAX);
+    match found {
+        Ok(mut found) => Ok(found.pop().and_then(|block| block.leaves.get(at).copied())),
+        // Who looks at all of the log names it.
+        Err(Fault::Database(_)) => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Writes ` AND …` for rows after a position, and the order they stand in.
@@ -189,16 +208,14 @@ pub(super) fn in_order(sql: &mut Sql<'_>, dialect: Dialect) {
 }
 
 /// What no transaction that is still open can have written: rows before this epoch are all there.
-fn horizon(link: &mut Link) -> Result<i64, Fault> {
-    let text = match link.dialect {
-        Dialect::Sqlite => {
-            "SELECT COALESCE((SELECT MAX(key) FROM audit WHERE key < 4611686018427387904), 0) + 1"
-        }
-        Dialect::Postgres => {
-            "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) + shift FROM audit_shift"
-        }
-    };
-    let sql = Sql::new(link.dialect, text);
+fn horizon(link: &mut Link, from: Option<Position>) -> Result<i64, Fault> {
+    if link.dialect == Dialect::Sqlite {
+        return Ok(from.map_or(0, |(_, key)| key).saturating_add(FAR));
+    }
+    let sql = Sql::new(
+        link.dialect,
+        "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) + shift FROM audit_shift",
+    );
     sql.rows::<BigInt, i64>(&mut link.connection)?.pop().ok_or_else(|| broken("no horizon"))
 }
 
@@ -210,7 +227,7 @@ pub(super) fn last(link: &mut Link) -> Result<Option<Position>, Fault> {
 
 /// Where rows stand that are complete and not in the tree, in their order; and are there more?
 fn waiting(link: &mut Link, from: Option<Position>) -> Result<(Vec<Position>, bool), Fault> {
-    let to = horizon(link)?;
+    let to = horizon(link, from)?;
     if link.dialect == Dialect::Postgres && from.is_some_and(|(epoch, _)| epoch >= to) {
         return Err(broken("transactions are numbered anew, as after a restore: start the server again"));
     }
@@ -305,7 +322,9 @@ pub(super) fn genuine(
         (Some(None), _) => return astray("its newest head is not genuine"),
         _ => return astray("it has no head"),
     };
-    if head.size != found {
+    // What is behind that position is taken in next: who could move it would keep events out.
+    let is_there = |last: &Block| last.position() == Some(head.last) && last.last == head.last;
+    if head.size != found || !last.as_ref().is_some_and(is_there) {
         return astray("its last block is not what its head says");
     }
     let is = |frontier: &Frontier| frontier.size() == head.size && frontier.root() == head.root;
@@ -317,7 +336,7 @@ pub(super) fn genuine(
             _ => return astray("its blocks are not what its head says"),
         },
     };
-    Ok(Ok(Some(State { frontier, note, recorded: head.recorded, last })))
+    Ok(Ok(Some(State { frontier, head: Some(head), note, last })))
 }
 
 /// The edge of the tree that the blocks make.
@@ -343,9 +362,11 @@ pub(super) fn prepare(
     at: i64,
     forged: &mut Vec<i64>,
 ) -> Result<Option<Sealing>, Fault> {
-    let State { mut frontier, note: base, recorded: before, last } = state.unwrap_or_default();
+    let State { mut frontier, head, note: base, last } = state.unwrap_or_default();
+    let before = head.map_or(0, |head| head.recorded);
     let (size, mut from) = (frontier.size(), last.as_ref().and_then(Block::position));
-    let mut end = from.map_or(0, |(_, key)| key);
+    let retired = retire::retired(link, authority)?.map(|retired| retired.last);
+    let mut end = from.or(retired).map_or(0, |(_, key)| key);
     let (found, known, more) = loop {
         let (found, more) = waiting(link, from)?;
         let known = leaves(link, authority, &found, forged)?;
@@ -359,9 +380,10 @@ pub(super) fn prepare(
     let mut gaps = Vec::new();
     let mut leaves = Vec::with_capacity(MOST);
     for (epoch, key) in found {
+        let events = known.get(&key).map_or(1, |known| known.hashes.len());
+        let next = std::mem::replace(&mut end, last_of(key, events)).saturating_add(1);
         let Some(known) = known.get(&key) else { continue };
         // SQLite has one writer: the numbers that it gives have no gaps.
-        let next = std::mem::replace(&mut end, key.saturating_add(signed(known.hashes.len() as u64) - 1)) + 1;
         if link.dialect == Dialect::Sqlite && key > next {
             gaps.push((next, key - 1));
         }
@@ -394,9 +416,7 @@ pub(super) fn prepare(
     }
     done.extend(open);
     let index = index::prepare(link, signed(size), index)?;
-    let head = Head { origin: ORIGIN.to_owned(), size: frontier.size(), root: frontier.root(), recorded: at };
-    let note = authority.signer.sign(&head).map_err(Error::internal)?;
-    Ok(Some(Sealing {
+    let mut sealing = Sealing {
         from: size,
         base,
         more,
@@ -407,8 +427,10 @@ pub(super) fn prepare(
         frontier,
         recorded: at,
         before,
-        note,
-    }))
+        note: String::new(),
+    };
+    sealing.note = authority.signer.sign(&sealing.head()).map_err(Error::internal)?;
+    Ok(Some(sealing))
 }
 
 /// Only one process changes the tree, or takes out what it is of, at a time: until the open transaction ends.
@@ -421,8 +443,16 @@ pub(super) fn lock(link: &mut Link) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The number of the last of so many events.
+pub(super) fn last_of(first: i64, events: usize) -> i64 {
+    first.saturating_add(signed(events as u64).saturating_sub(1))
+}
+
 /// Forgets the tree, inside the open transaction: it is made anew of the rows that there are.
-pub(crate) fn forget(link: &mut Link) -> Result<(), Fault> {
+pub(super) fn forget(link: &mut Link) -> Result<(), Fault> {
+    lock(link)?;
+    retire::begin_anew(link)?;
+    link.touched = true;
     ["audit_block", "audit_head", "audit_run", "audit_index"]
         .iter()
         .try_for_each(|table| link.execute(&format!("DELETE FROM {table}")))
@@ -438,8 +468,8 @@ pub(crate) fn write(link: &mut Link, sealing: &Sealing) -> Result<(), Fault> {
     for block in &sealing.blocks {
         let (mut last, mut last_epoch) = (0, 0);
         let keys = block.keys.iter().zip(&block.epochs).map(|(key, epoch)| {
-            let step = key - std::mem::replace(&mut last, *key);
-            match epoch - std::mem::replace(&mut last_epoch, *epoch) {
+            let step = key.wrapping_sub(std::mem::replace(&mut last, *key));
+            match epoch.wrapping_sub(std::mem::replace(&mut last_epoch, *epoch)) {
                 0 => step.to_string(),
                 moved => format!("{step}@{moved}"),
             }

@@ -67,8 +67,9 @@ pub(super) fn agrees(
         let why = "it did not grow out of the one that was sealed last";
         return Ok(Some(Astray { known: known.size, found: now.0, why }));
     }
-    let recorded = state.map_or(known.recorded, |state| state.recorded);
-    authority.replace(Head { origin: ORIGIN.to_owned(), size: now.0, root: now.1, recorded });
+    let none =
+        || Head { origin: ORIGIN.to_owned(), size: 0, root: now.1, recorded: known.recorded, last: (0, 0) };
+    authority.replace(state.and_then(|state| state.head.clone()).unwrap_or_else(none));
     Ok(None)
 }
 

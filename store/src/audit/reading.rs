@@ -36,31 +36,18 @@ struct Doubted {
 }
 
 /// How far the rows were read.
+#[derive(Default)]
 pub(super) struct Reading {
     agents: Agents,
     /// So many of the first events have left the trail.
     retired: u64,
-    from: Position,
+    from: Option<Position>,
     /// Of the last rows, what belongs to the next block.
     ahead: Vec<Met>,
     doubted: BTreeMap<i64, Doubted>,
     /// The greatest number so far; numbers that are missing, and when the next event was recorded.
     end: i64,
     pub(super) gaps: Vec<(Finding, i64)>,
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        Self {
-            agents: Agents::default(),
-            retired: 0,
-            from: (i64::MIN, i64::MIN),
-            ahead: Vec::new(),
-            doubted: BTreeMap::new(),
-            end: 0,
-            gaps: Vec::new(),
-        }
-    }
 }
 
 fn met(opened: &Opened) -> impl Iterator<Item = Met> {
@@ -74,7 +61,41 @@ fn met(opened: &Opened) -> impl Iterator<Item = Met> {
 impl Reading {
     /// These have left the trail.
     pub(super) fn after(retired: &Retired) -> Self {
-        Self { retired: retired.events, from: retired.last, end: retired.last.1, ..Self::default() }
+        Self { retired: retired.events, from: Some(retired.last), end: retired.last.1, ..Self::default() }
+    }
+
+    /// Rows that nobody can have left there, before those that follow what has left.
+    pub(super) fn before(&mut self, link: &mut Link, verified: &mut Verified) -> Result<(), Fault> {
+        let Some(from) = self.from else { return Ok(()) };
+        let mut sql = Sql::new(link.dialect, SELECT);
+        sql.push(" WHERE 1 = 1");
+        up_to(&mut sql, link.dialect, from);
+        sql.limit(TOGETHER);
+        rows(link, &sql)?.iter().for_each(|row| verified.add(Finding::Inserted(row.key)));
+        Ok(())
+    }
+
+    /// The rows that are next, up to there at most; none where there are no more.
+    fn next(
+        &mut self,
+        link: &mut Link,
+        authority: &Authority,
+        to: Option<Position>,
+    ) -> Result<Option<Vec<Opened>>, Fault> {
+        let mut sql = Sql::new(link.dialect, SELECT);
+        sql.push(" WHERE 1 = 1");
+        if let Some(from) = self.from {
+            after(&mut sql, link.dialect, from);
+        }
+        if let Some(to) = to {
+            up_to(&mut sql, link.dialect, to);
+        }
+        in_order(&mut sql, link.dialect);
+        sql.limit(TOGETHER);
+        let found = rows(link, &sql)?;
+        let Some(last) = found.last() else { return Ok(None) };
+        self.from = Some((last.epoch, last.key));
+        Ok(Some(row::open(link, authority, &mut self.agents, found)?))
     }
 
     /// Are the events of the next block there, as they were, and no others?
@@ -89,23 +110,19 @@ impl Reading {
         if retired >= block.leaves.len() {
             return Ok(());
         }
-        let mut sql = Sql::new(link.dialect, SELECT);
-        sql.push(" WHERE 1 = 1");
-        after(&mut sql, link.dialect, self.from);
-        up_to(&mut sql, link.dialect, block.last);
-        in_order(&mut sql, link.dialect);
-        self.from = block.last;
-        let found = rows(link, &sql)?;
-        for opened in row::open(link, authority, &mut self.agents, found)? {
-            for hash in opened.leaves().about {
-                verified.index.one(hash, opened.row.key);
-            }
-            self.ahead.extend(met(&opened));
-            if !opened.genuine {
-                let (events, lines) = (opened.row.events, opened.lines.len());
-                self.doubted.insert(opened.row.key, Doubted { events, lines, named: false });
+        while let Some(opened) = self.next(link, authority, Some(block.last))? {
+            for opened in opened {
+                for hash in opened.leaves().about {
+                    verified.index.one(authority, hash, opened.row.key);
+                }
+                self.ahead.extend(met(&opened));
+                if !opened.genuine {
+                    let (events, lines) = (opened.row.events, opened.lines.len());
+                    self.doubted.insert(opened.row.key, Doubted { events, lines, named: false });
+                }
             }
         }
+        self.from = Some(block.last);
         let beyond = |(epoch, key): Position| match link.dialect {
             Dialect::Sqlite => key > block.last.1,
             Dialect::Postgres => (epoch, key) > block.last,
@@ -189,16 +206,8 @@ impl Reading {
         authority: &Authority,
         verified: &mut Verified,
     ) -> Result<(), Fault> {
-        loop {
-            let mut sql = Sql::new(link.dialect, SELECT);
-            sql.push(" WHERE 1 = 1");
-            after(&mut sql, link.dialect, self.from);
-            in_order(&mut sql, link.dialect);
-            sql.limit(TOGETHER);
-            let found = rows(link, &sql)?;
-            let Some(last) = found.last() else { return Ok(()) };
-            self.from = (last.epoch, last.key);
-            for opened in row::open(link, authority, &mut self.agents, found)? {
+        while let Some(opened) = self.next(link, authority, None)? {
+            for opened in opened {
                 if !opened.genuine {
                     opened.keys().for_each(|key| verified.add(Finding::Inserted(key)));
                     continue;
@@ -208,5 +217,6 @@ impl Reading {
                 met(&opened).for_each(|one| verified.accepts(one.said));
             }
         }
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use diesel::sql_types::BigInt;
 use super::act::Act;
 use super::authority::Authority;
 use super::log::{self, BLOCK, Position, after, in_order, signed};
+use super::merkle::Hash;
 use super::row::{self, Agents, SELECT, rows};
 use super::verify::Sum;
 use crate::connection::Link;
@@ -14,7 +15,7 @@ use crate::error::{Error, Fault};
 use crate::sql::{Sql, chunks};
 
 /// Rows that leave together, at most.
-const ROWS: usize = 4096;
+const ROWS: usize = 512;
 /// The blocks that these are looked up in.
 const BLOCKS: usize = 256;
 
@@ -29,6 +30,17 @@ pub(super) struct Retired {
     pub(super) accepted: i64,
     /// Over what the index still says of them.
     pub(super) sum: Sum,
+}
+
+/// Whether something leaves.
+#[derive(Debug)]
+pub(super) enum Old {
+    /// Nothing is so old.
+    Nothing,
+    /// The row is the oldest, and is not what was sealed.
+    Doubted(i64),
+    /// These.
+    Leaves(Retiring),
 }
 
 /// What leaves now.
@@ -53,82 +65,117 @@ impl Retiring {
 type Numbers = (i64, i64, i64, i64, i64, i64);
 type Types = (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt);
 
-/// What has left, and its code; none if nothing did, or nobody with the key says so.
-pub(super) fn retired(link: &mut Link, authority: &Authority) -> Result<Option<(Retired, i64)>, Fault> {
+/// What has left this log, as somebody with the key says.
+pub(super) fn retired(link: &mut Link, authority: &Authority) -> Result<Option<Retired>, Fault> {
+    Ok(kept(link, authority)?.map(|(retired, _)| retired))
+}
+
+/// The same, and its code.
+fn kept(link: &mut Link, authority: &Authority) -> Result<Option<(Retired, i64)>, Fault> {
     let sql = Sql::new(link.dialect, "SELECT events, epoch, key, accepted, sum, mac FROM audit_retired");
     let found = sql.rows::<Types, Numbers>(&mut link.connection)?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let log = log::leaf(link, 0)?;
     let read = |(events, epoch, key, accepted, sum, mac): Numbers| {
         let events = u64::try_from(events).ok()?;
         let retired = Retired { events, last: (epoch, key), accepted, sum: Sum::from(sum) };
-        (code(authority, &retired) == mac).then_some((retired, mac))
+        (code(authority, &retired, log) == mac).then_some((retired, mac))
     };
     Ok(found.into_iter().filter_map(read).max_by_key(|(retired, _)| retired.events))
 }
 
-fn code(authority: &Authority, Retired { events, last: (epoch, key), accepted, sum }: &Retired) -> i64 {
-    authority.number(b"retired", &[signed(*events), *epoch, *key, *accepted, i64::from(*sum)])
+/// The first leaf tells one log from another that was made anew; where nothing has left, it is any log's.
+fn code(authority: &Authority, retired: &Retired, log: Option<Hash>) -> i64 {
+    let Retired { events, last: (epoch, key), accepted, sum } = retired;
+    let log = log.filter(|_| *events > 0).unwrap_or_default();
+    let of = [b"retired".as_slice(), &log].concat();
+    authority.number(&of, &[signed(*events), *epoch, *key, *accepted, i64::from(*sum)])
+}
+
+/// The log begins anew, behind what has left the one before.
+pub(super) fn begin_anew(link: &mut Link) -> Result<(), Fault> {
+    let Some(authority) = link.authority.clone() else { return Ok(()) };
+    let Some(retired) = retired(link, &authority)? else { return Ok(()) };
+    let anew = Retired { events: 0, sum: Sum::default(), ..retired };
+    put(link, &anew, code(&authority, &anew, None))
+}
+
+fn put(link: &mut Link, retired: &Retired, mac: i64) -> Result<(), Fault> {
+    link.execute("DELETE FROM audit_retired")?;
+    let Retired { events, last: (epoch, key), accepted, sum } = *retired;
+    let columns = "INSERT INTO audit_retired (events, epoch, key, accepted, sum, mac) VALUES (";
+    let mut sql = Sql::new(link.dialect, columns);
+    sql.int(signed(events));
+    for number in [epoch, key, accepted, i64::from(sum), mac] {
+        sql.push(", ").int(number);
+    }
+    sql.push(")");
+    sql.run(&mut link.connection)?;
+    Ok(())
 }
 
 /// The oldest events, if all of their rows were recorded before that time, are in the log before that place, and
 /// are what was sealed.
-pub(super) fn prepare(
-    link: &mut Link,
-    authority: &Authority,
-    before: i64,
-    place: u64,
-) -> Result<Option<Retiring>, Fault> {
-    let known = retired(link, authority)?;
-    let (mut so_far, base) = known
-        .unwrap_or((Retired { events: 0, last: (i64::MIN, i64::MIN), accepted: 0, sum: Sum::default() }, 0));
-    let before_these = so_far.events;
+pub(super) fn prepare(link: &mut Link, authority: &Authority, before: i64, place: u64) -> Result<Old, Fault> {
+    let known = kept(link, authority)?;
+    let (base, from) = (known.map_or(0, |(_, mac)| mac), known.map(|(retired, _)| retired.last));
+    let nothing = Retired { events: 0, last: (0, 0), accepted: 0, sum: Sum::default() };
+    let mut so_far = known.map_or(nothing, |(retired, _)| retired);
+    let first = so_far.events;
     let blocks = log::blocks(link, |sql| {
-        sql.push(" WHERE first >= ").int(signed(so_far.events / BLOCK * BLOCK));
+        sql.push(" WHERE first >= ").int(signed(first / BLOCK * BLOCK));
         sql.push(" AND first < ").int(signed(place)).push(" ORDER BY first").limit(BLOCKS);
     })?;
     let leaves = blocks.iter().flat_map(|block| {
         let positions = block.epochs.iter().copied().zip(block.keys.iter().copied());
-        (block.first..).zip(positions.zip(&block.leaves))
+        (block.first..).zip(positions.zip(block.leaves.iter().copied()))
     });
-    let mut leaves = leaves
-        .filter(|(at, _)| (before_these..place).contains(at))
-        .map(|(_, (position, hash))| (position, *hash));
+    let mut leaves = leaves.filter(|(at, _)| (first..place).contains(at)).map(|(_, leaf)| leaf);
     let mut sql = Sql::new(link.dialect, SELECT);
-    sql.push(" WHERE a.high < ").int(before);
-    after(&mut sql, link.dialect, so_far.last);
+    sql.push(" WHERE 1 = 1");
+    if let Some(from) = from {
+        after(&mut sql, link.dialect, from);
+    }
     in_order(&mut sql, link.dialect);
     sql.limit(ROWS);
     let found = rows(link, &sql)?;
-    let mut gone = Vec::new();
+    let (mut gone, mut doubted) = (Vec::new(), None);
     for opened in row::open(link, authority, &mut Agents::default(), found)? {
-        let epoch = opened.row.epoch;
-        let mut here = opened.keys().zip(&opened.lines);
-        let sealed = |(key, line): (i64, &Option<(_, _)>)| {
-            leaves.next().is_some_and(|(position, hash)| {
-                position == (epoch, key) && line.as_ref().is_some_and(|(_, known)| *known == hash)
-            })
-        };
-        if !opened.genuine || !here.all(sealed) {
+        let sealed: Vec<_> = leaves.by_ref().take(opened.lines.len()).collect();
+        if opened.row.high >= before || sealed.len() < opened.lines.len() {
             break;
         }
-        so_far.last = (epoch, opened.last());
+        let here = opened.keys().map(|key| (opened.row.epoch, key));
+        let hashes = opened.lines.iter().map(|line| line.as_ref().map(|(_, hash)| *hash));
+        let same = here.zip(hashes).eq(sealed.into_iter().map(|(position, hash)| (position, Some(hash))));
+        if !opened.genuine || !same {
+            doubted = Some(opened.row.key);
+            break;
+        }
+        so_far.last = (opened.row.epoch, opened.last());
+        so_far.events += opened.lines.len() as u64;
         for (event, _) in opened.lines.iter().flatten().filter(|(event, _)| event.act == Act::Accept.number())
         {
             so_far.accepted = so_far.accepted.max(event.at);
         }
-        opened.leaves().about.iter().for_each(|hash| so_far.sum.one(*hash, opened.row.key));
-        so_far.events += opened.lines.len() as u64;
+        opened.leaves().about.iter().for_each(|hash| so_far.sum.one(authority, *hash, opened.row.key));
         gone.push(opened.row.key);
     }
-    let mac = code(authority, &so_far);
-    let events = so_far.events - before_these;
-    Ok((events > 0).then_some(Retiring { base, rows: gone, after: so_far, mac, events }))
+    if gone.is_empty() {
+        return Ok(doubted.map_or(Old::Nothing, Old::Doubted));
+    }
+    let log = log::leaf(link, 0)?;
+    let (mac, events) = (code(authority, &so_far, log), so_far.events - first);
+    Ok(Old::Leaves(Retiring { base, rows: gone, after: so_far, mac, events }))
 }
 
 /// They leave, inside the open transaction.
 pub(crate) fn write(link: &mut Link, retiring: &Retiring) -> Result<(), Fault> {
     log::lock(link)?;
     let Some(authority) = link.authority.clone() else { return Ok(()) };
-    if retired(link, &authority)?.map_or(0, |(_, mac)| mac) != retiring.base {
+    if kept(link, &authority)?.map_or(0, |(_, mac)| mac) != retiring.base {
         return Err(Error::Conflict { current: 0 }.into());
     }
     link.touched = true;
@@ -137,20 +184,5 @@ pub(crate) fn write(link: &mut Link, retiring: &Retiring) -> Result<(), Fault> {
         sql.ints(rows.iter().copied());
         sql.run(&mut link.connection)?;
     }
-    link.execute("DELETE FROM audit_retired")?;
-    let Retired { events, last: (epoch, key), accepted, sum } = retiring.after;
-    let mut sql =
-        Sql::new(link.dialect, "INSERT INTO audit_retired (events, epoch, key, accepted, sum, mac) VALUES (");
-    sql.int(signed(events))
-        .push(", ")
-        .int(epoch)
-        .push(", ")
-        .int(key)
-        .push(", ")
-        .int(accepted)
-        .push(", ")
-        .int(i64::from(sum));
-    sql.push(", ").int(retiring.mac).push(")");
-    sql.run(&mut link.connection)?;
-    Ok(())
+    put(link, &retiring.after, retiring.mac)
 }

@@ -178,6 +178,9 @@ impl<'q> Sieve<'q> {
 const OF_SHAPE: [&str; 8] =
     ["type", "subtype", "action", "outcome", "entity-role", "entity-type", "source", "site"];
 
+/// Of these it does whether there is anything to be found.
+const PRESENT: [&str; 3] = ["date", "entity", "entity-name"];
+
 /// What was done, how it ended, and what is said of it at all.
 type Shape = (i64, i64, i64, [bool; 4]);
 
@@ -194,8 +197,10 @@ pub(super) struct Shapes<'q> {
 
 impl<'q> Shapes<'q> {
     pub(super) fn of(clauses: &'q [Clause]) -> Self {
-        let clauses = clauses.iter().filter(|clause| is_of(clause, &OF_SHAPE)).collect();
-        Self { clauses, fits: HashMap::new() }
+        let of_shape = |clause: &&Clause| {
+            is_of(clause, &OF_SHAPE) || matches!(clause.test, Test::Present(_)) && is_of(clause, &PRESENT)
+        };
+        Self { clauses: clauses.iter().filter(of_shape).collect(), fits: HashMap::new() }
     }
 
     /// May an event of this shape fit?

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::forward::{self, Batch, Destination, Forwarding};
 use super::lag::{self, Lag};
 use super::memory::{self, Astray};
+use super::retire::Old;
 use super::verify::{Proof, Verified, Witnessed, prove, verify};
 use super::{Act, Auditing, Entry, log, retire};
 use crate::commit::Commit;
@@ -106,15 +107,24 @@ impl Store {
     }
 
     /// Takes the oldest events out of the trail, some thousand at most, if they were recorded before that time and
-    /// every receiver of `delivered` events has them; how many. What is not as it was sealed stays, and so does what
-    /// is newer.
+    /// every receiver of `delivered` events has them; how many. What is newer stays.
     ///
     /// # Errors
-    /// `Conflict` while another process does.
+    /// `Precondition` if the oldest one is not what was sealed: it stays, and all that is behind it. `Conflict` while
+    /// another process does.
     pub async fn retire_audit(&self, context: &Context, before: i64, delivered: u64) -> Result<u64, Error> {
+        if self.authority.auditing == Auditing::Off {
+            return Ok(0);
+        }
         let authority = Arc::clone(&self.authority);
         let prepare = move |link: &mut Link| Ok(retire::prepare(link, &authority, before, delivered)?);
-        let Some(retiring) = self.on_snapshot(prepare).await? else { return Ok(0) };
+        let retiring = match self.on_snapshot(prepare).await? {
+            Old::Nothing => return Ok(0),
+            Old::Doubted(key) => {
+                return Err(Error::Precondition(format!("AuditEvent/{key} is not what was sealed")));
+            }
+            Old::Leaves(retiring) => retiring,
+        };
         let (events, last) = (retiring.events, retiring.last());
         let note = format!("{events} events up to AuditEvent/{last}");
         let commit = Commit { notes: vec![Entry { note, ..Entry::of(Act::Retire) }], ..Commit::default() };

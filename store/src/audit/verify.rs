@@ -124,10 +124,9 @@ impl From<Sum> for i64 {
 }
 
 impl Sum {
-    pub(super) fn one(&mut self, hash: i64, key: i64) {
-        let mixed = hash.cast_unsigned() ^ key.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        self.0 = self.0.wrapping_add(mixed ^ (mixed >> 32));
+    /// Who doesn't have the key can't find others that come to the same.
+    pub(super) fn one(&mut self, authority: &Authority, hash: i64, key: i64) {
+        self.0 = self.0.wrapping_add(authority.number(b"pair", &[hash, key]).cast_unsigned());
     }
 }
 
@@ -168,7 +167,7 @@ pub(super) fn verify(
             _ => verified.add(Finding::Head(size.unsigned_abs())),
         }
     }
-    let newest = heads.last().map_or(0, |(head, _)| head.size);
+    let (newest, newest_last) = heads.last().map_or((0, None), |(head, _)| (head.size, Some(head.last)));
     if heads.first().is_some_and(|(head, _)| head.recorded < at.saturating_sub(LATE)) {
         let missing = witnessed.missing.iter().cloned();
         missing.map(Finding::Witness).for_each(|finding| verified.add(finding));
@@ -188,10 +187,11 @@ pub(super) fn verify(
     let mut heads = heads.into_iter().peekable();
     let mut frontier = Frontier::default();
     let mut reading = Reading::default();
-    if let Some((retired, _)) = retire::retired(link, authority)? {
+    if let Some(retired) = retire::retired(link, authority)? {
         (verified.index, verified.accepted, verified.retired) =
             (retired.sum, retired.accepted, retired.events);
         reading = Reading::after(&retired);
+        reading.before(link, &mut verified)?;
     }
     let mut whole = true;
     loop {
@@ -213,6 +213,10 @@ pub(super) fn verify(
             }
             reading.block(link, authority, &block, &mut verified)?;
             let (complete, root) = (block.leaves.len() as u64 == BLOCK, block.root);
+            // What is behind the last one is taken in next.
+            if block.end() == newest && (Some(block.last) != newest_last || block.position() != newest_last) {
+                verified.add(Finding::Tree(newest));
+            }
             let mut made = None;
             for hash in block.leaves {
                 made = frontier.append(hash).into_iter().find(|node| node.level == 8).map(|node| node.hash);
@@ -243,7 +247,7 @@ pub(super) fn verify(
         verified.add(Finding::Shortened(newest));
     }
     reading.end(&mut verified);
-    if verified.wrong == 0 && whole && indexed(link)? != Some(verified.index) {
+    if whole && indexed(link, authority)? != Some(verified.index) {
         verified.add(Finding::Index);
     }
     reading.waiting(link, authority, &mut verified)?;
@@ -276,6 +280,14 @@ fn other_kinds(link: &mut Link, verified: &mut Verified) -> Result<(), Fault> {
     for key in sql.rows::<BigInt, i64>(&mut link.connection)? {
         verified.add(Finding::Changed(key));
     }
+    let sql = Sql::new(
+        link.dialect,
+        "SELECT COUNT(*) FROM audit_index WHERE typeof(run) <> 'integer' OR typeof(first) <> 'integer' \
+         OR typeof(key) <> 'integer' OR typeof(pairs) <> 'text'",
+    );
+    if sql.rows::<BigInt, i64>(&mut link.connection)?.pop() != Some(0) {
+        verified.add(Finding::Index);
+    }
     Ok(())
 }
 
@@ -288,9 +300,9 @@ fn heads(link: &mut Link, order: &str) -> Result<Vec<(i64, String)>, Fault> {
 }
 
 /// The sum over the index as it is; none where it is no index.
-fn indexed(link: &mut Link) -> Result<Option<Sum>, Fault> {
+fn indexed(link: &mut Link, authority: &Authority) -> Result<Option<Sum>, Fault> {
     let mut sum = Sum::default();
-    let sound = index::all(link, &mut |(hash, key)| sum.one(hash, key))?;
+    let sound = index::all(link, &mut |(hash, key)| sum.one(authority, hash, key))?;
     Ok(sound.then_some(sum))
 }
 

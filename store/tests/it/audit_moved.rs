@@ -11,20 +11,20 @@ use crate::place::*;
 #[test]
 fn the_log_goes_on_in_another_cluster() {
     Place::postgres().run(|store, url| async move {
+        // As it is where so many transactions have been already.
+        let number = "CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)";
+        let shifted = |shift: i64| {
+            format!(
+                "ALTER TABLE audit ALTER COLUMN epoch SET DEFAULT {number} + {shift}; \
+                 UPDATE audit_shift SET shift = {shift}"
+            )
+        };
+        intrude(&url, &shifted(1_000_000_000));
         record(&store, 0, 300).await;
         sealed(&store, 0).await;
         record(&store, 1, 7).await;
         drop(store);
-        // As it is where so many transactions are still to come.
-        let far = 1_000_000_000_i64;
-        intrude(
-            &url,
-            &format!(
-                "UPDATE audit SET epoch = epoch + {far}; UPDATE audit_block SET epoch = epoch + {far}; \
-                 UPDATE audit_block SET keys = regexp_replace(keys, '@([0-9]+)', \
-                 '@' || (CAST(substring(keys FROM '@([0-9]+)') AS BIGINT) + {far}))"
-            ),
-        );
+        intrude(&url, &shifted(0));
         for second in [10, 20] {
             let store = Store::open(&url, &Options { connections: 4, ..Options::default() }).unwrap();
             record(&store, second, 50).await;
@@ -51,5 +51,23 @@ fn an_open_transaction_is_told_with_its_age() {
         assert!(matches!(found.as_slice(), [Finding::Late(100, Some(_))]), "{found:?}");
         other.batch_execute("ROLLBACK").unwrap();
         sealed(&store, 2).await;
+    });
+}
+
+#[test]
+fn a_row_that_is_put_where_the_log_has_been_is_missed() {
+    Place::postgres().run(|store, url| async move {
+        record(&store, 0, 3).await;
+        sealed(&store, 0).await;
+        record(&store, 1, 1).await;
+        intrude(&url, "UPDATE audit SET epoch = 0 WHERE key = (SELECT MAX(key) FROM audit)");
+        let mut vanished = Vec::new();
+        for second in [60, 61] {
+            vanished.extend(store.seal_audit(&at(second)).await.unwrap().vanished);
+        }
+        assert_eq!(vanished.len(), 1);
+        intrude(&url, "DELETE FROM audit WHERE epoch = 0");
+        let found = store.verify_audit(&at(62), Witnessed::default(), |_| {}).await.unwrap().findings;
+        assert_eq!(found, [Finding::Vanished(vanished[0])]);
     });
 }

@@ -1,11 +1,15 @@
 //! What is older than the policy says leaves the trail, and the log still holds.
 
-use store::{Finding, Options, Store, Witnessed};
+use store::{Error, Finding, Options, Store, Witnessed};
 
 use crate::audit_kept::{findings, intrude, record, sealed};
 use crate::place::*;
 
-both!(what_is_old_leaves_and_the_log_holds, nothing_leaves_that_should_not);
+both!(
+    what_is_old_leaves_and_the_log_holds,
+    nothing_leaves_that_should_not,
+    a_log_that_is_made_anew_begins_behind_what_left,
+);
 
 async fn found(store: &Store, text: &str) -> usize {
     let found = store.search(&now(), &query(text)).await.unwrap();
@@ -49,7 +53,7 @@ async fn what_is_old_leaves_and_the_log_holds(store: Store, url: String) {
     intrude(&url, "DELETE FROM audit WHERE key = (SELECT MIN(key) FROM audit)");
     let missing = findings(&store, of(&head), 400).await;
     assert!(
-        !missing.is_empty() && missing.iter().all(|one| matches!(one, Finding::Removed(_))),
+        !missing.is_empty() && missing.iter().all(|one| matches!(one, Finding::Removed(_) | Finding::Index)),
         "{missing:?}"
     );
 }
@@ -71,10 +75,37 @@ async fn nothing_leaves_that_should_not(store: Store, url: String) {
         );
     }
     assert_eq!(findings(&store, Witnessed::default(), 3).await, []);
-    intrude(&url, "UPDATE audit SET high = high + 1 WHERE key = (SELECT MIN(key) FROM audit)");
-    assert_eq!(
-        retired(&store, 100, 50, u64::MAX).await,
-        0,
-        "what was tampered with stays, and all behind it"
+    // Where the others were, nothing can be.
+    intrude(
+        &url,
+        "INSERT INTO audit (key, epoch, events, low, high, acts, outcomes, mac, body) \
+         SELECT 1, 0, events, low, high, acts, outcomes, mac, body FROM audit ORDER BY key LIMIT 1",
     );
+    assert_eq!(findings(&store, Witnessed::default(), 3).await, [Finding::Inserted(1)]);
+    intrude(&url, "DELETE FROM audit WHERE key = 1");
+    intrude(&url, "UPDATE audit SET high = high + 1 WHERE key = (SELECT MIN(key) FROM audit)");
+    let stays = store.retire_audit(&at(100), at(50).at, u64::MAX).await;
+    assert!(
+        matches!(stays, Err(Error::Precondition(_))),
+        "what was tampered with, and all behind it: {stays:?}"
+    );
+}
+
+async fn a_log_that_is_made_anew_begins_behind_what_left(store: Store, url: String) {
+    for second in [0, 1, 2] {
+        record(&store, second, 300).await;
+    }
+    sealed(&store, 3).await;
+    assert_eq!(retired(&store, 100, 50, 300).await, 300);
+    intrude(&url, "CREATE TABLE kept AS SELECT * FROM audit_retired");
+    intrude(&url, "DELETE FROM audit_head");
+    store.accept_audit(&at(101), "the disk broke").await.unwrap();
+    let found = sealed(&store, 102).await;
+    assert_eq!((found.gaps, found.forged), (Vec::new(), Vec::new()));
+    assert_eq!(findings(&store, Witnessed::default(), 102).await, []);
+    assert_eq!(retired(&store, 200, 50, 300).await, 300);
+    assert_eq!(findings(&store, Witnessed::default(), 200).await, []);
+    // What the one before said of itself is not said of this one.
+    intrude(&url, "DELETE FROM audit_retired; INSERT INTO audit_retired SELECT * FROM kept");
+    assert!(!findings(&store, Witnessed::default(), 200).await.is_empty());
 }

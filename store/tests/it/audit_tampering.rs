@@ -328,7 +328,8 @@ async fn what_is_put_in_is_not_sealed(store: Store, url: String) {
     ));
     assert_eq!(verified(&store).await.findings, [Finding::Inserted(new)]);
     trail_of(&store, 10).await;
-    let found = verified(&store).await.findings;
+    let mut found = verified(&store).await.findings;
+    found.retain(|one| *one != Finding::Index);
     // On SQLite the numbers go on behind it.
     let end = new - 1000 + i64::try_from(rows[rows.len() - 1].body.split('\n').count()).unwrap();
     let gap = url.starts_with("sqlite").then_some(Finding::Gap(end, new));

@@ -46,6 +46,9 @@ async fn a_log_that_can_not_go_on_is_begun_anew_when_somebody_accepts_it(store: 
         "UPDATE audit_head SET note = 'nonsense'",
         "DELETE FROM audit_head",
         "UPDATE audit_block SET leaves = 'nonsense' WHERE first = (SELECT MAX(first) FROM audit_block)",
+        // Else what is written next would seem to be in the log.
+        "UPDATE audit_block SET high = high + 1000000 WHERE first = (SELECT MAX(first) FROM audit_block)",
+        "UPDATE audit_block SET keys = keys || '000000' WHERE first = (SELECT MAX(first) FROM audit_block)",
     ] {
         record(&store, 0, 700).await;
         let known = sealed(&store, 0).await.head.unwrap();
@@ -191,5 +194,32 @@ fn a_gap_is_found_by_whoever_starts_next() {
         assert_eq!(findings(&store, Witnessed::default(), 4).await, gap);
         store.accept_audit(&at(5), "looked into").await.unwrap();
         assert_eq!(findings(&store, Witnessed::default(), 6).await, []);
+        // The number of one that was taken out from the end is not given again.
+        sealed(&store, 6).await;
+        record(&store, 7, 1).await;
+        let last = number(&url, "(SELECT MAX(key) FROM audit)");
+        intrude(&url, &format!("DELETE FROM audit WHERE key = {last}"));
+        record(&store, 8, 1).await;
+        sealed(&store, 9).await;
+        assert_eq!(findings(&store, Witnessed::default(), 9).await, [Finding::Gap(last, last)]);
+    });
+}
+
+#[test]
+fn numbers_go_on_after_a_time_without_a_trail() {
+    Place::sqlite().run(|store, url| async move {
+        record(&store, 0, 300).await;
+        sealed(&store, 0).await;
+        store.retire_audit(&at(100), at(50).at, u64::MAX).await.unwrap();
+        sealed(&store, 100).await;
+        store.retire_audit(&at(300), at(200).at, u64::MAX).await.unwrap();
+        drop(store);
+        // The last event leaves with those of a policy that was changed meanwhile.
+        let key = number(&url, "(SELECT MAX(key) FROM audit_retired)");
+        let store = Store::open(&url, &Options { connections: 4, ..Options::default() }).unwrap();
+        record(&store, 400, 1).await;
+        sealed(&store, 400).await;
+        assert!(number(&url, "(SELECT MIN(key) FROM audit)") > key);
+        assert_eq!(findings(&store, Witnessed::default(), 400).await, []);
     });
 }

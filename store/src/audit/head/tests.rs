@@ -9,7 +9,13 @@ fn signer() -> Signer {
 }
 
 fn head() -> Head {
-    Head { origin: ORIGIN.into(), size: 1_000_000, root: [42; 32], recorded: 1_700_000_000_000_000 }
+    Head {
+        origin: ORIGIN.into(),
+        size: 1_000_000,
+        root: [42; 32],
+        recorded: 1_700_000_000_000_000,
+        last: (7, -8),
+    }
 }
 
 #[test]
@@ -17,8 +23,8 @@ fn a_head_comes_back_from_its_note() {
     let note = signer().sign(&head()).unwrap();
     let lines: Vec<&str> = note.lines().collect();
     let root = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
-    assert_eq!(lines[..5], [ORIGIN, "1000000", root, "recorded 1700000000000000", ""]);
-    assert!(lines[5].starts_with("— augury.example/log "));
+    assert_eq!(lines[..6], [ORIGIN, "1000000", root, "recorded 1700000000000000", "last 7 -8", ""]);
+    assert!(lines[6].starts_with("— augury.example/log "));
     assert_eq!(signer().verifier().open(&note), Ok(head()));
     let key: Verifier = signer().verifier().to_string().parse().unwrap();
     assert_eq!(key.open(&note), Ok(head()));
@@ -135,7 +141,7 @@ fn a_key_is_written_one_way() {
 proptest! {
     #[test]
     fn every_head_comes_back(size: u64, root: Hash, recorded: i64) {
-        let head = Head { origin: ORIGIN.into(), size, root, recorded };
+        let head = Head { origin: ORIGIN.into(), size, root, recorded, last: (size.cast_signed(), recorded) };
         prop_assert_eq!(signer().verifier().open(&signer().sign(&head).unwrap()), Ok(head));
     }
 
