@@ -99,8 +99,8 @@ pub fn builder() -> ClientBuilder {
     Client::builder()
 }
 
-/// Not one of those that the system gives to whoever connects: a server that was killed comes back to it.
-fn free_port() -> anyhow::Result<u16> {
+/// A port that nobody has, nor is given by the system for connecting: a server that was killed comes back to it.
+pub fn free_port() -> anyhow::Result<u16> {
     const PORTS: std::ops::Range<u32> = 12_000..32_000;
     let first = std::process::id().wrapping_mul(499);
     let port = |_| {
