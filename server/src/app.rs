@@ -96,9 +96,9 @@ impl App {
         use_activated(&mut catalogue, &store).await?;
         let active = RwLock::new(Arc::new(Active::new(catalogue)));
         let settings = settings(&config);
-        let smart = Smart::open(&config).context("AUGURY_SECRET (secret)")?;
-        let activating = tokio::sync::Mutex::default();
         let redis = Redis::new(&config)?;
+        let smart = Smart::open(&config, redis.as_ref()).context("AUGURY_SECRET (secret)")?;
+        let activating = tokio::sync::Mutex::default();
         let limits = Limits::new(&config, redis.as_ref());
         Ok(Self {
             claims,

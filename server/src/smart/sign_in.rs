@@ -78,8 +78,8 @@ async fn enter(call: &Call) -> Result<HttpResponse, Problem> {
     let browser = call.browser(sealed)?;
     let login = form.get("login").unwrap_or_default();
     let key = throttle::key(&call.http, login);
-    app.smart.throttle.check(throttle::Door::SignIn, &key)?;
-    app.smart.throttle.check(throttle::Door::Guesses, &throttle::key(&call.http, ""))?;
+    app.smart.throttle.check(throttle::Door::SignIn, &key).await?;
+    app.smart.throttle.check(throttle::Door::Guesses, &throttle::key(&call.http, "")).await?;
     let given = form.get("password").unwrap_or_default();
     let code = form.get("code").unwrap_or_default();
     let Some(session) = proved(app, context, login, given, code).await? else {
