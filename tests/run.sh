@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up what the tests need and runs all of them. Needs the Rust toolchain, and Debian's package
-# manager for a C compiler, PostgreSQL, Node.js, Python and Chromium (installed where they are missing and
+# manager for a C compiler, PostgreSQL, Redis, Node.js, Python and Chromium (installed where they are missing and
 # may be; else named). The clients of tests/clients come from npm and PyPI, once for each list of versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +10,7 @@ postgres_bin() { ls -d /usr/lib/postgresql/*/bin 2> /dev/null | sort -V | tail -
 missing=()
 command -v cc > /dev/null || missing+=(gcc libc6-dev)
 [ -x "$(postgres_bin)/initdb" ] || missing+=(postgresql)
+command -v redis-server > /dev/null || missing+=(redis-server)
 command -v node > /dev/null || missing+=(nodejs)
 command -v npm > /dev/null || missing+=(npm)
 python3 -c 'import venv, ensurepip' 2> /dev/null || missing+=(python3 python3-venv)

@@ -15,6 +15,7 @@ use crate::audit::Standing;
 use crate::config::Config;
 use crate::health::Pulse;
 use crate::http::limits::Limits;
+use crate::http::redis::Redis;
 use crate::http::refusals::Refusals;
 use crate::packages::Claims;
 use crate::smart::Smart;
@@ -30,6 +31,8 @@ pub struct App {
     pub settings: Settings,
     /// What a write has to conform to.
     pub claims: Claims,
+    /// Where processes count together.
+    pub(crate) redis: Option<Arc<Redis>>,
     /// How often may be asked.
     pub(crate) limits: Limits,
     /// How often was refused.
@@ -94,15 +97,17 @@ impl App {
         use_activated(&mut catalogue, &store).await?;
         let active = RwLock::new(Arc::new(Active::new(catalogue)));
         let settings = settings(&config);
-        let smart = Smart::open(&config).context("AUGURY_SECRET (secret)")?;
+        let redis = Redis::new(&config)?;
+        let smart = Smart::open(&config, redis.as_ref()).context("AUGURY_SECRET (secret)")?;
         let activating = tokio::sync::Mutex::default();
-        let limits = Limits::new(&config);
+        let limits = Limits::new(&config, redis.as_ref());
         Ok(Self {
             claims,
             config,
             store,
             smart,
             settings,
+            redis,
             limits,
             refusals: Refusals::default(),
             metrics,

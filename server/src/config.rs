@@ -31,6 +31,7 @@
 //! | `rate_anonymous` | `AUGURY_RATE_ANONYMOUS` | `100/hour` for each address, where access is not open; `…/minute`, `…/second`, `none` |
 //! | `rate_client` | `AUGURY_RATE_CLIENT` | `none`: how often each client may ask |
 //! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
+//! | `redis_url` | `AUGURY_REDIS_URL` | none: each process counts by itself; `redis://…` or `rediss://…`, where all count together |
 //! | `tls_cert`, `tls_key` | `AUGURY_TLS_CERT`, `AUGURY_TLS_KEY` | none: plain HTTP; PEM files, read again when they change |
 //! | `tls_client_ca` | `AUGURY_TLS_CLIENT_CA` | none: roots (PEM) of the certificates that clients may show |
 //! | `tls_client_self_signed` | `AUGURY_TLS_CLIENT_SELF_SIGNED` | `false`: clients may show certificates that they made themselves, and registered |
@@ -213,6 +214,8 @@ pub struct Config {
     pub rate_client: Option<Rate>,
     /// The same for some, by their ids.
     pub client_rates: Vec<(String, Rate)>,
+    /// Where all processes count together how often was asked.
+    pub redis_url: Option<Hidden>,
     /// With what connections are encrypted.
     pub tls: Option<Tls>,
     /// Whose people may sign in, beside those with accounts here.
@@ -231,7 +234,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 44] = [
+const NAMES: [&str; 45] = [
     "bind",
     "public_url",
     "database_url",
@@ -263,6 +266,7 @@ const NAMES: [&str; 44] = [
     "rate_anonymous",
     "rate_client",
     "client_rates",
+    "redis_url",
     "tls_cert",
     "tls_key",
     "tls_client_ca",
@@ -277,7 +281,6 @@ const NAMES: [&str; 44] = [
     "log",
     "log_format",
 ];
-const LATER: [&str; 1] = ["redis_url"];
 
 fn wrong(name: &str, problem: impl Into<String>) -> ConfigError {
     ConfigError { name: name.to_owned(), problem: problem.into() }
@@ -365,6 +368,14 @@ impl Config {
                 one.split_once('=').ok_or_else(|| wrong("client_rates", "is not like ID=100/hour,…"))?;
             client_rates.extend(Rate::parse("client_rates", rate)?.map(|rate| (id.trim().to_owned(), rate)));
         }
+        let redis_url = get("redis_url").map(Hidden::new);
+        let schemes = ["redis://", "rediss://"];
+        let is_good = |url: &str| {
+            schemes.iter().any(|scheme| url.starts_with(scheme)) && redis::Client::open(url).is_ok()
+        };
+        if redis_url.as_ref().is_some_and(|url| !is_good(url.as_str())) {
+            return Err(wrong("redis_url", "must be like redis://redis.example:6379 or rediss://…"));
+        }
         let scheme = if tls.is_some() { "https" } else { "http" };
         let public_url = get("public_url")
             .map_or_else(|| format!("{scheme}://{bind}"), |url| url.trim_end_matches('/').to_owned());
@@ -440,6 +451,7 @@ impl Config {
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
+            redis_url,
             tls,
             upstream: Upstream::from_values(get, loopback)?,
             log,
@@ -473,9 +485,6 @@ fn put(
         }
         _ => (name, value),
     };
-    if LATER.contains(&name) {
-        return Err(wrong(shown, "this version can't use it; unset it"));
-    }
     if !NAMES.contains(&name) {
         return Err(wrong(shown, format!("no such setting; there are {}", NAMES.join(", "))));
     }
@@ -521,9 +530,17 @@ mod tests {
             [("AUGURY_TRUSTED_PROXIES", "proxy.example")],
             [("AUGURY_PROXY_HEADER", "x-real-ip")],
             [("AUGURY_TOKEN_SCOPES", "patient/*.rs")],
+            [("AUGURY_REDIS_URL", "unix:///run/redis.sock")],
+            [("AUGURY_REDIS_URL", "redis://me:secret@/a/b")],
         ] {
             assert!(env(&pairs).is_err(), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn the_password_of_redis_is_hidden() {
+        let config = env(&[("AUGURY_REDIS_URL", "rediss://me:swordfish@redis.example:6379/1")]).unwrap();
+        assert!(!format!("{config:?}").contains("swordfish"));
     }
 
     #[test]

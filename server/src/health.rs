@@ -92,6 +92,8 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
     };
     let (audit, worried) = trail(&app, &pulse, now);
     let status = if worried && status == "ok" { "degraded" } else { status };
+    let is_here = app.redis.as_ref().map(|redis| redis.is_here());
+    let status = if is_here == Some(false) && status == "ok" { "degraded" } else { status };
     HttpResponse::build(code).json(json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
@@ -99,6 +101,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         "store": store,
         "queue": queue,
         "audit": audit,
+        "redis": is_here.map(|here| json!({"status": if here { "ok" } else { "unavailable" }})),
         "models": models,
     }))
 }
@@ -162,6 +165,9 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
         }
         metrics::gauge!("augury_audit_unsealed_seconds").set(since(oldest));
         metrics::gauge!("augury_audit_open_transaction_seconds").set(since(held));
+    }
+    if let Some(redis) = &app.redis {
+        metrics::gauge!("augury_redis_up").set(f64::from(u8::from(redis.is_here())));
     }
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics.render())
 }

@@ -20,6 +20,7 @@ mod offline;
 mod openapi;
 mod operations;
 mod receivers;
+mod redis;
 mod rest;
 mod scoring;
 mod search;

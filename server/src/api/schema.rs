@@ -234,13 +234,15 @@ pub(crate) struct Status {
 
 #[derive(ToSchema)]
 pub(crate) struct Health {
-    /// `ok`, `degraded` (scoring was put off, or the audit log is behind or not what it was), or `unavailable`.
+    /// `ok`, `degraded` (scoring was put off, the audit log is behind or not what it was, or Redis is away), or `unavailable`.
     status: String,
     version: String,
     started: String,
     store: Option<Backend>,
     queue: Option<Queue>,
     audit: Option<Trail>,
+    /// Where processes count requests together, if they do: `ok`, or `unavailable` (each counts by itself).
+    redis: Option<Status>,
     models: Vec<InUse>,
 }
 

@@ -108,6 +108,9 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let outbound = Outbound::new(&app.config.trail)?;
     let keeper = Keeper::start(&app, outbound.as_ref()).await?;
     configured(&app).await?;
+    if let Some(redis) = &app.redis {
+        Arc::clone(redis).start().await?;
+    }
     let summed = Arc::clone(&app);
     tokio::spawn(async move {
         loop {

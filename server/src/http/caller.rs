@@ -70,9 +70,9 @@ impl FromRequest for Caller {
                     match bearer::token(&request) {
                         // Behind one address are many whose tokens end: none of them is a guess.
                         Some(token) if bearer::has_ended(&app, &context, token).await? => {
-                            app.limits.client(&request, &format!("ended {}", key_hash(token)))?;
+                            app.limits.client(&request, &format!("ended {}", key_hash(token))).await?;
                         }
-                        _ => app.limits.anonymous(&request)?,
+                        _ => app.limits.anonymous(&request).await?,
                     }
                     return Err(failure);
                 }
@@ -81,7 +81,7 @@ impl FromRequest for Caller {
             // Before anything is refused, so that the trail says to whom, and it is counted.
             request.extensions_mut().insert(context.clone());
             if let Some(client) = &context.who.agent.client {
-                app.limits.client(&request, client)?;
+                app.limits.client(&request, client).await?;
             }
             let context = break_glass::context(&request, context, &rights)?;
             request.extensions_mut().insert(context.clone());

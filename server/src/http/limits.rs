@@ -2,8 +2,6 @@
 //! (RateLimit fields: <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>).
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,22 +11,16 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
-use governor::clock::{Clock as _, DefaultClock};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::keyed::DefaultKeyedStateStore;
-use governor::{Quota, RateLimiter};
 
+use super::buckets::Buckets;
 use super::failure::Failure;
 use super::peer;
+use super::redis::Redis;
 use super::tls::Shown;
 use crate::app::App;
 use crate::config::{Auth, Config, Rate};
 use crate::smart::bearer;
 
-type Buckets = RateLimiter<String, DefaultKeyedStateStore<String>, DefaultClock, StateInformationMiddleware>;
-
-/// Requests after which buckets that are full again are forgotten.
-const SWEEP: u32 = 10_000;
 /// What has to be asked before anybody can say who they are, or has a throttle of its own.
 const FREE: [&str; 6] =
     ["/health", "/metrics", "/.well-known/", "/fhir/.well-known/", "/fhir/metadata", "/oauth/"];
@@ -44,7 +36,6 @@ pub(crate) struct Limits {
     own: HashMap<String, Limit>,
     /// Until when the bucket of an address is empty: a bucket can't be looked at without taking from it.
     spent: Mutex<HashMap<String, Instant>>,
-    asked: AtomicU32,
 }
 
 struct Limit {
@@ -60,25 +51,21 @@ pub(crate) struct Told {
 }
 
 impl Limit {
-    fn new(rate: Rate) -> Self {
-        let each = rate.per.checked_div(rate.count.get()).filter(|each| !each.is_zero());
-        let quota = Quota::with_period(each.unwrap_or(Duration::from_nanos(1)));
-        let quota = quota.unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN)).allow_burst(rate.count);
-        Self { rate, buckets: RateLimiter::keyed(quota).with_middleware() }
+    fn new(kind: &'static str, rate: Rate, redis: Option<&Arc<Redis>>) -> Self {
+        Self { rate, buckets: Buckets::new(kind, rate, rate.count, redis) }
     }
 
     /// Takes a token; without one, the request is refused.
-    fn take(&self, key: &str) -> Result<Told, (Failure, Told, u64)> {
+    async fn take(&self, key: &str) -> Result<Told, (Failure, Told, u64)> {
         let (limit, per) = (self.rate.count, self.rate.per.as_secs());
         let told = |left: u32, wait: u64| Told {
             policy: format!("{limit};w={per}"),
             state: format!("limit={limit}, remaining={left}, reset={wait}"),
         };
-        match self.buckets.check_key(&key.to_owned()) {
-            Ok(state) => Ok(told(state.remaining_burst_capacity(), 0)),
+        match self.buckets.take(key).await {
+            Ok(left) => Ok(told(left, 0)),
             Err(early) => {
-                let now = DefaultClock::default().now();
-                let wait = early.wait_time_from(now).as_secs() + 1;
+                let wait = early.as_secs() + 1;
                 let details = format!("more than {limit} requests in {per} seconds; try again in {wait}");
                 let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "throttled", details);
                 Err((failure, told(0, wait), wait))
@@ -89,33 +76,33 @@ impl Limit {
 
 impl Limits {
     /// As the operator says.
-    pub(crate) fn new(config: &Config) -> Self {
-        let own = config.client_rates.iter().map(|(id, rate)| (id.clone(), Limit::new(*rate)));
+    pub(crate) fn new(config: &Config, redis: Option<&Arc<Redis>>) -> Self {
+        let anonymous = config.rate_anonymous.filter(|_| config.auth == Auth::Required);
+        let client = |rate| Limit::new("client", rate, redis);
         Self {
-            anonymous: config.rate_anonymous.filter(|_| config.auth == Auth::Required).map(Limit::new),
-            clients: config.rate_client.map(Limit::new),
-            own: own.collect(),
+            anonymous: anonymous.map(|rate| Limit::new("anonymous", rate, redis)),
+            clients: config.rate_client.map(client),
+            own: config.client_rates.iter().map(|(id, rate)| (id.clone(), client(*rate))).collect(),
             spent: Mutex::default(),
-            asked: AtomicU32::new(0),
         }
     }
 
     /// A request of somebody who said who they are.
-    pub(crate) fn client(&self, request: &HttpRequest, id: &str) -> Result<(), Failure> {
-        let limit = self.own.get(id).or(self.clients.as_ref());
-        limit.map_or(Ok(()), |limit| self.take(limit, request, id))
+    pub(crate) async fn client(&self, request: &HttpRequest, id: &str) -> Result<(), Failure> {
+        match self.own.get(id).or(self.clients.as_ref()) {
+            Some(limit) => taken(limit, request, id).await.map_err(|(failure, _)| failure),
+            None => Ok(()),
+        }
     }
 
     /// One of somebody who did not, or not truly.
-    pub(crate) fn anonymous(&self, request: &HttpRequest) -> Result<(), Failure> {
+    pub(crate) async fn anonymous(&self, request: &HttpRequest) -> Result<(), Failure> {
         let key = peer::network(request);
         let Some(limit) = &self.anonymous else { return Ok(()) };
-        let taken = self.take(limit, request, &key);
-        let told = request.extensions().get::<(Told, Option<u64>)>().and_then(|(_, wait)| *wait);
-        if let (Err(_), Some(wait)) = (&taken, told) {
+        taken(limit, request, &key).await.map_err(|(failure, wait)| {
             self.spend(&key, wait);
-        }
-        taken
+            failure
+        })
     }
 
     /// Is the bucket of an address empty? Whatever costs others something is not begun then.
@@ -135,21 +122,16 @@ impl Limits {
             spent.insert(key.to_owned(), now + Duration::from_secs(wait.saturating_sub(1)));
         }
     }
+}
 
-    fn take(&self, limit: &Limit, request: &HttpRequest, key: &str) -> Result<(), Failure> {
-        if self.asked.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
-            let all = self.anonymous.iter().chain(&self.clients).chain(self.own.values());
-            for limit in all {
-                limit.buckets.retain_recent();
-            }
-        }
-        let (result, told) = match limit.take(key) {
-            Ok(told) => (Ok(()), (told, None)),
-            Err((failure, told, wait)) => (Err(failure), (told, Some(wait))),
-        };
-        request.extensions_mut().insert(told);
-        result
-    }
+/// Takes a token, and remembers what the caller is told of it; refused with the seconds to wait.
+async fn taken(limit: &Limit, request: &HttpRequest, key: &str) -> Result<(), (Failure, u64)> {
+    let (result, told) = match limit.take(key).await {
+        Ok(told) => (Ok(()), (told, None)),
+        Err((failure, told, wait)) => (Err((failure, wait)), (told, Some(wait))),
+    };
+    request.extensions_mut().insert(told);
+    result
 }
 
 /// Counts who says nothing of who they are, and tells everybody of their bucket.
@@ -162,7 +144,7 @@ pub(crate) async fn limited(
         || Shown::by(request.request()).is_some_and(|one| one.is_trusted);
     let app = request.app_data::<web::Data<App>>().map(|app| Arc::clone(&app.clone().into_inner()));
     let refused = match app.filter(|_| !watched && !named) {
-        Some(app) => app.limits.anonymous(request.request()).err(),
+        Some(app) => app.limits.anonymous(request.request()).await.err(),
         None => None,
     };
     let mut response = match refused {

@@ -3,11 +3,13 @@
 pub(crate) mod audited;
 pub(crate) mod body;
 pub(crate) mod break_glass;
+pub(crate) mod buckets;
 pub(crate) mod caller;
 pub(crate) mod failure;
 pub(crate) mod format;
 pub(crate) mod limits;
 pub(crate) mod peer;
+pub(crate) mod redis;
 pub(crate) mod refusals;
 pub(crate) mod request;
 pub(crate) mod rights;

@@ -30,7 +30,7 @@ pub(crate) async fn client(call: &Call) -> Result<SmartClient, Refusal> {
     if usize::from(basic.is_some()) + usize::from(assertion.is_some()) + usize::from(post.is_some()) > 1 {
         return Err(Refusal::invalid_request("the client authenticates in more than one way"));
     }
-    app.smart.throttle.check(throttle::Door::Token, &throttle::key(request, ""))?;
+    app.smart.throttle.check(throttle::Door::Token, &throttle::key(request, "")).await?;
     if form.get("client_assertion_type").is_some_and(|kind| kind != assertion::TYPE) {
         return Err(Refusal::invalid_client(format!("client_assertion_type must be {}", assertion::TYPE)));
     }

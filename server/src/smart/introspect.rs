@@ -31,7 +31,7 @@ pub(crate) async fn introspect(call: Call) -> Result<HttpResponse, Refusal> {
 async fn may_ask(call: &Call) -> Result<(), Refusal> {
     let (app, context) = (&call.app, &call.context);
     if let Some(token) = bearer::token(&call.http) {
-        app.smart.throttle.check(throttle::Door::Token, &throttle::key(&call.http, ""))?;
+        app.smart.throttle.check(throttle::Door::Token, &throttle::key(&call.http, "")).await?;
         match bearer::shown(app, context, token, Shown::by(&call.http), Asker::Admitted).await {
             Ok(_) => return Ok(()),
             Err(store::Error::NotFound) => {}

@@ -51,7 +51,7 @@ pub(crate) async fn launch(
 ) -> Result<HttpResponse, Refusal> {
     let context = super::context(&request);
     let token = bearer::token(&request).ok_or_else(|| Refusal::invalid_token("a token is needed"))?;
-    app.smart.throttle.check(throttle::Door::Token, &throttle::key(&request, ""))?;
+    app.smart.throttle.check(throttle::Door::Token, &throttle::key(&request, "")).await?;
     let shown = Shown::by(&request);
     let bearer = match bearer::shown(&app, &context, token, shown, Asker::Admitted).await {
         Ok(bearer) => bearer,

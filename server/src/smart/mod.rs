@@ -43,6 +43,7 @@ pub(crate) mod throttle;
 pub(crate) mod token;
 pub(crate) mod upstream;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use actix_web::{HttpMessage, HttpRequest};
@@ -51,6 +52,7 @@ use store::{Account, Act, Agent, AuthorizationChange, Commit, Context, Entry, Ou
 use crate::app::{self, App};
 use crate::config::Config;
 use crate::http::caller::address;
+use crate::http::redis::Redis;
 use crate::http::telemetry::RequestId;
 
 const SECOND: i64 = 1_000_000;
@@ -75,12 +77,12 @@ pub(crate) struct Smart {
 }
 
 impl Smart {
-    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: &Config, redis: Option<&Arc<Redis>>) -> anyhow::Result<Self> {
         Ok(Self {
             secret: secret::Secret::load(config)?,
             keys: keys::Keys::default(),
             remote: jwks::Remote::new(config.bind.ip().is_loopback()),
-            throttle: throttle::Throttle::new(),
+            throttle: throttle::Throttle::new(redis),
             bearers: bearer::Recent::default(),
             keyed: foreign::Keyed::default(),
             swept: AtomicI64::new(app::now()),

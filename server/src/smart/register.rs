@@ -31,7 +31,7 @@ pub(crate) async fn register(
     body: web::Bytes,
 ) -> Result<HttpResponse, Refusal> {
     let context = super::context(&request);
-    app.smart.throttle.check(Door::Register, &key(&request, ""))?;
+    app.smart.throttle.check(Door::Register, &key(&request, "")).await?;
     let wrong = |why: &'static str| Refusal::new("invalid_client_metadata", why);
     let asked: Value = serde_json::from_slice(&body).map_err(|_| wrong("the body is no JSON"))?;
     let (registration, secret) = read(&app, &asked)?;

@@ -78,7 +78,7 @@ async fn enter(call: &Call) -> Result<HttpResponse, Problem> {
     let (app, context, form, sealed) = (&call.app, &call.context, &call.form, call.sealed());
     let browser = call.browser(sealed)?;
     let login = form.get("login").unwrap_or_default();
-    app.smart.throttle.check(throttle::Door::Guesses, &throttle::key(&call.http, ""))?;
+    app.smart.throttle.check(throttle::Door::Guesses, &throttle::key(&call.http, "")).await?;
     let given = form.get("password").unwrap_or_default();
     let code = form.get("code").unwrap_or_default();
     let network = app.smart.secret.code("network", &[&peer::network(&call.http)]);
@@ -153,7 +153,7 @@ async fn proved(
     };
     let id = account.as_ref().map_or("", |account| account.id.as_str());
     let from = from(&app.store.sources(context, id, &sources).await?, &sources);
-    app.smart.throttle.check(throttle::Door::SignIn, &format!("{} {login}", from.hash))?;
+    app.smart.throttle.check(throttle::Door::SignIn, &format!("{} {login}", from.hash)).await?;
     let right = password::is_right(given, account.as_ref().map(|account| account.password.as_str())).await;
     let known = account.as_ref().map_or_else(|| context.clone(), |one| of_account(app, context, one));
     let wrong = |why| refused(Act::Login, why);

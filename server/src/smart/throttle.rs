@@ -1,15 +1,17 @@
 //! How often may be tried: a bucket of tokens for each caller at each door. What must hold on all
-//! processes together, wrong passwords of one account, is counted in the database.
+//! processes together, with and without Redis, wrong passwords of one account, is counted in the database.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpRequest;
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::refusal::Refusal;
+use crate::config::Rate;
+use crate::http::buckets::Buckets;
 use crate::http::peer;
+use crate::http::redis::Redis;
 
 /// Where callers are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,16 +28,10 @@ pub(crate) enum Door {
 
 /// The buckets.
 pub(crate) struct Throttle {
-    sign_in: DefaultKeyedRateLimiter<String>,
-    guesses: DefaultKeyedRateLimiter<String>,
-    token: DefaultKeyedRateLimiter<String>,
-    register: DefaultKeyedRateLimiter<String>,
-    asked: AtomicU32,
-}
-
-fn limiter(per_minute: u32, burst: u32) -> DefaultKeyedRateLimiter<String> {
-    let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-    RateLimiter::keyed(Quota::per_minute(at_least_one(per_minute)).allow_burst(at_least_one(burst)))
+    sign_in: Buckets,
+    guesses: Buckets,
+    token: Buckets,
+    register: Buckets,
 }
 
 /// Whom a bucket is for: where the caller is, and what it is about.
@@ -44,32 +40,29 @@ pub(crate) fn key(request: &HttpRequest, about: &str) -> String {
 }
 
 impl Throttle {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(redis: Option<&Arc<Redis>>) -> Self {
+        let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        let buckets = |door, per_minute, burst| {
+            let rate = Rate { count: at_least_one(per_minute), per: Duration::from_mins(1) };
+            Buckets::new(door, rate, at_least_one(burst), redis)
+        };
         Self {
-            sign_in: limiter(10, 20),
+            sign_in: buckets("sign-in", 10, 20),
             // As many as a house behind one address needs when the shift changes.
-            guesses: limiter(300, 300),
-            token: limiter(3000, 500),
-            register: limiter(6, 20),
-            asked: AtomicU32::new(0),
+            guesses: buckets("guesses", 300, 300),
+            token: buckets("token", 3000, 500),
+            register: buckets("register", 6, 20),
         }
     }
 
     /// Takes a token out of a bucket; refused with the time to wait if there is none.
-    pub(crate) fn check(&self, door: Door, key: &str) -> Result<(), Refusal> {
-        let limiter = match door {
+    pub(crate) async fn check(&self, door: Door, key: &str) -> Result<(), Refusal> {
+        let buckets = match door {
             Door::SignIn => &self.sign_in,
             Door::Guesses => &self.guesses,
             Door::Token => &self.token,
             Door::Register => &self.register,
         };
-        if self.asked.fetch_add(1, Ordering::Relaxed) % 10_000 == 9_999 {
-            for one in [&self.sign_in, &self.guesses, &self.token, &self.register] {
-                one.retain_recent();
-            }
-        }
-        limiter.check_key(&key.to_owned()).map_err(|early| {
-            Refusal::too_many(early.wait_time_from(DefaultClock::default().now()).as_secs() + 1)
-        })
+        buckets.take(key).await.map(drop).map_err(|wait| Refusal::too_many(wait.as_secs() + 1))
     }
 }
