@@ -94,8 +94,8 @@ pub fn is_in_force(consent: &Json) -> bool {
 
 impl Directive {
     /// What a Consent says, if it is in force and denies anything to anybody. A rule without a type is the
-    /// outermost: there HL7's opt-out denies, as does what is said in words alone, and every other code
-    /// permits.
+    /// outermost: there HL7's opt-out denies, and everything else permits, as a policy that is in words alone is
+    /// no denial by itself.
     ///
     /// # Errors
     /// It denies something, and does not say of whom in a way that is known here.
@@ -105,7 +105,7 @@ impl Directive {
         }
         let out = consent
             .get("policyRule")
-            .is_some_and(|rule| is_untold(rule) || codings(rule).any(|(_, code)| OPT_OUT.contains(&code)));
+            .is_some_and(|rule| codings(rule).any(|(_, code)| OPT_OUT.contains(&code)));
         let rule = match consent.get("provision") {
             // What can't be followed denies all.
             Some(provision) => Rule::parse(provision, out, DEEPEST)

@@ -87,8 +87,8 @@ impl Store {
     }
 
     /// Records that the log is to go on from where it is, and why; how many events it has. One that can't go on
-    /// is made anew of the events that there are, and has none yet.
-    pub async fn accept_audit(&self, context: &Context, reason: &str) -> Result<u64, Error> {
+    /// is made anew of the events that there are: then none.
+    pub async fn accept_audit(&self, context: &Context, reason: &str) -> Result<Option<u64>, Error> {
         let (authority, reason) = (Arc::clone(&self.authority), reason.to_owned());
         let (size, note, anew) = self
             .on_snapshot(move |link| {
@@ -103,7 +103,7 @@ impl Store {
         let unit =
             Unit::new(context, Commit { notes, ..Commit::default() })?.forwarding(Forwarding::Again { anew });
         self.write(unit).await?;
-        Ok(size)
+        Ok((!anew).then_some(size))
     }
 
     /// Takes the oldest events out of the trail, some thousand at most, if they were recorded before that time and
