@@ -14,6 +14,7 @@ use fhir::search::{Clause, ExactTest, Index, SearchQuery, Table, Test, compartme
 use crate::carried::CARRIERS;
 use crate::draft;
 use crate::error::Error;
+use crate::joined::links;
 use crate::record::Stored;
 use crate::withheld::{Patients, Withheld, is_open};
 
@@ -252,11 +253,12 @@ impl Access {
     }
 
     /// May what has these index entries be written? Who has the rights of one patient writes about nobody
-    /// else.
-    pub(crate) fn allows(&self, op: Op, id: &str, updated: i64, of: &Index) -> bool {
+    /// else, and `relinks` no Patient: what is withheld of one record is withheld of those it is joined with.
+    pub(crate) fn allows(&self, op: Op, id: &str, updated: i64, of: &Index, relinks: bool) -> bool {
         let Self::Granted(grants) = self else { return true };
         grants.iter().filter(|grant| grant.is_about(op, of.kind)).any(|grant| {
-            let own = |patient: &String| of.patients.split_ascii_whitespace().all(|one| one == patient);
+            let own =
+                |patient: &String| !relinks && of.patients.split_ascii_whitespace().all(|one| one == patient);
             let holds = |all: Vec<Clause>| all.iter().all(|one| one.matches(of, id, updated));
             grant.within.as_ref().is_none_or(own) && grant.conditions(op, of.kind).is_some_and(holds)
         })
@@ -273,7 +275,8 @@ impl Access {
         }
         let of = index(stored.kind, &draft::parse(&stored.body)?);
         if matches!(op, Op::Update | Op::Delete) {
-            return Ok(self.allows(op, &stored.id, stored.updated, &of));
+            let relinks = op == Op::Delete && !links(&of).is_empty();
+            return Ok(self.allows(op, &stored.id, stored.updated, &of, relinks));
         }
         Ok(all.iter().all(|one| one.matches(&of, &stored.id, stored.updated)))
     }
@@ -296,6 +299,11 @@ impl Sight {
     /// What is granted.
     pub(crate) fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// May they change the decisions by which something is withheld from them?
+    pub(crate) fn keeps_consents(&self) -> bool {
+        self.keeps_consents
     }
 
     /// Is there nothing that is not seen?
@@ -381,7 +389,7 @@ impl Sight {
             body,
         };
         let of = index(kind, &draft::parse(&stored.body)?);
-        let granted = self.access.allows(op, "", 0, &of);
+        let granted = self.access.allows(op, "", 0, &of, false);
         if granted && (op == Op::Create || self.shows(op, &stored)?) {
             Ok(())
         } else {

@@ -32,8 +32,8 @@ use crate::withheld::{Patients, Withheld};
 #[derive(Debug, Default)]
 struct Denials {
     generation: i64,
-    /// Each rule with all whose record it is about.
-    all: Vec<(Rule, Patients)>,
+    /// Each rule with those who made it, and with all whose record it is about.
+    all: Vec<(Rule, Vec<String>, Patients)>,
     /// Whom they name by what somebody belongs to, or by a number.
     named: Vec<Actor>,
 }
@@ -94,7 +94,7 @@ pub(crate) fn under(link: &mut Link, access: &Access, who: &Who, at: i64) -> Res
     let named = Some(denials.named.as_slice()).filter(|named| !named.is_empty());
     let caller = Caller::new(link, &who.agent, at, named)?;
     let mut withheld = Vec::new();
-    for (rule, patients) in &denials.all {
+    for (rule, _, patients) in &denials.all {
         let Some(what) = caller.is_kept_from(rule) else { continue };
         // Nobody is kept from their own record, unless they are named.
         let patients = match caller.own().filter(|own| patients.has(own) && !caller.is_named(rule)) {
@@ -151,17 +151,17 @@ pub(crate) fn decisions(
     Ok((all, caller.works_for))
 }
 
-/// What is withheld from somebody by what they belong to, before they write what decides that: of no rule
-/// may it become less by their own hand.
+/// What is withheld from somebody by what they belong to, and of whom by how records are joined, before they
+/// write what decides that: of no rule may it become less by their own hand.
 pub(crate) struct Standing {
     denials: Arc<Denials>,
     kept: Vec<Option<Vec<Clause>>>,
 }
 
 impl Standing {
-    /// None of one from whom nothing is withheld, or who is nobody to belong anywhere.
+    /// None of one from whom nothing is withheld.
     pub(crate) fn of(link: &mut Link, access: &Access, who: &Who, at: i64) -> Result<Option<Self>, Fault> {
-        if *access == Access::Whole || who.agent.fhir_user.is_none() {
+        if *access == Access::Whole {
             return Ok(None);
         }
         let denials = current(link)?;
@@ -171,19 +171,33 @@ impl Standing {
 
     /// # Errors
     /// Less would be withheld.
-    pub(crate) fn must_hold(&self, link: &mut Link, who: &Who, at: i64) -> Result<(), Fault> {
+    pub(crate) fn must_hold(&self, link: &mut Link, who: &Who, at: i64, relinked: bool) -> Result<(), Fault> {
         let now = kept(link, who, at, &self.denials)?;
-        let holds = self.kept.iter().zip(&now).all(|(before, now)| match (before, now) {
+        let stays = self.kept.iter().zip(&now).all(|(before, now)| match (before, now) {
             (None, _) => true,
             (Some(_), None) => false,
             // The fewer conditions, the more is withheld.
             (Some(before), Some(now)) => now.iter().all(|one| before.contains(one)),
         });
-        if holds {
+        if stays && (!relinked || self.are_joined(link)?) {
             return Ok(());
         }
-        let why = "who is kept from a record by what they belong to can't change that so that they are not";
+        let why = "who is kept from a record can't change what they belong to, or what it is joined with, so \
+                   that they are not";
         Err(Error::from(Issue::error("forbidden", why)).into())
+    }
+
+    /// Is what is withheld still withheld of all whose record it was?
+    fn are_joined(&self, link: &mut Link) -> Result<bool, Fault> {
+        let withheld = || {
+            let kept = self.denials.all.iter().zip(&self.kept).filter(|(_, kept)| kept.is_some());
+            kept.map(|((_, makers, patients), _)| (makers, patients))
+        };
+        let joined = Joined::of(link, withheld().flat_map(|(makers, _)| makers).cloned().collect())?;
+        Ok(withheld().all(|(makers, patients)| {
+            let now = joined.all(makers.clone());
+            patients.iter().all(|(id, _)| now.contains(&id))
+        }))
     }
 }
 
@@ -193,7 +207,7 @@ fn kept(link: &mut Link, who: &Who, at: i64, denials: &Denials) -> Result<Vec<Op
     for then in [at, i64::MAX] {
         let mut caller = Caller::new(link, &who.agent, then, Some(&denials.named))?;
         caller.at = at;
-        all.extend(denials.all.iter().map(|(rule, _)| caller.is_kept_from(rule)));
+        all.extend(denials.all.iter().map(|(rule, ..)| caller.is_kept_from(rule)));
     }
     Ok(all)
 }
@@ -220,6 +234,10 @@ fn current(link: &mut Link) -> Result<Arc<Denials>, Fault> {
         let all = joined.all(patients).into_iter();
         Patients::new(all.map(|id| (id.clone(), hash(ResourceType::PATIENT, &id))).collect())
     };
+    let with_patients = |(rule, makers): (Rule, Vec<String>)| {
+        let patients = with_joined(makers.clone());
+        (rule, makers, patients)
+    };
     let closely = |actor: &&Actor| match actor {
         Actor::Resource(kind, _) => is_many(*kind),
         Actor::Identifier(_) => true,
@@ -228,7 +246,7 @@ fn current(link: &mut Link) -> Result<Arc<Denials>, Fault> {
     let denials = Arc::new(Denials {
         generation,
         named: rules.values().flat_map(|(rule, _)| rule.actors()).filter(closely).cloned().collect(),
-        all: rules.into_values().map(|(rule, patients)| (rule, with_joined(patients))).collect(),
+        all: rules.into_values().map(with_patients).collect(),
     });
     link.denials.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&denials);
     Ok(denials)
