@@ -170,7 +170,7 @@ impl Store {
             // First what is read: by then the Consents are as new as it is.
             let stored = reader::current(link, kind, &id)?;
             let sight = consent::sight(link, &asker)?;
-            Ok(Reader::new(link, &sight).alive(stored)?)
+            Ok(link.ask(link.patience, |link| Reader::new(link, &sight).alive(stored))?)
         };
         let stored = self.pool.run(read).await?;
         context.saw(Act::Read, &stored);

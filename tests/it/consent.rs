@@ -372,6 +372,23 @@ fn what_is_about_a_withheld_record_is_withheld_with_it() {
         let everything = ids("/fhir?_type=Provenance,Patient,Observation&_total=accurate");
         assert_eq!(everything.0, "b-other e-other p q qo");
         assert_eq!(everything.1["total"], 5);
+        // However wide and often it goes through the same, and not for ever.
+        let many = |to: &str, most: u32| (0..most).map(|n| format!("{to}{n}")).collect::<Vec<_>>();
+        let targets = |all: &[String]| all.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        for (id, to) in [("n0", "Observation/qo"), ("n1", "Observation/qo"), ("n2", "Observation/qo")] {
+            put(&server, &key, &provenance(id, &[to]));
+        }
+        let wide: Vec<String> = (0..300).flat_map(|_| many("Provenance/n", 3)).collect();
+        for (id, all, seen) in [
+            ("wide", targets(&wide), 200),
+            ("wider", "Provenance/wide ".repeat(900), 200),
+            ("round", "Provenance/round Provenance/wide".to_owned(), 200),
+            ("far", targets(&many("Observation/none", 1100)), 404),
+        ] {
+            put(&server, &key, &provenance(id, &all.split_ascii_whitespace().collect::<Vec<_>>()));
+            let path = format!("/fhir/Provenance/{id}");
+            assert_eq!(ask(&server, &key, &path, None).status, seen, "{backend:?} {id}");
+        }
         // Nor is it changed; who did what is to be seen.
         let change = provenance("a-both", &["Observation/qo"]);
         assert_eq!(send(&server, &key, ("PUT", "/fhir/Provenance/a-both"), &[], &change).status, 403);
@@ -389,11 +406,36 @@ fn a_code_is_that_of_the_medication_too() {
             json!({"resourceType": "MedicationRequest", "id": id, "status": "active", "intent": "order",
                 "subject": {"reference": format!("Patient/{of}")}, "medicationReference": {"reference": medication}})
         };
+        let bundle = |id: &str, entries: &[Value]| json!({"resourceType": "Bundle", "id": id, "type": "collection", "entry": entries});
+        let entry = |n: u32, resource: Value| json!({"fullUrl": format!("urn:uuid:00000000-0000-4000-8000-{n:012}"), "resource": resource});
+        let urn = |n: u32| format!("urn:uuid:00000000-0000-4000-8000-{n:012}");
+        let mut within = taken("x", "p", "Medication/none");
+        within["medicationReference"] = json!({"reference": urn(1)});
+        let mut referring = within.clone();
+        referring["subject"] = json!({"reference": urn(2)});
+        let mut nameless = patient("p");
+        nameless.as_object_mut().unwrap().remove("id");
         for resource in [
             patient("p"),
             patient("q"),
             medication("secret", "s"),
             medication("other", "o"),
+            bundle("a", &[entry(3, taken("x", "p", "Medication/secret"))]),
+            bundle("b", &[entry(3, taken("x", "p", "Medication/other"))]),
+            bundle("c", &[entry(3, taken("x", "q", "Medication/secret"))]),
+            bundle("d", &[entry(1, medication("y", "s")), entry(3, within)]),
+            bundle(
+                "in",
+                &[entry(1, medication("y", "s")), entry(2, patient("p")), entry(3, referring.clone())],
+            ),
+            bundle(
+                "out",
+                &[entry(1, medication("y", "s")), entry(2, patient("q")), entry(3, referring.clone())],
+            ),
+            bundle("who", &[entry(1, medication("y", "o")), entry(2, nameless), entry(3, referring.clone())]),
+            bundle("lost", &[entry(1, medication("y", "o")), entry(3, referring)]),
+            json!({"resourceType": "Provenance", "id": "a", "target": [{"reference": "MedicationRequest/a"}],
+                "recorded": "2026-01-01T00:00:00Z", "agent": [{"who": {"display": "somebody"}}]}),
             taken("a", "p", "Medication/secret"),
             taken("b", "p", "Medication/other"),
             taken("c", "q", "Medication/secret"),
@@ -427,9 +469,19 @@ fn a_code_is_that_of_the_medication_too() {
             let joined =
                 ids("/fhir/Patient?_has:MedicationRequest:patient:medication=Medication/secret&_sort=_id");
             assert_eq!(joined, if seen.contains('a') { "p q" } else { "q" });
+            for id in ["in", "out", "who", "lost"] {
+                let hidden = id != "out" && (seen == "b c" || id != "in" || seen == "c");
+                let status = if hidden { 404 } else { 200 };
+                let path = format!("/fhir/Bundle/{id}");
+                assert_eq!(ask(&server, &key, &path, None).status, status, "{backend:?} {rule} {id}");
+            }
+            let status = if seen.contains('a') { 200 } else { 404 };
+            assert_eq!(ask(&server, &key, "/fhir/Provenance/a", None).status, status);
             for id in ["a", "b", "c", "d"] {
                 let path = format!("/fhir/MedicationRequest/{id}");
                 let status = if seen.contains(id) { 200 } else { 404 };
+                let bundle = ask(&server, &key, &format!("/fhir/Bundle/{id}"), None);
+                assert_eq!(bundle.status, status, "{backend:?} {rule} {id} {}", bundle.json);
                 assert_eq!(ask(&server, &key, &path, None).status, status, "{rule} {id}");
                 assert_eq!(ask(&server, &key, &format!("{path}/_history"), None).status, status);
             }
