@@ -34,6 +34,8 @@ static DATES: LazyLock<Vec<i64>> = LazyLock::new(|| {
 });
 /// How deep rules lie in rules.
 const DEEPEST: usize = 8;
+/// What a Consent names in all: it is compared with everybody who asks.
+const MOST_NAMED: usize = 500;
 
 /// Who a rule is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +92,25 @@ pub fn is_in_force(consent: &Json) -> bool {
         consent.get("scope").is_some_and(|scope| codings(scope).any(|(_, code)| wanted.contains(&code)))
     };
     (is(&[PRIVACY]) || !is(&OTHER_SCOPES)) && consent.text("status") == Some(ACTIVE)
+}
+
+/// Is it short enough to be kept to?
+///
+/// # Errors
+/// It names too much.
+pub fn is_bounded(consent: &Json) -> Result<(), Issue> {
+    if consent.get("provision").is_some_and(|provision| names(provision) > MOST_NAMED) {
+        let why = format!("a Consent names {MOST_NAMED} actors, conditions and provisions at most");
+        return Err(Issue::error("too-costly", why).at("Consent.provision"));
+    }
+    Ok(())
+}
+
+fn names(provision: &Json) -> usize {
+    let lists = ["actor", "action", "securityLabel", "purpose", "class", "code", "data"];
+    let said = lists.iter().flat_map(|list| provision.list(list));
+    let said: usize = said.map(|one| one.list("coding").len().max(1)).sum();
+    said + provision.list("provision").iter().map(|one| 1 + names(one)).sum::<usize>()
 }
 
 impl Directive {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::sql_types::{BigInt, Text};
-use fhir::consent::{Actor, Directive, Rule, is_in_force};
+use fhir::consent::{Actor, Directive, Rule, is_bounded, is_in_force};
 use fhir::outcome::Issue;
 use fhir::reference::hash;
 use fhir::resource_type::ResourceType;
@@ -51,7 +51,9 @@ pub(crate) fn keep(link: &mut Link, replaced: &[i64], written: &[&Stored]) -> Re
         moved += sql.run(&mut link.connection)?;
     }
     for stored in written.iter().filter(|stored| !stored.deleted) {
-        if Directive::parse(&draft::parse(&stored.body)?).map_err(Error::from)?.is_some() {
+        let json = draft::parse(&stored.body)?;
+        if Directive::parse(&json).map_err(Error::from)?.is_some() {
+            is_bounded(&json).map_err(|issue| Error::Unkept(issue.into()))?;
             let mut sql = Sql::new(link.dialect, "INSERT INTO denial (key) VALUES (");
             sql.int(stored.key).push(")");
             moved += sql.run(&mut link.connection)?;

@@ -488,3 +488,32 @@ fn a_code_is_that_of_the_medication_too() {
         }
     }
 }
+
+#[test]
+fn a_consent_names_no_more_than_is_kept_to() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds"]).unwrap();
+        put(&server, &key, &patient("p"));
+        let actor =
+            |n: u32| json!({"role": {"text": "any"}, "reference": {"reference": format!("Group/{n}")}});
+        let actors = |most: u32| (0..most).map(actor).collect::<Vec<_>>();
+        let codes: Vec<Value> =
+            (0..501).map(|n| json!({"system": "urn:c", "code": format!("{n}")})).collect();
+        let nested = |most: u32| json!({"type": "permit", "provision": [{"type": "deny", "actor": actors(most)}, {"type": "deny", "actor": actors(200)}]});
+        for (rule, status) in [
+            (json!({"type": "deny", "actor": actors(501)}), 422),
+            (nested(299), 422),
+            (json!({"type": "deny", "code": [{"coding": codes}]}), 422),
+            (nested(298), 201),
+        ] {
+            let done = send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &consent("c", "p", rule));
+            assert_eq!(done.status, status, "{backend:?} {}", done.json);
+            if status == 422 {
+                let issue = &done.json["issue"][0];
+                assert_eq!(issue["code"], "too-costly");
+                assert_eq!(issue["expression"], json!(["Consent.provision"]));
+            }
+        }
+    }
+}
