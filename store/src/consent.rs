@@ -4,7 +4,7 @@
 //! memory, for they are few beside what they are about; a number in the database says whether these are
 //! still the ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::sql_types::{BigInt, Text};
@@ -27,6 +27,9 @@ use crate::member::{Caller, MOST_ROLES, is_many};
 use crate::record::Stored;
 use crate::sql::{Sql, chunks};
 use crate::withheld::{Patients, Withheld};
+
+/// Moments at which what somebody belongs to begins or ends, where they write what decides that.
+const MOST_TURNS: usize = 100;
 
 /// The Consents of one generation.
 #[derive(Debug, Default)]
@@ -157,8 +160,11 @@ pub(crate) fn decisions(
 /// write what decides that: of no rule may it become less by their own hand.
 pub(crate) struct Standing {
     denials: Arc<Denials>,
-    kept: Vec<Option<Vec<Clause>>>,
+    kept: Kept,
 }
+
+/// What each rule withholds from somebody, from each moment on at which that may change.
+type Kept = BTreeMap<i64, Vec<Option<Vec<Clause>>>>;
 
 impl Standing {
     /// None of one from whom nothing is withheld.
@@ -168,20 +174,24 @@ impl Standing {
         }
         let denials = current(link)?;
         let kept = kept(link, who, at, &denials)?;
-        Ok(kept.iter().any(Option::is_some).then_some(Self { denials, kept }))
+        Ok(kept.values().flatten().any(Option::is_some).then_some(Self { denials, kept }))
     }
 
     /// # Errors
     /// Less would be withheld.
     pub(crate) fn must_hold(&self, link: &mut Link, who: &Who, at: i64, relinked: bool) -> Result<(), Fault> {
         let now = kept(link, who, at, &self.denials)?;
-        let stays = self.kept.iter().zip(&now).all(|(before, now)| match (before, now) {
+        let no_less = |(before, now): (&Option<Vec<Clause>>, &Option<Vec<Clause>>)| match (before, now) {
             (None, _) => true,
             (Some(_), None) => false,
             // The fewer conditions, the more is withheld.
             (Some(before), Some(now)) => now.iter().all(|one| before.contains(one)),
+        };
+        let stays = self.kept.keys().chain(now.keys()).all(|then| {
+            let [before, now] = [&self.kept, &now].map(|all| all.range(..=then).next_back());
+            before.zip(now).is_some_and(|((_, before), (_, now))| before.iter().zip(now).all(no_less))
         });
-        if stays && (!relinked || self.are_joined(link)?) {
+        if stays && (!relinked || self.are_joined(link, at)?) {
             return Ok(());
         }
         let why = "who is kept from a record can't change what they belong to, or what it is joined with, so \
@@ -190,9 +200,11 @@ impl Standing {
     }
 
     /// Is what is withheld still withheld of all whose record it was?
-    fn are_joined(&self, link: &mut Link) -> Result<bool, Fault> {
+    fn are_joined(&self, link: &mut Link, at: i64) -> Result<bool, Fault> {
+        let now = self.kept.get(&at);
         let withheld = || {
-            let kept = self.denials.all.iter().zip(&self.kept).filter(|(_, kept)| kept.is_some());
+            let kept =
+                self.denials.all.iter().zip(now.into_iter().flatten()).filter(|(_, kept)| kept.is_some());
             kept.map(|((_, makers, patients), _)| (makers, patients))
         };
         let joined = Joined::of(link, withheld().flat_map(|(makers, _)| makers).cloned().collect())?;
@@ -203,13 +215,20 @@ impl Standing {
     }
 }
 
-/// What each rule withholds from somebody: now, and when what ends has ended.
-fn kept(link: &mut Link, who: &Who, at: i64, denials: &Denials) -> Result<Vec<Option<Vec<Clause>>>, Fault> {
-    let mut all = Vec::with_capacity(2 * denials.all.len());
-    for then in [at, i64::MAX] {
+/// What each rule withholds from somebody, now and from then on.
+fn kept(link: &mut Link, who: &Who, at: i64, denials: &Denials) -> Result<Kept, Fault> {
+    let (mut all, mut times) = (Kept::new(), BTreeSet::from([at]));
+    while let Some(then) = times.pop_first() {
+        if all.len() >= MOST_TURNS {
+            let why = format!(
+                "who belongs to what begins or ends at more than {MOST_TURNS} moments can't change it"
+            );
+            return Err(Error::from(Issue::error("forbidden", why)).into());
+        }
         let mut caller = Caller::new(link, &who.agent, then, Some(&denials.named))?;
+        times.extend(caller.turns.range(then.saturating_add(1)..i64::MAX));
         caller.at = at;
-        all.extend(denials.all.iter().map(|(rule, ..)| caller.is_kept_from(rule)));
+        all.insert(then, denials.all.iter().map(|(rule, ..)| caller.is_kept_from(rule)).collect());
     }
     Ok(all)
 }

@@ -1,7 +1,9 @@
 //! Whom a Consent means: people by what they belong to, which they can't change to their own good.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use harness::browser::Browser;
-use harness::{Answer, BOTH, Server};
+use harness::{Answer, BOTH, Server, instant};
 use serde_json::{Value, json};
 
 use crate::consent::{ask as get, consent, observation, patient, send};
@@ -148,6 +150,21 @@ fn nobody_takes_themselves_out_of_what_is_denied() {
         named["code"] = json!([{"text": "surgeon"}]);
         taken(&named);
         taken(&role("new", "Practitioner/d2", "Organization/house"));
+        // Nor earlier than it would have ended, nor with a gap before that.
+        let until = |id: &str, start: &str, end: &str| {
+            let mut until = role(id, "Practitioner/d1", "Organization/ward");
+            until["period"] = json!({"start": start, "end": end});
+            until
+        };
+        write(&place, &until("r", "2020-01-01", "2099-01-01"));
+        assert_eq!(seen(), 404);
+        let soon = instant(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 2);
+        refused(&until("r", "2020-01-01", &soon));
+        taken(&until("later", "2098-01-01", "2099-01-01"));
+        refused(&until("r", "2020-01-01", &soon));
+        taken(&until("meanwhile", "2020-01-01", "2098-06-01"));
+        taken(&until("r", "2020-01-01", "2021-01-01"));
+        assert_eq!(seen(), 404);
         // By a team.
         write(&place, &deny("CareTeam/t"));
         assert_eq!(seen(), 404);
