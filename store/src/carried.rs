@@ -1,7 +1,7 @@
 //! What is of a patient only through another record: it is withheld with each record that it is about.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fhir::json::Json;
 use fhir::reference::{Reference, parse};
@@ -34,6 +34,19 @@ pub(crate) fn withholds(link: &mut Link, sight: &Sight, stored: &Stored) -> Resu
         return Ok(false);
     }
     Ok(Walk::new(sight).carries(link, stored.kind, &draft::parse(&stored.body)?, DEEPEST)?)
+}
+
+/// Whom it is about, for all of them to be named in an emergency; none if that can't be followed, and somebody
+/// withholds something.
+pub(crate) fn patients(
+    link: &mut Link,
+    sight: &Sight,
+    stored: &Stored,
+) -> Result<Option<BTreeSet<String>>, Fault> {
+    let mut walk = Walk::new(sight);
+    walk.names(&stored.patient);
+    let lost = walk.carries(link, stored.kind, &draft::parse(&stored.body)?, DEEPEST)?;
+    Ok((!lost || !sight.is_bound()).then_some(walk.patients))
 }
 
 /// Does a patient withhold it by the code of the Medication that it refers to?
@@ -81,11 +94,17 @@ struct Walk<'w> {
     sight: &'w Sight,
     /// What was looked up: nothing of it is withheld.
     met: HashSet<(ResourceType, String)>,
+    /// Whom it is about.
+    patients: BTreeSet<String>,
 }
 
 impl<'w> Walk<'w> {
     fn new(sight: &'w Sight) -> Self {
-        Self { sight, met: HashSet::new() }
+        Self { sight, met: HashSet::new(), patients: BTreeSet::new() }
+    }
+
+    fn names(&mut self, patients: &str) {
+        self.patients.extend(patients.split_ascii_whitespace().map(str::to_owned));
     }
 
     fn carries(
@@ -119,6 +138,7 @@ impl<'w> Walk<'w> {
                 return Ok(true);
             }
             let Some(stored) = last(link, kind, id)? else { continue };
+            self.names(&stored.patient);
             if self.sight.withholds(Op::Read, &stored)? || medicates(link, self.sight, &stored)? {
                 return Ok(true);
             }
@@ -149,7 +169,9 @@ impl<'w> Walk<'w> {
             replace_references(&mut resource, &named);
             let (of, id) = (index(kind, &resource), resource.text("id").unwrap_or_default());
             let nameless = kind == ResourceType::PATIENT && id.is_empty();
-            if nameless || unknown.get() || self.sight.withholds_of(&of, id, 0) {
+            self.names(&of.patients);
+            let untold = (nameless || unknown.get()) && !self.sight.is_through_glass();
+            if untold || self.sight.withholds_of(&of, id, 0) {
                 return Ok(true);
             }
             if parameter(kind, MEDICATION).is_some() && self.sight.concerns(&of.patients) {

@@ -79,12 +79,10 @@ pub(crate) fn renew(link: &mut Link) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What the one who asks sees in this snapshot; all that is granted, if they broke the glass.
+/// What the one who asks sees in this snapshot.
 pub(crate) fn sight(link: &mut Link, context: &Context) -> Result<Sight, Error> {
-    if context.who.agent.breaks_glass() {
-        return Ok(Sight::of(&context.access));
-    }
-    under(link, &context.access, &context.who, context.at)
+    let sight = under(link, &context.access, &context.who, context.at)?;
+    Ok(if context.who.agent.breaks_glass() { sight.in_emergency() } else { sight })
 }
 
 /// What somebody may see, said one by one; to change what is withheld no glass can be broken.

@@ -59,7 +59,28 @@ fn an_emergency_names_every_patient_it_touched_or_counted() {
         let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
         let plain = server.key(&["plain", "--scope", "system/*.cruds system/AuditEvent.rs"]).unwrap();
         let emergency = server.key(&["emergency", "--scope", "system/*.cruds augury/break-glass"]).unwrap();
-        for resource in [patient("p"), patient("q"), observation("po", "p"), observation("qo", "q")] {
+        let about = |kind: &str, more: Value| {
+            let mut about = json!({"resourceType": kind, "id": "v"});
+            about.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            about
+        };
+        let po = json!({"reference": "Observation/po"});
+        for resource in [
+            patient("p"),
+            patient("q"),
+            observation("po", "p"),
+            observation("qo", "q"),
+            about("Binary", json!({"contentType": "text/plain", "data": "aGk=", "securityContext": po})),
+            about(
+                "Bundle",
+                json!({"type": "collection", "entry": [{"resource": observation("po", "p")}, {"resource": observation("qo", "q")}]}),
+            ),
+            about(
+                "Provenance",
+                json!({"target": [{"reference": "Binary/v"}], "recorded": "2026-01-01T00:00:00Z",
+                "agent": [{"who": {"display": "somebody"}}]}),
+            ),
+        ] {
             put(&server, &plain, &resource);
         }
         put(&server, &plain, &consent("c", "p", json!({"type": "deny"})));
@@ -83,6 +104,18 @@ fn an_emergency_names_every_patient_it_touched_or_counted() {
             ("GET", "/fhir/Observation?patient=p&_summary=count", any, &none, 200, [1, 0, 1]),
             ("GET", "/fhir/Observation?_count=1&_total=accurate", any, &none, 200, [1, 1, 2]),
             ("GET", "/fhir/Organization?_summary=count", any, &none, 200, [0, 0, 1]),
+            // What is about a record tells of it.
+            ("GET", "/fhir/Binary/v", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Binary/v/_history/1", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Bundle/v", any, &none, 200, [1, 1, 2]),
+            ("GET", "/fhir/Provenance?_id=v", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Provenance/v/_history", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Provenance?_summary=count", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Binary?_id=v&_revinclude=Provenance:target", any, &none, 200, [1, 0, 1]),
+            // Nobody is found by what is withheld.
+            ("GET", "/fhir/Patient?_has:Observation:subject:code=x", any, &none, 200, [0, 1, 1]),
+            ("GET", "/fhir/Observation?subject:Patient.gender=male", any, &none, 200, [0, 1, 1]),
+            ("GET", "/fhir/Binary?_has:Provenance:target:recorded=2026", any, &none, 200, [0, 0, 1]),
             ("POST", "/fhir/Observation", ("If-None-Exist", "patient=q&status=final"), &new, 200, [0, 1, 1]),
             ("POST", "/fhir/Observation", ("If-None-Exist", "patient=q&status=draft"), &new, 201, [0, 1, 1]),
             ("PUT", &to("qo"), ("If-Match", "W/\"1\""), &changed, 200, [0, 1, 1]),
