@@ -322,21 +322,20 @@ impl Rule {
     }
 }
 
-/// The same condition, of which a code may also be that of the Medication that a resource refers to; not where
-/// it is an exception.
+/// The same condition, of which a code may also be that of the Medication that a resource refers to.
 pub fn by_medication(clause: &Clause) -> Clause {
     let each = |all: &[Clause]| all.iter().map(by_medication).collect();
     let test = match &clause.test {
-        _ if clause.negated => return clause.clone(),
         Test::Exact(_) if clause.params == *CODES => {
-            let named = Test::Chain(vec![(ResourceType::MEDICATION, vec![clause.clone()])]);
-            Test::Either(vec![clause.clone(), Clause::new(MEDICATIONS.clone(), named)])
+            let own = Clause::new(clause.params.clone(), clause.test.clone());
+            let named = Test::Chain(vec![(ResourceType::MEDICATION, vec![own.clone()])]);
+            Test::Either(vec![own, Clause::new(MEDICATIONS.clone(), named)])
         }
         Test::Either(all) => Test::Either(each(all)),
         Test::All(all) => Test::All(each(all)),
         _ => return clause.clone(),
     };
-    Clause::new(Vec::new(), test)
+    Clause { negated: clause.negated, ..Clause::new(Vec::new(), test) }
 }
 
 /// What the parameters of these codes are in all types.

@@ -48,7 +48,7 @@ pub(crate) struct Withheld {
     patients: Patients,
     /// What of their records: all of these hold of it, where none means all.
     what: Vec<Clause>,
-    /// The same, with the Medications that resources refer to.
+    /// The same, where the codes of the Medications that resources refer to count too, be it as an exception.
     medicated: Vec<Clause>,
     /// Of what types that can be; none for all.
     kinds: Option<Vec<ResourceType>>,
@@ -76,7 +76,13 @@ impl Withheld {
     }
 
     fn of(patients: Patients, what: Vec<Clause>, kinds: Option<Vec<ResourceType>>) -> Self {
-        let medicated = what.iter().map(by_medication).collect();
+        let by_code: Vec<Clause> = what.iter().map(by_medication).collect();
+        let medicated = if by_code == what {
+            what.clone()
+        } else {
+            let either = [what.clone(), by_code].map(Clause::all);
+            vec![Clause::new(Vec::new(), Test::Either(either.into()))]
+        };
         Self { patients, what, medicated, kinds }
     }
 

@@ -486,10 +486,18 @@ fn a_code_is_that_of_the_medication_too() {
         let code = |code: &str| json!([{"coding": [{"system": "urn:d", "code": code}]}]);
         let deny = json!({"type": "deny", "code": code("s")});
         let unrelated = json!({"type": "deny", "code": code("unrelated")});
+        let classes = ["MedicationRequest", "Patient"]
+            .map(|kind| json!({"system": "http://hl7.org/fhir/resource-types", "code": kind}));
+        let nested = |but: Value| {
+            json!({"type": "deny", "provision": [{"type": "permit", "class": classes,
+            "provision": [{"type": "deny", "code": code("s"), "provision": but}]}]})
+        };
         for (rule, seen) in [
             (deny.clone(), "b c"),
             (json!({"type": "permit", "provision": [deny, unrelated]}), "b c"),
             (unrelated, "a b c d"),
+            (nested(json!([{"type": "permit", "code": code("o")}])), "b c"),
+            (nested(json!([{"type": "permit", "code": code("s")}])), "a b c d"),
             (json!({"type": "deny", "provision": [{"type": "permit", "code": code("x")}]}), "c"),
         ] {
             let put = send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &consent("c", "p", rule.clone()));
