@@ -344,9 +344,9 @@ impl Sight {
         Ok(self.access.covers(op, stored)? && !self.withholds(op, stored)?)
     }
 
-    /// Could something be withheld of what is about these patients?
-    pub(crate) fn is_partial(&self, stored: &Stored) -> bool {
-        !is_open(stored.kind) && self.concerns(&stored.patient)
+    /// Could something be withheld of the type?
+    pub(crate) fn is_partial(&self, kind: ResourceType) -> bool {
+        !is_open(kind) && !self.unseen().is_empty()
     }
 
     /// Does one of these patients withhold anything?

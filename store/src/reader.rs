@@ -232,7 +232,7 @@ pub(crate) fn is_shown(link: &mut Link, sight: &Sight, op: Op, stored: &Stored) 
             _ => false,
         }
     };
-    if !shown || !sight.is_partial(stored) {
+    if !shown || !sight.is_partial(stored.kind) {
         return Ok(shown);
     }
     // What is withheld now by what it says is not to be read off what it said before.

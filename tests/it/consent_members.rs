@@ -258,6 +258,34 @@ fn records_of_one_person_are_withheld_together() {
 }
 
 #[test]
+fn what_was_somebody_elses_is_withheld_with_what_it_is() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds"]).unwrap();
+        for resource in
+            [patient("p"), patient("q"), observation("o", "q"), observation("o", "p"), observation("qo", "q")]
+        {
+            let written = by(&server, &key, &resource);
+            assert!(matches!(written.status, 200 | 201), "{}", written.json);
+        }
+        assert_eq!(get(&server, &key, "/fhir/Observation/o/_history/1", None).status, 200);
+        by(&server, &key, &consent("c", "p", json!({"type": "deny"}))).expect(201).unwrap();
+        for (path, seen) in [
+            ("o", 404),
+            ("o/_history/1", 404),
+            ("o/_history/2", 404),
+            ("o/_history", 404),
+            ("qo/_history/1", 200),
+        ] {
+            let found = get(&server, &key, &format!("/fhir/Observation/{path}"), None);
+            assert_eq!(found.status, seen, "{backend:?} {path}");
+        }
+        let all = get(&server, &key, "/fhir/Observation/_history", None).expect(200).unwrap().json;
+        assert_eq!(all["entry"].as_array().unwrap().len(), 1, "{all}");
+    }
+}
+
+#[test]
 fn an_app_of_one_patient_joins_no_records() {
     for backend in BOTH {
         let (place, _) = hospital(backend);
