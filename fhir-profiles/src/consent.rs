@@ -11,7 +11,7 @@ use crate::json::Json;
 use crate::outcome::Issue;
 use crate::reference::{self, Reference, hash_text};
 use crate::resource_type::ResourceType;
-use crate::search::{Clause, DateTest, ExactTest, Prefix, Table, Test, parameter};
+use crate::search::{Clause, DateTest, ExactTest, Index, Prefix, Table, Test, parameter};
 use crate::time::Span;
 
 const ACTIVE: &str = "active";
@@ -336,6 +336,17 @@ pub fn by_medication(clause: &Clause) -> Clause {
         _ => return clause.clone(),
     };
     Clause { negated: clause.negated, ..Clause::new(Vec::new(), test) }
+}
+
+/// Does the condition look for a code that one of these Medications has and the other has not?
+pub fn tells_apart(clause: &Clause, one: &Index, other: &Index) -> bool {
+    match &clause.test {
+        Test::Exact(_) if clause.params == *CODES => {
+            clause.matches(one, "", 0) != clause.matches(other, "", 0)
+        }
+        Test::Either(all) | Test::All(all) => all.iter().any(|clause| tells_apart(clause, one, other)),
+        _ => false,
+    }
 }
 
 /// What the parameters of these codes are in all types.

@@ -372,6 +372,11 @@ impl Sight {
         !is_open(of.kind) && self.unseen().iter().any(|one| one.is(of, id, updated))
     }
 
+    /// [`Withheld::tells_apart`], by something that they can't change.
+    pub(crate) fn tells_apart(&self, one: &Index, other: &Index) -> bool {
+        !self.keeps_consents && self.withheld.iter().any(|withheld| withheld.tells_apart(one, other))
+    }
+
     /// Must what is found of these types be looked into, one by one?
     pub(crate) fn screens(&self, kinds: &[ResourceType]) -> bool {
         !self.unseen().is_empty() && kinds.iter().any(|kind| CARRIERS.contains(kind))

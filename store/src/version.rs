@@ -17,7 +17,7 @@ use crate::error::{Error, Fault};
 use crate::index::Rows;
 use crate::joined::links;
 use crate::keys::Numbers;
-use crate::reader::is_shown;
+use crate::reader::{is_shown, last};
 use crate::record::{Effect, Stored, Written};
 use crate::{consent, row};
 
@@ -309,6 +309,9 @@ fn decide(link: &mut Link, steps: &[Step<'_>], sight: &Sight, of_model: bool) ->
 /// known, and what may not be changed can't be written over.
 fn meant(link: &mut Link, sight: &Sight, step: &Step<'_>, old: Option<&Stored>) -> Result<bool, Fault> {
     let op = if step.draft.is_some() { Op::Update } else { Op::Delete };
+    if step.kind == ResourceType::MEDICATION && sight.is_bound() && recodes(link, sight, step)? {
+        return Err(Error::Denied(op, step.kind).into());
+    }
     let shown = old.map(|old| is_shown(link, sight, op, old)).transpose()?;
     let denied = || Err(Error::Denied(op, step.kind).into());
     match (&step.draft, old, shown) {
@@ -331,6 +334,17 @@ fn meant(link: &mut Link, sight: &Sight, step: &Step<'_>, old: Option<&Stored>) 
         }
         (Some(_), ..) => denied(),
     }
+}
+
+/// Does it change by what codes of a Medication something is withheld from who writes it?
+fn recodes(link: &mut Link, sight: &Sight, step: &Step<'_>) -> Result<bool, Fault> {
+    let Some(before) = last(link, step.kind, &step.id)? else { return Ok(false) };
+    let before = fhir::search::index(before.kind, &draft::parse(&before.body)?);
+    let now = match &step.draft {
+        Some(draft) => draft.index.clone(),
+        None => Index { rows: Vec::new(), ..before.clone() },
+    };
+    Ok(sight.tells_apart(&before, &now))
 }
 
 /// May the new resource be there? Who may write a version may write the first one.

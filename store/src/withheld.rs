@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fhir::consent::by_medication;
+use fhir::consent::{by_medication, tells_apart};
 use fhir::profile::MODEL_SYSTEM;
 use fhir::reference::hash_text;
 use fhir::resource_type::ResourceType;
@@ -106,6 +106,11 @@ impl Withheld {
         let medicated = kinds.iter().any(|kind| parameter(*kind, MEDICATION).is_some());
         all.extend(if medicated { &self.medicated } else { &self.what }.iter().cloned());
         Some(!Clause::all(all))
+    }
+
+    /// Is more or less withheld of what refers to a Medication, where it is the one and not the other?
+    pub(crate) fn tells_apart(&self, one: &Index, other: &Index) -> bool {
+        self.what.iter().any(|what| tells_apart(what, one, other))
     }
 
     /// How many patients that are.

@@ -448,6 +448,7 @@ fn a_code_is_that_of_the_medication_too() {
         referring["subject"] = json!({"reference": urn(2)});
         let mut nameless = patient("p");
         nameless.as_object_mut().unwrap().remove("id");
+        let denied = server.key(&["denied", "--scope", "system/*.cruds"]).unwrap();
         for resource in [
             patient("p"),
             patient("q"),
@@ -527,6 +528,26 @@ fn a_code_is_that_of_the_medication_too() {
                 assert_eq!(ask(&server, &key, &format!("{path}/_history"), None).status, status);
             }
         }
+        // Nobody recodes what is withheld from them by its code.
+        let rule = json!({"type": "deny", "code": code("s")});
+        send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &consent("c", "p", rule)).expect(200).unwrap();
+        let path = "/fhir/Medication/secret";
+        let by = |key: &str, method: &str, body: &Value| send(&server, key, (method, path), &[], body).status;
+        let mut named = medication("secret", "s");
+        named["status"] = json!("active");
+        let renamed = medication("secret", "o");
+        let gone = json!([{"op": "remove", "path": "/code"}]);
+        for (method, body, status) in
+            [("PUT", &named, 200), ("PUT", &renamed, 403), ("PATCH", &gone, 403), ("DELETE", &json!({}), 403)]
+        {
+            assert_eq!(by(&denied, method, body), status, "{backend:?} {method}");
+            let found = ask(&server, &denied, "/fhir/MedicationRequest?patient=p&_sort=_id", None).json;
+            assert_eq!(found["entry"].as_array().unwrap().len(), 1, "{found}");
+        }
+        // Deleted by others, it is none that the denied one can bring back as another.
+        assert_eq!(by(&key, "DELETE", &json!({})), 204);
+        assert_eq!(by(&denied, "PUT", &renamed), 403);
+        assert_eq!(by(&key, "PUT", &renamed), 201);
     }
 }
 
