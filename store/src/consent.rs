@@ -25,11 +25,18 @@ use crate::find;
 use crate::joined::Joined;
 use crate::member::{Caller, MOST_ROLES, is_many};
 use crate::record::Stored;
+use crate::row;
 use crate::sql::{Sql, chunks};
+use crate::transaction;
 use crate::withheld::{Patients, Withheld};
 
 /// Moments at which what somebody belongs to begins or ends, where they write what decides that.
 const MOST_TURNS: usize = 100;
+
+/// The rules that Consents are read by: another number where they say something else than before.
+const RULES: i64 = 1;
+/// Consents that are read again by one statement.
+const TOGETHER: usize = 500;
 
 /// The Consents of one generation.
 #[derive(Debug, Default)]
@@ -57,15 +64,51 @@ pub(crate) fn keep(link: &mut Link, replaced: &[i64], written: &[&Stored]) -> Re
         let json = draft::parse(&stored.body)?;
         if Directive::parse(&json).map_err(Error::from)?.is_some() {
             is_bounded(&json).map_err(|issue| Error::Unkept(issue.into()))?;
-            let mut sql = Sql::new(link.dialect, "INSERT INTO denial (key) VALUES (");
-            sql.int(stored.key).push(")");
-            moved += sql.run(&mut link.connection)?;
+            moved += denies(link, stored.key)?;
         }
     }
     if moved > 0 {
         renew(link)?;
     }
     Ok(())
+}
+
+/// Reads stored Consents again, where that was done by other rules.
+pub(crate) fn reread(link: &mut Link) -> Result<(), Fault> {
+    let known = Sql::new(link.dialect, "SELECT rules FROM denial_state");
+    if known.rows::<BigInt, i64>(&mut link.connection)? == [RULES] {
+        return Ok(());
+    }
+    transaction::within(link, |link| {
+        // First: who writes Consents meanwhile waits for this row.
+        renew(link)?;
+        let mut sql = Sql::new(link.dialect, "UPDATE denial_state SET rules = ");
+        sql.int(RULES).run(&mut link.connection)?;
+        Sql::new(link.dialect, "DELETE FROM denial").run(&mut link.connection)?;
+        let mut after = String::new();
+        loop {
+            let mut sql = Sql::new(link.dialect, "SELECT ");
+            sql.push(row::COLUMNS).push(" FROM resource r WHERE r.kind = ");
+            sql.int(i64::from(ResourceType::CONSENT.index())).push(" AND r.id > ").text(after.as_str());
+            sql.push(" ORDER BY r.id").limit(TOGETHER);
+            let found = row::load(link, &sql)?;
+            let Some(last) = found.last() else { return Ok(()) };
+            for stored in found.iter().filter(|stored| !stored.deleted) {
+                match Directive::parse(&draft::parse(&stored.body)?) {
+                    Ok(None) => {}
+                    Ok(Some(_)) => denies(link, stored.key).map(drop)?,
+                    Err(issue) => tracing::warn!(id = stored.id, ?issue, "a Consent that can't be kept to"),
+                }
+            }
+            after.clone_from(&last.id);
+        }
+    })
+}
+
+fn denies(link: &mut Link, key: i64) -> Result<usize, Fault> {
+    let mut sql = Sql::new(link.dialect, "INSERT INTO denial (key) VALUES (");
+    sql.int(key).push(")");
+    Ok(sql.run(&mut link.connection)?)
 }
 
 /// What is withheld of whom is no longer what it was.

@@ -103,6 +103,7 @@ impl Store {
             return Err(Error::Internal("the schema is older than this program: run migrate".into()));
         }
         audit::epoch::go_on(&mut link)?;
+        consent::reread(&mut link)?;
         let seal = Arc::new(Seal::of(&mut link)?);
         let secret = match &options.secret {
             Some(secret) => secret.clone(),
