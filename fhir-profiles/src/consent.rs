@@ -11,7 +11,7 @@ use crate::json::Json;
 use crate::outcome::Issue;
 use crate::reference::{self, Reference, hash_text};
 use crate::resource_type::ResourceType;
-use crate::search::{Clause, DateTest, ExactTest, Prefix, Table, Test, parameter};
+use crate::search::{Clause, DateTest, ExactTest, Index, Prefix, Table, Test, parameter};
 use crate::time::Span;
 
 const ACTIVE: &str = "active";
@@ -34,6 +34,8 @@ static DATES: LazyLock<Vec<i64>> = LazyLock::new(|| {
 });
 /// How deep rules lie in rules.
 const DEEPEST: usize = 8;
+/// What a Consent names in all: it is compared with everybody who asks.
+const MOST_NAMED: usize = 500;
 
 /// Who a rule is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +92,25 @@ pub fn is_in_force(consent: &Json) -> bool {
         consent.get("scope").is_some_and(|scope| codings(scope).any(|(_, code)| wanted.contains(&code)))
     };
     (is(&[PRIVACY]) || !is(&OTHER_SCOPES)) && consent.text("status") == Some(ACTIVE)
+}
+
+/// Is it short enough to be kept to?
+///
+/// # Errors
+/// It names too much.
+pub fn is_bounded(consent: &Json) -> Result<(), Issue> {
+    if consent.get("provision").is_some_and(|provision| names(provision) > MOST_NAMED) {
+        let why = format!("a Consent names {MOST_NAMED} actors, conditions and provisions at most");
+        return Err(Issue::error("too-costly", why).at("Consent.provision"));
+    }
+    Ok(())
+}
+
+fn names(provision: &Json) -> usize {
+    let lists = ["actor", "action", "securityLabel", "purpose", "class", "code", "data"];
+    let said = lists.iter().flat_map(|list| provision.list(list));
+    let said: usize = said.map(|one| one.list("coding").len().max(1)).sum();
+    said + provision.list("provision").iter().map(|one| 1 + names(one)).sum::<usize>()
 }
 
 impl Directive {
@@ -301,21 +322,31 @@ impl Rule {
     }
 }
 
-/// The same condition, of which a code may also be that of the Medication that a resource refers to; not where
-/// it is an exception.
+/// The same condition, of which a code may also be that of the Medication that a resource refers to.
 pub fn by_medication(clause: &Clause) -> Clause {
     let each = |all: &[Clause]| all.iter().map(by_medication).collect();
     let test = match &clause.test {
-        _ if clause.negated => return clause.clone(),
         Test::Exact(_) if clause.params == *CODES => {
-            let named = Test::Chain(vec![(ResourceType::MEDICATION, vec![clause.clone()])]);
-            Test::Either(vec![clause.clone(), Clause::new(MEDICATIONS.clone(), named)])
+            let own = Clause::new(clause.params.clone(), clause.test.clone());
+            let named = Test::Chain(vec![(ResourceType::MEDICATION, vec![own.clone()])]);
+            Test::Either(vec![own, Clause::new(MEDICATIONS.clone(), named)])
         }
         Test::Either(all) => Test::Either(each(all)),
         Test::All(all) => Test::All(each(all)),
         _ => return clause.clone(),
     };
-    Clause::new(Vec::new(), test)
+    Clause { negated: clause.negated, ..Clause::new(Vec::new(), test) }
+}
+
+/// Does the condition look for a code that one of these Medications has and the other has not?
+pub fn tells_apart(clause: &Clause, one: &Index, other: &Index) -> bool {
+    match &clause.test {
+        Test::Exact(_) if clause.params == *CODES => {
+            clause.matches(one, "", 0) != clause.matches(other, "", 0)
+        }
+        Test::Either(all) | Test::All(all) => all.iter().any(|clause| tells_apart(clause, one, other)),
+        _ => false,
+    }
 }
 
 /// What the parameters of these codes are in all types.

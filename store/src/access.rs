@@ -14,6 +14,7 @@ use fhir::search::{Clause, ExactTest, Index, SearchQuery, Table, Test, compartme
 use crate::carried::CARRIERS;
 use crate::draft;
 use crate::error::Error;
+use crate::joined::links;
 use crate::record::Stored;
 use crate::withheld::{Patients, Withheld, is_open};
 
@@ -87,6 +88,8 @@ pub(crate) struct Sight {
     withheld: Vec<Withheld>,
     /// May change the decisions by which something is withheld from them.
     keeps_consents: bool,
+    /// Sees what is withheld, in an emergency; but not by what it is found.
+    through_glass: bool,
 }
 
 /// A query that finds only what its caller may find.
@@ -252,11 +255,12 @@ impl Access {
     }
 
     /// May what has these index entries be written? Who has the rights of one patient writes about nobody
-    /// else.
-    pub(crate) fn allows(&self, op: Op, id: &str, updated: i64, of: &Index) -> bool {
+    /// else, and `relinks` no Patient: what is withheld of one record is withheld of those it is joined with.
+    pub(crate) fn allows(&self, op: Op, id: &str, updated: i64, of: &Index, relinks: bool) -> bool {
         let Self::Granted(grants) = self else { return true };
         grants.iter().filter(|grant| grant.is_about(op, of.kind)).any(|grant| {
-            let own = |patient: &String| of.patients.split_ascii_whitespace().all(|one| one == patient);
+            let own =
+                |patient: &String| !relinks && of.patients.split_ascii_whitespace().all(|one| one == patient);
             let holds = |all: Vec<Clause>| all.iter().all(|one| one.matches(of, id, updated));
             grant.within.as_ref().is_none_or(own) && grant.conditions(op, of.kind).is_some_and(holds)
         })
@@ -273,7 +277,8 @@ impl Access {
         }
         let of = index(stored.kind, &draft::parse(&stored.body)?);
         if matches!(op, Op::Update | Op::Delete) {
-            return Ok(self.allows(op, &stored.id, stored.updated, &of));
+            let relinks = op == Op::Delete && !links(&of).is_empty();
+            return Ok(self.allows(op, &stored.id, stored.updated, &of, relinks));
         }
         Ok(all.iter().all(|one| one.matches(&of, &stored.id, stored.updated)))
     }
@@ -282,7 +287,7 @@ impl Access {
 impl Sight {
     /// Of who is kept from nothing that is granted.
     pub(crate) fn of(access: &Access) -> Self {
-        Self { access: access.clone(), withheld: Vec::new(), keeps_consents: true }
+        Self { access: access.clone(), withheld: Vec::new(), keeps_consents: true, through_glass: false }
     }
 
     /// Of one from whom this is withheld; a program that keeps Consents has a right that names them.
@@ -290,12 +295,38 @@ impl Sight {
         withheld.sort_by_key(|one| std::cmp::Reverse(one.breadth()));
         let named = |grant: &Grant| grant.kind == Some(ResourceType::CONSENT);
         let named = matches!(access, Access::Granted(grants) if grants.iter().any(named));
-        Self { access: access.clone(), withheld, keeps_consents: is_program && named }
+        let keeps_consents = is_program && named;
+        Self { access: access.clone(), withheld, keeps_consents, through_glass: false }
+    }
+
+    /// The same, of who broke the glass.
+    pub(crate) fn in_emergency(self) -> Self {
+        Self { through_glass: true, ..self }
+    }
+
+    /// Is it of who broke the glass?
+    pub(crate) fn is_through_glass(&self) -> bool {
+        self.through_glass
+    }
+
+    /// Is something withheld, were it not for an emergency?
+    pub(crate) fn is_bound(&self) -> bool {
+        !self.withheld.is_empty()
+    }
+
+    /// What is not seen.
+    fn unseen(&self) -> &[Withheld] {
+        if self.through_glass { &[] } else { &self.withheld }
     }
 
     /// What is granted.
     pub(crate) fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// May they change the decisions by which something is withheld from them?
+    pub(crate) fn keeps_consents(&self) -> bool {
+        self.keeps_consents
     }
 
     /// Is there nothing that is not seen?
@@ -305,7 +336,7 @@ impl Sight {
 
     /// Is this done with every resource of the type?
     pub(crate) fn is_whole(&self, op: Op, kind: ResourceType) -> bool {
-        self.access.is_whole(op, kind) && (self.withheld.is_empty() || is_open(kind))
+        self.access.is_whole(op, kind) && (self.unseen().is_empty() || is_open(kind))
     }
 
     /// May this be done with the stored version, which must not be one that is deleted?
@@ -313,14 +344,14 @@ impl Sight {
         Ok(self.access.covers(op, stored)? && !self.withholds(op, stored)?)
     }
 
-    /// Could something be withheld of what is about these patients?
-    pub(crate) fn is_partial(&self, stored: &Stored) -> bool {
-        !is_open(stored.kind) && self.concerns(&stored.patient)
+    /// Could something be withheld of the type?
+    pub(crate) fn is_partial(&self, kind: ResourceType) -> bool {
+        !is_open(kind) && !self.unseen().is_empty()
     }
 
     /// Does one of these patients withhold anything?
     pub(crate) fn concerns(&self, patients: &str) -> bool {
-        self.withheld.iter().any(|one| one.is_about(patients))
+        self.unseen().iter().any(|one| one.is_about(patients))
     }
 
     /// Does a patient withhold it?
@@ -338,19 +369,24 @@ impl Sight {
 
     /// The same of what has these index entries, to be read.
     pub(crate) fn withholds_of(&self, of: &Index, id: &str, updated: i64) -> bool {
-        !is_open(of.kind) && self.withheld.iter().any(|one| one.is(of, id, updated))
+        !is_open(of.kind) && self.unseen().iter().any(|one| one.is(of, id, updated))
+    }
+
+    /// [`Withheld::tells_apart`], by something that they can't change.
+    pub(crate) fn tells_apart(&self, one: &Index, other: &Index) -> bool {
+        !self.keeps_consents && self.withheld.iter().any(|withheld| withheld.tells_apart(one, other))
     }
 
     /// Must what is found of these types be looked into, one by one?
     pub(crate) fn screens(&self, kinds: &[ResourceType]) -> bool {
-        !self.withheld.is_empty() && kinds.iter().any(|kind| CARRIERS.contains(kind))
+        !self.unseen().is_empty() && kinds.iter().any(|kind| CARRIERS.contains(kind))
     }
 
     /// What the query must leave out.
-    fn left(&self, chart: Option<i64>, kinds: &[ResourceType]) -> Vec<Clause> {
+    fn left(of: &[Withheld], chart: Option<i64>, kinds: &[ResourceType]) -> Vec<Clause> {
         let mut left: Vec<Clause> = Vec::new();
         let mut rest: Vec<(String, i64)> = Vec::new();
-        for withheld in &self.withheld {
+        for withheld in of {
             let Some(one) = withheld.rest(chart, kinds) else { continue };
             if left.len() < MOST_WAYS {
                 left.push(one);
@@ -381,7 +417,7 @@ impl Sight {
             body,
         };
         let of = index(kind, &draft::parse(&stored.body)?);
-        let granted = self.access.allows(op, "", 0, &of);
+        let granted = self.access.allows(op, "", 0, &of, false);
         if granted && (op == Op::Create || self.shows(op, &stored)?) {
             Ok(())
         } else {
@@ -432,11 +468,12 @@ impl Sight {
         }
         query.kinds = kinds;
         let chart = chart(&query);
-        query.clauses.extend(self.left(chart, &query.kinds));
+        query.clauses.extend(Self::left(self.unseen(), chart, &query.kinds));
         Ok(Narrowed(Cow::Owned(query)))
     }
 
-    /// What conditions say of other resources holds only of those that may be found.
+    /// What conditions say of other resources holds only of those that may be found, in an emergency too: nobody
+    /// would be named of whom it was told.
     fn narrow_hops(&self, clauses: &mut [Clause]) {
         for of in clauses {
             let reached = match &mut of.test {
@@ -460,12 +497,12 @@ impl Sight {
     /// Narrows what is asked of resources of the type; not so if none of them may be found.
     fn reaches(&self, kind: ResourceType, clauses: &mut Vec<Clause>) -> bool {
         let Ok(all) = self.access.conditions(Op::Search, kind) else { return false };
-        if self.screens(&[kind]) {
+        if self.is_bound() && CARRIERS.contains(&kind) {
             return false;
         }
         self.narrow_hops(clauses);
         clauses.extend(all);
-        clauses.extend(self.left(None, &[kind]));
+        clauses.extend(Self::left(&self.withheld, None, &[kind]));
         true
     }
 }

@@ -166,8 +166,12 @@ fn one(link: &mut Link, at: i64, change: &AccountChange) -> Result<(), Fault> {
         AccountChange::Failed { id, source, until, elsewhere } => {
             held(link, id, source, *until, at + HELD)?;
             let Some(until) = elsewhere else { return Ok(()) };
-            let mut sql = Sql::new(link.dialect, "UPDATE account SET failed = failed + 1, locked_until = ");
-            sql.int(*until).push(" WHERE id = ").text(id.as_str());
+            let mut sql = Sql::new(
+                link.dialect,
+                "UPDATE account SET failed = failed + 1, locked_until = CASE WHEN locked_until > ",
+            );
+            sql.int(*until).push(" THEN locked_until ELSE ").int(*until).push(" END WHERE id = ");
+            sql.text(id.as_str());
             there(sql.run(&mut link.connection)?)
         }
         AccountChange::SignIn { id, session, expires, step, sources } => {
@@ -205,7 +209,8 @@ fn held(link: &mut Link, id: &str, source: &str, until: i64, expires: i64) -> Re
     let mut sql = from(link, id, source, false);
     sql.push(",1,").int(until).push(",").int(expires).push(
         ") ON CONFLICT (account, source) DO UPDATE SET failed = sign_in_source.failed + 1, \
-         locked_until = excluded.locked_until, expires = CASE WHEN sign_in_source.known \
+         locked_until = CASE WHEN sign_in_source.locked_until > excluded.locked_until \
+         THEN sign_in_source.locked_until ELSE excluded.locked_until END, expires = CASE WHEN sign_in_source.known \
          THEN sign_in_source.expires ELSE excluded.expires END",
     );
     sql.run(&mut link.connection)?;

@@ -189,12 +189,18 @@ impl Link {
         if let Some(deadline) = &self.deadline {
             deadline.start(limit);
         }
-        self.end = Instant::now().checked_add(limit);
-        let answer = question(self);
-        self.end = None;
+        let answer = self.within(limit, question);
         if let Some(deadline) = &self.deadline {
             deadline.stop();
         }
+        answer
+    }
+
+    /// The same of what is looked at by many statements, each of which is quick.
+    pub(crate) fn within<T>(&mut self, limit: Duration, question: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.end, Instant::now().checked_add(limit));
+        let answer = question(self);
+        self.end = outer;
         answer
     }
 

@@ -4,11 +4,11 @@
 //! memory, for they are few beside what they are about; a number in the database says whether these are
 //! still the ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::sql_types::{BigInt, Text};
-use fhir::consent::{Actor, Directive, Rule, is_in_force};
+use fhir::consent::{Actor, Directive, Rule, is_bounded, is_in_force};
 use fhir::outcome::Issue;
 use fhir::reference::hash;
 use fhir::resource_type::ResourceType;
@@ -25,15 +25,25 @@ use crate::find;
 use crate::joined::Joined;
 use crate::member::{Caller, MOST_ROLES, is_many};
 use crate::record::Stored;
+use crate::row;
 use crate::sql::{Sql, chunks};
+use crate::transaction;
 use crate::withheld::{Patients, Withheld};
+
+/// Moments at which what somebody belongs to begins or ends, where they write what decides that.
+const MOST_TURNS: usize = 100;
+
+/// The rules that Consents are read by: another number where they say something else than before.
+const RULES: i64 = 1;
+/// Consents that are read again by one statement.
+const TOGETHER: usize = 500;
 
 /// The Consents of one generation.
 #[derive(Debug, Default)]
 struct Denials {
     generation: i64,
-    /// Each rule with all whose record it is about.
-    all: Vec<(Rule, Patients)>,
+    /// Each rule with those who made it, and with all whose record it is about.
+    all: Vec<(Rule, Vec<String>, Patients)>,
     /// Whom they name by what somebody belongs to, or by a number.
     named: Vec<Actor>,
 }
@@ -51,16 +61,54 @@ pub(crate) fn keep(link: &mut Link, replaced: &[i64], written: &[&Stored]) -> Re
         moved += sql.run(&mut link.connection)?;
     }
     for stored in written.iter().filter(|stored| !stored.deleted) {
-        if Directive::parse(&draft::parse(&stored.body)?).map_err(Error::from)?.is_some() {
-            let mut sql = Sql::new(link.dialect, "INSERT INTO denial (key) VALUES (");
-            sql.int(stored.key).push(")");
-            moved += sql.run(&mut link.connection)?;
+        let json = draft::parse(&stored.body)?;
+        if Directive::parse(&json).map_err(Error::from)?.is_some() {
+            is_bounded(&json).map_err(|issue| Error::Unkept(issue.into()))?;
+            moved += denies(link, stored.key)?;
         }
     }
     if moved > 0 {
         renew(link)?;
     }
     Ok(())
+}
+
+/// Reads stored Consents again, where that was done by other rules.
+pub(crate) fn reread(link: &mut Link) -> Result<(), Fault> {
+    let known = Sql::new(link.dialect, "SELECT rules FROM denial_state");
+    if known.rows::<BigInt, i64>(&mut link.connection)? == [RULES] {
+        return Ok(());
+    }
+    transaction::within(link, |link| {
+        // First: who writes Consents meanwhile waits for this row.
+        renew(link)?;
+        let mut sql = Sql::new(link.dialect, "UPDATE denial_state SET rules = ");
+        sql.int(RULES).run(&mut link.connection)?;
+        Sql::new(link.dialect, "DELETE FROM denial").run(&mut link.connection)?;
+        let mut after = String::new();
+        loop {
+            let mut sql = Sql::new(link.dialect, "SELECT ");
+            sql.push(row::COLUMNS).push(" FROM resource r WHERE r.kind = ");
+            sql.int(i64::from(ResourceType::CONSENT.index())).push(" AND r.id > ").text(after.as_str());
+            sql.push(" ORDER BY r.id").limit(TOGETHER);
+            let found = row::load(link, &sql)?;
+            let Some(last) = found.last() else { return Ok(()) };
+            for stored in found.iter().filter(|stored| !stored.deleted) {
+                match Directive::parse(&draft::parse(&stored.body)?) {
+                    Ok(None) => {}
+                    Ok(Some(_)) => denies(link, stored.key).map(drop)?,
+                    Err(issue) => tracing::warn!(id = stored.id, ?issue, "a Consent that can't be kept to"),
+                }
+            }
+            after.clone_from(&last.id);
+        }
+    })
+}
+
+fn denies(link: &mut Link, key: i64) -> Result<usize, Fault> {
+    let mut sql = Sql::new(link.dialect, "INSERT INTO denial (key) VALUES (");
+    sql.int(key).push(")");
+    Ok(sql.run(&mut link.connection)?)
 }
 
 /// What is withheld of whom is no longer what it was.
@@ -74,12 +122,10 @@ pub(crate) fn renew(link: &mut Link) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What the one who asks sees in this snapshot; all that is granted, if they broke the glass.
+/// What the one who asks sees in this snapshot.
 pub(crate) fn sight(link: &mut Link, context: &Context) -> Result<Sight, Error> {
-    if context.who.agent.breaks_glass() {
-        return Ok(Sight::of(&context.access));
-    }
-    under(link, &context.access, &context.who, context.at)
+    let sight = under(link, &context.access, &context.who, context.at)?;
+    Ok(if context.who.agent.breaks_glass() { sight.in_emergency() } else { sight })
 }
 
 /// What somebody may see, said one by one; to change what is withheld no glass can be broken.
@@ -94,7 +140,7 @@ pub(crate) fn under(link: &mut Link, access: &Access, who: &Who, at: i64) -> Res
     let named = Some(denials.named.as_slice()).filter(|named| !named.is_empty());
     let caller = Caller::new(link, &who.agent, at, named)?;
     let mut withheld = Vec::new();
-    for (rule, patients) in &denials.all {
+    for (rule, _, patients) in &denials.all {
         let Some(what) = caller.is_kept_from(rule) else { continue };
         // Nobody is kept from their own record, unless they are named.
         let patients = match caller.own().filter(|own| patients.has(own) && !caller.is_named(rule)) {
@@ -151,49 +197,79 @@ pub(crate) fn decisions(
     Ok((all, caller.works_for))
 }
 
-/// What is withheld from somebody by what they belong to, before they write what decides that: of no rule
-/// may it become less by their own hand.
+/// What is withheld from somebody by what they belong to, and of whom by how records are joined, before they
+/// write what decides that: of no rule may it become less by their own hand.
 pub(crate) struct Standing {
     denials: Arc<Denials>,
-    kept: Vec<Option<Vec<Clause>>>,
+    kept: Kept,
 }
 
+/// What each rule withholds from somebody, from each moment on at which that may change.
+type Kept = BTreeMap<i64, Vec<Option<Vec<Clause>>>>;
+
 impl Standing {
-    /// None of one from whom nothing is withheld, or who is nobody to belong anywhere.
+    /// None of one from whom nothing is withheld.
     pub(crate) fn of(link: &mut Link, access: &Access, who: &Who, at: i64) -> Result<Option<Self>, Fault> {
-        if *access == Access::Whole || who.agent.fhir_user.is_none() {
+        if *access == Access::Whole {
             return Ok(None);
         }
         let denials = current(link)?;
         let kept = kept(link, who, at, &denials)?;
-        Ok(kept.iter().any(Option::is_some).then_some(Self { denials, kept }))
+        Ok(kept.values().flatten().any(Option::is_some).then_some(Self { denials, kept }))
     }
 
     /// # Errors
     /// Less would be withheld.
-    pub(crate) fn must_hold(&self, link: &mut Link, who: &Who, at: i64) -> Result<(), Fault> {
+    pub(crate) fn must_hold(&self, link: &mut Link, who: &Who, at: i64, relinked: bool) -> Result<(), Fault> {
         let now = kept(link, who, at, &self.denials)?;
-        let holds = self.kept.iter().zip(&now).all(|(before, now)| match (before, now) {
+        let no_less = |(before, now): (&Option<Vec<Clause>>, &Option<Vec<Clause>>)| match (before, now) {
             (None, _) => true,
             (Some(_), None) => false,
             // The fewer conditions, the more is withheld.
             (Some(before), Some(now)) => now.iter().all(|one| before.contains(one)),
+        };
+        let stays = self.kept.keys().chain(now.keys()).all(|then| {
+            let [before, now] = [&self.kept, &now].map(|all| all.range(..=then).next_back());
+            before.zip(now).is_some_and(|((_, before), (_, now))| before.iter().zip(now).all(no_less))
         });
-        if holds {
+        if stays && (!relinked || self.are_joined(link, at)?) {
             return Ok(());
         }
-        let why = "who is kept from a record by what they belong to can't change that so that they are not";
+        let why = "who is kept from a record can't change what they belong to, or what it is joined with, so \
+                   that they are not";
         Err(Error::from(Issue::error("forbidden", why)).into())
+    }
+
+    /// Is what is withheld still withheld of all whose record it was?
+    fn are_joined(&self, link: &mut Link, at: i64) -> Result<bool, Fault> {
+        let now = self.kept.get(&at);
+        let withheld = || {
+            let kept =
+                self.denials.all.iter().zip(now.into_iter().flatten()).filter(|(_, kept)| kept.is_some());
+            kept.map(|((_, makers, patients), _)| (makers, patients))
+        };
+        let joined = Joined::of(link, withheld().flat_map(|(makers, _)| makers).cloned().collect())?;
+        Ok(withheld().all(|(makers, patients)| {
+            let now = joined.all(makers.clone());
+            patients.iter().all(|(id, _)| now.contains(&id))
+        }))
     }
 }
 
-/// What each rule withholds from somebody: now, and when what ends has ended.
-fn kept(link: &mut Link, who: &Who, at: i64, denials: &Denials) -> Result<Vec<Option<Vec<Clause>>>, Fault> {
-    let mut all = Vec::with_capacity(2 * denials.all.len());
-    for then in [at, i64::MAX] {
+/// What each rule withholds from somebody, now and from then on.
+fn kept(link: &mut Link, who: &Who, at: i64, denials: &Denials) -> Result<Kept, Fault> {
+    let (mut all, mut times) = (Kept::new(), BTreeSet::from([at]));
+    while let Some(then) = times.pop_first() {
+        if all.len() >= MOST_TURNS {
+            let why = format!(
+                "who belongs to what begins or ends at more than {MOST_TURNS} moments can't change it"
+            );
+            return Err(Error::from(Issue::error("forbidden", why)).into());
+        }
         let mut caller = Caller::new(link, &who.agent, then, Some(&denials.named))?;
+        times.extend(caller.turns.range(then.saturating_add(1)..i64::MAX));
         caller.at = at;
-        all.extend(denials.all.iter().map(|(rule, _)| caller.is_kept_from(rule)));
+        all.insert(then, denials.all.iter().map(|(rule, ..)| caller.is_kept_from(rule)).collect());
     }
     Ok(all)
 }
@@ -220,6 +296,10 @@ fn current(link: &mut Link) -> Result<Arc<Denials>, Fault> {
         let all = joined.all(patients).into_iter();
         Patients::new(all.map(|id| (id.clone(), hash(ResourceType::PATIENT, &id))).collect())
     };
+    let with_patients = |(rule, makers): (Rule, Vec<String>)| {
+        let patients = with_joined(makers.clone());
+        (rule, makers, patients)
+    };
     let closely = |actor: &&Actor| match actor {
         Actor::Resource(kind, _) => is_many(*kind),
         Actor::Identifier(_) => true,
@@ -228,7 +308,7 @@ fn current(link: &mut Link) -> Result<Arc<Denials>, Fault> {
     let denials = Arc::new(Denials {
         generation,
         named: rules.values().flat_map(|(rule, _)| rule.actors()).filter(closely).cloned().collect(),
-        all: rules.into_values().map(|(rule, patients)| (rule, with_joined(patients))).collect(),
+        all: rules.into_values().map(with_patients).collect(),
     });
     link.denials.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&denials);
     Ok(denials)

@@ -154,7 +154,7 @@ fn member(key: &str, value: &Json<'_>, out: &mut Vec<u8>) {
     value.write(out);
 }
 
-fn replace_references(node: &mut Json<'_>, change: &dyn Fn(&str) -> Option<String>) {
+pub(crate) fn replace_references(node: &mut Json<'_>, change: &dyn Fn(&str) -> Option<String>) {
     match node {
         Json::Array(items) => items.iter_mut().for_each(|item| replace_references(item, change)),
         Json::Object(object) => {

@@ -40,6 +40,9 @@ pub enum Error {
     /// The content can't be stored.
     #[error("{0}")]
     Invalid(Issues),
+    /// The content is right, and more than is kept to.
+    #[error("{0}")]
+    Unkept(Issues),
     /// Too much to do, or the database is held by somebody else: to be tried again.
     #[error("busy")]
     Busy,

@@ -277,8 +277,20 @@ pub(crate) fn counted(
         return Ok(Some(Vec::new()));
     }
     let narrowed = sight.narrow(query)?;
-    let sql = Plan::of(&narrowed).patients(link.dialect, MOST_COUNTED + 1);
-    let found: Vec<String> = sql.rows::<Text, String>(&mut link.connection)?;
+    let plan = Plan::of(&narrowed);
+    let sql = plan.patients(link.dialect, MOST_COUNTED + 1);
+    let mut found: Vec<String> = sql.rows::<Text, String>(&mut link.connection)?;
+    if CARRIERS.iter().any(|kind| plan.kinds().contains(kind)) {
+        let sql = plan.among(link.dialect, &CARRIERS, MOST_COUNTED + 1);
+        let keys: Vec<i64> = sql.rows::<BigInt, i64>(&mut link.connection)?;
+        if keys.len() > MOST_COUNTED {
+            return Ok(None);
+        }
+        for stored in load(link, &keys)? {
+            let Some(patients) = carried::patients(link, sight, &stored)? else { return Ok(None) };
+            found.extend(patients);
+        }
+    }
     Ok((found.len() <= MOST_COUNTED).then_some(found))
 }
 

@@ -1,11 +1,11 @@
 //! Records of one person that `Patient.link` joins: what is withheld of one is withheld of all.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fhir::reference::hash;
 use fhir::resource_type::ResourceType;
 use fhir::search::{
-    Clause, ExactTest, Handling, Index, Parameter, SearchQuery, Table, Test, parameter, references,
+    Clause, ExactTest, Handling, Index, Parameter, Row, SearchQuery, Table, Test, parameter, references,
 };
 
 use crate::access::{Access, Sight};
@@ -23,10 +23,14 @@ fn by() -> Option<&'static Parameter> {
     parameter(ResourceType::PATIENT, "link")
 }
 
-/// Does the Patient name another?
-pub(crate) fn joins(of: &Index) -> bool {
-    let is_link = |param: i64| by().is_some_and(|by| by.params.contains(&param));
-    of.kind == ResourceType::PATIENT && of.rows.iter().any(|row| is_link(row.param()))
+/// Whom the Patient names.
+pub(crate) fn links(of: &Index) -> BTreeSet<i64> {
+    let Some(by) = by().filter(|_| of.kind == ResourceType::PATIENT) else { return BTreeSet::new() };
+    let other = |row: &Row| match row {
+        Row::Exact { param, value, .. } if by.params.contains(param) => Some(*value),
+        _ => None,
+    };
+    of.rows.iter().filter_map(other).collect()
 }
 
 /// Whom records are joined with, whichever of two names the other.

@@ -40,6 +40,8 @@ pub(crate) struct Caller<'a> {
     identifiers: Vec<String>,
     /// When they ask.
     pub(crate) at: i64,
+    /// When else they may be somebody else: where what they belong to begins, or has ended.
+    pub(crate) turns: BTreeSet<i64>,
 }
 
 /// Can somebody belong to it?
@@ -70,7 +72,7 @@ impl<'a> Caller<'a> {
     ) -> Result<Self, Fault> {
         let identifiers = [&agent.client, &agent.user].into_iter().flatten().cloned().collect();
         let groups = agent.fhir_user.iter().cloned().collect();
-        let mut caller = Self { agent, groups, works_for: None, identifiers, at };
+        let mut caller = Self { agent, groups, works_for: None, identifiers, at, turns: BTreeSet::new() };
         if let Some(user) = &agent.fhir_user
             && (named.is_some() || is_role(user))
         {
@@ -142,20 +144,23 @@ impl<'a> Caller<'a> {
     }
 
     /// Is one of them in the team or group?
-    fn is_in(&self, json: &Json, them: &[String]) -> bool {
-        let takes_part = |one: &Json, who: &str| {
+    fn is_in(&mut self, json: &Json, them: &[String]) -> bool {
+        let holds = matches!(json.text("status"), None | Some("active"))
+            && json.get("active").and_then(Json::as_bool) != Some(false)
+            && self.is_now(json);
+        let mut takes_part = |one: &Json, who: &str| {
             let gone = one.get("inactive").and_then(Json::as_bool) == Some(true);
             target(one.get(who)).is_some_and(|one| them.contains(&one)) && !gone && self.is_now(one)
         };
-        matches!(json.text("status"), None | Some("active"))
-            && json.get("active").and_then(Json::as_bool) != Some(false)
-            && self.is_now(json)
+        holds
             && (json.list("participant").iter().any(|one| takes_part(one, "member"))
                 || json.list("member").iter().any(|one| takes_part(one, "entity")))
     }
 
-    fn is_now(&self, what: &Json) -> bool {
-        what.get("period").is_none_or(|period| Span::of_period(period).contains(self.at))
+    fn is_now(&mut self, what: &Json) -> bool {
+        let span = what.get("period").map_or(Span::ALWAYS, Span::of_period);
+        self.turns.extend([span.low, span.high.saturating_add(1)]);
+        span.contains(self.at)
     }
 
     fn is(&self, actor: &Actor) -> bool {

@@ -9,6 +9,7 @@ use fhir::search::SearchQuery;
 
 use crate::access::Sight;
 use crate::audit::find as events;
+use crate::carried::{self, CARRIERS};
 use crate::connection::Link;
 use crate::consent::Decision;
 use crate::context::Context;
@@ -16,7 +17,7 @@ use crate::error::{Error, Fault};
 use crate::history::HistoryQuery;
 use crate::record::{Activation, Assessment, Page, Stored};
 use crate::sql::{Dialect, Sql, chunks};
-use crate::{carried, consent, desk, find, history, row};
+use crate::{consent, desk, find, history, row};
 
 /// Index ranges read by one statement.
 const MOST_RANGES: usize = 32;
@@ -96,8 +97,24 @@ impl<'c> Reader<'c> {
             Some(stored) if !is_shown(self.link, self.sight, Op::Read, &stored)? => Err(Error::NotFound),
             None => Err(Error::NotFound),
             Some(stored) if stored.deleted => Err(Error::Gone { version: stored.version }),
-            Some(stored) => Ok(stored),
+            Some(stored) => self.named(vec![stored])?.pop().ok_or(Error::NotFound),
         }
+    }
+
+    /// In an emergency, each with all whom it is about; without those of which that can't be told.
+    fn named(&mut self, all: Vec<Stored>) -> Result<Vec<Stored>, Error> {
+        if !self.sight.is_through_glass() {
+            return Ok(all);
+        }
+        let mut named = Vec::with_capacity(all.len());
+        for mut stored in all {
+            if !stored.deleted && CARRIERS.contains(&stored.kind) {
+                let Some(patients) = carried::patients(self.link, self.sight, &stored)? else { continue };
+                stored.patient = Vec::from_iter(patients).join(" ");
+            }
+            named.push(stored);
+        }
+        Ok(named)
     }
 
     /// [`Sight::permits_of`]
@@ -117,12 +134,15 @@ impl<'c> Reader<'c> {
 
     /// One page of versions; `query.after` is [`Page::next`] of the page before.
     pub fn history(&mut self, query: &HistoryQuery) -> Result<Page, Error> {
-        Ok(history::page(self.link, self.sight, query)?)
+        let page = history::page(self.link, self.sight, query)?;
+        Ok(Page { entries: self.named(page.entries)?, ..page })
     }
 
     /// One page of matches; `query.after` is [`Page::next`] of the page before.
     pub fn search(&mut self, query: &SearchQuery) -> Result<Page, Error> {
-        Ok(find::page(self.link, self.sight, query)?)
+        let page = find::page(self.link, self.sight, query)?;
+        let (entries, included) = (self.named(page.entries)?, self.named(page.included)?);
+        Ok(Page { entries, included, ..page })
     }
 
     /// The patients that all matches are about; none if they are in too many charts to name them.
@@ -212,7 +232,7 @@ pub(crate) fn is_shown(link: &mut Link, sight: &Sight, op: Op, stored: &Stored) 
             _ => false,
         }
     };
-    if !shown || !sight.is_partial(stored) {
+    if !shown || !sight.is_partial(stored.kind) {
         return Ok(shown);
     }
     // What is withheld now by what it says is not to be read off what it said before.

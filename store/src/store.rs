@@ -103,6 +103,7 @@ impl Store {
             return Err(Error::Internal("the schema is older than this program: run migrate".into()));
         }
         audit::epoch::go_on(&mut link)?;
+        consent::reread(&mut link)?;
         let seal = Arc::new(Seal::of(&mut link)?);
         let secret = match &options.secret {
             Some(secret) => secret.clone(),
@@ -170,7 +171,7 @@ impl Store {
             // First what is read: by then the Consents are as new as it is.
             let stored = reader::current(link, kind, &id)?;
             let sight = consent::sight(link, &asker)?;
-            Ok(Reader::new(link, &sight).alive(stored)?)
+            Ok(link.ask(link.patience, |link| Reader::new(link, &sight).alive(stored))?)
         };
         let stored = self.pool.run(read).await?;
         context.saw(Act::Read, &stored);

@@ -196,12 +196,16 @@ impl Unit {
         link.touched = !self.finish.is_empty();
         desk::finish(link, &self.finish)?;
         let sight = consent::under(link, &self.access, &self.who, self.at)?;
-        let mut steps = self.resolve(link, &sight)?;
-        let places = steps.iter().any(|step| member::places(&self.who.agent, step.kind, &step.id));
+        let mut steps = link.within(link.patience, |link| self.resolve(link, &sight))?;
+        let places = steps.iter().any(|step| {
+            step.kind == ResourceType::PATIENT || member::places(&self.who.agent, step.kind, &step.id)
+        });
         let standing = if places { Standing::of(link, &self.access, &self.who, self.at)? } else { None };
-        let (written, moves) = apply(link, keys, &mut steps, &sight, self.of_model)?;
+        let (written, moves) =
+            link.within(link.patience, |link| apply(link, keys, &mut steps, &sight, self.of_model))?;
         if let Some(standing) = standing {
-            standing.must_hold(link, &self.who, self.at)?;
+            let relinked = !sight.keeps_consents() && moves.iter().any(|one| one.relinked);
+            standing.must_hold(link, &self.who, self.at, relinked)?;
         }
         link.touched |= !self.assessments.is_empty()
             || !self.clients.is_empty()

@@ -2,7 +2,7 @@
 //! written, with its index rows, in as few statements as there are tables.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
@@ -15,9 +15,9 @@ use crate::connection::Link;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::index::Rows;
-use crate::joined::joins;
+use crate::joined::links;
 use crate::keys::Numbers;
-use crate::reader::is_shown;
+use crate::reader::{is_shown, last};
 use crate::record::{Effect, Stored, Written};
 use crate::{consent, row};
 
@@ -85,6 +85,8 @@ pub(crate) struct Move {
     pub(crate) patients: Vec<String>,
     /// It is there, and who asked may not see it.
     pub(crate) hidden: bool,
+    /// It joins a Patient with others than before.
+    pub(crate) relinked: bool,
 }
 
 /// The answers that are known, what is to be written, and what was there and is not to be seen.
@@ -128,7 +130,6 @@ pub(crate) fn apply(
     let mut places: Vec<(usize, Effect, bool)> = Vec::with_capacity(changes.len());
     let mut gone: Vec<(i64, Index)> = Vec::new();
     let mut rows = Rows::default();
-    let mut joined = false;
     for (change, key) in changes.into_iter().zip(new_keys) {
         let Some(step) = steps.get(change.at) else { continue };
         let Some(trace) = moves.get_mut(change.at) else { continue };
@@ -153,13 +154,15 @@ pub(crate) fn apply(
         trace.patients.extend(stored.patient.split_ascii_whitespace().map(str::to_owned));
         if let Some(draft) = &step.draft {
             rows.add(key, &draft.index);
-            joined |= joins(&draft.index);
         }
+        let mut before = BTreeSet::new();
         if let Some(old) = change.old {
             if !old.deleted {
                 let resource = draft::parse(&old.body)?;
                 trace.patients.extend(old.patient.split_ascii_whitespace().map(str::to_owned));
-                gone.push((old.key, fhir::search::index(old.kind, &resource)));
+                let index = fhir::search::index(old.kind, &resource);
+                before = links(&index);
+                gone.push((old.key, index));
             }
             places.push((change.at, change.effect, true));
             next.push((old.key, stored));
@@ -167,6 +170,8 @@ pub(crate) fn apply(
             places.push((change.at, change.effect, false));
             fresh.push(stored);
         }
+        let now = step.draft.as_ref().map(|draft| links(&draft.index));
+        trace.relinked = now.unwrap_or_default() != before;
         trace.patients.sort_unstable();
         trace.patients.dedup();
     }
@@ -174,14 +179,13 @@ pub(crate) fn apply(
     let mut stale = Rows::default();
     for (key, index) in &gone {
         stale.add(*key, index);
-        joined |= joins(index);
     }
     stale.delete(link)?;
     row::replace(link, &next.iter().map(|(old, stored)| (*old, stored)).collect::<Vec<_>>())?;
     row::insert(link, &fresh.iter().collect::<Vec<_>>())?;
     rows.insert(link)?;
     keep_consents(link, &next, &fresh)?;
-    if joined {
+    if moves.iter().any(|one| one.relinked) {
         consent::renew(link)?;
     }
 
@@ -305,6 +309,9 @@ fn decide(link: &mut Link, steps: &[Step<'_>], sight: &Sight, of_model: bool) ->
 /// known, and what may not be changed can't be written over.
 fn meant(link: &mut Link, sight: &Sight, step: &Step<'_>, old: Option<&Stored>) -> Result<bool, Fault> {
     let op = if step.draft.is_some() { Op::Update } else { Op::Delete };
+    if step.kind == ResourceType::MEDICATION && sight.is_bound() && recodes(link, sight, step)? {
+        return Err(Error::Denied(op, step.kind).into());
+    }
     let shown = old.map(|old| is_shown(link, sight, op, old)).transpose()?;
     let denied = || Err(Error::Denied(op, step.kind).into());
     match (&step.draft, old, shown) {
@@ -316,7 +323,7 @@ fn meant(link: &mut Link, sight: &Sight, step: &Step<'_>, old: Option<&Stored>) 
             sight.access().permits(Op::Delete, step.kind)?;
             Ok(true)
         }
-        (Some(draft), _, Some(true)) if allows(sight.access(), op, draft) => Ok(true),
+        (Some(draft), _, Some(true)) if allows(sight.access(), op, draft, old)? => Ok(true),
         (Some(_), None, _) => permitted(sight.access(), step).map(|()| false),
         // A version that must match is none of what can't be seen, and of what is not there neither.
         (Some(_), Some(old), Some(false))
@@ -329,18 +336,34 @@ fn meant(link: &mut Link, sight: &Sight, step: &Step<'_>, old: Option<&Stored>) 
     }
 }
 
+/// Does it change by what codes of a Medication something is withheld from who writes it?
+fn recodes(link: &mut Link, sight: &Sight, step: &Step<'_>) -> Result<bool, Fault> {
+    let Some(before) = last(link, step.kind, &step.id)? else { return Ok(false) };
+    let before = fhir::search::index(before.kind, &draft::parse(&before.body)?);
+    let now = match &step.draft {
+        Some(draft) => draft.index.clone(),
+        None => Index { rows: Vec::new(), ..before.clone() },
+    };
+    Ok(sight.tells_apart(&before, &now))
+}
+
 /// May the new resource be there? Who may write a version may write the first one.
 pub(crate) fn permitted(access: &Access, step: &Step<'_>) -> Result<(), Fault> {
     let Some(draft) = step.draft.as_ref().filter(|_| *access != Access::Whole) else { return Ok(()) };
     let op = if step.fresh { Op::Create } else { Op::Update };
-    if allows(access, Op::Create, draft) || !step.fresh && allows(access, Op::Update, draft) {
+    if allows(access, Op::Create, draft, None)? || !step.fresh && allows(access, Op::Update, draft, None)? {
         return Ok(());
     }
     Err(Error::Denied(op, step.kind).into())
 }
 
-fn allows(access: &Access, op: Op, draft: &Draft) -> bool {
-    access.allows(op, &draft.id, draft.updated, &draft.index)
+fn allows(access: &Access, op: Op, draft: &Draft, old: Option<&Stored>) -> Result<bool, Error> {
+    let mut before = BTreeSet::new();
+    if let Some(old) = old.filter(|old| old.kind == ResourceType::PATIENT && !old.deleted) {
+        before = links(&fhir::search::index(old.kind, &draft::parse(&old.body)?));
+    }
+    let relinks = links(&draft.index) != before;
+    Ok(access.allows(op, &draft.id, draft.updated, &draft.index, relinks))
 }
 
 /// What was deleted stays whose it was: its id must not come to say something else.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fhir::consent::by_medication;
+use fhir::consent::{by_medication, tells_apart};
 use fhir::profile::MODEL_SYSTEM;
 use fhir::reference::hash_text;
 use fhir::resource_type::ResourceType;
@@ -48,7 +48,7 @@ pub(crate) struct Withheld {
     patients: Patients,
     /// What of their records: all of these hold of it, where none means all.
     what: Vec<Clause>,
-    /// The same, with the Medications that resources refer to.
+    /// The same, where the codes of the Medications that resources refer to count too, be it as an exception.
     medicated: Vec<Clause>,
     /// Of what types that can be; none for all.
     kinds: Option<Vec<ResourceType>>,
@@ -76,7 +76,13 @@ impl Withheld {
     }
 
     fn of(patients: Patients, what: Vec<Clause>, kinds: Option<Vec<ResourceType>>) -> Self {
-        let medicated = what.iter().map(by_medication).collect();
+        let by_code: Vec<Clause> = what.iter().map(by_medication).collect();
+        let medicated = if by_code == what {
+            what.clone()
+        } else {
+            let either = [what.clone(), by_code].map(Clause::all);
+            vec![Clause::new(Vec::new(), Test::Either(either.into()))]
+        };
         Self { patients, what, medicated, kinds }
     }
 
@@ -100,6 +106,11 @@ impl Withheld {
         let medicated = kinds.iter().any(|kind| parameter(*kind, MEDICATION).is_some());
         all.extend(if medicated { &self.medicated } else { &self.what }.iter().cloned());
         Some(!Clause::all(all))
+    }
+
+    /// Is more or less withheld of what refers to a Medication, where it is the one and not the other?
+    pub(crate) fn tells_apart(&self, one: &Index, other: &Index) -> bool {
+        self.what.iter().any(|what| tells_apart(what, one, other))
     }
 
     /// How many patients that are.

@@ -59,7 +59,28 @@ fn an_emergency_names_every_patient_it_touched_or_counted() {
         let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
         let plain = server.key(&["plain", "--scope", "system/*.cruds system/AuditEvent.rs"]).unwrap();
         let emergency = server.key(&["emergency", "--scope", "system/*.cruds augury/break-glass"]).unwrap();
-        for resource in [patient("p"), patient("q"), observation("po", "p"), observation("qo", "q")] {
+        let about = |kind: &str, more: Value| {
+            let mut about = json!({"resourceType": kind, "id": "v"});
+            about.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            about
+        };
+        let po = json!({"reference": "Observation/po"});
+        for resource in [
+            patient("p"),
+            patient("q"),
+            observation("po", "p"),
+            observation("qo", "q"),
+            about("Binary", json!({"contentType": "text/plain", "data": "aGk=", "securityContext": po})),
+            about(
+                "Bundle",
+                json!({"type": "collection", "entry": [{"resource": observation("po", "p")}, {"resource": observation("qo", "q")}]}),
+            ),
+            about(
+                "Provenance",
+                json!({"target": [{"reference": "Binary/v"}], "recorded": "2026-01-01T00:00:00Z",
+                "agent": [{"who": {"display": "somebody"}}]}),
+            ),
+        ] {
             put(&server, &plain, &resource);
         }
         put(&server, &plain, &consent("c", "p", json!({"type": "deny"})));
@@ -83,6 +104,18 @@ fn an_emergency_names_every_patient_it_touched_or_counted() {
             ("GET", "/fhir/Observation?patient=p&_summary=count", any, &none, 200, [1, 0, 1]),
             ("GET", "/fhir/Observation?_count=1&_total=accurate", any, &none, 200, [1, 1, 2]),
             ("GET", "/fhir/Organization?_summary=count", any, &none, 200, [0, 0, 1]),
+            // What is about a record tells of it.
+            ("GET", "/fhir/Binary/v", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Binary/v/_history/1", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Bundle/v", any, &none, 200, [1, 1, 2]),
+            ("GET", "/fhir/Provenance?_id=v", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Provenance/v/_history", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Provenance?_summary=count", any, &none, 200, [1, 0, 1]),
+            ("GET", "/fhir/Binary?_id=v&_revinclude=Provenance:target", any, &none, 200, [1, 0, 1]),
+            // Nobody is found by what is withheld.
+            ("GET", "/fhir/Patient?_has:Observation:subject:code=x", any, &none, 200, [0, 1, 1]),
+            ("GET", "/fhir/Observation?subject:Patient.gender=male", any, &none, 200, [0, 1, 1]),
+            ("GET", "/fhir/Binary?_has:Provenance:target:recorded=2026", any, &none, 200, [0, 0, 1]),
             ("POST", "/fhir/Observation", ("If-None-Exist", "patient=q&status=final"), &new, 200, [0, 1, 1]),
             ("POST", "/fhir/Observation", ("If-None-Exist", "patient=q&status=draft"), &new, 201, [0, 1, 1]),
             ("PUT", &to("qo"), ("If-Match", "W/\"1\""), &changed, 200, [0, 1, 1]),
@@ -372,6 +405,23 @@ fn what_is_about_a_withheld_record_is_withheld_with_it() {
         let everything = ids("/fhir?_type=Provenance,Patient,Observation&_total=accurate");
         assert_eq!(everything.0, "b-other e-other p q qo");
         assert_eq!(everything.1["total"], 5);
+        // However wide and often it goes through the same, and not for ever.
+        let many = |to: &str, most: u32| (0..most).map(|n| format!("{to}{n}")).collect::<Vec<_>>();
+        let targets = |all: &[String]| all.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        for (id, to) in [("n0", "Observation/qo"), ("n1", "Observation/qo"), ("n2", "Observation/qo")] {
+            put(&server, &key, &provenance(id, &[to]));
+        }
+        let wide: Vec<String> = (0..300).flat_map(|_| many("Provenance/n", 3)).collect();
+        for (id, all, seen) in [
+            ("wide", targets(&wide), 200),
+            ("wider", "Provenance/wide ".repeat(900), 200),
+            ("round", "Provenance/round Provenance/wide".to_owned(), 200),
+            ("far", targets(&many("Observation/none", 1100)), 404),
+        ] {
+            put(&server, &key, &provenance(id, &all.split_ascii_whitespace().collect::<Vec<_>>()));
+            let path = format!("/fhir/Provenance/{id}");
+            assert_eq!(ask(&server, &key, &path, None).status, seen, "{backend:?} {id}");
+        }
         // Nor is it changed; who did what is to be seen.
         let change = provenance("a-both", &["Observation/qo"]);
         assert_eq!(send(&server, &key, ("PUT", "/fhir/Provenance/a-both"), &[], &change).status, 403);
@@ -389,11 +439,37 @@ fn a_code_is_that_of_the_medication_too() {
             json!({"resourceType": "MedicationRequest", "id": id, "status": "active", "intent": "order",
                 "subject": {"reference": format!("Patient/{of}")}, "medicationReference": {"reference": medication}})
         };
+        let bundle = |id: &str, entries: &[Value]| json!({"resourceType": "Bundle", "id": id, "type": "collection", "entry": entries});
+        let entry = |n: u32, resource: Value| json!({"fullUrl": format!("urn:uuid:00000000-0000-4000-8000-{n:012}"), "resource": resource});
+        let urn = |n: u32| format!("urn:uuid:00000000-0000-4000-8000-{n:012}");
+        let mut within = taken("x", "p", "Medication/none");
+        within["medicationReference"] = json!({"reference": urn(1)});
+        let mut referring = within.clone();
+        referring["subject"] = json!({"reference": urn(2)});
+        let mut nameless = patient("p");
+        nameless.as_object_mut().unwrap().remove("id");
+        let denied = server.key(&["denied", "--scope", "system/*.cruds"]).unwrap();
         for resource in [
             patient("p"),
             patient("q"),
             medication("secret", "s"),
             medication("other", "o"),
+            bundle("a", &[entry(3, taken("x", "p", "Medication/secret"))]),
+            bundle("b", &[entry(3, taken("x", "p", "Medication/other"))]),
+            bundle("c", &[entry(3, taken("x", "q", "Medication/secret"))]),
+            bundle("d", &[entry(1, medication("y", "s")), entry(3, within)]),
+            bundle(
+                "in",
+                &[entry(1, medication("y", "s")), entry(2, patient("p")), entry(3, referring.clone())],
+            ),
+            bundle(
+                "out",
+                &[entry(1, medication("y", "s")), entry(2, patient("q")), entry(3, referring.clone())],
+            ),
+            bundle("who", &[entry(1, medication("y", "o")), entry(2, nameless), entry(3, referring.clone())]),
+            bundle("lost", &[entry(1, medication("y", "o")), entry(3, referring)]),
+            json!({"resourceType": "Provenance", "id": "a", "target": [{"reference": "MedicationRequest/a"}],
+                "recorded": "2026-01-01T00:00:00Z", "agent": [{"who": {"display": "somebody"}}]}),
             taken("a", "p", "Medication/secret"),
             taken("b", "p", "Medication/other"),
             taken("c", "q", "Medication/secret"),
@@ -411,10 +487,18 @@ fn a_code_is_that_of_the_medication_too() {
         let code = |code: &str| json!([{"coding": [{"system": "urn:d", "code": code}]}]);
         let deny = json!({"type": "deny", "code": code("s")});
         let unrelated = json!({"type": "deny", "code": code("unrelated")});
+        let classes = ["MedicationRequest", "Patient"]
+            .map(|kind| json!({"system": "http://hl7.org/fhir/resource-types", "code": kind}));
+        let nested = |but: Value| {
+            json!({"type": "deny", "provision": [{"type": "permit", "class": classes,
+            "provision": [{"type": "deny", "code": code("s"), "provision": but}]}]})
+        };
         for (rule, seen) in [
             (deny.clone(), "b c"),
             (json!({"type": "permit", "provision": [deny, unrelated]}), "b c"),
             (unrelated, "a b c d"),
+            (nested(json!([{"type": "permit", "code": code("o")}])), "b c"),
+            (nested(json!([{"type": "permit", "code": code("s")}])), "a b c d"),
             (json!({"type": "deny", "provision": [{"type": "permit", "code": code("x")}]}), "c"),
         ] {
             let put = send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &consent("c", "p", rule.clone()));
@@ -427,11 +511,70 @@ fn a_code_is_that_of_the_medication_too() {
             let joined =
                 ids("/fhir/Patient?_has:MedicationRequest:patient:medication=Medication/secret&_sort=_id");
             assert_eq!(joined, if seen.contains('a') { "p q" } else { "q" });
+            for id in ["in", "out", "who", "lost"] {
+                let hidden = id != "out" && (seen == "b c" || id != "in" || seen == "c");
+                let status = if hidden { 404 } else { 200 };
+                let path = format!("/fhir/Bundle/{id}");
+                assert_eq!(ask(&server, &key, &path, None).status, status, "{backend:?} {rule} {id}");
+            }
+            let status = if seen.contains('a') { 200 } else { 404 };
+            assert_eq!(ask(&server, &key, "/fhir/Provenance/a", None).status, status);
             for id in ["a", "b", "c", "d"] {
                 let path = format!("/fhir/MedicationRequest/{id}");
                 let status = if seen.contains(id) { 200 } else { 404 };
+                let bundle = ask(&server, &key, &format!("/fhir/Bundle/{id}"), None);
+                assert_eq!(bundle.status, status, "{backend:?} {rule} {id} {}", bundle.json);
                 assert_eq!(ask(&server, &key, &path, None).status, status, "{rule} {id}");
                 assert_eq!(ask(&server, &key, &format!("{path}/_history"), None).status, status);
+            }
+        }
+        // Nobody recodes what is withheld from them by its code.
+        let rule = json!({"type": "deny", "code": code("s")});
+        send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &consent("c", "p", rule)).expect(200).unwrap();
+        let path = "/fhir/Medication/secret";
+        let by = |key: &str, method: &str, body: &Value| send(&server, key, (method, path), &[], body).status;
+        let mut named = medication("secret", "s");
+        named["status"] = json!("active");
+        let renamed = medication("secret", "o");
+        let gone = json!([{"op": "remove", "path": "/code"}]);
+        for (method, body, status) in
+            [("PUT", &named, 200), ("PUT", &renamed, 403), ("PATCH", &gone, 403), ("DELETE", &json!({}), 403)]
+        {
+            assert_eq!(by(&denied, method, body), status, "{backend:?} {method}");
+            let found = ask(&server, &denied, "/fhir/MedicationRequest?patient=p&_sort=_id", None).json;
+            assert_eq!(found["entry"].as_array().unwrap().len(), 1, "{found}");
+        }
+        // Deleted by others, it is none that the denied one can bring back as another.
+        assert_eq!(by(&key, "DELETE", &json!({})), 204);
+        assert_eq!(by(&denied, "PUT", &renamed), 403);
+        assert_eq!(by(&key, "PUT", &renamed), 201);
+    }
+}
+
+#[test]
+fn a_consent_names_no_more_than_is_kept_to() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds"]).unwrap();
+        put(&server, &key, &patient("p"));
+        let actor =
+            |n: u32| json!({"role": {"text": "any"}, "reference": {"reference": format!("Group/{n}")}});
+        let actors = |most: u32| (0..most).map(actor).collect::<Vec<_>>();
+        let codes: Vec<Value> =
+            (0..501).map(|n| json!({"system": "urn:c", "code": format!("{n}")})).collect();
+        let nested = |most: u32| json!({"type": "permit", "provision": [{"type": "deny", "actor": actors(most)}, {"type": "deny", "actor": actors(200)}]});
+        for (rule, status) in [
+            (json!({"type": "deny", "actor": actors(501)}), 422),
+            (nested(299), 422),
+            (json!({"type": "deny", "code": [{"coding": codes}]}), 422),
+            (nested(298), 201),
+        ] {
+            let done = send(&server, &key, ("PUT", "/fhir/Consent/c"), &[], &consent("c", "p", rule));
+            assert_eq!(done.status, status, "{backend:?} {}", done.json);
+            if status == 422 {
+                let issue = &done.json["issue"][0];
+                assert_eq!(issue["code"], "too-costly");
+                assert_eq!(issue["expression"], json!(["Consent.provision"]));
             }
         }
     }

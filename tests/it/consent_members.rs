@@ -1,7 +1,9 @@
 //! Whom a Consent means: people by what they belong to, which they can't change to their own good.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use harness::browser::Browser;
-use harness::{Answer, BOTH, Server};
+use harness::{Answer, BOTH, Server, instant};
 use serde_json::{Value, json};
 
 use crate::consent::{ask as get, consent, observation, patient, send};
@@ -148,6 +150,21 @@ fn nobody_takes_themselves_out_of_what_is_denied() {
         named["code"] = json!([{"text": "surgeon"}]);
         taken(&named);
         taken(&role("new", "Practitioner/d2", "Organization/house"));
+        // Nor earlier than it would have ended, nor with a gap before that.
+        let until = |id: &str, start: &str, end: &str| {
+            let mut until = role(id, "Practitioner/d1", "Organization/ward");
+            until["period"] = json!({"start": start, "end": end});
+            until
+        };
+        write(&place, &until("r", "2020-01-01", "2099-01-01"));
+        assert_eq!(seen(), 404);
+        let soon = instant(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 2);
+        refused(&until("r", "2020-01-01", &soon));
+        taken(&until("later", "2098-01-01", "2099-01-01"));
+        refused(&until("r", "2020-01-01", &soon));
+        taken(&until("meanwhile", "2020-01-01", "2098-06-01"));
+        taken(&until("r", "2020-01-01", "2021-01-01"));
+        assert_eq!(seen(), 404);
         // By a team.
         write(&place, &deny("CareTeam/t"));
         assert_eq!(seen(), 404);
@@ -180,10 +197,13 @@ fn records_of_one_person_are_withheld_together() {
     for backend in BOTH {
         let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
         let key = server.key(&["plain", "--scope", "system/*.cruds"]).unwrap();
-        let put = |resource: &Value| {
-            let written = by(&server, &key, resource);
+        let keeper = server.key(&["keeper", "--scope", "system/*.cruds system/Consent.cruds"]).unwrap();
+        let put_by = |key: &str, resource: &Value| {
+            let written = by(&server, key, resource);
             assert!(matches!(written.status, 200 | 201), "{}", written.json);
         };
+        let (put, write) =
+            (|resource: &Value| put_by(&key, resource), |resource: &Value| put_by(&keeper, resource));
         let linked = |id: &str, to: Option<&str>, kind: &str| {
             let mut linked = patient(id);
             if let Some(to) = to {
@@ -212,11 +232,88 @@ fn records_of_one_person_are_withheld_together() {
         assert_eq!(seen(), "co do");
         put(&linked("b", Some("Patient/c/_history/1"), "seealso"));
         assert_eq!(seen(), "do");
-        put(&linked("b", None, ""));
+        write(&linked("b", None, ""));
         assert_eq!(seen(), "co do");
         put(&linked("d", Some("Patient/a"), "replaces"));
         assert_eq!(seen(), "co");
-        put(&linked("a", None, ""));
+        // Nobody parts what is withheld from them.
+        let patch = json!([{"op": "remove", "path": "/link"}]);
+        let gone = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+            {"request": {"method": "DELETE", "url": "Patient/a"}}]});
+        for (method, path, body) in [
+            ("PUT", "/fhir/Patient/a", &linked("a", None, "")),
+            ("PUT", "/fhir/Patient/a", &linked("a", Some("Patient/c"), "seealso")),
+            ("PATCH", "/fhir/Patient/a", &patch),
+            ("DELETE", "/fhir/Patient/a", &json!({})),
+            ("POST", "/fhir", &gone),
+        ] {
+            let done = send(&server, &key, (method, path), &[], body);
+            assert_eq!(done.status, 403, "{backend:?} {method} {path} {}", done.json);
+            assert_eq!(seen(), "co");
+        }
+        // Who may change what is decided may part them.
+        write(&linked("a", None, ""));
         assert_eq!(seen(), "ao co do");
+    }
+}
+
+#[test]
+fn what_was_somebody_elses_is_withheld_with_what_it_is() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let key = server.key(&["plain", "--scope", "system/*.cruds"]).unwrap();
+        for resource in
+            [patient("p"), patient("q"), observation("o", "q"), observation("o", "p"), observation("qo", "q")]
+        {
+            let written = by(&server, &key, &resource);
+            assert!(matches!(written.status, 200 | 201), "{}", written.json);
+        }
+        assert_eq!(get(&server, &key, "/fhir/Observation/o/_history/1", None).status, 200);
+        by(&server, &key, &consent("c", "p", json!({"type": "deny"}))).expect(201).unwrap();
+        for (path, seen) in [
+            ("o", 404),
+            ("o/_history/1", 404),
+            ("o/_history/2", 404),
+            ("o/_history", 404),
+            ("qo/_history/1", 200),
+        ] {
+            let found = get(&server, &key, &format!("/fhir/Observation/{path}"), None);
+            assert_eq!(found.status, seen, "{backend:?} {path}");
+        }
+        let all = get(&server, &key, "/fhir/Observation/_history", None).expect(200).unwrap().json;
+        assert_eq!(all["entry"].as_array().unwrap().len(), 1, "{all}");
+    }
+}
+
+#[test]
+fn an_app_of_one_patient_joins_no_records() {
+    for backend in BOTH {
+        let (place, _) = hospital(backend);
+        let scope = "launch/patient patient/*.cruds";
+        let client = place.app(&["--public", "--redirect", CALLBACK, "--scope", scope]).0;
+        let mut browser = Browser::new(&place.server).unwrap();
+        let began = ask(&mut browser, &question(&place, &client, &[("scope", scope)]));
+        let page = to_consent_as("carol", &mut browser, &began, "p1");
+        let done = allow(&mut browser, &page, None);
+        let got = redeem(&place, &client, &led(&done, "code").unwrap(), VERIFIER).expect(200).unwrap().json;
+        let app = got["access_token"].as_str().unwrap();
+        let linked = |to: &str| {
+            let mut linked = patient("p1");
+            linked["link"] = json!([{"other": {"reference": to}, "type": "seealso"}]);
+            linked
+        };
+        let path = "/fhir/Patient/p1";
+        let status = |method: &str, body: &Value| send(&place.server, app, (method, path), &[], body).status;
+        assert_eq!(status("PUT", &patient("p1")), 200);
+        assert_eq!(status("PUT", &linked("Patient/p2")), 403, "{backend:?}");
+        let link = json!([{"op": "add", "path": "/link", "value": linked("Patient/p2")["link"]}]);
+        assert_eq!(status("PATCH", &link), 403);
+        // What is joined already stays so.
+        write(&place, &linked("Patient/p2"));
+        let mut changed = linked("Patient/p2");
+        changed["gender"] = json!("female");
+        assert_eq!(status("PUT", &changed), 200);
+        assert_eq!(status("PUT", &patient("p1")), 403);
+        assert_eq!(status("DELETE", &json!({})), 403);
     }
 }

@@ -7,7 +7,7 @@ use harness::browser::Browser;
 use harness::{Answer, BOTH};
 use serde_json::{Value, json};
 
-use crate::smart::{CALLBACK, Place, VERIFIER, allow, ask, led, question, redeem, to_consent};
+use crate::smart::{CALLBACK, PASSWORD, Place, VERIFIER, allow, ask, led, question, redeem, to_consent};
 
 /// The AuditEvents that a search finds, the newest first.
 pub(crate) fn trail(place: &Place, query: &str) -> Vec<Value> {
@@ -279,5 +279,26 @@ fn what_a_patient_decided_is_in_the_trail() {
             assert_eq!(event["outcomeDesc"].is_string(), denied);
         }
         assert!(events.iter().any(|event| event["outcome"] == "4"));
+    }
+}
+
+#[test]
+fn many_passwords_at_once_are_judged_one_by_one() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let enter = |password: &str| {
+            let mut browser = Browser::new(&place.server).unwrap();
+            let page = browser.get("/oauth/manage").unwrap();
+            let pairs = [("login", "carol"), ("password", password)];
+            browser.submit(&page, "/oauth/sign-in", &pairs).unwrap().status
+        };
+        std::thread::scope(|scope| {
+            (0..12).for_each(|_| drop(scope.spawn(|| enter("wrong"))));
+        });
+        let why = |event: &Value| event["outcomeDesc"].as_str().unwrap_or_default().to_owned();
+        let told: Vec<String> = trail(&place, "subtype=110122").iter().map(why).collect();
+        let judged = told.iter().filter(|why| why.contains("password or code")).count();
+        assert_eq!((judged, told.len()), (5, 12), "{backend:?} {told:?}");
+        assert_eq!(enter(PASSWORD), 200);
     }
 }

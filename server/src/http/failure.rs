@@ -89,6 +89,7 @@ impl From<store::Error> for Failure {
                 "the criteria match several resources",
             ),
             Error::Invalid(issues) => Self::invalid(issues),
+            Error::Unkept(issues) => Self::nonconforming(issues),
             Error::Busy => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "throttled", "the store is busy; try again")
             }

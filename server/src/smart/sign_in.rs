@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse};
 use fhir::reference::{Reference, parse};
 use store::{Account, AccountChange, Act, Commit, Context, Entry, Source};
+use tokio::sync::Mutex;
 
 use super::call::{Call, to_consent};
 use super::pages::{Browser, SESSION, SignIn, answered, cookie, redirect};
@@ -17,6 +18,9 @@ use crate::http::peer;
 const SECOND: i64 = 1_000_000;
 /// How long somebody stays signed in.
 const LASTS: i64 = 12 * 3600 * SECOND;
+
+/// Passwords are judged one after the other, or many at once would all be the first wrong one.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Somebody who is signed in.
 pub(crate) struct Session {
@@ -137,6 +141,23 @@ fn from(found: &[Source], sources: &[String]) -> Source {
     sources.iter().find_map(known).or_else(last).cloned().unwrap_or(unheard)
 }
 
+/// The account, and where its wrong passwords are counted.
+async fn found(
+    app: &App,
+    context: &Context,
+    login: &str,
+    sources: &[String],
+) -> Result<(Option<Account>, Source), Problem> {
+    let account = match app.store.account(context, login).await {
+        Ok(account) => Some(account),
+        Err(store::Error::NotFound) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let id = account.as_ref().map_or("", |account| account.id.as_str());
+    let from = from(&app.store.sources(context, id, sources).await?, sources);
+    Ok((account, from))
+}
+
 /// The cookie of a new session, if login, password and code are right. Whatever is wrong, it is looked at
 /// as long, and said in the same words.
 async fn proved(
@@ -146,15 +167,14 @@ async fn proved(
     (given, code): (&str, &str),
     sources: Vec<String>,
 ) -> Result<Option<String>, Problem> {
-    let account = match app.store.account(context, login).await {
-        Ok(account) => Some(account),
-        Err(store::Error::NotFound) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let id = account.as_ref().map_or("", |account| account.id.as_str());
-    let from = from(&app.store.sources(context, id, &sources).await?, &sources);
-    app.smart.throttle.check(throttle::Door::SignIn, &format!("{} {login}", from.hash)).await?;
-    let right = password::is_right(given, account.as_ref().map(|account| account.password.as_str())).await;
+    let (before, source) = found(app, context, login, &sources).await?;
+    app.smart.throttle.check(throttle::Door::SignIn, &format!("{} {login}", source.hash)).await?;
+    let hash = before.map(|account| account.password);
+    let right = password::is_right(given, hash.as_deref()).await;
+    // What others have tried meanwhile counts.
+    let _turn = TURN.lock().await;
+    let (account, from) = found(app, context, login, &sources).await?;
+    let right = right && account.as_ref().map(|account| &account.password) == hash.as_ref();
     let known = account.as_ref().map_or_else(|| context.clone(), |one| of_account(app, context, one));
     let wrong = |why| refused(Act::Login, why);
     let is_late = |until: i64| until <= context.at;

@@ -3,8 +3,9 @@
 use fhir::resource_type::ResourceType;
 use fhir::scope::{Clinical, Op};
 use serde_json::{Value, json};
-use store::{Access, Agent, Context, Error, Grant, HistoryQuery, Store, Who};
+use store::{Access, Agent, Context, Error, Grant, HistoryQuery, Options, Store, Who};
 
+use crate::audit_kept::intrude;
 use crate::place::*;
 
 both!(
@@ -18,6 +19,7 @@ both!(
     what_was_said_before_is_withheld_too,
     many_ways_to_withhold,
     any_rule_means_the_same_everywhere,
+    what_was_read_by_other_rules_is_read_again,
 );
 
 /// As a person with these scopes.
@@ -459,4 +461,22 @@ async fn any_rule_means_the_same_everywhere(store: Store, _: String) {
         }
     }
     assert!(withheld > 20, "{withheld}");
+}
+
+async fn what_was_read_by_other_rules_is_read_again(store: Store, url: String) {
+    for resource in [
+        json!({"resourceType": "Patient", "id": "a"}),
+        consent("c", "a", json!({"type": "deny"})),
+        consent("d", "a", json!({"type": "permit"})),
+    ] {
+        put(&store, resource).await;
+    }
+    let reads = async |store: &Store| store.read(&doctor(), ResourceType::PATIENT, "a").await;
+    assert!(reads(&store).await.is_err());
+    drop(store);
+    let open = || Store::open(&url, &Options::default()).unwrap();
+    intrude(&url, "DELETE FROM denial; UPDATE denial_state SET generation = 7");
+    assert!(reads(&open()).await.is_ok());
+    intrude(&url, "UPDATE denial_state SET rules = 0");
+    assert!(reads(&open()).await.is_err());
 }

@@ -1,0 +1,1 @@
+ALTER TABLE denial_state DROP COLUMN rules;
