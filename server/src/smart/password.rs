@@ -51,7 +51,8 @@ pub(crate) async fn is_right(password: &str, hash: Option<&str>) -> bool {
 /// twice as long each time, an hour at most.
 pub(crate) fn locked_until(at: i64, failed: i64, free: i64) -> i64 {
     let over = failed - free;
-    if over <= 0 { at } else { at + (30_i64 << over.clamp(1, 8).saturating_sub(1)).min(3600) * SECOND }
+    // Who asked a moment before must not find it locked.
+    if over <= 0 { 0 } else { at + (30_i64 << over.clamp(1, 8).saturating_sub(1)).min(3600) * SECOND }
 }
 
 /// The time step whose code that is (RFC 6238), if it is now or next to it.
