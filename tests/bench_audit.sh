@@ -38,6 +38,7 @@ with open(sys.argv[1], "w") as f:
 PY
 
 serve() { # mode database
+  rm -f "$work/audit-heads" # of another database
   AUGURY_BIND=127.0.0.1:18403 AUGURY_DATA_DIR="$work" AUGURY_DATABASE_URL="$2" AUGURY_AUDIT="$1" AUGURY_LOG=warn "$augury" serve &
   server=$!
   for _ in $(seq 200); do if (exec 3<> /dev/tcp/127.0.0.1/18403) 2> /dev/null; then return; fi; sleep 0.05; done
