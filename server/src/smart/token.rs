@@ -283,8 +283,8 @@ async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
             AuthorizationChange::Refresh(RefreshToken {
                 hash: key_hash(&new),
                 grant: grant.id.clone(),
-                // The right to come back is not lost by asking for less of the rest.
-                scope: kept(&token.scope, &scope),
+                // Who asks for less once may ask for all of it the next time (RFC 6749 section 6).
+                scope: token.scope,
                 session: token.session,
                 issued: context.at,
                 expires: context.at + REFRESH,
@@ -312,17 +312,6 @@ fn asked(held: &str, form: &Form) -> Result<String, Refusal> {
     let Some(asked) = form.get("scope") else { return Ok(held.to_owned()) };
     let narrowed = scope::narrowed(held, asked);
     narrowed.ok_or_else(|| Refusal::new("invalid_scope", "more is asked for than was granted"))
-}
-
-/// The scopes of the next refresh token: never more than before.
-fn kept(before: &str, now: &str) -> String {
-    let mut scopes: Vec<&str> = now.split(' ').collect();
-    for one in before.split(' ') {
-        if matches!(one, "offline_access" | "online_access") && !scopes.contains(&one) {
-            scopes.push(one);
-        }
-    }
-    scopes.join(" ")
 }
 
 /// A client acts for itself; only one with a key of its own may.
