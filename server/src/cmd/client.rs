@@ -89,7 +89,7 @@ pub(super) struct New {
     certificate: Option<PathBuf>,
     /// After so many days the key is worthless.
     #[arg(long, value_name = "DAYS", conflicts_with = "proof")]
-    expires: Option<u32>,
+    expires: Option<std::num::NonZeroU32>,
 }
 
 impl New {
@@ -159,7 +159,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                         writeln!(out, "id   {id}\nkey  {key}\nKeep the key; it can't be shown again.")?;
                         key_hash(&key)
                     };
-                    let expires = new.expires.map(|days| context.at + i64::from(days) * DAY);
+                    let expires = new.expires.map(|days| context.at + i64::from(days.get()) * DAY);
                     commit.clients.push(ClientChange::Add { id, name: new.name, key_hash, scope, expires });
                 }
             }

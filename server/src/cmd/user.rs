@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
@@ -15,6 +15,8 @@ use crate::smart::password::{SHORTEST, base32, generated, hash};
 use crate::smart::role::Role;
 use crate::smart::secret::{Secret, random};
 use crate::smart::sign_in::is_user;
+
+const TAKEN: &str = "there is an account with that login already";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -90,6 +92,12 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 );
                 ensure!(!login.trim().is_empty() && login.len() <= 200, "a login has 1 to 200 characters");
                 ensure!(fhir_user.as_deref().is_none_or(is_user), "--fhir-user must be like Practitioner/1");
+                // Else a password would be shown that is nobody's.
+                match store.account(&context, &login).await {
+                    Err(store::Error::NotFound) => {}
+                    Ok(_) => bail!(TAKEN),
+                    Err(error) => return Err(error.into()),
+                }
                 let password = hash(&password(&mut out)?)?;
                 let name = name.unwrap_or_else(|| login.clone());
                 let note = format!("account {login} added with the role {role}");
@@ -143,7 +151,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         let notes = vec![Entry { note, ..Entry::of(Act::Security) }];
         match store.commit(&context, Commit { accounts: vec![change], notes, ..Commit::default() }).await {
             Err(store::Error::Conflict { .. }) => {
-                anyhow::bail!("there is an account with that login already")
+                bail!(TAKEN)
             }
             done => drop(done?),
         }
