@@ -11,34 +11,31 @@ use crate::sql::{Dialect, Sql};
 
 /// `INCREMENT BY` of the PostgreSQL sequence: what one `nextval` buys.
 const BLOCK: i64 = 64;
+/// The greatest number of a version.
+const LAST: &str = "SELECT MAX(COALESCE((SELECT MAX(key) FROM resource), 0), \
+                    COALESCE((SELECT MAX(key) FROM history), 0))";
 
 /// Where the numbers of one kind come from.
 #[derive(Debug)]
 pub(crate) struct Numbers {
     /// PostgreSQL's.
     sequence: &'static str,
-    /// The greatest that is in use, where nobody else says it.
-    last: &'static str,
     left: Mutex<Range<i64>>,
 }
 
 impl Numbers {
-    pub(crate) fn new(sequence: &'static str, last: &'static str) -> Self {
-        Self { sequence, last, left: Mutex::default() }
+    pub(crate) fn new(sequence: &'static str) -> Self {
+        Self { sequence, left: Mutex::default() }
     }
 
     /// Those of versions.
     pub(crate) fn of_versions() -> Self {
-        Self::new(
-            "resource_key",
-            "SELECT MAX(COALESCE((SELECT MAX(key) FROM resource), 0), \
-             COALESCE((SELECT MAX(key) FROM history), 0))",
-        )
+        Self::new("resource_key")
     }
 
-    /// SQLite: all writers hold the one write lock, so the greatest number so far is known.
+    /// SQLite: all writers hold the one write lock, so the greatest number of a version so far is known.
     pub(crate) fn follow(&self, link: &mut Link) -> Result<(), Fault> {
-        let sql = Sql::new(Dialect::Sqlite, self.last);
+        let sql = Sql::new(Dialect::Sqlite, LAST);
         let last: Vec<i64> = sql.rows::<BigInt, i64>(&mut link.connection)?;
         self.go_on(last.first().copied().unwrap_or_default());
         Ok(())

@@ -77,6 +77,11 @@ pub(crate) struct Authority {
     undecided: Mutex<Option<(Head, i64)>>,
 }
 
+/// A code as a number of the database.
+fn short(code: Hmac<Sha256>) -> i64 {
+    code.finalize().into_bytes().first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
+}
+
 impl Authority {
     pub(crate) fn new(secret: &[u8], auditing: Auditing, site: &str) -> Result<Self, Error> {
         let secret = Hmac::<Sha256>::new_from_slice(secret).map_err(Error::internal)?;
@@ -84,7 +89,7 @@ impl Authority {
         let key = Hmac::new_from_slice(&derived(b"audit row")).map_err(Error::internal)?;
         let seed = Zeroizing::new(derived(b"audit head").into());
         let signer = Signer::new(ORIGIN, &seed).map_err(Error::internal)?;
-        let numbers = Numbers::new("audit_key", "");
+        let numbers = Numbers::new("audit_key");
         Ok(Self {
             key,
             signer,
@@ -135,7 +140,7 @@ impl Authority {
         }
         code.update(hashes.as_flattened());
         code.update(row.body.as_bytes());
-        code.finalize().into_bytes().first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
+        short(code)
     }
 
     /// The code of numbers that say what this is about.
@@ -145,7 +150,7 @@ impl Authority {
             code.update(&number.to_be_bytes());
         }
         code.update(of);
-        code.finalize().into_bytes().first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
+        short(code)
     }
 
     /// Of these agents those that are not known to be in the database.

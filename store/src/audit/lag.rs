@@ -57,10 +57,7 @@ pub(super) fn vanished(link: &mut Link, authority: &Authority, keys: &[i64]) -> 
         let mut sql = Sql::new(link.dialect, "SELECT a.epoch, a.key FROM audit a WHERE a.key IN ");
         sql.ints(keys.iter().copied());
         let found = sql.rows::<(BigInt, BigInt), log::Position>(&mut link.connection)?;
-        let behind = |(epoch, key): &log::Position| match link.dialect {
-            Dialect::Sqlite => last.is_none_or(|last| *key > last.1),
-            Dialect::Postgres => last.is_none_or(|last| (*epoch, *key) > last),
-        };
+        let behind = |one: &log::Position| last.is_none_or(|last| log::is_after(link.dialect, *one, last));
         let (wait, passed): (Vec<_>, Vec<_>) = found.into_iter().partition(behind);
         let sealed = sealed(link, authority, &passed)?;
         let is = |all: &[log::Position], key: i64| all.iter().any(|(_, known)| *known == key);

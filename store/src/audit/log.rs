@@ -181,6 +181,21 @@ pub(super) fn leaf(link: &mut Link, place: u64) -> Result<Option<Hash>, Fault> {
     }
 }
 
+/// Does a position come after another?
+pub(super) fn is_after(dialect: Dialect, position: Position, other: Position) -> bool {
+    match dialect {
+        Dialect::Sqlite => position.1 > other.1,
+        Dialect::Postgres => position > other,
+    }
+}
+
+/// The numbers that are missing between the last one so far and those from `first` to `last`. SQLite has one writer:
+/// what it gives has no gaps.
+pub(super) fn gap(dialect: Dialect, end: &mut i64, first: i64, last: i64) -> Option<(i64, i64)> {
+    let next = std::mem::replace(end, last).saturating_add(1);
+    (dialect == Dialect::Sqlite && first > next).then(|| (next, first - 1))
+}
+
 /// Writes ` AND …` for rows after a position, and the order they stand in.
 pub(super) fn after(sql: &mut Sql<'_>, dialect: Dialect, position: Position) {
     match dialect {
@@ -365,8 +380,11 @@ pub(super) fn prepare(
     let State { mut frontier, head, note: base, last } = state.unwrap_or_default();
     let before = head.map_or(0, |head| head.recorded);
     let (size, mut from) = (frontier.size(), last.as_ref().and_then(Block::position));
-    let retired = retire::retired(link, authority)?.map(|retired| retired.last);
-    let mut end = from.or(retired).map_or(0, |(_, key)| key);
+    let end = match from {
+        Some(from) => Some(from),
+        None => retire::retired(link, authority)?.map(|retired| retired.last),
+    };
+    let mut end = end.map_or(0, |(_, key)| key);
     let (found, known, more) = loop {
         let (found, more) = waiting(link, from)?;
         let known = leaves(link, authority, &found, forged)?;
@@ -381,12 +399,9 @@ pub(super) fn prepare(
     let mut leaves = Vec::with_capacity(MOST);
     for (epoch, key) in found {
         let events = known.get(&key).map_or(1, |known| known.hashes.len());
-        let next = std::mem::replace(&mut end, last_of(key, events)).saturating_add(1);
+        let gap = gap(link.dialect, &mut end, key, last_of(key, events));
         let Some(known) = known.get(&key) else { continue };
-        // SQLite has one writer: the numbers that it gives have no gaps.
-        if link.dialect == Dialect::Sqlite && key > next {
-            gaps.push((next, key - 1));
-        }
+        gaps.extend(gap);
         rows.push(key);
         index.extend(known.about.iter().map(|hash| (*hash, key)));
         leaves.extend((key..=i64::MAX).zip(&known.hashes).map(|(key, hash)| (epoch, key, *hash)));

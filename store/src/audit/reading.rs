@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::act::Act;
 use super::authority::Authority;
-use super::log::{Block, Position, after, in_order, up_to};
+use super::log::{Block, Position, after, gap, in_order, is_after, up_to};
 use super::merkle::Hash;
 use super::retire::Retired;
 use super::row::{self, Agents, Opened, SELECT, rows};
@@ -123,12 +123,8 @@ impl Reading {
             }
         }
         self.from = Some(block.last);
-        let beyond = |(epoch, key): Position| match link.dialect {
-            Dialect::Sqlite => key > block.last.1,
-            Dialect::Postgres => (epoch, key) > block.last,
-        };
         let mut here: HashMap<i64, Vec<Met>> = HashMap::with_capacity(block.keys.len());
-        for one in self.ahead.extract_if(.., |one| !beyond(one.position)) {
+        for one in self.ahead.extract_if(.., |one| !is_after(link.dialect, one.position, block.last)) {
             here.entry(one.position.1).or_default().push(one);
         }
         let mut missing: Vec<i64> = Vec::new();
@@ -171,12 +167,9 @@ impl Reading {
         Ok(())
     }
 
-    /// SQLite has one writer: the numbers that it gives have no gaps.
     fn goes_on(&mut self, dialect: Dialect, first: i64, last: i64, at: i64) {
-        let next = std::mem::replace(&mut self.end, last).saturating_add(1);
-        if dialect == Dialect::Sqlite && first > next {
-            self.gaps.push((Finding::Gap(next, first - 1), at));
-        }
+        let gap = gap(dialect, &mut self.end, first, last);
+        self.gaps.extend(gap.map(|(from, to)| (Finding::Gap(from, to), at)));
     }
 
     fn name(&mut self, row: i64, finding: Finding, verified: &mut Verified) {
