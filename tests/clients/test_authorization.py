@@ -78,7 +78,8 @@ def callers() -> tuple[list[Caller], list[Caller]]:
         # In the model what a user who is a patient may do is what their patient's scopes would say.
         token("of a user who is A", "user/*.cruds", A, both)._replace(scopes="patient/*.cruds"),
     ]
-    _, expired = key("expired", "system/*.cruds", "--expires", "0")
+    _, expired = key("expired", "system/*.cruds", "--expires", "1s")
+    expiry = time.monotonic() + 1
     revoked_id, revoked = key("revoked", "system/*.cruds")
     augury("client", "revoke", revoked_id)
     lasting = carol.token(client, "openid patient/*.rs offline_access", A)
@@ -91,6 +92,7 @@ def callers() -> tuple[list[Caller], list[Caller]]:
     gone = app()
     of_gone = carol.token(gone, "user/*.cruds")["access_token"]
     augury("client", "revoke", gone)
+    time.sleep(max(0, expiry - time.monotonic()))
     keys = ask("GET", "/.well-known/jwks.json", None).json["keys"]
     claims = {"iss": BASE.removesuffix("/fhir"), "aud": BASE, "sub": "admin", "client_id": client, "patient": A,
               "scope": "system/*.cruds user/*.cruds patient/*.cruds", "iat": 1, "exp": round(time.time()) + 3600}

@@ -27,8 +27,20 @@ use crate::smart::request::is_redirect_uri;
 use crate::smart::scope;
 use crate::smart::secret::random;
 
-/// Microseconds.
-const DAY: i64 = 86_400_000_000;
+/// A lifetime in microseconds.
+fn lifetime(said: &str) -> Result<i64, String> {
+    let (count, unit) = said.split_at(said.find(|c: char| !c.is_ascii_digit()).unwrap_or(said.len()));
+    let seconds: i64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "" | "d" => 86_400,
+        _ => return Err("say it as 90d, 12h, 30m or 10s".to_owned()),
+    };
+    let count =
+        count.parse::<u32>().ok().filter(|count| *count > 0).ok_or("a key lasts a second at least")?;
+    Ok(i64::from(count) * seconds * 1_000_000)
+}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
@@ -87,9 +99,9 @@ pub(super) struct New {
     /// A caller that shows this certificate (PEM) instead of a key.
     #[arg(long, value_name = "FILE", conflicts_with = "proof")]
     certificate: Option<PathBuf>,
-    /// After so many days the key is worthless.
-    #[arg(long, value_name = "DAYS", conflicts_with = "proof")]
-    expires: Option<std::num::NonZeroU32>,
+    /// How long the key is worth something: `90d`, `12h`, `30m`, `10s`; a bare number is days.
+    #[arg(long, value_name = "HOW LONG", conflicts_with = "proof", value_parser = lifetime)]
+    expires: Option<i64>,
 }
 
 impl New {
@@ -159,7 +171,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                         writeln!(out, "id   {id}\nkey  {key}\nKeep the key; it can't be shown again.")?;
                         key_hash(&key)
                     };
-                    let expires = new.expires.map(|days| context.at + i64::from(days.get()) * DAY);
+                    let expires = new.expires.map(|lifetime| context.at + lifetime);
                     commit.clients.push(ClientChange::Add { id, name: new.name, key_hash, scope, expires });
                 }
             }
