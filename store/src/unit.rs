@@ -1,20 +1,20 @@
 //! A unit of work: one [`Commit`] made ready outside the transaction, and run inside it. It can
 //! be run again after a transaction failed.
 
+mod settle;
 mod trail;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use fhir::json::Json;
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
-use fhir::scope::Op;
 use fhir::search::SearchQuery;
 use uuid::Uuid;
 
+use self::settle::settle;
 use crate::access::{Access, Sight};
 use crate::account::AccountChange;
 use crate::audit::{self, Entry, Forwarding, Retiring, Sealing, Trail, Who};
@@ -28,10 +28,10 @@ use crate::context::Context;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::keys::Numbers;
-use crate::reader::{Reader, is_shown};
-use crate::record::{Effect, Stored, Written};
-use crate::version::{Step, absent, apply, permitted};
-use crate::{account, consent, desk, find, member, row, tokens};
+use crate::reader::Reader;
+use crate::record::{Stored, Written};
+use crate::version::{Step, apply, permitted};
+use crate::{account, consent, desk, find, member, tokens};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
 pub fn new_id() -> String {
@@ -467,132 +467,4 @@ fn brought(steps: &[Step<'_>], query: &SearchQuery) -> Vec<String> {
 
 fn reference(kind: ResourceType, id: &str) -> String {
     format!("{kind}/{id}")
-}
-
-/// Makes the target of one write known.
-fn settle<'u>(link: &mut Link, sight: &Sight, planned: &'u Planned) -> Result<Step<'u>, Fault> {
-    Ok(match planned {
-        Planned::Create { draft, if_none_exist } => {
-            sight.access().permits(Op::Create, draft.kind)?;
-            let found = match if_none_exist {
-                Some(query) => find::only(link, sight, query)?,
-                None => None,
-            };
-            let step = Step {
-                kind: draft.kind,
-                id: draft.id.clone(),
-                at: draft.updated,
-                draft: Some(Cow::Borrowed(draft)),
-                only_if: OnlyIf::Always,
-                settled: None,
-                fresh: true,
-                unused: false,
-                same_as: None,
-            };
-            match found {
-                Some(stored) => Step {
-                    id: stored.id.clone(),
-                    draft: None,
-                    settled: Some(Written { effect: Effect::Unchanged, stored }),
-                    ..step
-                },
-                None => step,
-            }
-        }
-        Planned::Update { draft, target, only_if, named } => {
-            let mut step = Step {
-                kind: draft.kind,
-                id: draft.id.clone(),
-                at: draft.updated,
-                draft: Some(Cow::Borrowed(draft)),
-                only_if: *only_if,
-                settled: None,
-                fresh: false,
-                unused: false,
-                same_as: None,
-            };
-            if let Target::Only(query) = target {
-                match find::only(link, sight, query)? {
-                    None => step.unused = *named,
-                    Some(found) if found.id == draft.id => {}
-                    Some(_) if *named => {
-                        let details = "the resource that matches has another id";
-                        return Err(Error::from(Issue::error("invalid", details).at("id")).into());
-                    }
-                    Some(found) => {
-                        step.draft = Some(Cow::Owned(draft.renamed(found.id.clone())?));
-                        step.id = found.id;
-                    }
-                }
-            }
-            step
-        }
-        Planned::Patch { target, only_if, patch, at } => {
-            let (kind, id) = match target {
-                Target::Id(kind, id) => (*kind, id.clone()),
-                Target::Only(query) => {
-                    sight.access().permits(Op::Update, one_kind(query)?)?;
-                    (one_kind(query)?, find::only(link, sight, query)?.ok_or(Error::NotFound)?.id)
-                }
-            };
-            sight.access().permits(Op::Update, kind)?;
-            let old = row::held(link, &[(kind, id.as_str())])?.pop().ok_or(Error::NotFound)?;
-            if !is_shown(link, sight, Op::Update, &old)? {
-                return Err(Error::NotFound.into());
-            }
-            if old.deleted {
-                return Err(Error::Gone { version: old.version }.into());
-            }
-            if let OnlyIf::Version(wanted) = only_if
-                && *wanted != old.version
-            {
-                return Err(Error::Conflict { current: old.version }.into());
-            }
-            let before = draft::parse(&old.body)?;
-            // A panic must not cost the others whose writes are in the same transaction.
-            let resource = catch_unwind(AssertUnwindSafe(|| (patch.0)(&before)))
-                .map_err(|_| Error::Internal("the patch panicked".into()))?
-                .map_err(Error::from)?;
-            draft::unclaimed(&resource)?;
-            if resource.text("id") != Some(&id) {
-                return Err(Error::from(
-                    Issue::error("business-rule", "a patch can't change the id").at("id"),
-                )
-                .into());
-            }
-            Step {
-                kind,
-                draft: Some(Cow::Owned(Draft::new(kind, id.clone(), *at, resource)?)),
-                id,
-                at: *at,
-                only_if: *only_if,
-                settled: None,
-                fresh: false,
-                unused: false,
-                same_as: None,
-            }
-        }
-        Planned::Delete { target, only_if, at } => {
-            let (kind, id) = match target {
-                Target::Id(kind, id) => (*kind, Some(id.clone())),
-                Target::Only(query) => {
-                    sight.access().permits(Op::Delete, one_kind(query)?)?;
-                    (one_kind(query)?, find::only(link, sight, query)?.map(|found| found.id))
-                }
-            };
-            let settled = id.is_none().then(|| absent(kind, ""));
-            let id = id.unwrap_or_default();
-            Step {
-                kind,
-                id,
-                at: *at,
-                draft: None,
-                only_if: *only_if,
-                settled,
-                fresh: false,
-                unused: false,
-                same_as: None,
-            }
-        }
-    })
 }
