@@ -253,6 +253,9 @@ impl ResourceType {
     /// RiskAssessment.
     pub const RISK_ASSESSMENT: Self = Self(119);
 
+    /// Subscription.
+    pub const SUBSCRIPTION: Self = Self(129);
+
     /// ValueSet.
     pub const VALUE_SET: Self = Self(143);
 }
@@ -282,6 +285,7 @@ mod tests {
         assert_eq!(ResourceType::AUDIT_EVENT.name(), "AuditEvent");
         assert_eq!(ResourceType::OBSERVATION.name(), "Observation");
         assert_eq!(ResourceType::RISK_ASSESSMENT.name(), "RiskAssessment");
+        assert_eq!(ResourceType::SUBSCRIPTION.name(), "Subscription");
         assert_eq!(ResourceType::VALUE_SET.name(), "ValueSet");
         assert_eq!(ResourceType::parse("patient"), None);
     }

@@ -20,6 +20,7 @@ use crate::http::refusals::Refusals;
 use crate::packages::Claims;
 use crate::smart::Smart;
 use crate::smart::secret::Secret;
+use crate::subscriptions::Shelf;
 
 /// Everything a request or a worker may need. One per process.
 pub struct App {
@@ -43,6 +44,8 @@ pub struct App {
     pub started: DateTime<Utc>,
     /// The authorization server.
     pub(crate) smart: Smart,
+    /// Who is told of changes.
+    pub(crate) subscriptions: Shelf,
     /// How it stands with the audit trail.
     pub(crate) standing: Standing,
     /// What the store said of itself last.
@@ -92,7 +95,7 @@ impl App {
     /// Opens the store and loads the models, with the activations the store knows.
     pub async fn open(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let store = open_store(&config)?;
-        let claims = Claims::load(&config.packages, config.validate_claims)?;
+        let claims = Claims::load(&config)?;
         let mut catalogue = load_catalogue(&config)?;
         use_activated(&mut catalogue, &store).await?;
         let active = RwLock::new(Arc::new(Active::new(catalogue)));
@@ -112,6 +115,7 @@ impl App {
             refusals: Refusals::default(),
             metrics,
             started: Utc::now(),
+            subscriptions: Shelf::default(),
             standing: Standing::default(),
             pulse: tokio::sync::Mutex::default(),
             active,

@@ -42,6 +42,7 @@
 //! | `oidc_role_claim` | `AUGURY_OIDC_ROLE_CLAIM` | `roles`: the claim that says what somebody may be allowed |
 //! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
 //! | `oidc_user_claim` | `AUGURY_OIDC_USER_CLAIM` | `fhirUser`: the claim that says who somebody is in FHIR |
+//! | `webhook_allow` | `AUGURY_WEBHOOK_ALLOW` | none: addresses and networks (`10.1.0.0/16`) in private space that Subscriptions may send to, separated by commas |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -55,11 +56,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::http::peer::networks;
+use crate::outside::Reach;
 use crate::smart::secret::LEAST;
 use store::Auditing;
 pub use trail::{Address, Trail};
@@ -208,6 +211,8 @@ pub struct Config {
     pub foreign: Option<Foreign>,
     /// Who says where requests come from.
     pub proxies: Proxies,
+    /// Networks in private space that Subscriptions may send to.
+    pub webhook_allow: Arc<[IpNet]>,
     /// How often an address may ask that says nobody's name.
     pub rate_anonymous: Option<Rate>,
     /// How often a client may ask.
@@ -234,7 +239,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 45] = [
+const NAMES: [&str; 46] = [
     "bind",
     "public_url",
     "database_url",
@@ -243,6 +248,7 @@ const NAMES: [&str; 45] = [
     "region",
     "packages",
     "validate_claims",
+    "webhook_allow",
     "audit",
     "audit_failure",
     "audit_witness",
@@ -386,6 +392,10 @@ impl Config {
         let trusted = trusted.map_err(|one| {
             wrong("trusted_proxies", format!("`{one}` is neither an address nor like 10.0.0.0/8"))
         })?;
+        let webhook_allow = networks(get("webhook_allow").unwrap_or_default());
+        let webhook_allow = webhook_allow.map_err(|one| {
+            wrong("webhook_allow", format!("`{one}` is neither an address nor like 10.1.0.0/16"))
+        })?;
         let header = match get("proxy_header") {
             None | Some("x-forwarded-for") => ProxyHeader::XForwardedFor,
             Some("forwarded") => ProxyHeader::Forwarded,
@@ -448,6 +458,7 @@ impl Config {
             secret: secret.map(Hidden::new),
             foreign,
             proxies: Proxies { trusted, header },
+            webhook_allow: webhook_allow.into(),
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
@@ -469,6 +480,12 @@ impl Config {
     /// The base of all FHIR addresses, e.g. `http://127.0.0.1:8080/fhir`.
     pub fn fhir_base(&self) -> String {
         format!("{}/fhir", self.public_url)
+    }
+
+    /// Where Subscriptions may send to.
+    pub(crate) fn reach(&self) -> Reach {
+        let loopback = self.bind.ip().is_loopback();
+        Reach { loopback, private: false, allowed: Arc::clone(&self.webhook_allow) }
     }
 }
 

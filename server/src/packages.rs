@@ -8,9 +8,13 @@ use anyhow::{Context, bail, ensure};
 use fhir::json::{Json, parse};
 use fhir::outcome::Issues;
 use fhir::profile::Profiles;
+use fhir::resource_type::ResourceType;
 use flate2::read::GzDecoder;
 
+use crate::config::Config;
 use crate::http::request::LIMITS;
+use crate::outside::Reach;
+use crate::subscriptions;
 
 /// What a package may measure unpacked.
 const MOST_BYTES: u64 = 1 << 30;
@@ -22,17 +26,26 @@ pub struct Claims {
     pub profiles: Arc<Profiles>,
     /// Every profile that `meta.profile` names counts, not only vital signs and our own.
     pub all: bool,
+    /// This server's FHIR address.
+    base: String,
+    /// Where Subscriptions may have something sent to.
+    reach: Reach,
 }
 
 impl Claims {
     /// The definitions of packages, besides the built-in ones.
-    pub fn load(packages: &[PathBuf], all: bool) -> anyhow::Result<Self> {
-        Ok(Self { profiles: Arc::new(load(packages)?), all })
+    pub fn load(config: &Config) -> anyhow::Result<Self> {
+        let profiles = Arc::new(load(&config.packages)?);
+        Ok(Self { profiles, all: config.validate_claims, base: config.fhir_base(), reach: config.reach() })
     }
 
-    /// Findings of a resource against the profiles it claims.
+    /// Findings of a resource against the profiles it claims, and of what is kept to against how it can be.
     pub fn check(&self, resource: &Json) -> Issues {
-        fhir::conformance::claimed(resource, &self.profiles, self.all)
+        let mut issues = fhir::conformance::claimed(resource, &self.profiles, self.all);
+        if resource.text("resourceType") == Some(ResourceType::SUBSCRIPTION.name()) {
+            issues.0.extend(subscriptions::findings(resource, &self.base, &self.reach).0);
+        }
+        issues
     }
 }
 

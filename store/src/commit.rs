@@ -10,6 +10,7 @@ use fhir::search::SearchQuery;
 use crate::account::AccountChange;
 use crate::audit::Entry;
 use crate::authorization::AuthorizationChange;
+use crate::subscription::Progress;
 
 /// Which resource is meant.
 #[derive(Debug, Clone)]
@@ -219,6 +220,8 @@ pub struct Commit<'a> {
     pub taken: Option<String>,
     /// What else is recorded as done by this.
     pub notes: Vec<Entry>,
+    /// How far a Subscription is. Only such a commit may say whether one is active.
+    pub progress: Option<Progress>,
     /// A model's own work: only such a commit may write what says that a model made it.
     pub of_model: bool,
 }

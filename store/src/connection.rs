@@ -13,6 +13,7 @@ use crate::consent::Known;
 use crate::deadline::Deadline;
 use crate::error::{Error, Fault};
 use crate::sql::Dialect;
+use crate::subscription::Register;
 
 /// How long a question may take, where nothing else is said.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -153,10 +154,14 @@ pub(crate) struct Link {
     pub(crate) brought: Vec<ChartRow>,
     /// Who signs the rows of the audit trail, where any are written.
     pub(crate) authority: Option<Arc<Authority>>,
+    /// Who is to be told of changes.
+    pub(crate) register: Option<Arc<Register>>,
     /// What the open transaction adds to the trail, and the agents it adds.
     pub(crate) audited: Vec<Arc<Record>>,
     pub(crate) met: Vec<i64>,
     pub(crate) leaves: Vec<(i64, Leaves)>,
+    /// It queues changes.
+    pub(crate) queued: bool,
 }
 
 impl Link {
@@ -178,9 +183,11 @@ impl Link {
             denials: Arc::default(),
             brought: Vec::new(),
             authority: None,
+            register: None,
             audited: Vec::new(),
             met: Vec::new(),
             leaves: Vec::new(),
+            queued: false,
         })
     }
 
@@ -225,6 +232,7 @@ pub(crate) struct Manager {
     pub(crate) denials: Arc<Known>,
     pub(crate) patience: Duration,
     pub(crate) authority: Option<Arc<Authority>>,
+    pub(crate) register: Option<Arc<Register>>,
 }
 
 impl ManageConnection for Manager {
@@ -243,6 +251,7 @@ impl ManageConnection for Manager {
             denials: Arc::clone(&self.denials),
             patience: self.patience,
             authority: self.authority.clone(),
+            register: self.register.clone(),
             ..link
         })
     }

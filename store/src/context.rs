@@ -19,6 +19,9 @@ pub struct Context {
     pub who: Arc<Who>,
     /// What they may do.
     pub access: Access,
+    /// In whose name, and with what rights, things go on after the request; empty for a part of the program.
+    /// What it means is known to who made it.
+    pub mandate: Arc<str>,
     /// Where what they see is noted; a part of the program itself leaves no such trail.
     pub trail: Option<Trail>,
 }
@@ -26,7 +29,14 @@ pub struct Context {
 impl Context {
     /// A request by a part of the program.
     pub fn system(name: &'static str, at: i64) -> Self {
-        Self { request: "".into(), at, who: Who::system(name), access: Access::Whole, trail: None }
+        Self {
+            request: "".into(),
+            at,
+            who: Who::system(name),
+            access: Access::Whole,
+            mandate: "".into(),
+            trail: None,
+        }
     }
 
     /// The same caller, on whose behalf a part of the program does what they may not do themselves.

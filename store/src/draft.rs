@@ -12,6 +12,7 @@ use fhir::search::{self, Index, MOST_ROWS};
 use fhir::time;
 
 use crate::error::Error;
+use crate::subscription::keep;
 
 /// Text before the version, text after the time, and how the resource is found.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Draft {
     pub(crate) id: String,
     pub(crate) updated: i64,
     pub(crate) index: Index,
+    /// Of a Subscription: the lines that its endpoint gets, which are not part of the text.
+    pub(crate) headers: Vec<String>,
     text: String,
     /// Where the version and the time are put in.
     hole: usize,
@@ -41,6 +44,12 @@ impl Draft {
             return Err(Issue::error("invalid", format!("resourceType is not {}", kind.name())).into());
         }
         stamp_identity(object, &id, &stamp)?;
+        let headers = match kind {
+            ResourceType::SUBSCRIPTION => keep::conceal(&mut resource),
+            _ => Vec::new(),
+        };
+        let object =
+            resource.as_object().ok_or_else(|| Issue::error("structure", "a resource is a JSON object"))?;
         let mut out = Vec::with_capacity(1536);
         out.extend_from_slice(br#"{"resourceType":""#);
         out.extend_from_slice(kind.name().as_bytes());
@@ -68,7 +77,7 @@ impl Draft {
             let details = format!("more than {MOST_ROWS} values to search by in one resource");
             return Err(Issue::error("too-long", details).at(kind.name()).into());
         }
-        Ok(Self { kind, id, updated, index, text, hole })
+        Ok(Self { kind, id, updated, index, headers, text, hole })
     }
 
     /// The resource as it is stored, as this version at this time.
@@ -89,7 +98,7 @@ impl Draft {
         let body = self.body(1, self.updated);
         let mut resource = parse(&body)?;
         replace_references(&mut resource, change);
-        Self::new(self.kind, self.id.clone(), self.updated, resource)
+        self.made_of(self.id.clone(), self.updated, resource)
     }
 
     /// Does it refer to one of these? Where a reference is written with escapes it is not looked at
@@ -106,13 +115,19 @@ impl Draft {
     /// The same, last changed at another time.
     pub(crate) fn dated(&self, updated: i64) -> Result<Self, Error> {
         let body = self.body(1, self.updated);
-        Self::new(self.kind, self.id.clone(), updated, parse(&body)?)
+        self.made_of(self.id.clone(), updated, parse(&body)?)
     }
 
     /// The same under another id.
     pub(crate) fn renamed(&self, id: String) -> Result<Self, Error> {
         let body = self.body(1, self.updated);
-        Self::new(self.kind, id, self.updated, parse(&body)?)
+        self.made_of(id, self.updated, parse(&body)?)
+    }
+
+    /// Of its own text, which doesn't have the headers.
+    fn made_of(&self, id: String, updated: i64, resource: Json<'_>) -> Result<Self, Error> {
+        let headers = self.headers.clone();
+        Ok(Self { headers, ..Self::new(self.kind, id, updated, resource)? })
     }
 }
 

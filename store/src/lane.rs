@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audit::Authority;
 use crate::checkpoint::Checkpoint;
 use crate::connection::{Link, Place, Use};
 use crate::error::{Error, Fault};
 use crate::keys::Numbers;
+use crate::store::Shared;
 use crate::transaction::{self, Answer};
 use crate::unit::Unit;
 
@@ -33,17 +33,17 @@ pub(crate) struct Lane(mpsc::Sender<Job>);
 
 impl Lane {
     /// On PostgreSQL only what is small and often, for each commit there is a round trip of its own.
-    pub(crate) fn open(place: &Place, authority: &Arc<Authority>) -> Result<Self, Error> {
-        let link = writing(place, authority)?;
+    pub(crate) fn open(place: &Place, shared: &Shared) -> Result<Self, Error> {
+        let link = writing(place, shared)?;
         let checkpoint = match place {
             Place::Sqlite(_) => Some(Checkpoint::start(place)?),
             Place::Postgres(_) => None,
         };
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let (place, authority) = (place.clone(), Arc::clone(authority));
+        let (place, shared) = (place.clone(), shared.clone());
         thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write(&place, &authority, link, checkpoint.as_ref(), receiver))
+            .spawn(move || write(&place, &shared, link, checkpoint.as_ref(), receiver))
             .map_err(Error::internal)?;
         Ok(Self(sender))
     }
@@ -66,9 +66,10 @@ impl Lane {
     }
 }
 
-fn writing(place: &Place, authority: &Arc<Authority>) -> Result<Link, Error> {
+fn writing(place: &Place, shared: &Shared) -> Result<Link, Error> {
     let mut link = Link::open(place, Use::Write)?;
-    link.authority = Some(Arc::clone(authority));
+    link.authority = Some(Arc::clone(&shared.authority));
+    link.register = Some(Arc::clone(&shared.register));
     link.patience = CRITERIA;
     Ok(link)
 }
@@ -79,7 +80,7 @@ fn gone() -> Error {
 
 fn write(
     place: &Place,
-    authority: &Arc<Authority>,
+    shared: &Shared,
     mut link: Link,
     checkpoint: Option<&Checkpoint>,
     mut receiver: mpsc::Receiver<Job>,
@@ -115,7 +116,7 @@ fn write(
             }
         }
         if link.broken {
-            match writing(place, authority) {
+            match writing(place, shared) {
                 Ok(fresh) => link = fresh,
                 Err(error) => tracing::error!(%error, "the writer could not open its database again"),
             }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use diesel::r2d2;
 use tokio::sync::Semaphore;
 
-use crate::audit::Authority;
 use crate::connection::{Link, Manager, Place, Use};
 use crate::error::{Error, Fault};
+use crate::store::Shared;
 
 /// How often a transaction is tried before its caller is told that the store is busy.
 const TRIES: u32 = 8;
@@ -31,7 +31,7 @@ impl Pool {
         purpose: Use,
         size: u32,
         patience: Duration,
-        authority: Arc<Authority>,
+        shared: &Shared,
     ) -> Result<Self, Error> {
         let links = r2d2::Pool::builder()
             .max_size(size)
@@ -44,7 +44,8 @@ impl Pool {
                 charts: Arc::default(),
                 denials: Arc::default(),
                 patience,
-                authority: Some(authority),
+                authority: Some(Arc::clone(&shared.authority)),
+                register: Some(Arc::clone(&shared.register)),
             })
             .map_err(Error::internal)?;
         Ok(Self { links, gate: Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1))) })

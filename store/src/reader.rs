@@ -70,6 +70,10 @@ impl<'c> Reader<'c> {
         Self { link, sight }
     }
 
+    pub(crate) fn link(&mut self) -> &mut Link {
+        self.link
+    }
+
     /// The current version; `NotFound`, or `Gone` if that says it is deleted.
     pub fn read(&mut self, kind: ResourceType, id: &str) -> Result<Stored, Error> {
         self.link.in_time()?;

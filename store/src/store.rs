@@ -24,6 +24,7 @@ use crate::queue::Queue;
 use crate::reader::{self, Reader};
 use crate::record::{Backlog, Client, Page, Stored, Written};
 use crate::seal::Seal;
+use crate::subscription::{Interest, Register};
 use crate::unit::{Unit, new_id};
 use crate::{consent, desk, migration, row, seal, transaction};
 
@@ -70,6 +71,15 @@ pub(crate) enum Writer {
     Pool { keys: Arc<Numbers> },
 }
 
+/// What all connections of a process have in common.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// Who signs the audit trail.
+    pub(crate) authority: Arc<Authority>,
+    /// Who is to be told of changes.
+    pub(crate) register: Arc<Register>,
+}
+
 /// All data, in an SQLite file or a PostgreSQL database.
 #[derive(Clone)]
 pub struct Store {
@@ -79,8 +89,9 @@ pub struct Store {
     changed: Arc<Notify>,
     seal: Arc<Seal>,
     pub(crate) authority: Arc<Authority>,
-    /// What records what was read.
-    recorder: Lane,
+    register: Arc<Register>,
+    /// What records what was read, and other small things.
+    pub(crate) recorder: Lane,
     buffer: Arc<Buffer>,
     /// The last write failed, and by no fault of its own.
     failing: Arc<AtomicBool>,
@@ -112,20 +123,19 @@ impl Store {
         let authority = Arc::new(Authority::new(&secret, options.auditing, &options.site)?);
         seal::known(&mut link, &authority.public_key())?;
         drop(link);
-        let recorder = Lane::open(&place, &authority)?;
+        let register = Arc::new(Register::new(&secret)?);
+        let shared = Shared { authority, register };
+        let recorder = Lane::open(&place, &shared)?;
         let (readers, patience) = (options.readers, options.patience);
         let (pool, writer) = match &place {
             Place::Sqlite(_) => {
                 let writer = Writer::Lane(recorder.clone());
-                (Pool::open(&place, Use::Read, readers, patience, Arc::clone(&authority))?, writer)
+                (Pool::open(&place, Use::Read, readers, patience, &shared)?, writer)
             }
             Place::Postgres(_) => {
                 let keys = Arc::new(Numbers::of_versions());
                 let most = options.connections;
-                (
-                    Pool::open(&place, Use::Write, most, patience, Arc::clone(&authority))?,
-                    Writer::Pool { keys },
-                )
+                (Pool::open(&place, Use::Write, most, patience, &shared)?, Writer::Pool { keys })
             }
         };
         Ok(Self {
@@ -134,13 +144,26 @@ impl Store {
             queue: Arc::default(),
             changed: Arc::default(),
             seal,
-            authority,
+            authority: shared.authority,
+            register: shared.register,
             recorder,
             buffer: Arc::default(),
             failing: Arc::default(),
             place,
             verifying: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// From now on this decides which versions may be for a Subscription, of those up to that stamp. What
+    /// somebody may be to be told of is queued; of it [`Self::number_changes`] decides.
+    pub fn watch(&self, stamp: i64, interest: Arc<Interest>) {
+        self.register.watch(stamp, interest);
+    }
+
+    /// Wakes up after commits of this process that queued changes. Others queue too: look from time to time
+    /// as well.
+    pub async fn queued(&self) {
+        self.register.queued.notified().await;
     }
 
     /// Brings a database to this program's schema; how many steps that took.

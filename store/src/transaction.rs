@@ -77,6 +77,9 @@ pub(crate) fn within<T>(
                 if let Some(authority) = &link.authority {
                     authority.wrote(&mut link.met, &mut link.leaves);
                 }
+                if let (true, Some(register)) = (std::mem::take(&mut link.queued), &link.register) {
+                    register.queued.notify_one();
+                }
                 value
             })
             .map_err(|error| match Fault::from(error) {
@@ -90,6 +93,7 @@ pub(crate) fn within<T>(
         link.audited.clear();
         link.met.clear();
         link.leaves.clear();
+        link.queued = false;
         roll_back(link);
     }
     result

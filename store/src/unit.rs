@@ -30,7 +30,11 @@ use crate::error::{Error, Fault};
 use crate::keys::Numbers;
 use crate::reader::Reader;
 use crate::record::{Stored, Written};
-use crate::version::{Step, apply, permitted};
+use crate::subscription::Progress;
+use crate::subscription::delivery::{self, Claim};
+use crate::subscription::keep::{By, requested};
+use crate::subscription::numbering::{self, Numbering};
+use crate::version::{Author, Step, apply, permitted};
 use crate::{account, consent, desk, find, member, tokens};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
@@ -55,6 +59,7 @@ enum Planned {
         only_if: OnlyIf,
         patch: Patch,
         at: i64,
+        of_delivery: bool,
     },
     Delete {
         target: Target,
@@ -105,6 +110,10 @@ pub(crate) struct Unit {
     sealing: Option<Sealing>,
     forwarding: Option<Forwarding>,
     retiring: Option<Retiring>,
+    numbering: Option<Numbering>,
+    claim: Option<Claim>,
+    progress: Option<Progress>,
+    mandate: Arc<str>,
     of_model: bool,
     taken: Option<String>,
 }
@@ -112,14 +121,15 @@ pub(crate) struct Unit {
 impl Unit {
     pub(crate) fn new(context: &Context, commit: Commit<'_>) -> Result<Self, Error> {
         let at = context.at;
-        let of_model = commit.of_model;
-        let writes = commit.writes.into_iter().map(|write| plan(at, write, of_model));
+        let (of_model, of_delivery) = (commit.of_model, commit.progress.is_some());
+        let writes = commit.writes.into_iter().map(|write| plan(at, write, of_model, of_delivery));
         let writes = writes.collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
             access: context.access.clone(),
             notes: commit.notes,
             asked: context.trail.as_ref().map(Trail::asked).unwrap_or_default(),
             of_model,
+            progress: commit.progress,
             taken: commit.taken,
             writes,
             reads: commit.reads,
@@ -160,6 +170,10 @@ impl Unit {
             sealing: None,
             forwarding: None,
             retiring: None,
+            numbering: None,
+            claim: None,
+            progress: None,
+            mandate: Arc::clone(&context.mandate),
             of_model: false,
             taken: None,
         }
@@ -190,11 +204,35 @@ impl Unit {
         Self { retiring: Some(retiring), ..self }
     }
 
+    /// Says for whom changes are, and nothing else.
+    pub(crate) fn numbering(context: &Context, numbering: Numbering) -> Self {
+        Self { numbering: Some(numbering), ..Self::empty(context) }
+    }
+
+    /// Claims Subscriptions, and nothing else.
+    pub(crate) fn claiming(context: &Context, claim: Claim) -> Self {
+        Self { claim: Some(claim), ..Self::empty(context) }
+    }
+
+    /// Says how far a Subscription is, and records it.
+    pub(crate) fn proceeding(context: &Context, progress: Progress, notes: Vec<Entry>) -> Self {
+        Self { progress: Some(progress), notes, ..Self::empty(context) }
+    }
+
+    fn author(&self) -> Author<'_> {
+        let by = if self.progress.is_some() { By::Delivery } else { By::Caller(&self.mandate) };
+        Author { of_model: self.of_model, by }
+    }
+
     /// Runs it inside the open transaction.
     pub(crate) fn run(&self, link: &mut Link, keys: &Numbers) -> Result<Vec<Written>, Fault> {
         // First, so that a claim that was lost costs nothing more.
         link.touched = !self.finish.is_empty();
         desk::finish(link, &self.finish)?;
+        if let Some(progress) = &self.progress {
+            delivery::proceed(link, progress, self.at)?;
+            link.touched = true;
+        }
         let sight = consent::under(link, &self.access, &self.who, self.at)?;
         let mut steps = link.within(link.patience, |link| self.resolve(link, &sight))?;
         let places = steps.iter().any(|step| {
@@ -202,7 +240,7 @@ impl Unit {
         });
         let standing = if places { Standing::of(link, &self.access, &self.who, self.at)? } else { None };
         let (written, moves) =
-            link.within(link.patience, |link| apply(link, keys, &mut steps, &sight, self.of_model))?;
+            link.within(link.patience, |link| apply(link, keys, &mut steps, &sight, self.author()))?;
         if let Some(standing) = standing {
             let relinked = !sight.keeps_consents() && moves.iter().any(|one| one.relinked);
             standing.must_hold(link, &self.who, self.at, relinked)?;
@@ -221,6 +259,13 @@ impl Unit {
         desk::take(link, self.taken.as_deref())?;
         desk::postpone(link, &self.postpone, self.until)?;
         self.reads.iter().try_for_each(|read| must_be(link, &sight, read))?;
+        if let Some(numbering) = &self.numbering {
+            link.touched = true;
+            numbering::write(link, numbering, self.at)?;
+        }
+        if let Some(claim) = &self.claim {
+            delivery::claim(link, claim, self.at)?;
+        }
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
         }
@@ -239,7 +284,8 @@ impl Unit {
         let bound = self.access != Access::Whole;
         let creates = |planned: &Planned| match planned {
             Planned::Create { draft, if_none_exist: None } => {
-                !(bound && member::places(&self.who.agent, draft.kind, &draft.id))
+                draft.kind != ResourceType::SUBSCRIPTION
+                    && !(bound && member::places(&self.who.agent, draft.kind, &draft.id))
             }
             _ => false,
         };
@@ -257,6 +303,9 @@ impl Unit {
             && self.sealing.is_none()
             && self.forwarding.is_none()
             && self.retiring.is_none()
+            && self.numbering.is_none()
+            && self.claim.is_none()
+            && self.progress.is_none()
     }
 
     /// Runs several units that only create as if they were one: as many statements as for one.
@@ -276,7 +325,13 @@ impl Unit {
                 steps.push(step);
             }
         }
-        let (written, moves) = apply(link, keys, &mut steps, &Sight::of(&Access::Whole), true)?;
+        let (written, moves) = apply(
+            link,
+            keys,
+            &mut steps,
+            &Sight::of(&Access::Whole),
+            Author { of_model: true, by: By::Caller("") },
+        )?;
         let mut left = moves.as_slice();
         let mut tasks = Vec::with_capacity(units.len());
         for unit in units {
@@ -403,7 +458,7 @@ impl Planned {
     }
 }
 
-fn plan(at: i64, write: Write<'_>, of_model: bool) -> Result<Planned, Error> {
+fn plan(at: i64, mut write: Write<'_>, of_model: bool, of_delivery: bool) -> Result<Planned, Error> {
     let kind_of = match &write {
         Write::Create { resource, .. } => kind(resource)?,
         Write::Update { target, .. } | Write::Patch { target, .. } | Write::Delete { target, .. } => {
@@ -420,6 +475,14 @@ fn plan(at: i64, write: Write<'_>, of_model: bool) -> Result<Planned, Error> {
     if let (Write::Create { resource, .. } | Write::Update { resource, .. }, false) = (&write, of_model) {
         draft::unclaimed(resource)?;
     }
+    if let (
+        Write::Create { resource, .. } | Write::Update { resource, .. },
+        ResourceType::SUBSCRIPTION,
+        false,
+    ) = (&mut write, kind_of, of_delivery)
+    {
+        requested(resource);
+    }
     Ok(match write {
         Write::Create { resource, id, if_none_exist } => {
             let draft = Draft::new(kind(&resource)?, id.unwrap_or_else(new_id), at, resource)?;
@@ -434,7 +497,7 @@ fn plan(at: i64, write: Write<'_>, of_model: bool) -> Result<Planned, Error> {
             let draft = Draft::new(kind, id, at, resource)?;
             Planned::Update { draft, target, only_if, named: named.is_some() }
         }
-        Write::Patch { target, only_if, patch } => Planned::Patch { target, only_if, patch, at },
+        Write::Patch { target, only_if, patch } => Planned::Patch { target, only_if, patch, at, of_delivery },
         Write::Delete { target, only_if } => Planned::Delete { target, only_if, at },
     })
 }

@@ -19,6 +19,8 @@ use crate::joined::links;
 use crate::keys::Numbers;
 use crate::reader::{is_shown, last};
 use crate::record::{Effect, Stored, Written};
+use crate::subscription::change::{self, Watch};
+use crate::subscription::keep::{By, Kept, keep, says_more, status};
 use crate::{consent, row};
 
 /// What instants are written to, in microseconds.
@@ -78,6 +80,14 @@ pub(crate) fn absent(kind: ResourceType, id: &str) -> Written {
     Written { effect: Effect::Absent, stored }
 }
 
+/// Who writes, as far as it decides what may be written.
+#[derive(Clone, Copy)]
+pub(crate) struct Author<'a> {
+    /// What a model made is changed by models only.
+    pub(crate) of_model: bool,
+    pub(crate) by: By<'a>,
+}
+
 /// What one write changed: the new key, and whose charts it touched before and after.
 #[derive(Debug, Default)]
 pub(crate) struct Move {
@@ -99,16 +109,17 @@ struct Change {
     effect: Effect,
 }
 
-/// Writes versions and index rows; answers in the order of the steps. What a model made is changed
-/// only by what is `of_model`.
+/// Writes versions and index rows; answers in the order of the steps.
 pub(crate) fn apply(
     link: &mut Link,
     keys: &Numbers,
     steps: &mut [Step<'_>],
     sight: &Sight,
-    of_model: bool,
+    author: Author<'_>,
 ) -> Result<(Vec<Written>, Vec<Move>), Fault> {
-    let (mut answers, changes, hidden) = decide(link, steps, sight, of_model)?;
+    let (mut answers, changes, hidden) = decide(link, steps, sight, author.of_model)?;
+    let watch = Watch::of(link)?;
+    let mut queued = Vec::new();
     for change in &changes {
         if let (Some(old), Some(step)) = (&change.old, steps.get_mut(change.at)) {
             step.follow(old.updated)?;
@@ -156,6 +167,7 @@ pub(crate) fn apply(
             rows.add(key, &draft.index);
         }
         let mut before = BTreeSet::new();
+        let replaced = change.old.as_ref().map(|old| old.key);
         if let Some(old) = change.old {
             if !old.deleted {
                 let resource = draft::parse(&old.body)?;
@@ -169,6 +181,10 @@ pub(crate) fn apply(
         } else {
             places.push((change.at, change.effect, false));
             fresh.push(stored);
+        }
+        let was = gone.last().filter(|(gone, _)| Some(*gone) == replaced).map(|(_, index)| index);
+        if watch.wants(step.kind, was, step.draft.as_ref().map(|draft| &draft.index)) {
+            queued.push(key);
         }
         let now = step.draft.as_ref().map(|draft| links(&draft.index));
         trace.relinked = now.unwrap_or_default() != before;
@@ -185,6 +201,8 @@ pub(crate) fn apply(
     row::insert(link, &fresh.iter().collect::<Vec<_>>())?;
     rows.insert(link)?;
     keep_consents(link, &next, &fresh)?;
+    keep_subscriptions(link, steps, &next, &fresh, author.by)?;
+    change::queue(link, &queued)?;
     if moves.iter().any(|one| one.relinked) {
         consent::renew(link)?;
     }
@@ -215,6 +233,26 @@ fn keep_consents(link: &mut Link, next: &[(i64, Stored)], fresh: &[Stored]) -> R
         return Ok(());
     }
     consent::keep(link, &replaced.map(|(old, _)| *old).collect::<Vec<_>>(), &written)
+}
+
+fn keep_subscriptions(
+    link: &mut Link,
+    steps: &[Step<'_>],
+    next: &[(i64, Stored)],
+    fresh: &[Stored],
+    by: By<'_>,
+) -> Result<(), Fault> {
+    let written = next.iter().map(|(_, stored)| stored).chain(fresh);
+    for stored in written.filter(|stored| stored.kind == ResourceType::SUBSCRIPTION) {
+        let of = |step: &&Step<'_>| step.kind == stored.kind && step.id == stored.id;
+        let draft = steps.iter().find(of).and_then(|step| step.draft.as_ref());
+        let headers = draft.map_or(&[][..], |draft| draft.headers.as_slice());
+        let resource = draft.map(|_| draft::parse(&stored.body)).transpose()?;
+        let status = resource.as_ref().map(|resource| status(resource)).transpose()?;
+        let kept = Kept { id: &stored.id, at: stored.updated, status, headers };
+        keep(link, &kept, by)?;
+    }
+    Ok(())
 }
 
 /// Compares with what is there: which steps are answered already, and which change something.
@@ -266,7 +304,9 @@ fn decide(link: &mut Link, steps: &[Step<'_>], sight: &Sight, of_model: bool) ->
             return Err(Error::Conflict { current: old.version }.into());
         }
         let (answer, effect) = match (&step.draft, alive) {
-            (Some(draft), Some(old)) if draft.body(old.version, old.updated) == old.body => {
+            (Some(draft), Some(old))
+                if !says_more(&draft.headers) && draft.body(old.version, old.updated) == old.body =>
+            {
                 (Some(Written { effect: Effect::Unchanged, stored: old.clone() }), None)
             }
             (Some(_), Some(old)) => {

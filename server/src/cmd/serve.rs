@@ -25,6 +25,7 @@ use crate::http::refusals::sum_up;
 use crate::http::request::unpack;
 use crate::http::telemetry::measure;
 use crate::http::tls;
+use crate::subscriptions::Teller;
 use crate::{router, scoring};
 
 /// Seconds that requests under way get when the server ends.
@@ -46,6 +47,7 @@ pub(super) struct Running {
     pub(super) app: Arc<App>,
     server: actix_web::dev::Server,
     worker: scoring::worker::Worker,
+    teller: Teller,
     keeper: Keeper,
     forwarder: Forwarder,
 }
@@ -55,6 +57,7 @@ impl Running {
     pub(super) async fn until_end(self) -> anyhow::Result<()> {
         let result = self.server.await;
         self.worker.stop().await;
+        self.teller.stop().await;
         sum_up(&self.app, true).await;
         self.keeper.stop().await;
         self.forwarder.stop().await;
@@ -157,5 +160,6 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     };
     let server = server.with_context(|| format!("AUGURY_BIND (bind) {bind}"))?.run();
     let forwarder = Forwarder::start(&app, outbound.as_ref());
-    Ok(Running { app, server, worker, keeper, forwarder })
+    let teller = Teller::start(&app).await?;
+    Ok(Running { app, server, worker, teller, keeper, forwarder })
 }

@@ -43,7 +43,7 @@ pub(crate) async fn audited(
         let agent = Agent { address: address(request), ..Agent::default() };
         let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         let (who, trail) = (Who::new(agent), Some(Trail::of(asked(request))));
-        Context { request: id.into(), at: app::now(), who, access: Access::Whole, trail }
+        Context { request: id.into(), at: app::now(), who, access: Access::Whole, mandate: "".into(), trail }
     });
     let failed = status.is_client_error() || status.is_server_error();
     if let Some((act, is_operation)) = act {

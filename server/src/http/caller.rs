@@ -18,6 +18,7 @@ use super::{audited, break_glass, peer};
 use crate::app::{self, App};
 use crate::config::Auth;
 use crate::smart::bearer::{self, Asker};
+use crate::subscriptions::mandate::Mandate;
 
 /// A caller that may go on, and its request's context.
 #[derive(Clone)]
@@ -47,6 +48,7 @@ impl FromRequest for Caller {
                 at: app::now(),
                 who: Who::new(Agent { address: address(&request), ..Agent::default() }),
                 access: Access::Whole,
+                mandate: Mandate::Open.text(),
                 trail: Some(Trail::of(audited::asked(&request))),
             };
             if app.config.auth == Auth::Open {
@@ -151,7 +153,8 @@ async fn identified(
         Ok(bearer) => {
             let who = Who::new(bearer.agent(context.who.agent.address.clone()));
             let rights = Rights::Of(bearer.scopes.as_str().into());
-            Ok((Context { who, access: bearer.access(), ..context }, rights))
+            let mandate = Mandate::Token(Box::new(bearer.as_ref().clone())).text();
+            Ok((Context { who, access: bearer.access(), mandate, ..context }, rights))
         }
         Err(store::Error::NotFound) => {
             let found = keyed(app, context, &key_hash(token)).await;
@@ -171,9 +174,10 @@ async fn keyed(app: &App, context: Context, key_hash: &str) -> Result<(Context, 
         Err(error) => return Err(error.into()),
     };
     let (address, access) = (context.who.agent.address.clone(), access(&client.scope, None, None, false));
+    let mandate = Mandate::Key(client.id.clone()).text();
     let (id, name) = (Some(client.id), Some(client.name));
     let who = Who::new(Agent { client: id, client_name: name, address, ..Agent::default() });
-    Ok((Context { who, access, ..context }, Rights::Of(client.scope.into())))
+    Ok((Context { who, access, mandate, ..context }, Rights::Of(client.scope.into())))
 }
 
 /// What is kept of a key: its SHA-256 (hex). The key has 256 random bits, so nothing slower is needed.

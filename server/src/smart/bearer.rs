@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
+use serde::{Deserialize, Serialize};
 use store::{Access, Agent, Context};
 
 use super::foreign;
@@ -28,7 +29,7 @@ const MOST: usize = 10_000;
 const LENGTH: usize = 43;
 
 /// Who stands behind a token, and what it allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bearer {
     /// `client_id`.
     pub(crate) client: String,

@@ -1,19 +1,15 @@
 //! Documents of others: key sets of clients, fetched from where they registered them (RFC 7517 section
 //! 5), and what another OpenID Connect provider says.
-//!
-//! An address is registered by an administrator or waits for one; still it must not lead into this
-//! machine or its network's own services, and never elsewhere than it says: no redirects, https alone,
-//! and plain http only among programs of one machine.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, RequestBuilder, Url, header, redirect};
+use reqwest::{Client, RequestBuilder, Url, header};
 use serde_json::Value;
+
+use crate::outside::Reach;
 
 const SECOND: i64 = 1_000_000;
 /// How long a set is kept whose server says nothing about that, and at most.
@@ -35,29 +31,20 @@ struct Kept {
 
 /// Key sets of others.
 pub(crate) struct Remote {
-    /// We are on a loopback address: so may they be.
-    loopback: bool,
+    reach: Reach,
     http: OnceLock<Option<Client>>,
     kept: Mutex<HashMap<String, Kept>>,
 }
 
 impl Remote {
     pub(crate) fn new(loopback: bool) -> Self {
-        Self { loopback, http: OnceLock::new(), kept: Mutex::default() }
+        let reach = Reach { loopback, private: true, allowed: Arc::default() };
+        Self { reach, http: OnceLock::new(), kept: Mutex::default() }
     }
 
     /// May a client register that address?
     pub(crate) fn may_fetch(&self, address: &str) -> bool {
-        let Ok(url) = Url::parse(address) else { return false };
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let ip: Option<IpAddr> = host.parse().ok();
-        let here = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
-        match url.scheme() {
-            "https" if here => self.loopback,
-            "https" => ip.is_none_or(|ip| is_outside(ip, self.loopback)),
-            "http" => here && self.loopback,
-            _ => false,
-        }
+        Url::parse(address).is_ok_and(|url| self.reach.permits(&url).is_ok())
     }
 
     /// The keys at an address, as old as their server allows; fetched anew if none has that id.
@@ -83,7 +70,7 @@ impl Remote {
 
     fn http(&self, address: &str) -> Option<&Client> {
         let allowed = self.may_fetch(address);
-        self.http.get_or_init(|| client(self.loopback)).as_ref().filter(|_| allowed)
+        self.http.get_or_init(|| client(&self.reach)).as_ref().filter(|_| allowed)
     }
 
     /// A JSON document at an address, and for how many seconds it may be kept.
@@ -144,70 +131,14 @@ fn lifetime(control: &str) -> i64 {
     seconds.clamp(0, MOST_KEPT)
 }
 
-fn client(loopback: bool) -> Option<Client> {
-    let built = Client::builder()
-        .redirect(redirect::Policy::none())
-        .timeout(PATIENCE)
-        .no_proxy()
-        .dns_resolver(Arc::new(Outside { loopback }))
-        .build();
+fn client(reach: &Reach) -> Option<Client> {
+    let built = reach.keeps(Client::builder().timeout(PATIENCE)).build();
     built.inspect_err(|error| tracing::error!(%error, "key sets of clients can't be fetched")).ok()
-}
-
-/// Names are resolved to addresses outside alone, at the moment of the connection.
-struct Outside {
-    loopback: bool,
-}
-
-impl Resolve for Outside {
-    fn resolve(&self, name: Name) -> Resolving {
-        let loopback = self.loopback;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let outside: Vec<SocketAddr> = found.filter(|at| is_outside(at.ip(), loopback)).collect();
-            Ok(Box::new(outside.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// Is it neither this machine nor what only its neighbours see? Private networks are outside: a
-/// hospital's apps live there.
-fn is_outside(ip: IpAddr, loopback: bool) -> bool {
-    let ip = ip.to_canonical();
-    if ip.is_loopback() {
-        return loopback;
-    }
-    let local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    !(local || ip.is_unspecified() || ip.is_multicast())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_is_outside_is_fetched() {
-        let (outside, here) = (Remote::new(false), Remote::new(true));
-        for (address, from_outside, from_here) in [
-            ("https://app.example/jwks", true, true),
-            ("https://10.1.2.3/jwks", true, true),
-            ("http://app.example/jwks", false, false),
-            ("http://127.0.0.1:9/jwks", false, true),
-            ("http://localhost:9/jwks", false, true),
-            ("https://[::1]/jwks", false, true),
-            ("https://169.254.169.254/latest", false, false),
-            ("https://0.0.0.0/", false, false),
-            ("https://[::ffff:127.0.0.1]/", false, true),
-            ("file:///etc/passwd", false, false),
-            ("nonsense", false, false),
-        ] {
-            assert_eq!(outside.may_fetch(address), from_outside, "{address}");
-            assert_eq!(here.may_fetch(address), from_here, "{address}");
-        }
-    }
 
     #[test]
     fn a_set_is_kept_as_long_as_its_server_allows() {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fhir::outcome::Issue;
+use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
 
 use super::{Planned, one_kind};
@@ -14,6 +15,7 @@ use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::reader::is_shown;
 use crate::record::{Effect, Written};
+use crate::subscription::keep::requested;
 use crate::version::{Step, absent};
 use crate::{find, row};
 
@@ -75,7 +77,7 @@ pub(super) fn settle<'u>(link: &mut Link, sight: &Sight, planned: &'u Planned) -
             }
             step
         }
-        Planned::Patch { target, only_if, patch, at } => {
+        Planned::Patch { target, only_if, patch, at, of_delivery } => {
             let (kind, id) = match target {
                 Target::Id(kind, id) => (*kind, id.clone()),
                 Target::Only(query) => {
@@ -98,10 +100,13 @@ pub(super) fn settle<'u>(link: &mut Link, sight: &Sight, planned: &'u Planned) -
             }
             let before = draft::parse(&old.body)?;
             // A panic must not cost the others whose writes are in the same transaction.
-            let resource = catch_unwind(AssertUnwindSafe(|| (patch.0)(&before)))
+            let mut resource = catch_unwind(AssertUnwindSafe(|| (patch.0)(&before)))
                 .map_err(|_| Error::Internal("the patch panicked".into()))?
                 .map_err(Error::from)?;
             draft::unclaimed(&resource)?;
+            if kind == ResourceType::SUBSCRIPTION && !of_delivery {
+                requested(&mut resource);
+            }
             if resource.text("id") != Some(&id) {
                 return Err(Error::from(
                     Issue::error("business-rule", "a patch can't change the id").at("id"),

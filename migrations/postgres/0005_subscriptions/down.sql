@@ -1,0 +1,4 @@
+DROP TABLE event;
+DROP TABLE change;
+DROP TABLE subscription_state;
+DROP TABLE subscription;

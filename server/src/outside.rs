@@ -1,0 +1,124 @@
+//! Addresses that somebody else names and this server connects to: they must not lead into this machine or
+//! its network's own services, and never elsewhere than they say. No redirects, https alone, and plain http
+//! only among programs of one machine.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{ClientBuilder, Url, redirect};
+
+/// Where connections may go.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach {
+    /// This server is on a loopback address: so may they be.
+    pub(crate) loopback: bool,
+    /// Into private networks, where a hospital's apps live.
+    pub(crate) private: bool,
+    /// Wherever else they may not, these they may.
+    pub(crate) allowed: Arc<[IpNet]>,
+}
+
+impl Reach {
+    /// May it be connected to, as far as the address says?
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn permits(&self, url: &Url) -> Result<(), &'static str> {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let ip: Option<IpAddr> = host.parse().ok();
+        let here = host == "localhost" || ip.is_some_and(|ip| ip.to_canonical().is_loopback());
+        match url.scheme() {
+            "https" if here && self.is_reached(ip.unwrap_or(IpAddr::from([127, 0, 0, 1]))) => Ok(()),
+            "https" if ip.is_none_or(|ip| self.is_reached(ip)) && !here => Ok(()),
+            "http" if here && self.loopback => Ok(()),
+            "https" => Err("it leads into this machine or its network"),
+            "http" => Err("http is for this machine alone; elsewhere https is needed"),
+            _ => Err("only https is spoken"),
+        }
+    }
+
+    /// Is it neither this machine nor what only its neighbours see?
+    pub(crate) fn is_reached(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        if self.allowed.iter().any(|net| net.contains(&ip)) {
+            return true;
+        }
+        if ip.is_loopback() {
+            return self.loopback;
+        }
+        let (local, private) = match ip {
+            IpAddr::V4(ip) => {
+                let [a, b, ..] = ip.octets();
+                // RFC 6598: shared by the customers of a provider; clouds have services there.
+                let shared = a == 100 && (64..128).contains(&b);
+                (ip.is_link_local() || ip.is_broadcast() || a == 0 || a >= 240, ip.is_private() || shared)
+            }
+            IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.is_unique_local() || is_translated(ip)),
+        };
+        !(local || ip.is_unspecified() || ip.is_multicast()) && (self.private || !private)
+    }
+
+    /// A client that goes nowhere else: names are resolved at the moment of the connection, to addresses that
+    /// may be reached alone.
+    pub(crate) fn keeps(&self, builder: ClientBuilder) -> ClientBuilder {
+        builder.redirect(redirect::Policy::none()).no_proxy().dns_resolver(Arc::new(Outside(self.clone())))
+    }
+}
+
+/// Addresses of version 4 behind one of version 6 (RFC 6052, RFC 3056).
+fn is_translated(ip: std::net::Ipv6Addr) -> bool {
+    matches!(ip.segments(), [0x64, 0xff9b, ..] | [0x2002, ..])
+}
+
+struct Outside(Reach);
+
+impl Resolve for Outside {
+    fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.0.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let outside: Vec<SocketAddr> = found.filter(|at| reach.is_reached(at.ip())).collect();
+            Ok(Box::new(outside.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(loopback: bool, private: bool, allowed: &[&str]) -> Reach {
+        Reach { loopback, private, allowed: allowed.iter().map(|net| net.parse().unwrap()).collect() }
+    }
+
+    #[test]
+    fn only_what_is_outside_is_reached() {
+        let (outside, here) = (reach(false, true, &[]), reach(true, true, &[]));
+        let (public, listed) = (reach(false, false, &[]), reach(false, false, &["10.1.0.0/16", "::1/128"]));
+        for (address, expected) in [
+            ("https://app.example/hook", [true, true, true, true]),
+            ("https://10.1.2.3/hook", [true, true, false, true]),
+            ("https://192.168.7.7/hook", [true, true, false, false]),
+            ("https://100.64.0.1/hook", [true, true, false, false]),
+            ("https://[fd00::1]/hook", [true, true, false, false]),
+            ("https://[64:ff9b::a9fe:a9fe]/hook", [true, true, false, false]),
+            ("http://app.example/hook", [false, false, false, false]),
+            ("http://127.0.0.1:9/hook", [false, true, false, false]),
+            ("http://localhost:9/hook", [false, true, false, false]),
+            ("https://[::1]/hook", [false, true, false, true]),
+            ("https://169.254.169.254/latest", [false, false, false, false]),
+            ("https://0.0.0.0/", [false, false, false, false]),
+            ("https://0x7f000001/", [false, true, false, false]),
+            ("https://2130706433/", [false, true, false, false]),
+            ("https://[::ffff:127.0.0.1]/", [false, true, false, false]),
+            ("https://255.255.255.255/", [false, false, false, false]),
+            ("file:///etc/passwd", [false, false, false, false]),
+        ] {
+            let url = Url::parse(address).unwrap();
+            let found = [&outside, &here, &public, &listed].map(|reach| reach.permits(&url).is_ok());
+            assert_eq!(found, expected, "{address}");
+        }
+    }
+}

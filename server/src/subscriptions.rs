@@ -1,0 +1,97 @@
+//! Telling others of changes (<https://hl7.org/fhir/R4/subscription.html>,
+//! <https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>): for whom a change is (`matching`), and sending
+//! it to them (`delivery`), until they have it.
+
+mod book;
+mod delivery;
+pub(crate) mod mandate;
+mod matching;
+mod notification;
+mod webhook;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fhir::json::Json;
+use fhir::outcome::{Issue, Issues};
+use fhir::subscription::{Channel, Subscription, Topics};
+use reqwest::Url;
+use store::Error;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::app::App;
+use crate::outside::Reach;
+use delivery::Courier;
+
+pub(crate) use book::Shelf;
+
+/// What is wrong with a Subscription that is to be kept to.
+pub(crate) fn findings(resource: &Json<'_>, base: &str, reach: &Reach) -> Issues {
+    let asked = match Subscription::parse(resource, Topics::built_in(), base) {
+        Ok(asked) => asked,
+        Err(issues) => return issues,
+    };
+    let refused = match &asked.channel {
+        Channel::RestHook { endpoint, .. } => match Url::parse(endpoint) {
+            Ok(url) => reach.permits(&url).err(),
+            Err(_) => Some("it is no address"),
+        },
+        Channel::Websocket => None,
+    };
+    match refused {
+        Some(why) => Issue::error("forbidden", why).at("Subscription.channel.endpoint").into(),
+        None => Issues::default(),
+    }
+}
+
+/// How often to look without being woken: for changes that other processes queued, and what is due later.
+const LOOK: Duration = Duration::from_millis(250);
+/// After a failure of the store.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Where another process is at it, it may be done before it sees what was queued here.
+const QUICKER: Duration = Duration::from_millis(5);
+
+/// What tells others, in this process.
+#[derive(Debug)]
+pub(crate) struct Teller {
+    stop: watch::Sender<bool>,
+    work: Vec<JoinHandle<()>>,
+}
+
+impl Teller {
+    /// Begins, once what is there is known.
+    pub(crate) async fn start(app: &Arc<App>) -> anyhow::Result<Self> {
+        app.subscriptions.sync(app).await?;
+        let (stop, stopped) = watch::channel(false);
+        let courier = Arc::new(Courier::new(app)?);
+        let matching = tokio::spawn(match_changes(Arc::clone(app), Arc::clone(&courier), stopped.clone()));
+        let delivery = tokio::spawn(courier.work(stopped));
+        Ok(Self { stop, work: vec![matching, delivery] })
+    }
+
+    /// Ends after what is under way.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(true);
+        for work in self.work {
+            let _ = work.await;
+        }
+    }
+}
+
+async fn match_changes(app: Arc<App>, courier: Arc<Courier>, stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        match matching::turn(&app).await {
+            Ok(0) => {
+                let _ = timeout(LOOK, app.store.queued()).await;
+            }
+            Ok(_) => courier.wake(),
+            Err(Error::Conflict { .. }) => sleep(QUICKER).await,
+            Err(error) => {
+                tracing::error!(%error, "changes could not be looked at; it will be tried again");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}

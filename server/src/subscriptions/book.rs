@@ -1,0 +1,121 @@
+//! The Subscriptions there are, read once and not for each change.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use fhir::json::{self, Limits};
+use fhir::subscription::{Matcher, Subscription, Topics};
+use store::{Context, Error, SubscriptionStatus};
+
+use super::mandate::{Mandate, Standing};
+use crate::app::App;
+
+
+/// How long it is taken for granted what somebody may see, where it is decided what is for them. What is sent
+/// is looked at anew.
+const RECENT: i64 = 5_000_000;
+
+/// A Subscription and what it asks for.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// As it was when it was read.
+    pub(crate) subscription: store::Subscription,
+    /// What it asks for.
+    pub(crate) asked: Subscription,
+    /// In whose name.
+    pub(crate) mandate: Mandate,
+}
+
+/// All of one moment, without those that are off.
+pub(crate) struct Book {
+    /// The last of the stamps that are in it.
+    pub(crate) stamp: i64,
+    pub(crate) entries: HashMap<i64, Arc<Entry>>,
+    pub(crate) matcher: Arc<Matcher>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self { stamp: 0, entries: HashMap::new(), matcher: Arc::new(Matcher::new([])) }
+    }
+}
+
+/// What this process knows of them.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    book: RwLock<Arc<Book>>,
+    turning: tokio::sync::Mutex<()>,
+    /// What those may see in whose name they are told, and when that was looked at; none who may not any more.
+    contexts: Mutex<HashMap<i64, (Option<Arc<Context>>, i64)>>,
+}
+
+impl Entry {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Why it can't be kept to.
+    pub(crate) fn of(app: &App, subscription: store::Subscription) -> Result<Self, String> {
+        let resource = json::parse(subscription.body.as_bytes(), &Limits::STORED).map_err(|issues| issues.to_string())?;
+        let asked = Subscription::parse(&resource, Topics::built_in(), &app.config.fhir_base());
+        let asked = asked.map_err(|issues| issues.to_string())?;
+        let mandate = Mandate::parse(&subscription.owner).ok_or("it is in nobody's name")?;
+        Ok(Self { subscription, asked, mandate })
+    }
+}
+
+impl Shelf {
+    pub(crate) fn book(&self) -> Arc<Book> {
+        Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads what has changed; says whether anything had.
+    pub(crate) async fn sync(&self, app: &App) -> Result<bool, Error> {
+        let _turn = self.turning.lock().await;
+        let book = self.book();
+        let (stamp, changed) = app.store.subscriptions_since(book.stamp).await?;
+        if stamp == book.stamp && changed.is_empty() {
+            return Ok(false);
+        }
+        let mut entries = book.entries.clone();
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        for subscription in changed {
+            let (number, id) = (subscription.number, subscription.id.clone());
+            contexts.remove(&number);
+            entries.remove(&number);
+            if subscription.status == SubscriptionStatus::Off {
+                continue;
+            }
+            match Entry::of(app, subscription) {
+                Ok(entry) => drop(entries.insert(number, Arc::new(entry))),
+                Err(why) => tracing::error!(subscription = id, why, "a Subscription can't be kept to"),
+            }
+        }
+        drop(contexts);
+        let interests = entries.iter().map(|(number, entry)| (*number, entry.asked.interest.clone()));
+        let matcher = Arc::new(Matcher::new(interests));
+        let asked = Arc::clone(&matcher);
+        app.store.watch(stamp, Arc::new(move |kind, before, after| asked.may_concern(kind, before, after)));
+        let book = Arc::new(Book { stamp, entries, matcher });
+        *self.book.write().unwrap_or_else(PoisonError::into_inner) = book;
+        Ok(true)
+    }
+
+    /// What is known of what the one may see for whom a Subscription is: nothing, or that it is nothing, or as
+    /// whom.
+    pub(crate) fn context(&self, number: i64, at: i64) -> Option<Option<Arc<Context>>> {
+        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (context, looked) = contexts.get(&number)?;
+        (at - looked < RECENT).then(|| context.clone())
+    }
+
+    /// Finds it out.
+    pub(crate) async fn ask(&self, app: &App, entry: &Entry, at: i64) -> Result<Option<Arc<Context>>, Error> {
+        let context = match entry.mandate.standing(app, at).await? {
+            Standing::Good(context) => Some(Arc::from(context)),
+            Standing::Ended(_) => None,
+        };
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.insert(entry.subscription.number, (context.clone(), at));
+        Ok(context)
+    }
+}

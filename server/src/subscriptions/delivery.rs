@@ -1,0 +1,428 @@
+//! Sending: each Subscription gets its events one after the other, by one process at a time, again and again
+//! until its endpoint has taken them. One that fails waits, longer each time, and no other waits for it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fhir::json::{self, Json, Limits};
+use fhir::outcome::Issues;
+use fhir::resource_type::ResourceType;
+use fhir::subscription::{Channel, Occasion};
+use reqwest::Url;
+use store::{
+    Act, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress, SubscriptionStatus,
+    Target, Write,
+};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
+
+use super::LOOK;
+use super::book::Entry;
+use super::mandate::Standing;
+use super::notification;
+use super::webhook::{Parcel, Refusal, Webhook};
+use crate::app::{self, App};
+
+const SECOND: i64 = 1_000_000;
+/// Subscriptions that are sent to at once.
+const AT_ONCE: usize = 512;
+/// Those among them that failed the last time.
+const FAILING: usize = 128;
+/// An answer is waited for so long, if the subscriber says nothing else, in seconds.
+const PATIENCE: u32 = 10;
+/// Who holds a Subscription holds it for so much longer than an answer may take; then another may.
+const SPARE: i64 = 5 * SECOND;
+/// Events that are read at once, and of these so many are sent together if the subscriber allows it.
+const TOGETHER: usize = 64;
+/// After a failure it is tried again so soon, and each time later, up to this.
+const AGAIN: i64 = SECOND;
+const LATEST: i64 = 3600 * SECOND;
+/// A handshake is tried so often.
+const HANDSHAKES: i64 = 3;
+/// Whose endpoint takes nothing for so long is told nothing more until that is asked for.
+const GIVE_UP: i64 = 3 * 86_400 * SECOND;
+/// What was written before a Subscription was known has ended soon.
+const SOON: Duration = Duration::from_millis(20);
+const TRIES: usize = 500;
+
+/// Who sends, in this process.
+pub(super) struct Courier {
+    app: Arc<App>,
+    webhook: Webhook,
+    /// What this process is called beside others.
+    holder: Arc<str>,
+    /// Those that are sent to.
+    driven: Mutex<HashSet<i64>>,
+    places: Arc<Semaphore>,
+    failing: Arc<Semaphore>,
+    due: Notify,
+}
+
+/// One Subscription while it is sent to.
+struct Drive {
+    entry: Entry,
+    context: Context,
+    /// So many events it has.
+    delivered: i64,
+    until: i64,
+}
+
+/// Why a Subscription is not sent to any more.
+enum Stop {
+    /// There is nothing left; look again then.
+    Rest(Option<i64>),
+    /// It failed.
+    Failed(Refusal),
+    /// Somebody else has it, or it was changed.
+    Lost,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        if !matches!(error, Error::Conflict { .. }) {
+            tracing::error!(%error, "the store failed while a Subscription was sent to");
+        }
+        Self::Lost
+    }
+}
+
+impl Courier {
+    pub(super) fn new(app: &Arc<App>) -> anyhow::Result<Self> {
+        // Who begins anew at the same address goes on at once: what was there before is dead.
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
+        let machine = machine.unwrap_or_else(|_| uuid::Uuid::new_v4().simple().to_string());
+        Ok(Self {
+            app: Arc::clone(app),
+            webhook: Webhook::new(app.config.reach())?,
+            holder: format!("{} {}", machine.trim(), app.config.bind).into(),
+            driven: Mutex::default(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            failing: Arc::new(Semaphore::new(FAILING)),
+            due: Notify::new(),
+        })
+    }
+
+    /// Something is due.
+    pub(super) fn wake(&self) {
+        self.due.notify_one();
+    }
+
+    /// Sends, until it is to stop; then waits for what is under way.
+    pub(super) async fn work(self: Arc<Self>, stopped: watch::Receiver<bool>) {
+        while !*stopped.borrow() {
+            match self.turn(&stopped).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let _ = timeout(LOOK, self.due.notified()).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "it is not known what is due; it will be looked at again");
+                    tokio::time::sleep(super::AGAIN).await;
+                }
+            }
+        }
+        let _ = self.places.acquire_many(u32::try_from(AT_ONCE).unwrap_or(u32::MAX)).await;
+    }
+
+    /// Takes what is due; says whether there may be more.
+    async fn turn(self: &Arc<Self>, stopped: &watch::Receiver<bool>) -> Result<bool, Error> {
+        let most = self.places.available_permits().min(TOGETHER);
+        if most == 0 {
+            return Ok(false);
+        }
+        let now = app::now();
+        let until = now + i64::from(PATIENCE) * SECOND + SPARE;
+        let context = Context::system("subscriptions", now);
+        let claimed = self.app.store.claim_subscriptions(&context, &self.holder, until, most).await?;
+        let more = claimed.len() == most;
+        for subscription in claimed {
+            let number = subscription.number;
+            if !self.driven.lock().unwrap_or_else(PoisonError::into_inner).insert(number) {
+                continue;
+            }
+            let places = if subscription.tries > 0 { &self.failing } else { &self.places };
+            let (place, courier) = (Arc::clone(places), Arc::clone(self));
+            let stopped = stopped.clone();
+            tokio::spawn(async move {
+                let _place = place.acquire_owned().await;
+                courier.drive(subscription, until, &stopped).await;
+                courier.driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+                courier.wake();
+            });
+        }
+        Ok(more)
+    }
+
+    async fn drive(&self, subscription: store::Subscription, until: i64, stopped: &watch::Receiver<bool>) {
+        let (number, id, tries) = (subscription.number, subscription.id.clone(), subscription.tries);
+        let (delivered, failing, status) = (subscription.delivered, subscription.failing, subscription.status);
+        let entry = match Entry::of(&self.app, subscription) {
+            Ok(entry) => entry,
+            Err(why) => return self.end(number, &id, delivered, SubscriptionStatus::Error, &why).await,
+        };
+        let context = match entry.mandate.standing(&self.app, app::now()).await {
+            Ok(Standing::Good(context)) => *context,
+            Ok(Standing::Ended(why)) => {
+                return self.end(number, &id, delivered, SubscriptionStatus::Off, why).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store failed while a Subscription was sent to");
+                return;
+            }
+        };
+        if entry.asked.end.is_some_and(|end| end <= app::now()) {
+            return self.end(number, &id, delivered, SubscriptionStatus::Off, "its end has come").await;
+        }
+        let mut drive = Drive { entry, context, delivered, until };
+        let stop = match status {
+            SubscriptionStatus::Requested => self.begin(&mut drive).await,
+            SubscriptionStatus::Active => self.send_all(&mut drive, stopped).await,
+            SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
+        };
+        match stop {
+            Stop::Lost => {}
+            Stop::Rest(due) => self.say(&drive, Next::Rest(due), Vec::new()).await,
+            Stop::Failed(refusal) => {
+                let now = app::now();
+                let error = refusal.to_string();
+                let handshakes = status == SubscriptionStatus::Requested && tries + 1 >= HANDSHAKES;
+                let given_up = failing.is_some_and(|since| now - since >= GIVE_UP);
+                let gone = refusal == Refusal::Answered(reqwest::StatusCode::GONE);
+                metrics::counter!("augury_subscription_failures_total").increment(1);
+                tracing::warn!(subscription = id, tries, error, "a notification did not arrive");
+                if handshakes || given_up || gone {
+                    return self.end(number, &id, drive.delivered, SubscriptionStatus::Error, &error).await;
+                }
+                let note = self.note(&drive, Outcome::Serious, error.clone());
+                self.say(&drive, Next::Fail { again: now + pause(tries), error }, vec![note]).await;
+            }
+        }
+    }
+
+    /// Makes it active, once its endpoint has answered where it is asked.
+    async fn begin(&self, drive: &mut Drive) -> Stop {
+        if let Err(refusal) = self.say_hello(drive, Occasion::Handshake).await {
+            return Stop::Failed(refusal);
+        }
+        for _ in 0..TRIES {
+            let next = Next::Rest(drive.heartbeat());
+            match self.become_(drive, next, SubscriptionStatus::Active, "").await {
+                // Somebody who began to write before it was known is not done yet.
+                Err(Error::Conflict { .. }) => tokio::time::sleep(SOON).await,
+                Err(error) => return error.into(),
+                Ok(()) => {
+                    tracing::info!(subscription = drive.entry.subscription.id, "a Subscription is active");
+                    return Stop::Lost;
+                }
+            }
+        }
+        Stop::Failed(Refusal::Unreachable("the database was busy".to_owned()))
+    }
+
+    /// Sends what there is, in order.
+    async fn send_all(&self, drive: &mut Drive, stopped: &watch::Receiver<bool>) -> Stop {
+        let number = drive.entry.subscription.number;
+        let mut sent = false;
+        while !*stopped.borrow() {
+            let found = self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await;
+            let events = match found {
+                Ok(events) => events,
+                Err(error) => return error.into(),
+            };
+            if events.is_empty() {
+                if !sent && drive.entry.asked.heartbeat.is_some() && drive.is_quiet() {
+                    if let Err(refusal) = self.say_hello(drive, Occasion::Heartbeat).await {
+                        return Stop::Failed(refusal);
+                    }
+                }
+                return Stop::Rest(drive.heartbeat());
+            }
+            let together = drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(1));
+            for events in events.chunks(together.clamp(1, TOGETHER)) {
+                if app::now() >= drive.until - drive.patience() - SPARE / 2
+                    && let Err(stop) = self.go_on(drive).await
+                {
+                    return stop;
+                }
+                if let Err(refusal) = self.tell(drive, events).await {
+                    return Stop::Failed(refusal);
+                }
+                sent = true;
+                if let Some(last) = events.last() {
+                    drive.delivered = last.number;
+                }
+                metrics::counter!("augury_subscription_events_total").increment(events.len() as u64);
+                let notes = events.iter().map(|event| self.told(drive, event)).collect();
+                let progress = drive.progress(&self.holder, Next::GoOn(drive.until));
+                let context = drive.context_at(app::now());
+                if let Err(error) = self.app.store.proceed(&context, progress, notes).await {
+                    return error.into();
+                }
+            }
+        }
+        Stop::Rest(Some(app::now()))
+    }
+
+    /// Holds it for longer.
+    async fn go_on(&self, drive: &mut Drive) -> Result<(), Stop> {
+        drive.until = app::now() + drive.patience() + SPARE;
+        let progress = drive.progress(&self.holder, Next::GoOn(drive.until));
+        self.app.store.proceed(&drive.context_at(app::now()), progress, Vec::new()).await.map_err(Stop::from)
+    }
+
+    /// Sends some events.
+    async fn tell(&self, drive: &Drive, events: &[Event]) -> Result<(), Refusal> {
+        let occasion = Occasion::EventNotification;
+        if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events) {
+            return self.post(drive, text?).await;
+        }
+        let (endpoint, headers) = drive.endpoint();
+        for event in events {
+            let Some((method, path, body)) = notification::plain(&drive.entry, event)? else { continue };
+            let mut url = parsed(endpoint)?;
+            if let (false, Ok(mut segments)) = (path.is_empty(), url.path_segments_mut()) {
+                segments.pop_if_empty().extend(path);
+            }
+            let patience = Duration::from_micros(drive.patience().unsigned_abs());
+            self.webhook.send(Parcel { method, url, headers, body, patience }).await?;
+        }
+        Ok(())
+    }
+
+    /// Without an event; nothing is sent where there is no topic.
+    async fn say_hello(&self, drive: &Drive, occasion: Occasion) -> Result<(), Refusal> {
+        match notification::text(&self.app, &drive.entry, occasion, &[]) {
+            Some(text) => self.post(drive, text?).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn post(&self, drive: &Drive, (kind, text): (String, String)) -> Result<(), Refusal> {
+        let (endpoint, headers) = drive.endpoint();
+        let patience = Duration::from_micros(drive.patience().unsigned_abs());
+        let url = parsed(endpoint)?;
+        let body = Some((kind, text));
+        self.webhook.send(Parcel { method: reqwest::Method::POST, url, headers, body, patience }).await
+    }
+
+    /// Says how far it is.
+    async fn say(&self, drive: &Drive, next: Next, notes: Vec<Note>) {
+        let progress = drive.progress(&self.holder, next);
+        if let Err(error) = self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await
+            && !matches!(error, Error::Conflict { .. })
+        {
+            tracing::error!(%error, "it was not kept how far a Subscription is");
+        }
+    }
+
+    /// Another status, in the resource too.
+    async fn become_(
+        &self,
+        drive: &Drive,
+        next: Next,
+        status: SubscriptionStatus,
+        error: &str,
+    ) -> Result<(), Error> {
+        let progress = drive.progress(&self.holder, next);
+        self.change(&drive.entry.subscription.id, progress, status, error).await
+    }
+
+    async fn end(&self, number: i64, id: &str, delivered: i64, status: SubscriptionStatus, why: &str) {
+        tracing::warn!(subscription = id, why, status = status.code(), "a Subscription is not told any more");
+        let holder = Arc::clone(&self.holder);
+        let progress = Progress { subscription: number, holder, delivered, then: Next::Rest(None) };
+        if let Err(error) = self.change(id, progress, status, why).await
+            && !matches!(error, Error::Conflict { .. } | Error::Gone { .. } | Error::NotFound)
+        {
+            tracing::error!(%error, "the status of a Subscription could not be changed");
+        }
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        progress: Progress,
+        status: SubscriptionStatus,
+        error: &str,
+    ) -> Result<(), Error> {
+        let context = Context::system("subscriptions", app::now());
+        let error = error.to_owned();
+        let patch = Patch::new(move |current| Ok::<_, Issues>(said(current, status, &error)));
+        let target = Target::Id(ResourceType::SUBSCRIPTION, id.to_owned());
+        let writes = vec![Write::Patch { target, only_if: OnlyIf::Always, patch }];
+        let commit = Commit { writes, progress: Some(progress), ..Commit::default() };
+        self.app.store.commit(&context, commit).await.map(drop)
+    }
+
+    fn told(&self, drive: &Drive, event: &Event) -> Note {
+        let note = format!("event {} of Subscription/{}", event.number, drive.entry.subscription.id);
+        let entity = event.stored.as_ref().map(|stored| (stored.kind, stored.id.clone(), stored.version));
+        let patient = event.stored.as_ref().map(|stored| stored.patient.clone()).unwrap_or_default();
+        Note { entity, patient, note, ..Note::of(Act::Deliver) }
+    }
+
+    fn note(&self, drive: &Drive, outcome: Outcome, note: String) -> Note {
+        let entity = Some((ResourceType::SUBSCRIPTION, drive.entry.subscription.id.clone(), 0));
+        Note { outcome, entity, note, ..Note::of(Act::Deliver) }
+    }
+}
+
+impl Drive {
+    fn endpoint(&self) -> (&str, &[String]) {
+        match &self.entry.asked.channel {
+            Channel::RestHook { endpoint, .. } => (endpoint, &self.entry.subscription.headers),
+            Channel::Websocket => ("", &[]),
+        }
+    }
+
+    /// How long an answer is waited for, in microseconds.
+    fn patience(&self) -> i64 {
+        i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE).min(PATIENCE)) * SECOND
+    }
+
+    /// When it is to hear something even if nothing happens.
+    fn heartbeat(&self) -> Option<i64> {
+        let period = self.entry.asked.heartbeat.map(|seconds| app::now() + i64::from(seconds) * SECOND);
+        [period, self.entry.asked.end].into_iter().flatten().min()
+    }
+
+    /// Is this its first turn since it was told something?
+    fn is_quiet(&self) -> bool {
+        self.entry.subscription.tries > 0 || self.entry.subscription.delivered == self.entry.subscription.events
+    }
+
+    fn context_at(&self, at: i64) -> Context {
+        Context { at, ..Context::system("subscriptions", at) }
+    }
+
+    fn progress(&self, holder: &Arc<str>, then: Next) -> Progress {
+        let subscription = self.entry.subscription.number;
+        Progress { subscription, holder: Arc::clone(holder), delivered: self.delivered, then }
+    }
+}
+
+fn parsed(endpoint: &str) -> Result<Url, Refusal> {
+    Url::parse(endpoint).map_err(|_| Refusal::Forbidden("it is no address"))
+}
+
+/// The same with another status.
+fn said(current: &Json<'_>, status: SubscriptionStatus, error: &str) -> Json<'static> {
+    let mut next = current.clone().into_owned();
+    if let Some(object) = next.as_object_mut() {
+        object.set(3, "status", Json::String(status.code().into()));
+        match error {
+            "" => drop(object.remove("error")),
+            error => object.set(6, "error", Json::String(error.to_owned().into())),
+        }
+    }
+    next
+}
+
+/// Doubled each time, and between half and all of it, so that those who failed together do not come back
+/// together.
+fn pause(tries: i64) -> i64 {
+    let most = AGAIN.saturating_mul(1 << tries.clamp(0, 20)).min(LATEST);
+    let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
+    most / 2 + i64::try_from(low % (most / 2).unsigned_abs()).unwrap_or_default()
+}

@@ -1,0 +1,199 @@
+//! Subscriptions: who is told of what, from the change to its delivery
+//! (<https://hl7.org/fhir/R4/subscription.html>).
+//!
+//! A version that somebody may be to be told of is queued in the transaction that writes it (`change`). One
+//! process at a time decides for whom it is, and numbers it for each (`numbering`). Whoever holds a
+//! Subscription sends it what it does not have yet, in order (`delivery`). The row of a Subscription follows
+//! its resource (`keep`).
+
+pub(crate) mod change;
+pub(crate) mod delivery;
+pub(crate) mod keep;
+pub(crate) mod numbering;
+mod vault;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use diesel::sql_types::{BigInt, Bool, Text};
+use fhir::resource_type::ResourceType;
+use fhir::search::Index;
+use tokio::sync::Notify;
+
+pub use self::change::Change;
+pub use self::delivery::{Event, Next, Progress};
+pub use self::numbering::Match;
+use self::vault::Vault;
+use crate::connection::Link;
+use crate::error::{Error, Fault};
+use crate::record::Effect;
+use crate::sql::Sql;
+
+/// How it stands with a Subscription (<https://hl7.org/fhir/R4/valueset-subscription-status.html>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionStatus {
+    /// Its endpoint has not answered a handshake yet.
+    Requested,
+    /// It is told.
+    Active,
+    /// It can't be told at present; if it was active, its events are numbered nevertheless.
+    Error,
+    /// It is not told, and no events are numbered.
+    Off,
+}
+
+impl SubscriptionStatus {
+    /// As FHIR codes it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Active => "active",
+            Self::Error => "error",
+            Self::Off => "off",
+        }
+    }
+
+    pub(crate) fn parse(code: &str) -> Option<Self> {
+        [Self::Requested, Self::Active, Self::Error, Self::Off].into_iter().find(|one| one.code() == code)
+    }
+
+    fn number(self) -> i64 {
+        match self {
+            Self::Requested => 0,
+            Self::Active => 1,
+            Self::Error => 2,
+            Self::Off => 3,
+        }
+    }
+
+    fn of(number: i64) -> Self {
+        match number {
+            0 => Self::Requested,
+            1 => Self::Active,
+            2 => Self::Error,
+            _ => Self::Off,
+        }
+    }
+}
+
+/// A Subscription and how it stands with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its number, which no other one ever gets.
+    pub number: i64,
+    /// Id of the resource.
+    pub id: String,
+    /// Grows with each change of what it asks for.
+    pub stamp: i64,
+    /// Its status.
+    pub status: SubscriptionStatus,
+    /// It was active since it last was off: its events are numbered.
+    pub started: bool,
+    /// [`Change::place`] of the last change that is not for it.
+    pub since: i64,
+    /// In whose name it is told: [`crate::Context::mandate`] of who wrote it.
+    pub owner: String,
+    /// Header lines that its endpoint gets.
+    pub headers: Vec<String>,
+    /// So many events it has.
+    pub events: i64,
+    /// So many of them were delivered.
+    pub delivered: i64,
+    /// How often in a row telling it failed.
+    pub tries: i64,
+    /// Since when, microseconds since 1970 UTC.
+    pub failing: Option<i64>,
+    /// Why it failed the last time.
+    pub error: String,
+    /// The resource as it is now (JSON); empty if it was deleted.
+    pub body: String,
+}
+
+/// Could a version be for anybody? It is asked with the index entries of the version before and of the new one.
+pub type Interest = dyn Fn(ResourceType, Option<&Index>, Option<&Index>) -> bool + Send + Sync;
+
+/// What this process knows of Subscriptions, and what it seals their secrets with.
+pub(crate) struct Register {
+    vault: Vault,
+    interest: RwLock<(i64, Option<Arc<Interest>>)>,
+    /// Changes were queued.
+    pub(crate) queued: Notify,
+}
+
+impl Register {
+    pub(crate) fn new(secret: &[u8]) -> Result<Self, Error> {
+        Ok(Self { vault: Vault::new(secret)?, interest: RwLock::new((0, None)), queued: Notify::new() })
+    }
+
+    /// From now on this decides, of the Subscriptions up to that stamp.
+    pub(crate) fn watch(&self, stamp: i64, interest: Arc<Interest>) {
+        let mut known = self.interest.write().unwrap_or_else(PoisonError::into_inner);
+        if known.0 <= stamp {
+            *known = (stamp, Some(interest));
+        }
+    }
+
+    /// What decides, if it knows all Subscriptions up to that stamp.
+    fn interest(&self, stamp: i64) -> (bool, Option<Arc<Interest>>) {
+        let known = self.interest.read().unwrap_or_else(PoisonError::into_inner);
+        (known.0 == stamp, known.1.clone())
+    }
+}
+
+/// The last stamp that was given.
+pub(crate) fn stamp(link: &mut Link) -> Result<i64, Fault> {
+    let sql = Sql::new(link.dialect, "SELECT stamp FROM subscription_state");
+    Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default())
+}
+
+type Types =
+    ((BigInt, Text, BigInt, BigInt, Bool, BigInt, Text, Text), (BigInt, BigInt, BigInt, BigInt, Text, Text));
+type Row = ((i64, String, i64, i64, bool, i64, String, String), (i64, i64, i64, i64, String, String));
+const COLUMNS: &str = "s.number, s.id, s.stamp, s.status, s.started, s.since, s.owner, s.headers, s.events, \
+                       s.delivered, s.tries, s.failing, s.error, COALESCE(r.body, '')";
+
+/// Subscriptions by what `which` says of `s`.
+pub(crate) fn load<'a>(
+    link: &mut Link,
+    which: impl FnOnce(&mut Sql<'a>),
+) -> Result<Vec<Subscription>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT ");
+    sql.push(COLUMNS).push(" FROM subscription s LEFT JOIN resource r ON r.kind = ");
+    sql.int(i64::from(ResourceType::SUBSCRIPTION.index())).push(" AND r.id = s.id WHERE ");
+    which(&mut sql);
+    let rows = sql.rows::<Types, Row>(&mut link.connection)?;
+    let register = link.register.clone();
+    let of = |((number, id, stamp, status, started, since, owner, headers), rest): Row| {
+        let (events, delivered, tries, failing, error, body) = rest;
+        let open = |headers: &str| register.as_ref()?.vault.open(&id, headers);
+        let headers = open(&headers).unwrap_or_else(|| {
+            tracing::error!(subscription = id, "its headers were sealed with another secret");
+            Vec::new()
+        });
+        let (status, failing) = (SubscriptionStatus::of(status), (failing > 0).then_some(failing));
+        Subscription {
+            number,
+            id,
+            stamp,
+            status,
+            started,
+            since,
+            owner,
+            headers,
+            events,
+            delivered,
+            tries,
+            failing,
+            error,
+            body,
+        }
+    };
+    Ok(rows.into_iter().map(of).collect())
+}
+
+fn effect(number: i64) -> Effect {
+    match number {
+        0 => Effect::Created,
+        1 => Effect::Updated,
+        _ => Effect::Deleted,
+    }
+}

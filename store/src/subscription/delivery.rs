@@ -1,0 +1,222 @@
+//! Who sends what to whom: a Subscription is held by one process at a time, which sends what it does not have
+//! yet, in order, and says how far it is.
+
+use std::sync::Arc;
+
+use diesel::sql_types::BigInt;
+use fhir::scope::Op;
+
+use super::{Subscription, change, effect, load, stamp};
+use crate::audit::Entry;
+use crate::connection::Link;
+use crate::consent;
+use crate::context::Context;
+use crate::error::{Error, Fault};
+use crate::reader::{Reader, is_shown};
+use crate::record::{Effect, Stored};
+use crate::sql::{Dialect, Sql};
+use crate::store::Store;
+use crate::unit::Unit;
+
+/// When there is nothing to do.
+pub(crate) const NEVER: i64 = i64::MAX;
+
+/// What a Subscription is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Counted from 1.
+    pub number: i64,
+    /// What was done.
+    pub effect: Effect,
+    /// When, microseconds since 1970 UTC.
+    pub at: i64,
+    /// The version; none if it may not be seen by whom it is for, or not any more.
+    pub stored: Option<Stored>,
+}
+
+/// How far a Subscription is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// [`Subscription::number`]
+    pub subscription: i64,
+    /// Who sends, as it was said when it was claimed.
+    pub holder: Arc<str>,
+    /// It has the events up to this one.
+    pub delivered: i64,
+    /// What comes then.
+    pub then: Next,
+}
+
+/// What comes after a delivery, or instead of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// The same process goes on, and nobody else until then (microseconds since 1970 UTC).
+    GoOn(i64),
+    /// Anybody, when there are more events, or else at that time; none for never.
+    Rest(Option<i64>),
+    /// It failed; anybody may try again then.
+    Fail {
+        /// Microseconds since 1970 UTC.
+        again: i64,
+        /// Why; never a patient's data.
+        error: String,
+    },
+}
+
+/// Claims, inside the open transaction, what is due.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    pub(crate) holder: Arc<str>,
+    pub(crate) until: i64,
+    pub(crate) most: usize,
+}
+
+pub(crate) fn claim(link: &mut Link, claim: &Claim, at: i64) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "UPDATE subscription SET holder = ");
+    sql.text(&*claim.holder).push(", until = ").int(claim.until).push(", due = ").int(claim.until);
+    sql.push(" WHERE number IN (SELECT number FROM subscription WHERE due <= ").int(at);
+    sql.push(" AND (until <= ").int(at).push(" OR holder = ").text(&*claim.holder).push(") ORDER BY due");
+    sql.limit(claim.most);
+    if link.dialect == Dialect::Postgres {
+        sql.push(" FOR UPDATE SKIP LOCKED");
+    }
+    sql.push(")");
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
+/// Writes it, inside the open transaction; `Conflict` if another process sends meanwhile.
+pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "UPDATE subscription SET delivered = ");
+    sql.int(progress.delivered);
+    match &progress.then {
+        Next::GoOn(until) => {
+            sql.push(", tries = 0, failing = 0, error = '', until = ")
+                .int(*until)
+                .push(", due = ")
+                .int(*until);
+        }
+        Next::Rest(due) => {
+            sql.push(", tries = 0, failing = 0, error = '', until = 0, due = CASE WHEN events > ");
+            sql.int(progress.delivered).push(" THEN ").int(at).push(" ELSE ");
+            sql.int(due.unwrap_or(NEVER)).push(" END");
+        }
+        Next::Fail { again, error } => {
+            sql.push(", tries = tries + 1, failing = CASE WHEN failing = 0 THEN ").int(at);
+            sql.push(" ELSE failing END, until = 0, error = ")
+                .text(error.as_str())
+                .push(", due = ")
+                .int(*again);
+        }
+    }
+    sql.push(" WHERE number = ").int(progress.subscription).push(" AND holder = ").text(&*progress.holder);
+    sql.push(" AND delivered <= ").int(progress.delivered);
+    if sql.run(&mut link.connection)? == 0 {
+        return Err(Error::Conflict { current: 0 }.into());
+    }
+    Ok(())
+}
+
+/// Events after that number.
+fn events(link: &mut Link, subscription: i64, after: i64, most: usize) -> Result<Vec<(Event, i64)>, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT number, key, effect, at FROM event WHERE subscription = ");
+    sql.int(subscription).push(" AND number > ").int(after).push(" ORDER BY number").limit(most);
+    let rows = sql.rows::<(BigInt, BigInt, BigInt, BigInt), (i64, i64, i64, i64)>(&mut link.connection)?;
+    let event = |(number, key, done, at)| (Event { number, effect: effect(done), at, stored: None }, key);
+    Ok(rows.into_iter().map(event).collect())
+}
+
+impl Store {
+    /// Claims Subscriptions for which there is something to do, `most` of them, as `holder`, until that time:
+    /// those of nobody, those of whom nothing was heard in time, and the holder's own.
+    pub async fn claim_subscriptions(
+        &self,
+        context: &Context,
+        holder: &Arc<str>,
+        until: i64,
+        most: usize,
+    ) -> Result<Vec<Subscription>, Error> {
+        let claim = Claim { holder: Arc::clone(holder), until, most };
+        self.write(Unit::claiming(context, claim)).await?;
+        let holder = Arc::clone(holder);
+        let held = move |link: &mut Link| {
+            load(link, |sql| {
+                sql.push("s.holder = ").text(holder.to_string()).push(" AND s.until = ").int(until);
+            })
+        };
+        self.pool.run(held).await
+    }
+
+    /// Events after that number as the one who asks may see them.
+    pub async fn events(
+        &self,
+        context: &Context,
+        subscription: i64,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Event>, Error> {
+        let asker = context.clone();
+        let look = move |link: &mut Link| {
+            let found = events(link, subscription, after, most)?;
+            let keys: Vec<i64> = found.iter().map(|(_, key)| *key).collect();
+            let mut versions = change::versions(link, &keys)?;
+            let sight = consent::sight(link, &asker)?;
+            let mut seen = Vec::with_capacity(found.len());
+            for (event, key) in found {
+                let mut stored = versions.remove(&key);
+                if let Some(version) = &stored
+                    && !is_shown(link, &sight, Op::Read, version)?
+                {
+                    stored = None;
+                }
+                seen.push(Event { stored, ..event });
+            }
+            Ok(seen)
+        };
+        self.pool.run(look).await
+    }
+
+    /// Says how far a Subscription is, and records what was done.
+    ///
+    /// # Errors
+    /// `Conflict` if another process sends to it meanwhile, or it was written: who sent has to stop.
+    pub async fn proceed(
+        &self,
+        context: &Context,
+        progress: Progress,
+        notes: Vec<Entry>,
+    ) -> Result<(), Error> {
+        self.recorder.commit(Unit::proceeding(context, progress, notes)).await.map(drop)
+    }
+
+    /// Subscriptions that changed after that stamp, and the last stamp there is.
+    pub async fn subscriptions_since(&self, since: i64) -> Result<(i64, Vec<Subscription>), Error> {
+        let look = move |link: &mut Link| {
+            let stamp = stamp(link)?;
+            Ok((stamp, changed(link, since)?))
+        };
+        self.pool.run(look).await
+    }
+}
+
+/// What changed after that stamp: more than up to the last one, if more changes meanwhile.
+fn changed(link: &mut Link, since: i64) -> Result<Vec<Subscription>, Fault> {
+    load(link, |sql| {
+        sql.push("s.stamp > ").int(since).push(" ORDER BY s.stamp");
+    })
+}
+
+impl Reader<'_> {
+    /// Which of these versions somebody may see; of one that says a resource was deleted, the one before counts.
+    pub fn shown_to(&mut self, context: &Context, versions: &[&Stored]) -> Result<Vec<bool>, Error> {
+        let sight = consent::sight(self.link(), context)?;
+        versions.iter().map(|version| is_shown(self.link(), &sight, Op::Read, version)).collect()
+    }
+
+    /// [`Store::subscriptions_since`]
+    pub fn subscriptions_since(&mut self, since: i64) -> Result<(i64, Vec<Subscription>), Error> {
+        let stamp = stamp(self.link())?;
+        let changed = if stamp == since { Vec::new() } else { changed(self.link(), since)? };
+        Ok((stamp, changed))
+    }
+}

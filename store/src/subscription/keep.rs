@@ -1,0 +1,239 @@
+//! The row of a Subscription follows its resource.
+
+use std::collections::HashMap;
+
+use diesel::sql_types::{BigInt, Bool, Text};
+use fhir::json::{Json, Object};
+use fhir::outcome::Issue;
+
+use super::delivery::NEVER;
+use super::{SubscriptionStatus, change};
+use crate::connection::Link;
+use crate::error::{Error, Fault};
+use crate::sql::{Dialect, Sql};
+
+/// Stands for what a header says where it is shown; written, it means what is kept.
+const UNSAID: &str = "********";
+
+/// Who writes a Subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By<'a> {
+    /// A caller, in whose name it is told from now on.
+    Caller(&'a str),
+    /// Who sends, who alone decides whether it is active.
+    Delivery,
+}
+
+/// A version that was written.
+pub(crate) struct Kept<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) at: i64,
+    /// None deletes.
+    pub(crate) status: Option<SubscriptionStatus>,
+    /// Header lines as they were sent.
+    pub(crate) headers: &'a [String],
+}
+
+type Before = (i64, i64, bool, String);
+
+/// What a caller asks for: who wants it to be active requests that.
+pub(crate) fn requested(resource: &mut Json<'_>) {
+    let Some(object) = resource.as_object_mut() else { return };
+    if object.get("status").and_then(Json::as_str) == Some(SubscriptionStatus::Active.code()) {
+        object.set(0, "status", Json::String(SubscriptionStatus::Requested.code().into()));
+    }
+}
+
+/// What a version says of its status.
+pub(crate) fn status(resource: &Json<'_>) -> Result<SubscriptionStatus, Error> {
+    let said = resource.text("status").and_then(SubscriptionStatus::parse);
+    said.ok_or_else(|| {
+        Issue::error("required", "a Subscription has a status").at("Subscription.status").into()
+    })
+}
+
+/// Takes the header lines out, and leaves their names.
+pub(crate) fn conceal(resource: &mut Json<'_>) -> Vec<String> {
+    let channel = resource.as_object_mut().and_then(|object| object.get_mut("channel"));
+    let Some(Json::Array(lines)) =
+        channel.and_then(Json::as_object_mut).and_then(|channel: &mut Object<'_>| channel.get_mut("header"))
+    else {
+        return Vec::new();
+    };
+    let mut taken = Vec::with_capacity(lines.len());
+    for line in lines {
+        let Some(text) = line.as_str() else { continue };
+        let (name, _) = text.split_once(':').unwrap_or((text, ""));
+        let shown = format!("{}: {UNSAID}", name.trim());
+        taken.push(text.to_owned());
+        *line = Json::String(shown.into());
+    }
+    taken
+}
+
+/// Do these lines say anything that is not kept already?
+pub(crate) fn says_more(headers: &[String]) -> bool {
+    headers.iter().any(|line| split(line).1 != UNSAID)
+}
+
+fn split(line: &str) -> (&str, &str) {
+    let (name, value) = line.split_once(':').unwrap_or((line, ""));
+    (name.trim(), value.trim())
+}
+
+/// What is sent, where some of it is what was kept.
+fn resolved(before: &[String], headers: &[String]) -> Result<Vec<String>, Error> {
+    let kept: HashMap<String, &String> =
+        before.iter().map(|line| (split(line).0.to_ascii_lowercase(), line)).collect();
+    let mut lines = Vec::with_capacity(headers.len());
+    for (n, line) in headers.iter().enumerate() {
+        let (name, value) = split(line);
+        if value != UNSAID {
+            lines.push(line.clone());
+        } else if let Some(line) = kept.get(&name.to_ascii_lowercase()) {
+            lines.push((*line).clone());
+        } else {
+            let why = "asterisks stand for a value that is kept, and of this header none is";
+            return Err(Issue::error("value", why).at(format!("Subscription.channel.header[{n}]")).into());
+        }
+    }
+    Ok(lines)
+}
+
+/// The next stamp; who else wants one waits until this transaction has ended.
+fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
+    let sql = Sql::new(link.dialect, "UPDATE subscription_state SET stamp = stamp + 1 RETURNING stamp");
+    let stamp = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+    stamp.ok_or_else(|| Fault::Database("subscription_state has no row".into()))
+}
+
+/// The number of the open transaction; 0 where others never run beside it.
+fn horizon(link: &mut Link) -> Result<i64, Fault> {
+    if link.dialect == Dialect::Sqlite {
+        return Ok(0);
+    }
+    let sql = Sql::new(link.dialect, "SELECT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)");
+    Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default())
+}
+
+/// Makes the row what the version says.
+pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), Fault> {
+    let stamp = next_stamp(link)?;
+    let mut sql =
+        Sql::new(link.dialect, "SELECT number, status, started, headers FROM subscription WHERE id = ");
+    sql.text(kept.id);
+    let before = sql.rows::<(BigInt, BigInt, Bool, Text), Before>(&mut link.connection)?.pop();
+    match (kept.status, by, before) {
+        (None, _, before) => match before {
+            Some((number, ..)) => change_row(link, number, stamp, |sql| {
+                sql.push(", started = ")
+                    .bool(false)
+                    .push(", headers = '', owner = '', holder = '', until = 0");
+                sql.push(", status = ").int(SubscriptionStatus::Off.number()).push(", due = ").int(NEVER);
+            }),
+            None => Ok(()),
+        },
+        (Some(status), By::Delivery, Some((number, ..))) => {
+            if status == SubscriptionStatus::Active {
+                after_all_before_it(link, number)?;
+            }
+            change_row(link, number, stamp, |sql| {
+                sql.push(", status = ").int(status.number());
+                match status {
+                    SubscriptionStatus::Active => {
+                        sql.push(", started = ").bool(true);
+                    }
+                    SubscriptionStatus::Off => {
+                        sql.push(", started = ").bool(false).push(", due = ").int(NEVER);
+                    }
+                    SubscriptionStatus::Requested | SubscriptionStatus::Error => {}
+                }
+            })
+        }
+        (Some(_), By::Delivery, None) => Err(Error::Conflict { current: 0 }.into()),
+        (Some(status), By::Caller(owner), before) => asked(link, kept, status, owner, stamp, before),
+    }
+}
+
+fn asked(
+    link: &mut Link,
+    kept: &Kept<'_>,
+    status: SubscriptionStatus,
+    owner: &str,
+    stamp: i64,
+    before: Option<Before>,
+) -> Result<(), Fault> {
+    let register = link.register.clone();
+    let register = register.ok_or_else(|| Fault::Database("a connection that can't seal".into()))?;
+    let sealed = before.as_ref().map_or("", |(.., headers)| headers.as_str());
+    let said = resolved(&register.vault.open(kept.id, sealed).unwrap_or_default(), kept.headers)?;
+    let headers = register.vault.seal(kept.id, &said)?;
+    let due = if status == SubscriptionStatus::Requested { kept.at } else { NEVER };
+    let (horizon, since) = (horizon(link)?, change::last(link)?);
+    let Some((number, was, started, _)) = before else {
+        let mut sql = Sql::new(
+            link.dialect,
+            "INSERT INTO subscription (id, stamp, status, started, since, horizon, owner, headers, events, \
+             delivered, due, tries, failing, holder, until, error) VALUES (",
+        );
+        sql.text(kept.id).push(",").int(stamp).push(",").int(status.number()).push(",").bool(false);
+        sql.push(",")
+            .int(since)
+            .push(",")
+            .int(horizon)
+            .push(",")
+            .text(owner)
+            .push(",")
+            .text(headers.as_str());
+        sql.push(",0,0,").int(due).push(",0,0,'',0,'')");
+        sql.run(&mut link.connection)?;
+        return Ok(());
+    };
+    let goes_on = started && was != SubscriptionStatus::Off.number() && status != SubscriptionStatus::Off;
+    change_row(link, number, stamp, |sql| {
+        sql.push(", status = ").int(status.number()).push(", owner = ").text(owner.to_owned());
+        sql.push(", headers = ").text(headers).push(", due = ").int(due);
+        // Who sends at present has what was asked before.
+        sql.push(", tries = 0, failing = 0, holder = '', until = 0, error = '', started = ").bool(goes_on);
+        if !goes_on {
+            sql.push(", delivered = events, since = ").int(since).push(", horizon = ").int(horizon);
+        }
+    })
+}
+
+fn change_row<'a>(
+    link: &mut Link,
+    number: i64,
+    stamp: i64,
+    what: impl FnOnce(&mut Sql<'a>),
+) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "UPDATE subscription SET stamp = ");
+    sql.int(stamp);
+    what(&mut sql);
+    sql.push(" WHERE number = ").int(number);
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
+/// Whoever wrote without knowing of the Subscription has to be done before it is called active: what is
+/// written from then on is told.
+///
+/// # Errors
+/// `Conflict` while somebody is not; to be tried again.
+fn after_all_before_it(link: &mut Link, number: i64) -> Result<(), Fault> {
+    if link.dialect == Dialect::Sqlite {
+        return Ok(());
+    }
+    // A number that is yet to come is of another cluster, out of which the database was brought here.
+    let mut sql = Sql::new(
+        link.dialect,
+        "SELECT 1::bigint FROM subscription \
+         WHERE horizon >= CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) \
+         AND horizon <= CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT) AND number = ",
+    );
+    sql.int(number);
+    if sql.rows::<BigInt, i64>(&mut link.connection)?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Conflict { current: 0 }.into())
+}
