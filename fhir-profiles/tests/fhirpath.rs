@@ -36,7 +36,7 @@ fn evaluated(text: &str, resource: &str, strict: bool) -> Result<String, Error> 
     let resource = json(resource);
     let elsewhere = json(r#"{"resourceType":"Practitioner","id":"else","active":false}"#);
     let resolver = |reference: &str| (reference == "Practitioner/else").then_some(&elsewhere);
-    let threshold = [("limit", Item::Integer(3))];
+    let threshold = [("limit", Some(Item::Integer(3))), ("nothing", None)];
     let expression = Expression::parse(text)?;
     let environment = Environment {
         resolver: Some(&resolver),
@@ -244,6 +244,36 @@ fn texts_are_worked_on() {
             ("' a '.trim().upper()", "A"),
         ],
     );
+}
+
+#[test]
+fn variables_may_be_empty_and_are_known_beforehand() {
+    check(
+        PATIENT,
+        &[
+            ("%limit", "3"),
+            ("%nothing", ""),
+            ("%nothing.id.empty() or %nothing.status != 'x'", "true"),
+            ("%nothing.status != 'x'", ""),
+        ],
+    );
+    for (text, unknown) in [
+        ("%a = 1", Some("a")),
+        ("name.where(use = %limit)[%b].given", Some("b")),
+        ("(1 + -%c) is Integer", Some("c")),
+        ("%limit.x | %ucum | %`vs-a` | %resource.id | %context", None),
+    ] {
+        let expression = Expression::parse(text);
+        let found = expression.as_ref().map(|one| one.unknown_variable(&["limit"]));
+        assert_eq!(found, Ok(unknown), "{text}");
+    }
+    let patient = json(PATIENT);
+    for (text, holds) in [("name", None), ("id", Some(true)), ("active", Some(true)), ("x", Some(false))] {
+        let expression = Expression::parse(text).map(|one| {
+            one.holds(&Item::Element(Node::resource(&patient)), &Environment::of(&patient)).ok()
+        });
+        assert_eq!(expression, Ok(holds), "{text}");
+    }
 }
 
 #[test]

@@ -24,6 +24,13 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Is it a variable that needs no environment to name it?
+pub(super) fn is_of_the_language(name: &str) -> bool {
+    ["context", "resource", "rootResource", "ucum", "sct", "loinc"].contains(&name)
+        || name.starts_with("vs-")
+        || name.starts_with("ext-")
+}
+
 pub(super) type Answer<'a> = Result<Items<'a>, Error>;
 
 pub(super) struct Evaluator<'a> {
@@ -178,7 +185,7 @@ impl<'a> Evaluator<'a> {
             _ => {
                 let known = self.environment.variables.iter().find(|(known, _)| *known == name);
                 match (known, name.strip_prefix("vs-"), name.strip_prefix("ext-")) {
-                    (Some((_, item)), ..) => Ok(vec![item.clone()]),
+                    (Some((_, item)), ..) => Ok(item.iter().cloned().collect()),
                     (_, Some(id), _) => text(format!("http://hl7.org/fhir/ValueSet/{id}")),
                     (.., Some(id)) => text(format!("http://hl7.org/fhir/StructureDefinition/{id}")),
                     _ => Err(Error::Unsupported(format!("%{name}"))),

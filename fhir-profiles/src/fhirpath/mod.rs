@@ -72,8 +72,8 @@ pub struct Environment<'a> {
     pub resource: Option<Node<'a>>,
     /// `%rootResource`: what `%resource` is contained in, or the same.
     pub root: Option<Node<'a>>,
-    /// Further variables by name.
-    pub variables: &'a [(&'a str, Item<'a>)],
+    /// Further variables by name; none is an empty collection.
+    pub variables: &'a [(&'a str, Option<Item<'a>>)],
     /// For `resolve()`, after contained resources and entries of the root.
     pub resolver: Option<&'a Resolver<'a>>,
     /// `now()` in microseconds since 1970 UTC; nothing here has a clock.
@@ -143,6 +143,22 @@ impl Expression {
         let evaluator = Evaluator::new(environment, focus);
         let result = evaluator.evaluate(&self.tree, &Frame::of(Some(focus.clone())));
         (result, evaluator.left())
+    }
+
+    /// Is it true of the focus? As where a criterion is asked for: one item that is no Boolean is true,
+    /// nothing is not.
+    ///
+    /// # Errors
+    /// As [`Expression::evaluate`], and of more than one item.
+    pub fn holds<'a>(&'a self, focus: &Item<'a>, environment: &Environment<'a>) -> Result<bool, Error> {
+        Ok(Evaluator::truth(&self.evaluate(focus, environment)?)?.unwrap_or_default())
+    }
+
+    /// The first variable that is neither the language's nor among these: an evaluation that comes to
+    /// it has no result.
+    pub fn unknown_variable(&self, known: &[&str]) -> Option<&str> {
+        let is_known = |name: &str| known.contains(&name) || evaluate::is_of_the_language(name);
+        self.tree.variable(&|name| !is_known(name))
     }
 
     /// What presence alone says of it, for a focus of that type.

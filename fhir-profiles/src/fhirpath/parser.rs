@@ -40,6 +40,33 @@ pub(super) enum Expr {
     },
 }
 
+impl Expr {
+    /// The first variable in it that is wanted.
+    pub(super) fn variable(&self, wanted: &dyn Fn(&str) -> bool) -> Option<&str> {
+        match self {
+            Self::Empty | Self::Literal(_) | Self::This | Self::Index | Self::Total => None,
+            Self::Variable(name) => wanted(name).then_some(name),
+            Self::Negative(inner) | Self::Positive(inner) => inner.variable(wanted),
+            Self::Path { start, steps } => {
+                let start = start.as_ref().and_then(|start| start.variable(wanted));
+                start.or_else(|| {
+                    steps.iter().find_map(|step| match step {
+                        Step::Member(_) => None,
+                        Step::Index(index) => index.variable(wanted),
+                        Step::Call(call) => call.arguments.iter().find_map(|one| one.variable(wanted)),
+                    })
+                })
+            }
+            Self::Chain { first, rest } => first.variable(wanted).or_else(|| {
+                rest.iter().find_map(|(_, operand)| match operand {
+                    Operand::Expr(right) => right.variable(wanted),
+                    Operand::Type(_) => None,
+                })
+            }),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Step {
     Member(String),
