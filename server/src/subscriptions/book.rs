@@ -10,7 +10,6 @@ use store::{Context, Error, SubscriptionStatus};
 use super::mandate::{Mandate, Standing};
 use crate::app::App;
 
-
 /// How long it is taken for granted what somebody may see, where it is decided what is for them. What is sent
 /// is looked at anew.
 const RECENT: i64 = 5_000_000;
@@ -55,7 +54,8 @@ impl Entry {
     /// # Errors
     /// Why it can't be kept to.
     pub(crate) fn of(app: &App, subscription: store::Subscription) -> Result<Self, String> {
-        let resource = json::parse(subscription.body.as_bytes(), &Limits::STORED).map_err(|issues| issues.to_string())?;
+        let resource = json::parse(subscription.body.as_bytes(), &Limits::STORED)
+            .map_err(|issues| issues.to_string())?;
         let asked = Subscription::parse(&resource, Topics::built_in(), &app.config.fhir_base());
         let asked = asked.map_err(|issues| issues.to_string())?;
         let mandate = Mandate::parse(&subscription.owner).ok_or("it is in nobody's name")?;

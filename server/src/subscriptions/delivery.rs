@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fhir::json::{self, Json, Limits};
+use fhir::json::Json;
 use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
 use fhir::subscription::{Channel, Occasion};
 use reqwest::Url;
 use store::{
-    Act, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress, SubscriptionStatus,
-    Target, Write,
+    Act, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress,
+    SubscriptionStatus, Target, Write,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
@@ -156,7 +156,8 @@ impl Courier {
 
     async fn drive(&self, subscription: store::Subscription, until: i64, stopped: &watch::Receiver<bool>) {
         let (number, id, tries) = (subscription.number, subscription.id.clone(), subscription.tries);
-        let (delivered, failing, status) = (subscription.delivered, subscription.failing, subscription.status);
+        let (delivered, failing, status) =
+            (subscription.delivered, subscription.failing, subscription.status);
         let entry = match Entry::of(&self.app, subscription) {
             Ok(entry) => entry,
             Err(why) => return self.end(number, &id, delivered, SubscriptionStatus::Error, &why).await,
@@ -389,7 +390,8 @@ impl Drive {
 
     /// Is this its first turn since it was told something?
     fn is_quiet(&self) -> bool {
-        self.entry.subscription.tries > 0 || self.entry.subscription.delivered == self.entry.subscription.events
+        self.entry.subscription.tries > 0
+            || self.entry.subscription.delivered == self.entry.subscription.events
     }
 
     fn context_at(&self, at: i64) -> Context {

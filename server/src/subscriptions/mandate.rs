@@ -46,13 +46,16 @@ impl Mandate {
     /// Those of the store: then nobody knows.
     pub(crate) async fn standing(&self, app: &App, at: i64) -> Result<Standing, Error> {
         let asker = Context::system("subscriptions", at);
-        let good = |agent, access| Standing::Good(Box::new(Context { who: Who::new(agent), access, ..asker.clone() }));
+        let good = |agent, access| {
+            Standing::Good(Box::new(Context { who: Who::new(agent), access, ..asker.clone() }))
+        };
         Ok(match self {
             Self::Open if app.config.auth == Auth::Open => good(Agent::default(), Access::Whole),
             Self::Open => Standing::Ended("access is not open any more"),
             Self::Key(id) => {
                 let client = app.store.clients(&asker).await?.into_iter().find(|client| client.id == *id);
-                let lives = client.filter(|one| one.revoked.is_none() && one.expires.is_none_or(|end| end > at));
+                let lives =
+                    client.filter(|one| one.revoked.is_none() && one.expires.is_none_or(|end| end > at));
                 match lives {
                     Some(client) => {
                         let rights = access(&client.scope, None, None, false);

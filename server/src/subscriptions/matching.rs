@@ -8,9 +8,8 @@ use fhir::search::{Index, index};
 use fhir::subscription::{Change, State};
 use store::{Context, Error, Match, Reader, Stored};
 
-use super::book::{Book, Shelf};
+use super::book::Book;
 use crate::app::{self, App};
-
 
 /// Changes that are looked at together.
 const MOST: usize = 512;
@@ -98,12 +97,5 @@ impl<'v> Version<'v> {
 
     fn state(&self) -> State<'_> {
         State { resource: &self.resource, index: &self.index, updated: self.updated }
-    }
-}
-
-impl Shelf {
-    /// Is there anybody to be told?
-    pub(super) fn is_empty(&self) -> bool {
-        self.book().entries.is_empty()
     }
 }

@@ -42,26 +42,33 @@ fn standing(status: SubscriptionStatus) -> subscription::Standing {
 /// Events as they are told.
 pub(super) fn events<'e>(all: &'e [Event]) -> Vec<subscription::Event<'e>> {
     all.iter()
-        .map(|event| subscription::Event {
-            number: event.number.unsigned_abs(),
-            at: event.at,
-            focus: event.stored.as_ref().map(|stored| Told {
-                kind: stored.kind,
-                id: &stored.id,
-                body: Some(stored.body.as_str()).filter(|body| !body.is_empty()),
-            }),
-            what: match event.effect {
-                Effect::Created => Interaction::Create,
-                Effect::Deleted => Interaction::Delete,
-                _ => Interaction::Update,
-            },
-            context: Vec::new(),
+        .filter_map(|event| {
+            Some(subscription::Event {
+                number: event.number.unsigned_abs(),
+                at: event.at,
+                focus: event.stored.as_ref().map(|stored| Told {
+                    kind: stored.kind,
+                    id: &stored.id,
+                    body: Some(stored.body.as_str()).filter(|body| !body.is_empty()),
+                })?,
+                what: match event.effect {
+                    Effect::Created => Interaction::Create,
+                    Effect::Deleted => Interaction::Delete,
+                    _ => Interaction::Update,
+                },
+                context: Vec::new(),
+            })
         })
         .collect()
 }
 
 /// A notification of a topic; none for a Subscription without one.
-pub(super) fn text(app: &App, entry: &Entry, occasion: Occasion, told: &[Event]) -> Option<Result<Body, Refusal>> {
+pub(super) fn text(
+    app: &App,
+    entry: &Entry,
+    occasion: Occasion,
+    told: &[Event],
+) -> Option<Result<Body, Refusal>> {
     let Payload::Notification(media, content) = &entry.asked.payload else { return None };
     let base = app.config.fhir_base();
     let mut status = status(entry, &base, *content);
@@ -94,5 +101,5 @@ fn formatted(media: &Media, text: String) -> Result<String, Refusal> {
     }
     let unwritten = |_| Refusal::Forbidden("what is sent can't be written as XML");
     let resource = json::parse(text.as_bytes(), &Limits::STORED).map_err(unwritten)?;
-    xml::write(&resource, Layout::Minified).map_err(unwritten)
+    xml::write(&resource, Layout::Compact).map_err(unwritten)
 }

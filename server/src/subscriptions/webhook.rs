@@ -56,7 +56,8 @@ impl Webhook {
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_platform_verifier()?
             .with_no_client_auth();
-        let builder = Client::builder().pool_idle_timeout(Duration::from_secs(30)).tls_backend_preconfigured(tls);
+        let builder =
+            Client::builder().pool_idle_timeout(Duration::from_secs(30)).tls_backend_preconfigured(tls);
         Ok(Self { http: reach.keeps(builder).build()?, reach })
     }
 
@@ -72,7 +73,8 @@ impl Webhook {
                 headers.append(name, value);
             }
         }
-        let mut request = self.http.request(parcel.method, parcel.url).timeout(parcel.patience).headers(headers);
+        let mut request =
+            self.http.request(parcel.method, parcel.url).timeout(parcel.patience).headers(headers);
         if let Some((kind, body)) = parcel.body {
             request = request.header(CONTENT_TYPE, kind).body(body);
         }
