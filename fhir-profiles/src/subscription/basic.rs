@@ -62,7 +62,9 @@ impl Topic {
         let mut reader = Reader::default();
         let topic = reader.topic(basic);
         match topic {
-            Some(topic) if reader.wrong.is_empty() => Ok(Some(topic)),
+            Some(topic) if reader.wrong.is_empty() => {
+                Ok(Some(Self { doubts: Issues(reader.doubts), ..topic }))
+            }
             _ => Err(Issues(reader.wrong)),
         }
     }
@@ -85,7 +87,10 @@ impl Topic {
         for one in &self.filters {
             let kind = one.kind.map(|kind| part("resource", "valueUri", kind.name()));
             let parameter = part("filterParameter", "valueString", &one.parameter);
-            all.push(own("canFilterBy", "extension", kind.into_iter().chain([parameter]).collect()));
+            let comparators = one.comparators.iter().map(|code| part("comparator", "valueCode", code));
+            let modifiers = one.modifiers.iter().map(|code| part("modifier", "valueCode", code));
+            let parts = kind.into_iter().chain([parameter]).chain(comparators).chain(modifiers);
+            all.push(own("canFilterBy", "extension", parts.collect()));
         }
         all.extend(self.shapes.iter().map(|one| own("notificationShape", "extension", shape(one))));
         let status = own("status", "valueCode", json!(self.status.code()));
@@ -159,6 +164,11 @@ fn value<'j>(extension: &'j Json<'_>) -> Option<&'j Json<'j>> {
     members.find(|(key, _)| key.starts_with("value")).map(|(_, value)| value)
 }
 
+/// Every type, as US Core's topic has it.
+fn is_any(extension: &Json) -> bool {
+    value(extension).and_then(Json::as_str) == Some("*")
+}
+
 fn name<'j>(extension: &'j Json<'_>) -> &'j str {
     extension.text("url").unwrap_or_default()
 }
@@ -177,11 +187,16 @@ fn parts<'j>(of: &'j Json<'_>, at: &str) -> impl Iterator<Item = (&'j Json<'j>, 
 #[derive(Default)]
 struct Reader {
     wrong: Vec<Issue>,
+    doubts: Vec<Issue>,
 }
 
 impl Reader {
     fn refuse(&mut self, code: &'static str, why: impl Into<String>, at: &str) {
         self.wrong.push(Issue::error(code, why.into()).at(at));
+    }
+
+    fn doubt(&mut self, why: impl Into<String>, at: &str) {
+        self.doubts.push(Issue::warning("not-supported", why.into()).at(at));
     }
 
     fn keep<T>(&mut self, read: Result<T, impl Into<Issues>>, at: &str) -> Option<T> {
@@ -274,7 +289,19 @@ impl Reader {
             self.refuse("required", "a topic needs its status", "Basic.modifierExtension");
         }
         let status = status.unwrap_or(Publication::Unknown);
-        Some(Topic { url: url?, version, name, title, description, status, triggers, filters, shapes })
+        let doubts = Issues::default();
+        Some(Topic {
+            url: url?,
+            version,
+            name,
+            title,
+            description,
+            status,
+            triggers,
+            filters,
+            shapes,
+            doubts,
+        })
     }
 
     /// The type that `resource` names, if it is there.
@@ -375,10 +402,11 @@ impl Reader {
         Some(QueryCriteria { of, for_create, for_delete })
     }
 
+    /// What is not known is a filter that nobody can ask for: it must not turn into all of them.
     fn filter(&mut self, of: &Json, at: &str) -> Option<FilterBy> {
-        let before = self.wrong.len();
-        let kind = self.kind(of, at);
-        let mut found = None;
+        let any = parts(of, at).any(|(part, _)| name(part) == "resource" && is_any(part));
+        let kind = if any { None } else { self.kind(of, at) };
+        let (mut found, mut comparators, mut modifiers) = (None, Vec::new(), Vec::new());
         for (part, at) in parts(of, at) {
             match name(part) {
                 "filterParameter" => {
@@ -387,19 +415,21 @@ impl Reader {
                     let own = matches!(code, "_id" | "_lastUpdated");
                     if !own && !kind.map_or_else(|| ResourceType::all().any(known), known) {
                         let of = kind.map_or("any type", ResourceType::name);
-                        let why = format!("{} is no search parameter of {of} here", shown(code));
-                        self.refuse("not-supported", why, &at);
+                        self.doubt(format!("{} is no search parameter of {of} here", shown(code)), &at);
                     }
                     self.once(&mut found, Some(code.to_owned()), &at);
                 }
-                "description" | "resource" | "filterDefinition" | "comparator" | "modifier" => {}
+                "comparator" => comparators.extend(self.text(part, &at).map(str::to_owned)),
+                "modifier" => modifiers.extend(self.text(part, &at).map(str::to_owned)),
+                "description" | "resource" | "filterDefinition" => {}
                 other => self.refuse("not-supported", format!("{} is not known", shown(other)), &at),
             }
         }
-        if found.is_none() && self.wrong.len() == before {
+        let Some(parameter) = found else {
             self.refuse("required", "a filterParameter is needed", at);
-        }
-        Some(FilterBy { kind, parameter: found? })
+            return None;
+        };
+        Some(FilterBy { kind, parameter, comparators, modifiers })
     }
 
     fn shape(&mut self, of: &Json, at: &str) -> Option<Shape> {
@@ -409,8 +439,10 @@ impl Reader {
             match name(part) {
                 which @ ("include" | "revInclude") => {
                     let text = self.text(part, &at).unwrap_or_default();
-                    let read = include(kind, which == "revInclude", text);
-                    includes.extend(self.keep(read, &at).unwrap_or_default());
+                    match include(kind, which == "revInclude", text) {
+                        Ok(read) => includes.extend(read),
+                        Err(issues) => self.doubt(format!("it does not come along: {issues}"), &at),
+                    }
                 }
                 "resource" | "description" | RELATED_QUERY => {}
                 other => self.refuse("not-supported", format!("{} is not known", shown(other)), &at),

@@ -3,6 +3,7 @@
 use super::change::Interaction;
 use super::topic::{FilterBy, Publication, Shape, Topic};
 use super::trigger::{Criterion, Trigger};
+use crate::outcome::Issues;
 use crate::resource_type::ResourceType;
 use crate::search::Include;
 
@@ -105,6 +106,12 @@ fn topic(of: &BuiltIn) -> Option<Topic> {
         target: None,
     };
     let includes: Vec<Include> = words(of.includes).map(include).collect();
+    let filter = |parameter| FilterBy {
+        kind: Some(of.kind),
+        parameter,
+        comparators: Vec::new(),
+        modifiers: Vec::new(),
+    };
     Some(Topic {
         url: format!("{BASE}{}", of.name),
         version: Some(VERSION.to_owned()),
@@ -119,7 +126,8 @@ fn topic(of: &BuiltIn) -> Option<Topic> {
             query: None,
             expression,
         }],
-        filters: words(of.filters).map(|parameter| FilterBy { kind: Some(of.kind), parameter }).collect(),
+        filters: words(of.filters).map(filter).collect(),
         shapes: if includes.is_empty() { Vec::new() } else { vec![Shape { kind: of.kind, includes }] },
+        doubts: Issues::default(),
     })
 }

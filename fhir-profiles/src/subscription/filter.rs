@@ -39,11 +39,6 @@ impl Text {
         Ok(Self { kind, pairs })
     }
 
-    /// The parameters' codes, without modifiers.
-    pub(super) fn codes(&self) -> impl Iterator<Item = &str> {
-        self.pairs.iter().map(|(name, _)| name.split([':', '.']).next().unwrap_or(name))
-    }
-
     /// The conditions for a resource of that type; `base` is this server's address.
     pub(super) fn conditions(&self, kind: ResourceType, base: &str) -> Result<Vec<Clause>, Issues> {
         let refused = |why: &'static str| Err(Issue::error("not-supported", why).into());
@@ -105,7 +100,7 @@ mod tests {
         assert_eq!(Text::parse("patient=Patient/123"), patient(None));
         assert_eq!(Text::parse("?patient=Patient/123"), patient(None));
         let several = Text::parse("Encounter.status=a&Encounter.class:not=b?c=d.e").unwrap();
-        assert_eq!(several.codes().collect::<Vec<_>>(), ["status", "class"]);
+        assert_eq!(several.pairs[0], ("status".to_owned(), "a".to_owned()));
         assert_eq!(several.pairs[1], ("class:not".to_owned(), "b?c=d.e".to_owned()));
         assert!(Text::parse("Unheard?a=b").is_err());
         assert!(Text::parse("Encounter?status").is_err());

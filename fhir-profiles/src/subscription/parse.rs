@@ -239,8 +239,9 @@ impl Reader<'_> {
             None => kinds,
         };
         for kind in of {
-            if let Some(code) = text.codes().find(|code| !topic.can_filter(kind, code)) {
-                let why = format!("the topic can't be filtered by {} of {kind}", shown(code));
+            let mut pairs = text.pairs.iter();
+            if let Some((name, _)) = pairs.find(|(name, value)| !topic.can_filter(kind, name, value)) {
+                let why = format!("the topic can't be filtered so by {} of {kind}", shown(name));
                 self.refuse("not-supported", why, at);
                 continue;
             }

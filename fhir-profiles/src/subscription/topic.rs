@@ -5,9 +5,9 @@ use std::sync::{Arc, LazyLock};
 
 use super::built_in;
 use super::trigger::Trigger;
-use crate::outcome::Issue;
+use crate::outcome::{Issue, Issues};
 use crate::resource_type::ResourceType;
-use crate::search::Include;
+use crate::search::{Include, Kind, parameter};
 
 /// How far a topic has come (`SubscriptionTopic.status`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,9 @@ pub struct Topic {
     pub filters: Vec<FilterBy>,
     /// What comes along with the resources that it is about.
     pub shapes: Vec<Shape>,
+    /// What of it can't be done here, as warnings: a filter that a Subscription is refused for, a resource
+    /// that does not come along. When it speaks is never among it.
+    pub doubts: Issues,
 }
 
 /// One `canFilterBy`.
@@ -71,6 +74,31 @@ pub struct FilterBy {
     pub kind: Option<ResourceType>,
     /// Code of a search parameter.
     pub parameter: String,
+    /// Prefixes of dates and numbers; empty for any.
+    pub comparators: Vec<String>,
+    /// Modifiers; empty for any.
+    pub modifiers: Vec<String>,
+}
+
+impl FilterBy {
+    /// Does it allow resources of the type to be filtered so? `name` has its modifier with it.
+    fn allows(&self, kind: ResourceType, name: &str, value: &str) -> bool {
+        let (code, modifier) =
+            name.split_once(':').map_or((name, None), |(code, modifier)| (code, Some(modifier)));
+        let modifier = modifier.map(|one| if ResourceType::parse(one).is_some() { "type" } else { one });
+        let among = |all: &[String], one: &str| all.is_empty() || all.iter().any(|known| known == one);
+        let compared = parameter(kind, code)
+            .is_some_and(|one| matches!(one.kind, Kind::Date | Kind::Number | Kind::Quantity));
+        self.kind.is_none_or(|of| of == kind)
+            && self.parameter == code
+            && modifier.is_none_or(|modifier| among(&self.modifiers, modifier))
+            && (!compared || value.split(',').all(|one| among(&self.comparators, comparator(one))))
+    }
+}
+
+/// The prefix of a value, `eq` where there is none.
+fn comparator(value: &str) -> &str {
+    value.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_lowercase())).unwrap_or("eq")
 }
 
 /// One `notificationShape`.
@@ -96,10 +124,9 @@ impl Topic {
         self.shapes.iter().filter(move |shape| shape.kind == kind).flat_map(|shape| &shape.includes)
     }
 
-    /// May resources of the type be filtered by that parameter?
-    pub fn can_filter(&self, kind: ResourceType, parameter: &str) -> bool {
-        let is = |one: &FilterBy| one.parameter == parameter && one.kind.is_none_or(|of| of == kind);
-        self.filters.is_empty() || self.filters.iter().any(is)
+    /// May resources of the type be filtered so? `name` is a search parameter, perhaps with a modifier.
+    pub fn can_filter(&self, kind: ResourceType, name: &str, value: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|one| one.allows(kind, name, value))
     }
 }
 

@@ -111,9 +111,9 @@ fn all_of_a_topic_is_read_and_comes_back() {
     assert_eq!(trigger.interactions, [Interaction::Create, Interaction::Update]);
     let query = trigger.query.as_ref().unwrap();
     assert!(query.for_create && !query.for_delete && matches!(query.of, Versions::Both(..)));
-    assert!(topic.can_filter(ResourceType::ENCOUNTER, "subject"));
-    assert!(topic.can_filter(ResourceType::PATIENT, "_tag"));
-    assert!(!topic.can_filter(ResourceType::PATIENT, "subject"));
+    assert!(topic.can_filter(ResourceType::ENCOUNTER, "subject", "Patient/1"));
+    assert!(topic.can_filter(ResourceType::PATIENT, "_tag", "a"));
+    assert!(!topic.can_filter(ResourceType::PATIENT, "subject", "a"));
     let includes: Vec<_> = topic.includes(ResourceType::ENCOUNTER).collect();
     assert_eq!(includes.len(), 4);
     assert!(includes[1].iterate && includes[1].source == Some(ResourceType::PATIENT) && includes[3].reverse);
@@ -242,31 +242,7 @@ fn what_is_no_topic_and_what_is_a_wrong_one() {
             "not-supported",
             "Basic.extension[1].extension[1]",
         ),
-        (
-            vec![whole.clone(), own("canFilterBy", &[kind(), part("filterParameter", "valueString", "_in")])],
-            "not-supported",
-            "Basic.extension[2].extension[1]",
-        ),
         (vec![whole.clone(), own("canFilterBy", &[kind()])], "required", "Basic.extension[2]"),
-        (
-            vec![
-                whole.clone(),
-                own("notificationShape", &[kind(), part("include", "valueString", "Encounter:nonsense")]),
-            ],
-            "value",
-            "Basic.extension[2].extension[1]",
-        ),
-        (
-            vec![
-                whole.clone(),
-                own(
-                    "notificationShape",
-                    &[kind(), part("include", "valueString", "Encounter:patient&_sort=date")],
-                ),
-            ],
-            "not-supported",
-            "Basic.extension[2].extension[1]",
-        ),
         (vec![whole.clone(), own("eventTrigger", &[])], "not-supported", "Basic.extension[2]"),
         (vec![whole.clone(), own("unheard", &[])], "not-supported", "Basic.extension[2]"),
         (
@@ -297,6 +273,67 @@ fn what_is_no_topic_and_what_is_a_wrong_one() {
     ] {
         assert!(Topic::parse(&json(&basic(&[whole.clone()]).replace(from, to))).is_err(), "{to}");
     }
+}
+
+#[test]
+fn what_only_narrows_or_comes_along_may_be_doubtful() {
+    let kind = |kind: &str| part("resource", "valueUri", kind);
+    let topic = read(&basic(&[
+        trigger(&[]),
+        own("canFilterBy", &[kind("Encounter"), part("filterParameter", "valueString", "_in")]),
+        own("canFilterBy", &[kind("*"), part("filterParameter", "valueString", "patient")]),
+        own(
+            "canFilterBy",
+            &[
+                kind("Encounter"),
+                part("filterParameter", "valueString", "date"),
+                part("comparator", "valueCode", "ge"),
+                part("comparator", "valueCode", "lt"),
+            ],
+        ),
+        own(
+            "canFilterBy",
+            &[
+                kind("Encounter"),
+                part("filterParameter", "valueString", "status"),
+                part("modifier", "valueCode", "not"),
+            ],
+        ),
+        own(
+            "notificationShape",
+            &[
+                kind("Encounter"),
+                part("include", "valueString", "Encounter:nonsense"),
+                part("include", "valueString", "Encounter:patient&_sort=date"),
+                part("include", "valueString", "Encounter:patient"),
+            ],
+        ),
+    ]));
+    let places: Vec<&str> = topic.doubts.0.iter().map(|issue| issue.expression.as_str()).collect();
+    let wanted = [
+        "Basic.extension[2].extension[1]",
+        "Basic.extension[6].extension[1]",
+        "Basic.extension[6].extension[2]",
+    ];
+    assert_eq!(places, wanted);
+    assert!(!topic.doubts.has_error());
+    assert_eq!(topic.includes(ResourceType::ENCOUNTER).count(), 1);
+    for (name, value, can) in [
+        ("patient", "Patient/1", true),
+        ("patient:Patient", "1", true),
+        ("date", "ge2024", true),
+        ("date", "ge2024,lt2020", true),
+        ("date", "2024", false),
+        ("date", "ge2024,gt2020", false),
+        ("status", "finished", true),
+        ("status:not", "finished", true),
+        ("status:text", "finished", false),
+        ("class", "AMB", false),
+    ] {
+        assert_eq!(topic.can_filter(ResourceType::ENCOUNTER, name, value), can, "{name}={value}");
+    }
+    let written = topic.to_basic();
+    assert_eq!(read(&written.to_text()).to_basic(), written);
 }
 
 #[test]
