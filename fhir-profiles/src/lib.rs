@@ -21,6 +21,7 @@ mod rules;
 mod schema;
 pub mod scope;
 pub mod search;
+pub mod subscription;
 mod terminology;
 pub mod time;
 pub mod validate;

@@ -269,9 +269,8 @@ fn variables_may_be_empty_and_are_known_beforehand() {
     }
     let patient = json(PATIENT);
     for (text, holds) in [("name", None), ("id", Some(true)), ("active", Some(true)), ("x", Some(false))] {
-        let expression = Expression::parse(text).map(|one| {
-            one.holds(&Item::Element(Node::resource(&patient)), &Environment::of(&patient)).ok()
-        });
+        let expression = Expression::parse(text)
+            .map(|one| one.holds(&Item::Element(Node::resource(&patient)), &Environment::of(&patient)).ok());
         assert_eq!(expression, Ok(holds), "{text}");
     }
 }

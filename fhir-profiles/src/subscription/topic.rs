@@ -1,0 +1,198 @@
+//! Topics: what can be subscribed to (<https://hl7.org/fhir/R5/subscriptiontopic.html>).
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use super::built_in;
+use super::trigger::Trigger;
+use crate::outcome::{Issue, Issues};
+use crate::resource_type::ResourceType;
+use crate::search::{Include, Kind, parameter};
+
+/// How far a topic has come (`SubscriptionTopic.status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publication {
+    /// Being worked on.
+    Draft,
+    /// In use.
+    Active,
+    /// In use no longer.
+    Retired,
+    /// Nobody says.
+    Unknown,
+}
+
+impl Publication {
+    const ALL: [Self; 4] = [Self::Draft, Self::Active, Self::Retired, Self::Unknown];
+
+    /// The code of publication-status.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Active => "active",
+            Self::Retired => "retired",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The one of that code.
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.code() == code)
+    }
+}
+
+/// A topic.
+#[derive(Debug)]
+pub struct Topic {
+    /// Canonical, without its version.
+    pub url: String,
+    /// Which version.
+    pub version: Option<String>,
+    /// For a machine.
+    pub name: Option<String>,
+    /// For a person.
+    pub title: Option<String>,
+    /// In words, markdown.
+    pub description: Option<String>,
+    /// How far it has come.
+    pub status: Publication,
+    /// Any of them; at least one.
+    pub triggers: Vec<Trigger>,
+    /// What may be filtered by; where it names nothing at all, everything.
+    pub filters: Vec<FilterBy>,
+    /// What comes along with the resources that it is about.
+    pub shapes: Vec<Shape>,
+    /// What of it can't be done here, as warnings: a filter that a Subscription is refused for, a resource
+    /// that does not come along. When it speaks is never among it.
+    pub doubts: Issues,
+}
+
+/// One `canFilterBy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterBy {
+    /// Of which type; none for each.
+    pub kind: Option<ResourceType>,
+    /// Code of a search parameter.
+    pub parameter: String,
+    /// Prefixes of dates and numbers; empty for any.
+    pub comparators: Vec<String>,
+    /// Modifiers; empty for any.
+    pub modifiers: Vec<String>,
+}
+
+impl FilterBy {
+    /// Does it allow resources of the type to be filtered so? `name` has its modifier with it.
+    fn allows(&self, kind: ResourceType, name: &str, value: &str) -> bool {
+        let (code, modifier) =
+            name.split_once(':').map_or((name, None), |(code, modifier)| (code, Some(modifier)));
+        let modifier = modifier.map(|one| if ResourceType::parse(one).is_some() { "type" } else { one });
+        let among = |all: &[String], one: &str| all.is_empty() || all.iter().any(|known| known == one);
+        let compared = parameter(kind, code)
+            .is_some_and(|one| matches!(one.kind, Kind::Date | Kind::Number | Kind::Quantity));
+        self.kind.is_none_or(|of| of == kind)
+            && self.parameter == code
+            && modifier.is_none_or(|modifier| among(&self.modifiers, modifier))
+            && (!compared || value.split(',').all(|one| among(&self.comparators, comparator(one))))
+    }
+}
+
+/// The prefix of a value, `eq` where there is none.
+fn comparator(value: &str) -> &str {
+    value.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_lowercase())).unwrap_or("eq")
+}
+
+/// One `notificationShape`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// With which type.
+    pub kind: ResourceType,
+    /// What comes along.
+    pub includes: Vec<Include>,
+}
+
+impl Topic {
+    /// The types that it may be about, each once.
+    pub fn kinds(&self) -> Vec<ResourceType> {
+        let mut kinds: Vec<ResourceType> = self.triggers.iter().map(|trigger| trigger.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+
+    /// What comes along with a resource of that type.
+    pub fn includes(&self, kind: ResourceType) -> impl Iterator<Item = &Include> {
+        self.shapes.iter().filter(move |shape| shape.kind == kind).flat_map(|shape| &shape.includes)
+    }
+
+    /// May resources of the type be filtered so? `name` is a search parameter, perhaps with a modifier.
+    pub fn can_filter(&self, kind: ResourceType, name: &str, value: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|one| one.allows(kind, name, value))
+    }
+}
+
+/// The topics there are, by canonical.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    by_url: HashMap<String, Vec<Arc<Topic>>>,
+}
+
+static BUILT_IN: LazyLock<Topics> = LazyLock::new(|| {
+    let mut topics = Topics { by_url: HashMap::new() };
+    for topic in built_in::topics() {
+        topics.by_url.entry(topic.url.clone()).or_default().push(Arc::new(topic));
+    }
+    topics
+});
+
+/// The built-in ones.
+impl Default for Topics {
+    fn default() -> Self {
+        Self::built_in().clone()
+    }
+}
+
+impl Topics {
+    /// Those of this server.
+    pub fn built_in() -> &'static Self {
+        &BUILT_IN
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    /// One of the same address and version is there (`duplicate`), or the address is this server's own
+    /// (`business-rule`).
+    pub fn add(&mut self, topic: Topic) -> Result<(), Issue> {
+        let shown = || topic.url.chars().take(200).collect::<String>();
+        if topic.url.starts_with(built_in::BASE) {
+            let why = format!("addresses below {} are this server's own", built_in::BASE);
+            return Err(Issue::error("business-rule", why).at("Basic"));
+        }
+        let all = self.by_url.entry(topic.url.clone()).or_default();
+        if all.iter().any(|known| known.version == topic.version) {
+            let why = format!("there is a topic {} of this version already", shown());
+            return Err(Issue::error("duplicate", why).at("Basic"));
+        }
+        all.push(Arc::new(topic));
+        Ok(())
+    }
+
+    /// The topic of a canonical, with `|version` or without. Without, it is the one that was added last
+    /// of those in use.
+    pub fn find(&self, canonical: &str) -> Option<&Arc<Topic>> {
+        let (url, version) =
+            canonical.split_once('|').map_or((canonical, None), |(url, version)| (url, Some(version)));
+        let all = self.by_url.get(url)?;
+        match version {
+            Some(version) => all.iter().find(|topic| topic.version.as_deref() == Some(version)),
+            None => all.iter().rfind(|topic| topic.status != Publication::Retired).or_else(|| all.last()),
+        }
+    }
+
+    /// All, by address.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        let mut all: Vec<&Arc<Topic>> = self.by_url.values().flatten().collect();
+        all.sort_by_key(|topic| &topic.url);
+        all.into_iter()
+    }
+}
