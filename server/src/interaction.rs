@@ -37,6 +37,9 @@ pub(crate) enum Endpoint {
     VerifyAudit,
     ProveAudit,
     Accounting,
+    SubscriptionStatus,
+    SubscriptionsStatus,
+    SubscriptionEvents,
 }
 
 /// What a CapabilityStatement says of it.
@@ -99,6 +102,10 @@ const OWN: &str = "https://augury.dev/fhir/OperationDefinition/";
 const OWN_META: &str = "https://augury.dev/fhir/OperationDefinition/Resource-";
 const OWN_PATIENT: &str = "https://augury.dev/fhir/OperationDefinition/Patient-";
 
+/// Those of the Subscriptions R5 Backport.
+const BACKPORT: &str =
+    "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-";
+
 const READ: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
 const ASK: &[Method] = &[Method::GET, Method::POST];
@@ -157,6 +164,19 @@ pub(crate) const ALL: &[Interaction] = &[
         READ,
         Endpoint::Accounting,
         &[Offer::Operation(Listed::At(ResourceType::PATIENT), OWN, "accounting-of-disclosures")],
+    ),
+    on("/fhir/Subscription/$status", ASK, Endpoint::SubscriptionsStatus, &[]),
+    on(
+        "/fhir/Subscription/{id}/$status",
+        ASK,
+        Endpoint::SubscriptionStatus,
+        &[Offer::Operation(Listed::At(ResourceType::SUBSCRIPTION), BACKPORT, "status")],
+    ),
+    on(
+        "/fhir/Subscription/{id}/$events",
+        ASK,
+        Endpoint::SubscriptionEvents,
+        &[Offer::Operation(Listed::At(ResourceType::SUBSCRIPTION), BACKPORT, "events")],
     ),
     on(
         "/fhir/{type}/$validate",
@@ -302,7 +322,10 @@ pub(crate) fn name(address: &str, method: &Method) -> &'static str {
             | Endpoint::MetaDelete
             | Endpoint::VerifyAudit
             | Endpoint::ProveAudit
-            | Endpoint::Accounting,
+            | Endpoint::Accounting
+            | Endpoint::SubscriptionStatus
+            | Endpoint::SubscriptionsStatus
+            | Endpoint::SubscriptionEvents,
         ) => "operation",
         None => "other",
     }

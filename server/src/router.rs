@@ -108,6 +108,9 @@ fn answer(endpoint: Endpoint, route: Route) -> Route {
         Endpoint::VerifyAudit => route.to(rest::audit_event::verify),
         Endpoint::ProveAudit => route.to(rest::audit_event::proof),
         Endpoint::Accounting => route.to(rest::audit_event::accounting),
+        Endpoint::SubscriptionStatus => route.to(rest::subscription::status),
+        Endpoint::SubscriptionsStatus => route.to(rest::subscription::status_of_many),
+        Endpoint::SubscriptionEvents => route.to(rest::subscription::events),
     }
 }
 

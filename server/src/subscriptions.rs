@@ -6,7 +6,7 @@ mod book;
 mod delivery;
 pub(crate) mod mandate;
 mod matching;
-mod notification;
+pub(crate) mod notification;
 mod webhook;
 
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
 use fhir::subscription::{Channel, Subscription, Topics};
 use reqwest::Url;
-use store::Error;
+use store::{Context, Error};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::outside::Reach;
 use delivery::Courier;
 
@@ -48,6 +48,8 @@ pub(crate) fn findings(resource: &Json<'_>, base: &str, reach: &Reach) -> Issues
 
 /// How often to look without being woken: for changes that other processes queued, and what is due later.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often it is looked at who may still be told.
+const RIGHTS: Duration = Duration::from_secs(30);
 /// After a failure of the store.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Where another process is at it, it may be done before it sees what was queued here.
@@ -67,8 +69,9 @@ impl Teller {
         let (stop, stopped) = watch::channel(false);
         let courier = Arc::new(Courier::new(app)?);
         let matching = tokio::spawn(match_changes(Arc::clone(app), Arc::clone(&courier), stopped.clone()));
-        let delivery = tokio::spawn(courier.work(stopped));
-        Ok(Self { stop, work: vec![matching, delivery] })
+        let delivery = tokio::spawn(courier.work(stopped.clone()));
+        let rights = tokio::spawn(look_at_rights(Arc::clone(app), stopped));
+        Ok(Self { stop, work: vec![matching, delivery, rights] })
     }
 
     /// Ends after what is under way.
@@ -76,6 +79,22 @@ impl Teller {
         let _ = self.stop.send(true);
         for work in self.work {
             let _ = work.await;
+        }
+    }
+}
+
+/// Whoever may not be told any more is told nothing; that it is so is said even if nothing happens.
+async fn look_at_rights(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    while timeout(RIGHTS, stopped.wait_for(|stop| *stop)).await.is_err() {
+        match app.subscriptions.ended(&app).await {
+            Ok(ended) if ended.is_empty() => {}
+            Ok(ended) => {
+                let context = Context::system("subscriptions", app::now());
+                if let Err(error) = app.store.nudge_subscriptions(&context, ended).await {
+                    tracing::error!(%error, "a Subscription that has ended could not be looked at");
+                }
+            }
+            Err(error) => tracing::error!(%error, "it is not known who may be told"),
         }
     }
 }

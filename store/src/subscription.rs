@@ -52,7 +52,8 @@ impl SubscriptionStatus {
         }
     }
 
-    pub(crate) fn parse(code: &str) -> Option<Self> {
+    /// The one of that code.
+    pub fn parse(code: &str) -> Option<Self> {
         [Self::Requested, Self::Active, Self::Error, Self::Off].into_iter().find(|one| one.code() == code)
     }
 

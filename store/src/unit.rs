@@ -112,6 +112,7 @@ pub(crate) struct Unit {
     retiring: Option<Retiring>,
     numbering: Option<Numbering>,
     claim: Option<Claim>,
+    nudge: Vec<i64>,
     progress: Option<Progress>,
     mandate: Arc<str>,
     of_model: bool,
@@ -172,6 +173,7 @@ impl Unit {
             retiring: None,
             numbering: None,
             claim: None,
+            nudge: Vec::new(),
             progress: None,
             mandate: Arc::clone(&context.mandate),
             of_model: false,
@@ -212,6 +214,11 @@ impl Unit {
     /// Claims Subscriptions, and nothing else.
     pub(crate) fn claiming(context: &Context, claim: Claim) -> Self {
         Self { claim: Some(claim), ..Self::empty(context) }
+    }
+
+    /// Makes Subscriptions due, and nothing else.
+    pub(crate) fn nudging(context: &Context, nudge: Vec<i64>) -> Self {
+        Self { nudge, ..Self::empty(context) }
     }
 
     /// Says how far a Subscription is, and records it.
@@ -266,6 +273,7 @@ impl Unit {
         if let Some(claim) = &self.claim {
             delivery::claim(link, claim, self.at)?;
         }
+        delivery::nudge(link, &self.nudge, self.at)?;
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
         }
@@ -305,6 +313,7 @@ impl Unit {
             && self.retiring.is_none()
             && self.numbering.is_none()
             && self.claim.is_none()
+            && self.nudge.is_empty()
             && self.progress.is_none()
     }
 

@@ -126,6 +126,144 @@ fn a_topic_tells_of_events_by_number() {
 }
 
 #[test]
+fn how_it_stands_and_what_was_told_can_be_asked() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        let topic = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
+        let id = subscribe(&server, &topical(topic, &[], &hook.url("/"), "id-only"));
+        let mut one = observation("p", "1234-5");
+        let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
+        one["interpretation"] = json!([{"coding": [{"system": system, "code": "LL"}]}]);
+        for _ in 0..5 {
+            server.post("/fhir/Observation", &one).unwrap().expect(201).unwrap();
+        }
+        hook.wait(LONG, |calls| calls.len() == 6);
+        let status = server.get(&format!("/fhir/Subscription/{id}/$status")).unwrap().expect(200).unwrap();
+        assert_eq!(status.json["type"], "searchset");
+        assert!(status.text.contains(r#"{"name":"events-since-subscription-start","valueString":"5"}"#));
+        let all = server.get("/fhir/Subscription/$status?status=active").unwrap().expect(200).unwrap();
+        assert_eq!(all.json["total"], 1);
+        let none = server.get("/fhir/Subscription/$status?status=off").unwrap().expect(200).unwrap();
+        assert_eq!(none.json["total"], 0);
+        let path = format!(
+            "/fhir/Subscription/{id}/$events?eventsSinceNumber=2&eventsUntilNumber=4&content=full-resource"
+        );
+        let events = server.get(&path).unwrap().expect(200).unwrap();
+        assert_eq!(events.json["type"], "history");
+        assert_eq!(events.json["entry"].as_array().unwrap().len(), 4);
+        assert!(events.text.contains("query-event") && events.text.contains("LL"));
+        // Off, it is told nothing; asked for again, it goes on with what comes then.
+        let mut off = server.get(&format!("/fhir/Subscription/{id}")).unwrap().json;
+        off["status"] = json!("off");
+        server.put(&format!("/fhir/Subscription/{id}"), &off).unwrap().expect(200).unwrap();
+        server.post("/fhir/Observation", &one).unwrap().expect(201).unwrap();
+        off["status"] = json!("active");
+        let on = server.put(&format!("/fhir/Subscription/{id}"), &off).unwrap().expect(200).unwrap();
+        assert_eq!(on.json["status"], "requested");
+        server.wait_for(&format!("/fhir/Subscription/{id}"), |now| now["status"] == "active").unwrap();
+        server.post("/fhir/Observation", &one).unwrap().expect(201).unwrap();
+        let calls = hook.wait(LONG, |calls| calls.iter().any(|call| call.numbers() == [6]));
+        assert_eq!(calls.len(), 8);
+        server.delete(&format!("/fhir/Subscription/{id}")).unwrap().expect(204).unwrap();
+        server.get(&format!("/fhir/Subscription/{id}/$status")).unwrap().expect(410).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_to_is_refused() {
+    let server = Server::start(harness::Backend::Sqlite).unwrap();
+    let good = plain("Observation?code=x", "https://hook.example/x", None);
+    let with = |pointer: &str, value: Value| {
+        let mut one = good.clone();
+        *one.pointer_mut(pointer).unwrap() = value;
+        one
+    };
+    for (wrong, at) in [
+        (with("/channel/type", json!("email")), "Subscription.channel.type"),
+        (with("/channel/endpoint", json!("https://169.254.169.254/x")), "Subscription.channel.endpoint"),
+        (with("/channel/endpoint", json!("https://10.0.0.1/x")), "Subscription.channel.endpoint"),
+        (with("/channel/endpoint", json!("http://hook.example/x")), "Subscription.channel.endpoint"),
+        (with("/channel/header", json!(["X: a\r\nY: b"])), "Subscription.channel.header[0]"),
+        (with("/channel/header", json!(["X: ********"])), "Subscription.channel.header[0]"),
+        (with("/criteria", json!("Observation?patient.name=x")), "Subscription.criteria"),
+        (with("/criteria", json!("https://hook.example/no-topic")), "Subscription.criteria"),
+    ] {
+        let answer = server.post("/fhir/Subscription", &wrong).unwrap();
+        assert!(matches!(answer.status, 400 | 422), "{} {}", answer.status, answer.text);
+        assert!(answer.text.contains(at), "{at}: {}", answer.text);
+    }
+    assert_eq!(server.get("/fhir/Subscription?_summary=count").unwrap().json["total"], 0);
+}
+
+#[test]
+fn a_handshake_without_an_answer_is_an_error() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        hook.answers(|_| Mood::Answers(404));
+        let topic = "https://augury.dev/fhir/SubscriptionTopic/risk-assessment";
+        let asked = topical(topic, &[], &hook.url("/"), "empty");
+        let id = server.post("/fhir/Subscription", &asked).unwrap().json["id"].as_str().unwrap().to_owned();
+        let path = format!("/fhir/Subscription/{id}");
+        let failed = server.wait_for(&path, |now| now["status"] == "error").unwrap();
+        assert!(failed["error"].as_str().unwrap().contains("404"), "{failed}");
+        let status = server.get(&format!("{path}/$status")).unwrap().expect(200).unwrap();
+        assert!(status.text.contains("error-response"), "{}", status.text);
+    }
+}
+
+#[test]
+fn who_is_told_no_longer_than_they_may() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let hook = Webhook::start();
+        let said = server.command(
+            &["client", "add", "hook", "--scope", "system/Subscription.cruds system/Observation.r"],
+            "",
+        );
+        let said = said.unwrap();
+        let part =
+            |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        let (client, key) = (part("id"), part("key"));
+        let all = server.key(&["all"]).unwrap();
+        let ask = |key: &str, method: &str, path: &str, body: &Value| {
+            let request = server.http().request(method.parse().unwrap(), server.url(path)).bearer_auth(key);
+            let request = request.header("content-type", "application/fhir+json").body(body.to_string());
+            harness::Answer::of(request.send().unwrap()).unwrap()
+        };
+        for criteria in ["Observation?status=final", "Condition?clinical-status=active"] {
+            let asked = plain(criteria, &hook.url(&format!("/{}", &criteria[..3])), None);
+            ask(&key, "POST", "/fhir/Subscription", &asked).expect(201).unwrap();
+        }
+        let active = |wanted: usize, status: &str| {
+            for _ in 0..500 {
+                let found = ask(&all, "GET", &format!("/fhir/Subscription?status={status}"), &Value::Null);
+                if found.json["total"] == json!(wanted) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            panic!("there are no {wanted} that are {status}");
+        };
+        active(2, "active");
+        let condition = json!({
+            "resourceType": "Condition", "subject": {"reference": "Patient/p"}, "code": {"text": "x"},
+            "clinicalStatus": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-clinical", "code": "active"}]}
+        });
+        ask(&all, "POST", "/fhir/Condition", &condition).expect(201).unwrap();
+        ask(&all, "POST", "/fhir/Observation", &observation("p", "1-1")).expect(201).unwrap();
+        let calls = hook.wait(LONG, |calls| !calls.is_empty());
+        assert!(calls.iter().all(|call| call.path == "/Obs"));
+        server.command(&["client", "revoke", &client], "").unwrap();
+        std::thread::sleep(Duration::from_secs(6));
+        ask(&all, "POST", "/fhir/Observation", &observation("p", "1-1")).expect(201).unwrap();
+        active(2, "off");
+        assert_eq!(hook.calls().len(), 1);
+    }
+}
+
+#[test]
 fn what_fails_is_sent_again_and_no_other_waits() {
     for backend in BOTH {
         let server = Server::start(backend).unwrap();

@@ -1,6 +1,6 @@
 //! An endpoint of a subscriber, as it is: it answers what it is told to, late, or not at all.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};

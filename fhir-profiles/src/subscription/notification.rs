@@ -3,7 +3,7 @@
 //!
 //! Resources are put in as the text that they are stored as, and are not read again.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use serde_json::{Value, json};
@@ -131,8 +131,8 @@ pub struct Event<'a> {
     pub number: u64,
     /// When it happened, microseconds since 1970 UTC.
     pub at: i64,
-    /// What it is about.
-    pub focus: Told<'a>,
+    /// What it is about; none where that may not be told any more.
+    pub focus: Option<Told<'a>>,
     /// What was done to it.
     pub what: Interaction,
     /// What comes along.
@@ -163,7 +163,7 @@ impl Status<'_> {
                 name("timestamp", "valueInstant", json!(format_instant(event.at))),
             ];
             if self.content != Content::Empty {
-                part.push(name("focus", "valueReference", reference(&event.focus)));
+                part.extend(event.focus.iter().map(|one| name("focus", "valueReference", reference(one))));
                 let along = event.context.iter();
                 part.extend(along.map(|one| name("additional-context", "valueReference", reference(one))));
             }
@@ -186,10 +186,10 @@ impl Status<'_> {
     }
 
     /// The Bundle of a notification, JSON text, at a moment in microseconds since 1970 UTC: the status, and
-    /// behind it each resource once, as the last event about it left it. `uuid` is the status' own, e.g.
+    /// behind it each version that an event is about. `uuid` is the status' own, e.g.
     /// `63c28e8a-f402-43e4-beb2-75b1c0f6833f`.
     pub fn notification(&self, occasion: Occasion, uuid: &str, at: i64, events: &[Event<'_>]) -> String {
-        let room = events.iter().flat_map(|event| event.context.iter().chain([&event.focus]));
+        let room = events.iter().flat_map(|event| event.context.iter().chain(&event.focus));
         let room: usize = room.map(|told| told.body.map_or(0, str::len) + 512).sum();
         let mut out = String::with_capacity(1024 + room);
         let _ = write!(
@@ -201,7 +201,7 @@ impl Status<'_> {
         let status = self.parameters(occasion, uuid, events);
         entry(&mut out, &format!("urn:uuid:{uuid}"), Some(&status), ("GET", &own), "200");
         if self.content != Content::Empty {
-            for (told, request) in once(told_of(occasion, events)) {
+            for (told, request) in told(told_of(occasion, events)) {
                 let Told { kind, id, body } = told;
                 let path = format!("{kind}/{id}");
                 let (request, status) = match request {
@@ -248,25 +248,16 @@ fn told_of<'e, 'a>(occasion: Occasion, events: &'e [Event<'a>]) -> &'e [Event<'a
     }
 }
 
-/// Each resource once, where it first comes, with what the last event about it did to it; with nothing if it
-/// only comes along.
-fn once<'a>(events: &[Event<'a>]) -> Vec<(Told<'a>, Option<Interaction>)> {
-    let mut all: Vec<(Told<'a>, Option<Interaction>)> = Vec::new();
-    let mut places: HashMap<(ResourceType, &'a str), usize> = HashMap::new();
+/// Each version that an event is about, in order, as a history Bundle has them; what comes along once, if no
+/// event is about it.
+fn told<'a>(events: &[Event<'a>]) -> Vec<(Told<'a>, Option<Interaction>)> {
+    let mut known: HashSet<(ResourceType, &'a str)> =
+        events.iter().filter_map(|event| event.focus).map(|focus| (focus.kind, focus.id)).collect();
+    let mut all = Vec::new();
     for event in events {
-        let along = event.context.iter().map(|told| (*told, None));
-        for (told, what) in std::iter::once((event.focus, Some(event.what))).chain(along) {
-            let place = *places.entry((told.kind, told.id)).or_insert(all.len());
-            match all.get_mut(place) {
-                None => all.push((told, what)),
-                Some(known) if what.is_some() => *known = (told, what),
-                // The newer text, if there is one and it isn't gone.
-                Some((known, before)) if *before != Some(Interaction::Delete) => {
-                    known.body = told.body.or(known.body);
-                }
-                Some(_) => {}
-            }
-        }
+        all.extend(event.focus.map(|focus| (focus, Some(event.what))));
+        let along = event.context.iter().filter(|told| known.insert((told.kind, told.id)));
+        all.extend(along.map(|told| (*told, None)));
     }
     all
 }

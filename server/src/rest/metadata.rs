@@ -1,15 +1,24 @@
 //! `GET [base]/metadata`: what is routed and indexed, and nothing else
 //! (<https://hl7.org/fhir/R4/http.html#capabilities>).
 
+use std::sync::Arc;
+
 use actix_web::{HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Kind, Parameter, links, of_type};
+use fhir::subscription::{Topic, Topics};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::http::failure::FHIR_JSON;
 use crate::interaction::{Listed, Offer, offers};
 use crate::scoring::terms;
+
+/// Of Subscriptions with a topic (<https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>).
+const BACKPORT_SUBSCRIPTION: &str =
+    "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription";
+/// A topic that there is.
+const TOPIC: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical";
 
 /// Anybody may read it: it has no patient's data, and a client must know the server before it can ask.
 pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
@@ -90,6 +99,10 @@ fn resource(kind: ResourceType) -> Value {
     if kind == ResourceType::RISK_ASSESSMENT {
         resource.insert("supportedProfile".into(), json!([terms::PROFILE]));
     }
+    if kind == ResourceType::SUBSCRIPTION {
+        resource.insert("extension".into(), json!(topics()));
+        resource.insert("supportedProfile".into(), json!([BACKPORT_SUBSCRIPTION]));
+    }
     let mut interactions = Vec::new();
     for offer in offers() {
         match offer {
@@ -109,6 +122,12 @@ fn resource(kind: ResourceType) -> Value {
     let operations = operations(&[Listed::AtEveryType, Listed::At(kind)]);
     resource.insert("operation".into(), Value::Array(operations));
     Value::Object(resource)
+}
+
+/// The topics that there are.
+fn topics() -> Vec<Value> {
+    let topic = |topic: &Arc<Topic>| json!({"url": TOPIC, "valueCanonical": topic.url});
+    Topics::built_in().iter().map(topic).collect()
 }
 
 fn operations(wanted: &[Listed]) -> Vec<Value> {

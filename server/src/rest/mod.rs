@@ -15,6 +15,7 @@ pub(crate) mod patch;
 pub(crate) mod read;
 pub(crate) mod replay;
 pub(crate) mod search;
+pub(crate) mod subscription;
 pub(crate) mod update;
 pub(crate) mod validate;
 mod value_set;

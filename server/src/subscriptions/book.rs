@@ -8,7 +8,7 @@ use fhir::subscription::{Matcher, Subscription, Topics};
 use store::{Context, Error, SubscriptionStatus};
 
 use super::mandate::{Mandate, Standing};
-use crate::app::App;
+use crate::app::{self, App};
 
 /// How long it is taken for granted what somebody may see, where it is decided what is for them. What is sent
 /// is looked at anew.
@@ -106,6 +106,27 @@ impl Shelf {
         let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
         let (context, looked) = contexts.get(&number)?;
         (at - looked < RECENT).then(|| context.clone())
+    }
+
+    /// Those in whose name nobody may be told any more.
+    pub(crate) async fn ended(&self, app: &App) -> Result<Vec<i64>, Error> {
+        let (book, at) = (self.book(), app::now());
+        let mut known: HashMap<&str, bool> = HashMap::new();
+        let mut ended = Vec::new();
+        for (number, entry) in &book.entries {
+            let over = match known.get(entry.subscription.owner.as_str()) {
+                Some(over) => *over,
+                None => {
+                    let over = matches!(entry.mandate.standing(app, at).await?, Standing::Ended(_));
+                    known.insert(&entry.subscription.owner, over);
+                    over
+                }
+            };
+            if over {
+                ended.push(*number);
+            }
+        }
+        Ok(ended)
     }
 
     /// Finds it out.

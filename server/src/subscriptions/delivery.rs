@@ -332,7 +332,8 @@ impl Courier {
     async fn end(&self, number: i64, id: &str, delivered: i64, status: SubscriptionStatus, why: &str) {
         tracing::warn!(subscription = id, why, status = status.code(), "a Subscription is not told any more");
         let holder = Arc::clone(&self.holder);
-        let progress = Progress { subscription: number, holder, delivered, then: Next::Rest(None) };
+        let then = Next::End { error: why.to_owned() };
+        let progress = Progress { subscription: number, holder, delivered, then };
         if let Err(error) = self.change(id, progress, status, why).await
             && !matches!(error, Error::Conflict { .. } | Error::Gone { .. } | Error::NotFound)
         {

@@ -22,8 +22,8 @@ pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
         let context = Context::system("subscriptions", app::now());
         let at = context.at;
         // Whom nothing is known of, and who may not see anything any more.
-        let unknown: Arc<Mutex<Vec<i64>>> = Arc::default();
-        let (asked, of) = (Arc::clone(&unknown), Arc::clone(&book));
+        let (unknown, ended): (Arc<Mutex<Vec<i64>>>, Arc<Mutex<Vec<i64>>>) = Default::default();
+        let (asked, over, of) = (Arc::clone(&unknown), Arc::clone(&ended), Arc::clone(&book));
         let decide = move |reader: &mut Reader<'_>, changes: &[store::Change]| {
             if !reader.subscriptions_since(of.stamp)?.1.is_empty() {
                 return Err(Error::Conflict { current: 0 });
@@ -34,7 +34,7 @@ pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
             for (number, changes_of) in found {
                 match parts.subscriptions.context(number, at) {
                     None => missing.push(number),
-                    Some(None) => {}
+                    Some(None) => over.lock().unwrap_or_else(PoisonError::into_inner).push(number),
                     Some(Some(context)) => {
                         let versions: Vec<&Stored> =
                             changes_of.iter().filter_map(|n| changes.get(*n)).map(|one| &one.now).collect();
@@ -53,7 +53,13 @@ pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
                     app.subscriptions.ask(app, entry, app::now()).await?;
                 }
             }
-            done => return done,
+            done => {
+                let ended = std::mem::take(&mut *ended.lock().unwrap_or_else(PoisonError::into_inner));
+                if !ended.is_empty() {
+                    app.store.nudge_subscriptions(&context, ended).await?;
+                }
+                return done;
+            }
         }
     }
 }

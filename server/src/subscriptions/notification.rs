@@ -1,7 +1,9 @@
 //! What is sent of events.
 
 use fhir::json::{self, Limits};
-use fhir::subscription::{self, Content, Format, Interaction, Media, Occasion, Payload, Status, Told};
+use fhir::subscription::{
+    self, Content, Failure, Format, Interaction, Media, Occasion, Payload, Standing, Status, Told,
+};
 use fhir::xml::{self, Layout};
 use reqwest::Method;
 use store::{Effect, Event, SubscriptionStatus};
@@ -18,29 +20,47 @@ pub(super) type Body = (String, String);
 pub(super) type Plain = (Method, Vec<String>, Option<Body>);
 
 /// How a Subscription stands, in FHIR's words.
-pub(super) fn status<'s>(entry: &'s Entry, base: &'s str, content: Content) -> Status<'s> {
-    Status {
-        base,
-        id: &entry.subscription.id,
-        topic: entry.asked.topic.as_deref(),
-        standing: standing(entry.subscription.status),
-        content,
-        events: entry.subscription.events.unsigned_abs(),
-        failure: None,
-    }
+pub(crate) fn standing<'s>(
+    of: &'s store::Subscription,
+    topic: Option<&'s str>,
+    base: &'s str,
+    content: Content,
+) -> Status<'s> {
+    let failure = (!of.error.is_empty()).then(|| {
+        let answered = of.error.contains(Refusal::ANSWERED);
+        (if answered { Failure::ErrorResponse } else { Failure::NoResponse }, of.error.as_str())
+    });
+    let standing = match of.status {
+        SubscriptionStatus::Requested => Standing::Requested,
+        SubscriptionStatus::Active => Standing::Active,
+        SubscriptionStatus::Error => Standing::Error,
+        SubscriptionStatus::Off => Standing::Off,
+    };
+    Status { base, id: &of.id, topic, standing, content, events: of.events.unsigned_abs(), failure }
 }
 
-fn standing(status: SubscriptionStatus) -> subscription::Standing {
-    match status {
-        SubscriptionStatus::Requested => subscription::Standing::Requested,
-        SubscriptionStatus::Active => subscription::Standing::Active,
-        SubscriptionStatus::Error => subscription::Standing::Error,
-        SubscriptionStatus::Off => subscription::Standing::Off,
-    }
+/// The canonical of the topic that a Subscription is about.
+pub(crate) fn topic(of: &store::Subscription) -> Option<String> {
+    let resource = json::parse(of.body.as_bytes(), &Limits::STORED).ok()?;
+    let criteria = resource.text("criteria")?;
+    ["http://", "https://"].iter().any(|begin| criteria.starts_with(begin)).then(|| criteria.to_owned())
+}
+
+/// How much a Subscription is told of an event.
+pub(crate) fn content(of: &store::Subscription) -> Content {
+    let told = |resource: &json::Json<'_>| {
+        let channel = resource.get("channel")?;
+        let extensions = channel.get("_payload").map_or(&[][..], |beside| beside.list("extension"));
+        let code = extensions.iter().find_map(|one| Content::parse(one.text("valueCode")?));
+        let plain = if channel.text("payload").is_some() { Content::FullResource } else { Content::IdOnly };
+        Some(code.unwrap_or(plain))
+    };
+    let resource = json::parse(of.body.as_bytes(), &Limits::STORED);
+    resource.ok().and_then(|resource| told(&resource)).unwrap_or(Content::IdOnly)
 }
 
 /// Events as they are told.
-pub(super) fn events<'e>(all: &'e [Event]) -> Vec<subscription::Event<'e>> {
+pub(crate) fn events<'e>(all: &'e [Event]) -> Vec<subscription::Event<'e>> {
     all.iter()
         .filter_map(|event| {
             Some(subscription::Event {
@@ -50,7 +70,7 @@ pub(super) fn events<'e>(all: &'e [Event]) -> Vec<subscription::Event<'e>> {
                     kind: stored.kind,
                     id: &stored.id,
                     body: Some(stored.body.as_str()).filter(|body| !body.is_empty()),
-                })?,
+                }),
                 what: match event.effect {
                     Effect::Created => Interaction::Create,
                     Effect::Deleted => Interaction::Delete,
@@ -71,7 +91,8 @@ pub(super) fn text(
 ) -> Option<Result<Body, Refusal>> {
     let Payload::Notification(media, content) = &entry.asked.payload else { return None };
     let base = app.config.fhir_base();
-    let mut status = status(entry, &base, *content);
+    let mut status = standing(&entry.subscription, entry.asked.topic.as_deref(), &base, *content);
+    status.failure = None;
     // Events that come meanwhile are told of later.
     if let Some(last) = told.last() {
         status.events = status.events.max(last.number.unsigned_abs());

@@ -34,12 +34,17 @@ pub(super) enum Refusal {
     Answered(StatusCode),
 }
 
+impl Refusal {
+    /// What it says of itself if there was an answer.
+    pub(super) const ANSWERED: &str = "its endpoint answered";
+}
+
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Forbidden(why) => write!(f, "its endpoint may not be sent to: {why}"),
             Self::Unreachable(why) => write!(f, "its endpoint can't be reached: {why}"),
-            Self::Answered(status) => write!(f, "its endpoint answered {status}"),
+            Self::Answered(status) => write!(f, "{} {status}", Self::ANSWERED),
         }
     }
 }

@@ -7,14 +7,14 @@ use diesel::sql_types::BigInt;
 use fhir::scope::Op;
 
 use super::{Subscription, change, effect, load, stamp};
-use crate::audit::Entry;
+use crate::audit::{Act, Entry};
 use crate::connection::Link;
 use crate::consent;
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::reader::{Reader, is_shown};
 use crate::record::{Effect, Stored};
-use crate::sql::{Dialect, Sql};
+use crate::sql::{Dialect, Sql, chunks};
 use crate::store::Store;
 use crate::unit::Unit;
 
@@ -54,6 +54,11 @@ pub enum Next {
     GoOn(i64),
     /// Anybody, when there are more events, or else at that time; none for never.
     Rest(Option<i64>),
+    /// Nobody: it is not told any more.
+    End {
+        /// Why; never a patient's data.
+        error: String,
+    },
     /// It failed; anybody may try again then.
     Fail {
         /// Microseconds since 1970 UTC.
@@ -101,6 +106,9 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
             sql.int(progress.delivered).push(" THEN ").int(at).push(" ELSE ");
             sql.int(due.unwrap_or(NEVER)).push(" END");
         }
+        Next::End { error } => {
+            sql.push(", until = 0, error = ").text(error.as_str()).push(", due = ").int(NEVER);
+        }
         Next::Fail { again, error } => {
             sql.push(", tries = tries + 1, failing = CASE WHEN failing = 0 THEN ").int(at);
             sql.push(" ELSE failing END, until = 0, error = ")
@@ -113,6 +121,16 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
     sql.push(" AND delivered <= ").int(progress.delivered);
     if sql.run(&mut link.connection)? == 0 {
         return Err(Error::Conflict { current: 0 }.into());
+    }
+    Ok(())
+}
+
+/// Makes Subscriptions due, inside the open transaction.
+pub(crate) fn nudge(link: &mut Link, numbers: &[i64], at: i64) -> Result<(), Fault> {
+    for numbers in chunks(numbers) {
+        let mut sql = Sql::new(link.dialect, "UPDATE subscription SET due = ");
+        sql.int(at).push(" WHERE due > ").int(at).push(" AND number IN ").ints(numbers.iter().copied());
+        sql.run(&mut link.connection)?;
     }
     Ok(())
 }
@@ -147,6 +165,11 @@ impl Store {
         self.pool.run(held).await
     }
 
+    /// Whoever sends is to look at these.
+    pub async fn nudge_subscriptions(&self, context: &Context, numbers: Vec<i64>) -> Result<(), Error> {
+        self.write(Unit::nudging(context, numbers)).await.map(drop)
+    }
+
     /// Events after that number as the one who asks may see them.
     pub async fn events(
         &self,
@@ -172,6 +195,23 @@ impl Store {
                 seen.push(Event { stored, ..event });
             }
             Ok(seen)
+        };
+        let seen: Vec<Event> = self.pool.run(look).await?;
+        let shown = seen.iter().filter_map(|event| event.stored.as_ref());
+        context.saw_list(Act::Operation, None, shown.map(|stored| stored.patient.as_str()));
+        Ok(seen)
+    }
+
+    /// How it stands with Subscriptions of these ids; those that are not known are left out.
+    pub async fn subscriptions(&self, ids: Vec<String>) -> Result<Vec<Subscription>, Error> {
+        let look = move |link: &mut Link| {
+            let mut found = Vec::with_capacity(ids.len());
+            for ids in chunks(&ids) {
+                found.extend(load(link, |sql| {
+                    sql.push("s.id IN ").texts(ids.iter().cloned()).push(" ORDER BY s.number");
+                })?);
+            }
+            Ok(found)
         };
         self.pool.run(look).await
     }

@@ -1,0 +1,148 @@
+//! Operations of Subscriptions: `$status` and `$events`
+//! (<https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>).
+
+use actix_web::http::Method;
+use actix_web::{HttpRequest, HttpResponse, web};
+use fhir::outcome::Issue;
+use fhir::resource_type::ResourceType;
+use fhir::search::{Handling, SearchQuery};
+use fhir::subscription::{Content, Occasion, statuses};
+use store::SubscriptionStatus;
+use uuid::Uuid;
+
+use super::{id, named};
+use crate::app;
+use crate::http::body::Body;
+use crate::http::caller::Caller;
+use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::{format, request};
+use crate::subscriptions::notification;
+
+/// Subscriptions that `$status` without a name tells of.
+const MOST: u32 = 1000;
+/// Events that `$events` tells of at once; who wants more goes on behind the last.
+const MOST_EVENTS: usize = 1000;
+
+async fn asked(request: &HttpRequest, payload: web::Payload) -> Result<Vec<(String, String)>, Failure> {
+    let mut asked = request::pairs(request.query_string());
+    let body = Body::read_short(payload).await?;
+    if request.method() == Method::POST && !body.is_empty() {
+        asked.extend(named(&format::read(&body, format::sent(request)?)?)?);
+    }
+    asked.retain(|(name, _)| !matches!(name.as_str(), "_format" | "_pretty"));
+    Ok(asked)
+}
+
+/// `Subscription/[id]/$status`
+pub(crate) async fn status(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let id = id(&path)?.to_owned();
+    if let Some((name, _)) = asked(&request, payload).await?.first() {
+        return Err(Failure::bad_request(format!("no such parameter: {name}")));
+    }
+    caller.app.store.read(&caller.context, ResourceType::SUBSCRIPTION, &id).await?;
+    tell(&caller, &request, vec![id], &[]).await
+}
+
+/// `Subscription/$status?id=…&status=…`: of those named, or all that the caller may see.
+pub(crate) async fn status_of_many(
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let (mut ids, mut wanted) = (Vec::new(), Vec::new());
+    for (name, value) in asked(&request, payload).await? {
+        for value in value.split(',').filter(|one| !one.is_empty()) {
+            match name.as_str() {
+                "id" => ids.push(value.strip_prefix("Subscription/").unwrap_or(value).to_owned()),
+                "status" => wanted.push(
+                    SubscriptionStatus::parse(value)
+                        .ok_or_else(|| Failure::bad_request("status is requested, active, error or off"))?,
+                ),
+                _ => return Err(Failure::bad_request("no such parameter; there are id and status")),
+            }
+        }
+    }
+    let pairs = if ids.is_empty() { Vec::new() } else { vec![("_id".to_owned(), ids.join(","))] };
+    let (app, context) = (&caller.app, &caller.context);
+    let kinds = [ResourceType::SUBSCRIPTION];
+    let (mut query, _) =
+        SearchQuery::parse(&kinds, &pairs, &app.config.fhir_base(), context.at, Handling::Strict)
+            .map_err(Failure::invalid)?;
+    query.count = MOST;
+    let found = app.store.search(context, &query).await?;
+    if found.next.is_some() {
+        let details = format!("more than {MOST} Subscriptions; name some with id");
+        return Err(Failure::invalid(Issue::error("too-costly", details).into()));
+    }
+    tell(&caller, &request, found.entries.into_iter().map(|stored| stored.id).collect(), &wanted).await
+}
+
+async fn tell(
+    caller: &Caller,
+    request: &HttpRequest,
+    ids: Vec<String>,
+    wanted: &[SubscriptionStatus],
+) -> Result<HttpResponse, Failure> {
+    let (app, base) = (&caller.app, caller.app.config.fhir_base());
+    let all = app.store.subscriptions(ids).await?;
+    let shown: Vec<_> = all
+        .iter()
+        .filter(|one| wanted.is_empty() || wanted.contains(&one.status))
+        .map(|one| (one, Uuid::new_v4().hyphenated().to_string()))
+        .collect();
+    let topics: Vec<_> = shown.iter().map(|(one, _)| notification::topic(one)).collect();
+    let told = shown.iter().zip(&topics).map(|((one, uuid), topic)| {
+        (notification::standing(one, topic.as_deref(), &base, Content::IdOnly), uuid.as_str())
+    });
+    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+    let text = statuses(told, &format!("{}{path}", app.config.public_url), app::now());
+    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+}
+
+/// `Subscription/[id]/$events?eventsSinceNumber=…&eventsUntilNumber=…&content=…`: what it was told, or will be,
+/// both bounds within.
+pub(crate) async fn events(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let id = id(&path)?.to_owned();
+    let (mut since, mut until, mut content) = (1, i64::MAX, None);
+    for (name, value) in asked(&request, payload).await? {
+        let number = || {
+            let read = value.parse::<i64>().ok().filter(|number| *number >= 0);
+            read.ok_or_else(|| Failure::bad_request(format!("{name} is the number of an event")))
+        };
+        match name.as_str() {
+            "eventsSinceNumber" => since = number()?,
+            "eventsUntilNumber" => until = number()?,
+            "content" => {
+                let read = Content::parse(&value);
+                let why = || Failure::bad_request("content is empty, id-only or full-resource");
+                content = Some(read.ok_or_else(why)?);
+            }
+            _ => {
+                let known = "there are eventsSinceNumber, eventsUntilNumber and content";
+                return Err(Failure::bad_request(format!("no such parameter; {known}")));
+            }
+        }
+    }
+    let (app, base) = (&caller.app, caller.app.config.fhir_base());
+    app.store.read(&caller.context, ResourceType::SUBSCRIPTION, &id).await?;
+    let found = app.store.subscriptions(vec![id]).await?.pop();
+    let found = found.ok_or_else(|| Failure::not_found("nothing is kept of this Subscription"))?;
+    let mut told = app.store.events(&caller.context, found.number, since.max(1) - 1, MOST_EVENTS).await?;
+    told.retain(|event| event.number <= until);
+    let content = content.unwrap_or_else(|| notification::content(&found));
+    let topic = notification::topic(&found);
+    let status = notification::standing(&found, topic.as_deref(), &base, content);
+    let uuid = Uuid::new_v4().hyphenated().to_string();
+    let text = status.notification(Occasion::QueryEvent, &uuid, app::now(), &notification::events(&told));
+    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+}
