@@ -68,6 +68,7 @@ impl Teller {
         app.subscriptions.sync(app).await?;
         let (stop, stopped) = watch::channel(false);
         let courier = Arc::new(Courier::new(app)?);
+        courier.begin_anew().await?;
         let matching = tokio::spawn(match_changes(Arc::clone(app), Arc::clone(&courier), stopped.clone()));
         let delivery = tokio::spawn(courier.work(stopped.clone()));
         let rights = tokio::spawn(look_at_rights(Arc::clone(app), stopped));

@@ -112,7 +112,7 @@ pub(crate) struct Unit {
     retiring: Option<Retiring>,
     numbering: Option<Numbering>,
     claim: Option<Claim>,
-    nudge: Vec<i64>,
+    nudge: (Vec<i64>, bool),
     progress: Option<Progress>,
     mandate: Arc<str>,
     of_model: bool,
@@ -173,7 +173,7 @@ impl Unit {
             retiring: None,
             numbering: None,
             claim: None,
-            nudge: Vec::new(),
+            nudge: (Vec::new(), false),
             progress: None,
             mandate: Arc::clone(&context.mandate),
             of_model: false,
@@ -218,7 +218,12 @@ impl Unit {
 
     /// Makes Subscriptions due, and nothing else.
     pub(crate) fn nudging(context: &Context, nudge: Vec<i64>) -> Self {
-        Self { nudge, ..Self::empty(context) }
+        Self { nudge: (nudge, false), ..Self::empty(context) }
+    }
+
+    /// The same, and takes them from who holds them.
+    pub(crate) fn releasing(context: &Context, held: Vec<i64>) -> Self {
+        Self { nudge: (held, true), ..Self::empty(context) }
     }
 
     /// Says how far a Subscription is, and records it.
@@ -273,7 +278,7 @@ impl Unit {
         if let Some(claim) = &self.claim {
             delivery::claim(link, claim, self.at)?;
         }
-        delivery::nudge(link, &self.nudge, self.at)?;
+        delivery::nudge(link, &self.nudge.0, self.nudge.1, self.at)?;
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
         }
@@ -313,7 +318,7 @@ impl Unit {
             && self.retiring.is_none()
             && self.numbering.is_none()
             && self.claim.is_none()
-            && self.nudge.is_empty()
+            && self.nudge.0.is_empty()
             && self.progress.is_none()
     }
 

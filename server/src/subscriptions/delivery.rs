@@ -1,8 +1,7 @@
 //! Sending: each Subscription gets its events one after the other, by one process at a time, again and again
 //! until its endpoint has taken them. One that fails waits, longer each time, and no other waits for it.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fhir::json::Json;
@@ -15,6 +14,7 @@ use store::{
     SubscriptionStatus, Target, Write,
 };
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::LOOK;
@@ -52,8 +52,6 @@ pub(super) struct Courier {
     webhook: Webhook,
     /// What this process is called beside others.
     holder: Arc<str>,
-    /// Those that are sent to.
-    driven: Mutex<HashSet<i64>>,
     places: Arc<Semaphore>,
     failing: Arc<Semaphore>,
     due: Notify,
@@ -68,12 +66,21 @@ struct Drive {
     until: i64,
 }
 
+/// What was delivered and is not kept yet.
+#[derive(Default)]
+struct Receipts {
+    notes: Vec<Note>,
+    under_way: Option<JoinHandle<Result<(), Error>>>,
+}
+
 /// Why a Subscription is not sent to any more.
 enum Stop {
     /// There is nothing left; look again then.
     Rest(Option<i64>),
     /// It failed.
     Failed(Refusal),
+    /// Nobody may be told any more, and why.
+    Ended(&'static str),
     /// Somebody else has it, or it was changed.
     Lost,
 }
@@ -96,7 +103,6 @@ impl Courier {
             app: Arc::clone(app),
             webhook: Webhook::new(app.config.reach())?,
             holder: format!("{} {}", machine.trim(), app.config.bind).into(),
-            driven: Mutex::default(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),
@@ -106,6 +112,12 @@ impl Courier {
     /// Something is due.
     pub(super) fn wake(&self) {
         self.due.notify_one();
+    }
+
+    /// What a process of this name held, which is dead, is to be taken up at once.
+    pub(super) async fn begin_anew(&self) -> Result<(), Error> {
+        let context = Context::system("subscriptions", app::now());
+        self.app.store.release_subscriptions(&context, &self.holder).await
     }
 
     /// Sends, until it is to stop; then waits for what is under way.
@@ -122,34 +134,31 @@ impl Courier {
                 }
             }
         }
-        let _ = self.places.acquire_many(u32::try_from(AT_ONCE).unwrap_or(u32::MAX)).await;
+        for (places, all) in [(&self.places, AT_ONCE), (&self.failing, FAILING)] {
+            let _ = places.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await;
+        }
     }
 
     /// Takes what is due; says whether there may be more.
     async fn turn(self: &Arc<Self>, stopped: &watch::Receiver<bool>) -> Result<bool, Error> {
-        let most = self.places.available_permits().min(TOGETHER);
-        if most == 0 {
-            return Ok(false);
-        }
-        let now = app::now();
-        let until = now + i64::from(PATIENCE) * SECOND + SPARE;
-        let context = Context::system("subscriptions", now);
-        let claimed = self.app.store.claim_subscriptions(&context, &self.holder, until, most).await?;
-        let more = claimed.len() == most;
-        for subscription in claimed {
-            let number = subscription.number;
-            if !self.driven.lock().unwrap_or_else(PoisonError::into_inner).insert(number) {
-                continue;
+        let mut more = false;
+        for (failing, places) in [(false, &self.places), (true, &self.failing)] {
+            let most = places.available_permits().min(TOGETHER);
+            let now = app::now();
+            let until = now + i64::from(PATIENCE) * SECOND + SPARE;
+            let context = Context::system("subscriptions", now);
+            let claimed =
+                self.app.store.claim_subscriptions(&context, &self.holder, until, most, failing).await?;
+            more |= most > 0 && claimed.len() == most;
+            for subscription in claimed {
+                let Ok(place) = Arc::clone(places).acquire_owned().await else { continue };
+                let (courier, stopped) = (Arc::clone(self), stopped.clone());
+                tokio::spawn(async move {
+                    courier.drive(subscription, until, &stopped).await;
+                    drop(place);
+                    courier.wake();
+                });
             }
-            let places = if subscription.tries > 0 { &self.failing } else { &self.places };
-            let (place, courier) = (Arc::clone(places), Arc::clone(self));
-            let stopped = stopped.clone();
-            tokio::spawn(async move {
-                let _place = place.acquire_owned().await;
-                courier.drive(subscription, until, &stopped).await;
-                courier.driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-                courier.wake();
-            });
         }
         Ok(more)
     }
@@ -176,14 +185,20 @@ impl Courier {
             return self.end(number, &id, delivered, SubscriptionStatus::Off, "its end has come").await;
         }
         let mut drive = Drive { entry, context, delivered, until };
+        let mut receipts = Receipts::default();
         let stop = match status {
-            SubscriptionStatus::Requested => self.begin(&mut drive).await,
-            SubscriptionStatus::Active => self.send_all(&mut drive, stopped).await,
+            SubscriptionStatus::Requested => self.begin(&drive).await,
+            SubscriptionStatus::Active => self.send_all(&mut drive, &mut receipts, stopped).await,
             SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
+        };
+        let mut notes = match receipts.settled().await {
+            Ok(notes) => notes,
+            Err(error) => return drop(Stop::from(error)),
         };
         match stop {
             Stop::Lost => {}
-            Stop::Rest(due) => self.say(&drive, Next::Rest(due), Vec::new()).await,
+            Stop::Rest(due) => self.say(&drive, Next::Rest(due), notes).await,
+            Stop::Ended(why) => self.end(number, &id, drive.delivered, SubscriptionStatus::Off, why).await,
             Stop::Failed(refusal) => {
                 let now = app::now();
                 let error = refusal.to_string();
@@ -195,14 +210,15 @@ impl Courier {
                 if handshakes || given_up || gone {
                     return self.end(number, &id, drive.delivered, SubscriptionStatus::Error, &error).await;
                 }
-                let note = self.note(&drive, Outcome::Serious, error.clone());
-                self.say(&drive, Next::Fail { again: now + pause(tries), error }, vec![note]).await;
+                notes.push(self.note(&drive, Outcome::Serious, error.clone()));
+                let tries = if drive.delivered > delivered { 0 } else { tries };
+                self.say(&drive, Next::Fail { again: now + pause(tries), error }, notes).await;
             }
         }
     }
 
     /// Makes it active, once its endpoint has answered where it is asked.
-    async fn begin(&self, drive: &mut Drive) -> Stop {
+    async fn begin(&self, drive: &Drive) -> Stop {
         if let Err(refusal) = self.say_hello(drive, Occasion::Handshake).await {
             return Stop::Failed(refusal);
         }
@@ -222,27 +238,34 @@ impl Courier {
     }
 
     /// Sends what there is, in order.
-    async fn send_all(&self, drive: &mut Drive, stopped: &watch::Receiver<bool>) -> Stop {
+    async fn send_all(
+        &self,
+        drive: &mut Drive,
+        receipts: &mut Receipts,
+        stopped: &watch::Receiver<bool>,
+    ) -> Stop {
         let number = drive.entry.subscription.number;
+        let together =
+            drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(TOGETHER));
         let mut sent = false;
         while !*stopped.borrow() {
-            let found = self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await;
-            let events = match found {
+            let events = match self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await
+            {
                 Ok(events) => events,
                 Err(error) => return error.into(),
             };
             if events.is_empty() {
-                if !sent && drive.entry.asked.heartbeat.is_some() && drive.is_quiet() {
-                    if let Err(refusal) = self.say_hello(drive, Occasion::Heartbeat).await {
-                        return Stop::Failed(refusal);
-                    }
+                if !sent
+                    && drive.entry.asked.heartbeat.is_some()
+                    && let Err(refusal) = self.say_hello(drive, Occasion::Heartbeat).await
+                {
+                    return Stop::Failed(refusal);
                 }
                 return Stop::Rest(drive.heartbeat());
             }
-            let together = drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(1));
             for events in events.chunks(together.clamp(1, TOGETHER)) {
                 if app::now() >= drive.until - drive.patience() - SPARE / 2
-                    && let Err(stop) = self.go_on(drive).await
+                    && let Err(stop) = self.go_on(drive, receipts).await
                 {
                     return stop;
                 }
@@ -254,10 +277,8 @@ impl Courier {
                     drive.delivered = last.number;
                 }
                 metrics::counter!("augury_subscription_events_total").increment(events.len() as u64);
-                let notes = events.iter().map(|event| self.told(drive, event)).collect();
-                let progress = drive.progress(&self.holder, Next::GoOn(drive.until));
-                let context = drive.context_at(app::now());
-                if let Err(error) = self.app.store.proceed(&context, progress, notes).await {
+                receipts.notes.extend(events.iter().map(|event| self.told(drive, event)));
+                if let Err(error) = receipts.hand_in(self, drive).await {
                     return error.into();
                 }
             }
@@ -265,11 +286,16 @@ impl Courier {
         Stop::Rest(Some(app::now()))
     }
 
-    /// Holds it for longer.
-    async fn go_on(&self, drive: &mut Drive) -> Result<(), Stop> {
+    /// Holds it for longer, if it may be told still.
+    async fn go_on(&self, drive: &mut Drive, receipts: &mut Receipts) -> Result<(), Stop> {
+        match drive.entry.mandate.standing(&self.app, app::now()).await? {
+            Standing::Good(context) => drive.context = *context,
+            Standing::Ended(why) => return Err(Stop::Ended(why)),
+        }
+        let notes = receipts.settled().await?;
         drive.until = app::now() + drive.patience() + SPARE;
         let progress = drive.progress(&self.holder, Next::GoOn(drive.until));
-        self.app.store.proceed(&drive.context_at(app::now()), progress, Vec::new()).await.map_err(Stop::from)
+        Ok(self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await?)
     }
 
     /// Sends some events.
@@ -370,6 +396,30 @@ impl Courier {
     }
 }
 
+impl Receipts {
+    /// Has it kept how far the Subscription is, beside what is sent meanwhile.
+    async fn hand_in(&mut self, courier: &Courier, drive: &Drive) -> Result<(), Error> {
+        if self.under_way.as_ref().is_some_and(|under_way| !under_way.is_finished()) {
+            return Ok(());
+        }
+        let notes = self.settled().await?;
+        let app = Arc::clone(&courier.app);
+        let progress = drive.progress(&courier.holder, Next::GoOn(drive.until));
+        let context = drive.context_at(app::now());
+        self.under_way =
+            Some(tokio::spawn(async move { app.store.proceed(&context, progress, notes).await }));
+        Ok(())
+    }
+
+    /// Waits for what is under way; gives what is not.
+    async fn settled(&mut self) -> Result<Vec<Note>, Error> {
+        if let Some(under_way) = self.under_way.take() {
+            under_way.await.map_err(|_| Error::Busy)??;
+        }
+        Ok(std::mem::take(&mut self.notes))
+    }
+}
+
 impl Drive {
     fn endpoint(&self) -> (&str, &[String]) {
         match &self.entry.asked.channel {
@@ -387,12 +437,6 @@ impl Drive {
     fn heartbeat(&self) -> Option<i64> {
         let period = self.entry.asked.heartbeat.map(|seconds| app::now() + i64::from(seconds) * SECOND);
         [period, self.entry.asked.end].into_iter().flatten().min()
-    }
-
-    /// Is this its first turn since it was told something?
-    fn is_quiet(&self) -> bool {
-        self.entry.subscription.tries > 0
-            || self.entry.subscription.delivered == self.entry.subscription.events
     }
 
     fn context_at(&self, at: i64) -> Context {

@@ -74,13 +74,15 @@ pub(crate) struct Claim {
     pub(crate) holder: Arc<str>,
     pub(crate) until: i64,
     pub(crate) most: usize,
+    pub(crate) failing: bool,
 }
 
 pub(crate) fn claim(link: &mut Link, claim: &Claim, at: i64) -> Result<(), Fault> {
     let mut sql = Sql::new(link.dialect, "UPDATE subscription SET holder = ");
     sql.text(&*claim.holder).push(", until = ").int(claim.until).push(", due = ").int(claim.until);
-    sql.push(" WHERE number IN (SELECT number FROM subscription WHERE due <= ").int(at);
-    sql.push(" AND (until <= ").int(at).push(" OR holder = ").text(&*claim.holder).push(") ORDER BY due");
+    sql.push(" WHERE number IN (SELECT number FROM subscription WHERE ");
+    is_due(&mut sql, claim.failing, at);
+    sql.push(" ORDER BY due");
     sql.limit(claim.most);
     if link.dialect == Dialect::Postgres {
         sql.push(" FOR UPDATE SKIP LOCKED");
@@ -88,6 +90,12 @@ pub(crate) fn claim(link: &mut Link, claim: &Claim, at: i64) -> Result<(), Fault
     sql.push(")");
     sql.run(&mut link.connection)?;
     Ok(())
+}
+
+/// There is something to do, and nobody does it.
+fn is_due(sql: &mut Sql<'_>, failing: bool, at: i64) {
+    sql.push("due <= ").int(at).push(" AND until <= ").int(at);
+    sql.push(if failing { " AND tries > 0" } else { " AND tries = 0" });
 }
 
 /// Writes it, inside the open transaction; `Conflict` if another process sends meanwhile.
@@ -125,11 +133,12 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
     Ok(())
 }
 
-/// Makes Subscriptions due, inside the open transaction.
-pub(crate) fn nudge(link: &mut Link, numbers: &[i64], at: i64) -> Result<(), Fault> {
+/// Makes Subscriptions due, inside the open transaction, and takes them from who holds them.
+pub(crate) fn nudge(link: &mut Link, numbers: &[i64], release: bool, at: i64) -> Result<(), Fault> {
     for numbers in chunks(numbers) {
-        let mut sql = Sql::new(link.dialect, "UPDATE subscription SET due = ");
-        sql.int(at).push(" WHERE due > ").int(at).push(" AND number IN ").ints(numbers.iter().copied());
+        let mut sql = Sql::new(link.dialect, "UPDATE subscription SET ");
+        sql.push(if release { "holder = '', until = 0, " } else { "" }).push("due = ").int(at);
+        sql.push(" WHERE due > ").int(at).push(" AND number IN ").ints(numbers.iter().copied());
         sql.run(&mut link.connection)?;
     }
     Ok(())
@@ -146,15 +155,27 @@ fn events(link: &mut Link, subscription: i64, after: i64, most: usize) -> Result
 
 impl Store {
     /// Claims Subscriptions for which there is something to do, `most` of them, as `holder`, until that time:
-    /// those of nobody, those of whom nothing was heard in time, and the holder's own.
+    /// those that nobody holds, or nobody in time. Of them, those that failed the last time, or the others.
     pub async fn claim_subscriptions(
         &self,
         context: &Context,
         holder: &Arc<str>,
         until: i64,
         most: usize,
+        failing: bool,
     ) -> Result<Vec<Subscription>, Error> {
-        let claim = Claim { holder: Arc::clone(holder), until, most };
+        let at = context.at;
+        // Mostly there is nothing, and a claim is a write.
+        let any = move |link: &mut Link| {
+            let mut sql = Sql::new(link.dialect, "SELECT number FROM subscription WHERE ");
+            is_due(&mut sql, failing, at);
+            sql.limit(1);
+            Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop())
+        };
+        if most == 0 || self.pool.run(any).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let claim = Claim { holder: Arc::clone(holder), until, most, failing };
         self.write(Unit::claiming(context, claim)).await?;
         let holder = Arc::clone(holder);
         let held = move |link: &mut Link| {
@@ -163,6 +184,18 @@ impl Store {
             })
         };
         self.pool.run(held).await
+    }
+
+    /// What this holder held is anybody's: it was another process, which is dead.
+    pub async fn release_subscriptions(&self, context: &Context, holder: &str) -> Result<(), Error> {
+        let (holder, at) = (holder.to_owned(), context.at);
+        let held = move |link: &mut Link| {
+            let mut sql = Sql::new(link.dialect, "SELECT number FROM subscription WHERE holder = ");
+            sql.text(holder.as_str()).push(" AND until > ").int(at);
+            Ok(sql.rows::<BigInt, i64>(&mut link.connection)?)
+        };
+        let held: Vec<i64> = self.pool.run(held).await?;
+        if held.is_empty() { Ok(()) } else { self.write(Unit::releasing(context, held)).await.map(drop) }
     }
 
     /// Whoever sends is to look at these.
