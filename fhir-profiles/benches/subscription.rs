@@ -78,7 +78,7 @@ fn main() {
         assert_eq!(matcher.matches(&change).len(), *met, "{name}");
         group.bench_function(format!("matches {name}"), |b| b.iter(|| matcher.matches(black_box(&change))));
         group.bench_function(format!("may concern {name}"), |b| {
-            b.iter(|| matcher.may_concern(change.kind, None, black_box(Some(&entries))))
+            b.iter(|| matcher.may_concern(change.kind, None, black_box(Some(&entries))));
         });
     }
     group.finish();

@@ -271,7 +271,7 @@ fn what_is_no_topic_and_what_is_a_wrong_one() {
         (r#""valueCode":"active""#, r#""valueCode":"on""#),
         ("SubscriptionTopic.status", "Unheard"),
     ] {
-        assert!(Topic::parse(&json(&basic(&[whole.clone()]).replace(from, to))).is_err(), "{to}");
+        assert!(Topic::parse(&json(&basic(std::slice::from_ref(&whole)).replace(from, to))).is_err(), "{to}");
     }
 }
 
@@ -441,6 +441,20 @@ fn critical_values_and_models() {
     let other = r#"{"resourceType":"Device","id":"d"}"#;
     assert_eq!(built_in("model-change", model, model), "cu");
     assert_eq!(built_in("model-change", model, other), "");
+}
+
+#[test]
+fn a_wide_observation_is_no_less_critical() {
+    let component = |code: &str| {
+        format!(
+            r#"{{"code":{{"text":"a"}},"interpretation":[{{"coding":[{{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation","code":"{code}"}}]}}]}}"#
+        )
+    };
+    let of = |last: &str| {
+        let calm = format!("{},", component("N")).repeat(5000);
+        format!(r#"{{"resourceType":"Observation","id":"o","component":[{calm}{}]}}"#, component(last))
+    };
+    assert_eq!(built_in("observation-critical", &of("N"), &of("LL")), "cu");
 }
 
 #[test]
