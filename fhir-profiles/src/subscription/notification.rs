@@ -260,11 +260,7 @@ fn once<'a>(events: &[Event<'a>]) -> Vec<(Told<'a>, Option<Interaction>)> {
             match all.get_mut(place) {
                 None => all.push((told, what)),
                 Some(known) if what.is_some() => *known = (told, what),
-                // The newer text, if there is one and it isn't gone.
-                Some((known, before)) if *before != Some(Interaction::Delete) => {
-                    known.body = told.body.or(known.body);
-                }
-                Some(_) => {}
+                Some((known, _)) => known.body = told.body.or(known.body),
             }
         }
     }

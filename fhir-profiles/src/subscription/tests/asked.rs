@@ -233,6 +233,11 @@ fn what_is_refused_is_named() {
         (filtered("patient=Patient/123"), "not-supported", filter),
         (filtered("Encounter?patient.name=a"), "not-supported", filter),
         (filtered("Encounter?patient:in=http://x"), "not-supported", filter),
+        (
+            Case { criteria: format!("{TOPIC}|2"), ..filtered("Patient?_id=1") },
+            "not-supported",
+            filter,
+        ),
         (filtered("Encounter?"), "value", filter),
         (filtered("Unheard?a=b"), "value", filter),
         (of_r4("nonsense"), "value", criteria),
