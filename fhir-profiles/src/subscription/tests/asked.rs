@@ -263,7 +263,8 @@ fn a_topic_is_found_by_version() {
         (format!("{TOPIC}|1"), "Encounter?class=AMB", false),
         (format!("{TOPIC}|3"), "patient=Patient/1", true),
         (format!("{TOPIC}|3"), "code=a", false),
-        (TOPIC.to_owned(), "Condition?code=a", true),
+        (TOPIC.to_owned(), "Condition?code=a", false),
+        (TOPIC.to_owned(), "Encounter?class=AMB", true),
     ] {
         let case = Case { criteria, beside_criteria: filters(&[filter]), ..of_topic() };
         assert_eq!(case.parse().is_ok(), fits, "{}", case.text());
