@@ -12,7 +12,7 @@ use crate::search::{Handling, Include, SearchQuery, parameter};
 const DEFINITIONS: &str = "http://hl7.org/fhir/StructureDefinition/";
 const ANY_PREFIX: &str = "/StructureDefinition/extension-SubscriptionTopic.";
 /// What says nothing about when it speaks.
-const UNREAD: [&str; 16] = [
+const UNREAD: [&str; 15] = [
     "identifier",
     "versionAlgorithm",
     "date",
@@ -28,7 +28,6 @@ const UNREAD: [&str; 16] = [
     "lastReviewDate",
     "effectivePeriod",
     "derivedFrom",
-    "id",
 ];
 /// Queries beside a notification, which a subscriber can ask without being told.
 const RELATED_QUERY: &str =

@@ -360,7 +360,9 @@ fn topics_are_told_apart_by_version() {
         [["1", "1.0"], ["1.0", "1"], ["1.0", "1.00"], ["1.00", "1.0"], ["1.0-a", "1.0-b"], ["1.0-b", "1.0-a"]]
     {
         let mut topics = Topics::default();
-        order.iter().for_each(|version| topics.add(of(version, "draft")).unwrap());
+        for version in order {
+            topics.add(of(version, "draft")).unwrap();
+        }
         let newest = version(&topics, "http://example.org/topic");
         assert_eq!(newest.as_deref(), order.iter().copied().max(), "{order:?}");
     }
