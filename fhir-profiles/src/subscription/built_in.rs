@@ -65,10 +65,10 @@ const TOPICS: [BuiltIn; 5] = [
         title: "A critical value",
         description: "An Observation, or a component of one, is interpreted as critical (AA, HH, LL) and was not before.",
         kind: ResourceType::OBSERVATION,
-        expression: "(%current.interpretation | %current.component.interpretation).coding.where(\
+        expression: "%current.interpretation.combine(%current.component.interpretation).coding.where(\
                      system = 'http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation' \
                      and (code = 'AA' or code = 'HH' or code = 'LL')).exists() \
-                     and (%previous.interpretation | %previous.component.interpretation).coding.where(\
+                     and %previous.interpretation.combine(%previous.component.interpretation).coding.where(\
                      system = 'http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation' \
                      and (code = 'AA' or code = 'HH' or code = 'LL')).empty()",
         filters: "_id _tag based-on category code combo-code component-code date device encounter \

@@ -148,29 +148,26 @@ fn endpoint(text: &str) -> Result<(), &'static str> {
     if authority.contains('@') {
         return Err("the address holds a user or password: a header is the place for these");
     }
-    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, port)) => {
-            let is_address = host.parse::<std::net::Ipv6Addr>().is_ok();
-            (
-                is_address,
-                port.strip_prefix(':').map_or(port.is_empty().then_some(None), |port| Some(Some(port))),
-            )
-        }
-        None => {
-            let (host, port) =
-                authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
-            let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-            (!host.is_empty() && host.bytes().all(is_letter) && !host.starts_with('.'), Some(port))
-        }
+    let (host, port) = match authority.rsplit_once(':').filter(|_| !authority.ends_with(']')) {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
     };
-    let port = match port {
-        Some(None) => true,
-        Some(Some(port)) => {
-            port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|n| n > 0)
-        }
-        None => false,
-    };
-    if host && port { Ok(()) } else { Err(NEEDED) }
+    let is_port =
+        |text: &str| text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|n| n > 0);
+    if is_host(host) && port.is_none_or(is_port) { Ok(()) } else { Err(NEEDED) }
+}
+
+fn is_host(text: &str) -> bool {
+    if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    // `2130706433` and `0x7f.1` are addresses to some programs: a number is four of them or no host.
+    let last = text.rsplit('.').next().unwrap_or_default();
+    if last.starts_with(|c: char| c.is_ascii_digit()) {
+        return text.parse::<std::net::Ipv4Addr>().is_ok();
+    }
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    !last.is_empty() && text.bytes().all(is_letter) && !text.starts_with('.')
 }
 
 #[cfg(test)]
@@ -212,6 +209,12 @@ mod tests {
             "https://h%2eexample/",
             "https://hé.example/",
             "https://.example/",
+            "https://h.example./",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://127.1/",
+            "https://127.0.0.01/",
+            "https://1.2.3.4:80:90/",
             "javascript:alert(1)",
         ] {
             assert!(endpoint(text).is_err(), "{text}");

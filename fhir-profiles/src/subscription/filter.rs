@@ -1,5 +1,7 @@
 //! Conditions as a search writes them, of one resource alone: `Encounter?patient=Patient/1`.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use crate::outcome::{Issue, Issues};
@@ -68,7 +70,7 @@ fn named(name: &str) -> Result<ResourceType, Issue> {
 fn read(pair: &str, kind: Option<ResourceType>) -> Result<(String, String), Issue> {
     let decoded = |text: &str| {
         let decoded = percent_decode_str(text).decode_utf8().ok().filter(|text| !text.contains('\0'));
-        decoded.map(|text| text.into_owned()).ok_or_else(|| Issue::error("value", "not UTF-8 when decoded"))
+        decoded.map(Cow::into_owned).ok_or_else(|| Issue::error("value", "not UTF-8 when decoded"))
     };
     let needed = || Issue::error("value", "parameter=value is needed");
     let (name, value) = pair.split_once('=').ok_or_else(needed)?;

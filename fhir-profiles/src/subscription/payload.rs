@@ -98,16 +98,11 @@ impl Payload {
     /// Reads `Subscription.channel.payload` of a Subscription with a topic, or of R4's own.
     pub(super) fn parse(channel: &Json, with_topic: bool) -> Result<Self, Issue> {
         let refused = |code: &'static str, why: &'static str| Err(Issue::error(code, why).at(AT));
-        let media = match channel.text("payload") {
-            None => None,
-            Some(mime) => match Media::parse(mime) {
-                Some(media) => Some(media),
-                None => {
-                    let why = "the payload has to be application/fhir+json or application/fhir+xml";
-                    return refused("not-supported", why);
-                }
-            },
-        };
+        let media = channel.text("payload").map(|text| {
+            let why = "the payload has to be application/fhir+json or application/fhir+xml";
+            Media::parse(text).ok_or_else(|| Issue::error("not-supported", why).at(AT))
+        });
+        let media = media.transpose()?;
         let mut levels = extensions(channel, "payload").filter(|one| one.text("url") == Some(CONTENT));
         match (with_topic, media, levels.next(), levels.next()) {
             (.., Some(_)) => refused("duplicate", "how much is told is said twice"),

@@ -1,5 +1,6 @@
 //! Topics: what can be subscribed to (<https://hl7.org/fhir/R5/subscriptiontopic.html>).
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
@@ -32,6 +33,14 @@ impl Publication {
             Self::Active => "active",
             Self::Retired => "retired",
             Self::Unknown => "unknown",
+        }
+    }
+
+    fn weight(self) -> u8 {
+        match self {
+            Self::Active => 2,
+            Self::Draft | Self::Unknown => 1,
+            Self::Retired => 0,
         }
     }
 
@@ -130,6 +139,25 @@ impl Topic {
     }
 }
 
+/// None is before any, and `1.9` before `1.10`.
+fn by_version(one: Option<&str>, other: Option<&str>) -> Ordering {
+    let (Some(one), Some(other)) = (one, other) else { return one.is_some().cmp(&other.is_some()) };
+    let part = |one: &str, other: &str| match (one.parse::<u64>(), other.parse::<u64>()) {
+        (Ok(one), Ok(other)) => one.cmp(&other),
+        _ => one.cmp(other),
+    };
+    let (mut parts, mut others) = (one.split(['.', '-']), other.split(['.', '-']));
+    loop {
+        match (parts.next(), others.next()) {
+            (Some(one), Some(other)) if part(one, other).is_eq() => {}
+            (Some(one), Some(other)) => return part(one, other),
+            // What is equal in numbers is told apart by its letters: `1.0` and `1.00`.
+            (None, None) => return one.cmp(other),
+            (rest, _) => return if rest.is_some() { Ordering::Greater } else { Ordering::Less },
+        }
+    }
+}
+
 /// The topics there are, by canonical.
 #[derive(Debug, Clone)]
 pub struct Topics {
@@ -177,15 +205,18 @@ impl Topics {
         Ok(())
     }
 
-    /// The topic of a canonical, with `|version` or without. Without, it is the one that was added last
-    /// of those in use.
+    /// The topic of a canonical, with `|version` or without. Without, it is one in use rather than a draft,
+    /// and of these the one of the greatest version, in whatever order they were added.
     pub fn find(&self, canonical: &str) -> Option<&Arc<Topic>> {
         let (url, version) =
             canonical.split_once('|').map_or((canonical, None), |(url, version)| (url, Some(version)));
         let all = self.by_url.get(url)?;
         match version {
             Some(version) => all.iter().find(|topic| topic.version.as_deref() == Some(version)),
-            None => all.iter().rfind(|topic| topic.status != Publication::Retired).or_else(|| all.last()),
+            None => all.iter().max_by(|one, other| {
+                let newer = || by_version(one.version.as_deref(), other.version.as_deref());
+                one.status.weight().cmp(&other.status.weight()).then_with(newer)
+            }),
         }
     }
 

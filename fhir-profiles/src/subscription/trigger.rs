@@ -3,12 +3,16 @@
 use super::change::{Change, Interaction, State};
 use super::filter::Text;
 use crate::fhirpath::{Environment, Expression, Item, Node};
+use crate::json::Json;
 use crate::outcome::{Issue, Issues};
 use crate::resource_type::ResourceType;
 use crate::search::Clause;
 
-/// Steps one expression may take for one change.
+/// Steps one expression may take for one change: so many, more for each value of the two versions, and so many
+/// at most. What is wide is no less critical, and what goes over all pairs of it is not paid for.
 const STEPS: u64 = 100_000;
+const STEPS_PER_VALUE: u64 = 32;
+const MOST_STEPS: u64 = 5_000_000;
 const PREVIOUS: &str = "previous";
 const CURRENT: &str = "current";
 
@@ -110,11 +114,26 @@ impl Criterion {
         let environment = Environment {
             variables: &variables,
             now: Some(subject.updated),
-            steps: STEPS,
+            steps: steps(change),
             ..Environment::of(subject.resource)
         };
         self.expression.holds(&item(subject), &environment).unwrap_or(false)
     }
+}
+
+fn steps(change: &Change<'_>) -> u64 {
+    let values = [change.before, change.after].into_iter().flatten().map(|state| values(state.resource));
+    STEPS.saturating_add(values.sum::<u64>().saturating_mul(STEPS_PER_VALUE)).min(MOST_STEPS)
+}
+
+/// How many values a tree has.
+fn values(json: &Json) -> u64 {
+    let below: u64 = match json {
+        Json::Array(items) => items.iter().map(values).sum(),
+        Json::Object(object) => object.iter().map(|(_, value)| values(value)).sum(),
+        _ => 0,
+    };
+    1 + below
 }
 
 fn item(state: State<'_>) -> Item<'_> {

@@ -271,7 +271,7 @@ fn what_is_no_topic_and_what_is_a_wrong_one() {
         (r#""valueCode":"active""#, r#""valueCode":"on""#),
         ("SubscriptionTopic.status", "Unheard"),
     ] {
-        assert!(Topic::parse(&json(&basic(&[whole.clone()]).replace(from, to))).is_err(), "{to}");
+        assert!(Topic::parse(&json(&basic(std::slice::from_ref(&whole)).replace(from, to))).is_err(), "{to}");
     }
 }
 
@@ -346,15 +346,26 @@ fn topics_are_told_apart_by_version() {
         )
     };
     let mut topics = Topics::default();
-    topics.add(of("1", "active")).unwrap();
-    topics.add(of("2", "active")).unwrap();
-    topics.add(of("3", "retired")).unwrap();
-    assert_eq!(topics.add(of("2", "draft")).unwrap_err().code, "duplicate");
-    let version = |canonical: &str| topics.find(canonical).map(|topic| topic.version.clone().unwrap());
-    assert_eq!(version("http://example.org/topic").as_deref(), Some("2"));
-    assert_eq!(version("http://example.org/topic|1").as_deref(), Some("1"));
-    assert_eq!(version("http://example.org/topic|3").as_deref(), Some("3"));
-    assert_eq!(version("http://example.org/topic|4"), None);
+    for (version, status) in [("1.10", "active"), ("1.9", "active"), ("2", "draft"), ("3", "retired")] {
+        topics.add(of(version, status)).unwrap();
+    }
+    assert_eq!(topics.add(of("2", "active")).unwrap_err().code, "duplicate");
+    let version =
+        |topics: &Topics, canonical: &str| topics.find(canonical).map(|topic| topic.version.clone().unwrap());
+    assert_eq!(version(&topics, "http://example.org/topic").as_deref(), Some("1.10"));
+    assert_eq!(version(&topics, "http://example.org/topic|1.9").as_deref(), Some("1.9"));
+    assert_eq!(version(&topics, "http://example.org/topic|3").as_deref(), Some("3"));
+    assert_eq!(version(&topics, "http://example.org/topic|4"), None);
+    for order in
+        [["1", "1.0"], ["1.0", "1"], ["1.0", "1.00"], ["1.00", "1.0"], ["1.0-a", "1.0-b"], ["1.0-b", "1.0-a"]]
+    {
+        let mut topics = Topics::default();
+        for version in order {
+            topics.add(of(version, "draft")).unwrap();
+        }
+        let newest = version(&topics, "http://example.org/topic");
+        assert_eq!(newest.as_deref(), order.iter().copied().max(), "{order:?}");
+    }
     let own = read(
         &basic(&[trigger(&[])]).replace("http://example.org/", "https://augury.dev/fhir/SubscriptionTopic/"),
     );
@@ -441,6 +452,20 @@ fn critical_values_and_models() {
     let other = r#"{"resourceType":"Device","id":"d"}"#;
     assert_eq!(built_in("model-change", model, model), "cu");
     assert_eq!(built_in("model-change", model, other), "");
+}
+
+#[test]
+fn a_wide_observation_is_no_less_critical() {
+    let component = |code: &str| {
+        format!(
+            r#"{{"code":{{"text":"a"}},"interpretation":[{{"coding":[{{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation","code":"{code}"}}]}}]}}"#
+        )
+    };
+    let of = |last: &str| {
+        let calm = format!("{},", component("N")).repeat(5000);
+        format!(r#"{{"resourceType":"Observation","id":"o","component":[{calm}{}]}}"#, component(last))
+    };
+    assert_eq!(built_in("observation-critical", &of("N"), &of("LL")), "cu");
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn topics() -> Topics {
         trigger(&[part("resource", "Observation"), part("supportedInteraction", "delete")]),
         trigger(&[part("resource", "Encounter")]),
         trigger(&[part("resource", "Patient"), part("supportedInteraction", "delete")]),
+        trigger(&[part("resource", "Condition"), part("supportedInteraction", "update")]),
     ];
     let basic = format!(
         r#"{{"resourceType":"Basic","extension":[{{"url":"{prefix}url","valueUri":"{TOPIC}"}},{}],"modifierExtension":[{{"url":"{prefix}status","valueCode":"active"}}],"code":{{"coding":[{{"system":"http://hl7.org/fhir/fhir-types","code":"SubscriptionTopic"}}]}}}}"#,
@@ -86,6 +87,9 @@ fn version() -> impl Strategy<Value = String> {
         1 => (1..4_u8, "planned|finished").prop_map(|(patient, status)| format!(
             r#"{{"resourceType":"Encounter","id":"e","status":"{status}","subject":{{"reference":"Patient/{patient}"}}}}"#
         )),
+        1 => "[ab]".prop_map(|code| format!(
+            r#"{{"resourceType":"Condition","id":"c","code":{{"coding":[{{"code":"{code}"}}]}},"subject":{{"reference":"Patient/1"}}}}"#
+        )),
         1 => (1..4_u8).prop_map(|id| format!(r#"{{"resourceType":"Patient","id":"{id}","identifier":[{{"value":"{id}"}}]}}"#)),
     ]
 }
@@ -113,6 +117,7 @@ fn asked() -> impl Strategy<Value = String> {
             "Observation[?]code=[a-c]&status=final",
             "Encounter[?]patient=[1-3]",
             "Encounter[?]status:not=finished",
+            "Condition[?]code=[ab]",
             "Patient[?](_id|identifier)=[1-3]",
             "_id=(o1|e|1)",
         ],
@@ -189,6 +194,22 @@ fn what_nothing_leads_to_is_not_asked() {
     }
     assert!(!matcher.may_concern(ResourceType::PATIENT, None, None));
     assert!(!matcher.may_concern(ResourceType::ENCOUNTER, None, None));
+}
+
+#[test]
+fn a_cheap_look_is_short_and_never_wrong() {
+    let topics = topics();
+    let version =
+        Version::of(r#"{"resourceType":"Observation","id":"o","status":"final","effectiveDateTime":"2024"}"#);
+    let of_year = |year: i64| interest(&format!("Observation?date={year}"), &topics);
+    let may = |years: std::ops::Range<i64>| {
+        let matcher = Matcher::new(years.map(|year| (year, of_year(year))));
+        let found = matcher.matches(&change(None, Some(&version)));
+        (found, matcher.may_concern(version.index.kind, None, Some(&version.index)))
+    };
+    assert_eq!(may(2000..2020), (vec![], false));
+    assert_eq!(may(1900..2020), (vec![], true), "of many it doesn't ask all");
+    assert_eq!(may(1900..2030), (vec![2024], true));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Subscriptions by hand-made cases.
 
+mod any;
 mod asked;
 mod defined;
 mod matched;

@@ -34,7 +34,7 @@ fn told(kind: ResourceType, id: &'static str, body: Option<&'static str>) -> Tol
 }
 
 fn event(number: u64, what: Interaction, body: Option<&'static str>) -> Event<'static> {
-    let focus = told(ResourceType::ENCOUNTER, "e", body);
+    let focus = Some(told(ResourceType::ENCOUNTER, "e", body));
     Event { number, at: at(), focus, what, context: vec![told(ResourceType::PATIENT, "p", Some(PATIENT))] }
 }
 
@@ -127,41 +127,41 @@ fn three_levels_of_content() {
 }
 
 #[test]
-fn what_was_done_and_each_resource_once() {
+fn what_was_done_and_each_version() {
     let send = |events: &[Event<'_>]| {
         let text = status(Content::FullResource).notification(Occasion::QueryEvent, UUID, at(), events);
         entries(&sound(&text)).split_off(1)
     };
     let patient = format!("GET Patient/p 200 + {BASE}/Patient/p");
     let encounter = |line: &str| format!("{line} {BASE}/Encounter/e");
+    let created = event(2, Interaction::Create, None);
     let updated = event(3, Interaction::Update, Some(ENCOUNTER));
     let deleted = event(4, Interaction::Delete, Some(ENCOUNTER));
-    assert_eq!(send(std::slice::from_ref(&updated)), [encounter("PUT Encounter/e 200 +"), patient.clone()]);
+    let of_patient = Event {
+        focus: Some(told(ResourceType::PATIENT, "p", Some(PATIENT))),
+        what: Interaction::Update,
+        context: Vec::new(),
+        ..created.clone()
+    };
+    // Each version that there was, and what comes along once.
     assert_eq!(
-        send(std::slice::from_ref(&deleted)),
-        [encounter("DELETE Encounter/e 204 -"), patient.clone()]
+        send(&[created.clone(), updated.clone(), deleted]),
+        [
+            encounter("POST Encounter 201 -"),
+            patient,
+            encounter("PUT Encounter/e 200 +"),
+            encounter("DELETE Encounter/e 204 -")
+        ]
     );
-    // As the last of them left it.
-    let created = event(2, Interaction::Create, None);
-    assert_eq!(
-        send(&[created.clone(), updated.clone()]),
-        [encounter("PUT Encounter/e 200 +"), patient.clone()]
-    );
-    assert_eq!(
-        send(&[created.clone(), updated, deleted.clone()]),
-        [encounter("DELETE Encounter/e 204 -"), patient]
-    );
-    // What only came along before is what an event is about.
-    let focus = told(ResourceType::PATIENT, "p", Some(PATIENT));
-    let of_patient = Event { focus, what: Interaction::Update, context: Vec::new(), ..created.clone() };
-    assert_eq!(
-        send(&[created, of_patient]),
-        [encounter("POST Encounter 201 -"), format!("PUT Patient/p 200 + {BASE}/Patient/p")]
-    );
-    // What came along does not bring back what is gone.
-    let context = vec![told(ResourceType::ENCOUNTER, "e", Some(ENCOUNTER))];
-    let of_patient = Event { focus, what: Interaction::Update, context, ..deleted.clone() };
-    assert_eq!(send(&[deleted, of_patient])[0], encounter("DELETE Encounter/e 204 -"));
+    // What an event is about does not come along too.
+    let wanted = [encounter("POST Encounter 201 -"), format!("PUT Patient/p 200 + {BASE}/Patient/p")];
+    assert_eq!(send(&[created, of_patient]), wanted);
+    // What may not be told any more has its number, and nothing else.
+    let unseen = Event { focus: None, context: Vec::new(), ..updated };
+    let text = status(Content::FullResource).notification(Occasion::EventNotification, UUID, at(), &[unseen]);
+    let bundle = sound(&text);
+    assert_eq!(bundle.list("entry").len(), 1);
+    assert_eq!(names(&bundle).last().map(String::as_str), Some("notification-event event-number timestamp"));
 }
 
 #[test]
