@@ -33,6 +33,13 @@ pub enum Standing {
 }
 
 impl Standing {
+    const ALL: [Self; 4] = [Self::Requested, Self::Active, Self::Error, Self::Off];
+
+    /// The one of that code.
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.code() == code)
+    }
+
     /// As FHIR writes it.
     pub fn code(self) -> &'static str {
         match self {
@@ -84,6 +91,13 @@ pub enum Failure {
 }
 
 impl Failure {
+    const ALL: [Self; 3] = [Self::DnsResolution, Self::NoResponse, Self::ErrorResponse];
+
+    /// The one of that code.
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.code() == code)
+    }
+
     /// As the code system has it.
     pub fn code(self) -> &'static str {
         match self {

@@ -204,3 +204,14 @@ fn how_several_stand() {
     assert!(text.contains(r#""query-status""#) && text.contains(r#""off""#));
     sound(&statuses([], &url, at()));
 }
+
+#[test]
+fn codes_come_back() {
+    for code in ["requested", "active", "error", "off"] {
+        assert_eq!(Standing::parse(code).map(Standing::code), Some(code));
+    }
+    for code in ["dns-resolution-error", "no-response", "error-response"] {
+        assert_eq!(Failure::parse(code).map(Failure::code), Some(code));
+    }
+    assert_eq!((Standing::parse("on"), Failure::parse("")), (None, None));
+}
