@@ -49,7 +49,7 @@ pub(crate) fn findings(resource: &Json<'_>, base: &str, reach: &Reach) -> Issues
 /// How often to look without being woken: for changes that other processes queued, and what is due later.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often it is looked at who may still be told.
-const RIGHTS: Duration = Duration::from_secs(30);
+const RIGHTS: Duration = Duration::from_secs(10);
 /// After a failure of the store.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Where another process is at it, it may be done before it sees what was queued here.

@@ -237,7 +237,7 @@ fn who_is_told_no_longer_than_they_may() {
             ask(&key, "POST", "/fhir/Subscription", &asked).expect(201).unwrap();
         }
         let active = |wanted: usize, status: &str| {
-            for _ in 0..500 {
+            for _ in 0..1000 {
                 let found = ask(&all, "GET", &format!("/fhir/Subscription?status={status}"), &Value::Null);
                 if found.json["total"] == json!(wanted) {
                     return;
