@@ -4,6 +4,7 @@
 
 mod audit;
 mod callers;
+mod chaos;
 mod charts;
 mod clients;
 mod conformance;

@@ -2,6 +2,7 @@
 //! of its own, spoken to by HTTP alone.
 
 pub mod browser;
+pub mod chaos;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
