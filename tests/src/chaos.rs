@@ -122,6 +122,7 @@ struct Faults {
     rewrites: AtomicU64,
     /// One at a time is paused or cut off.
     absence: Mutex<()>,
+    redis_away: Mutex<()>,
     failed: Mutex<Vec<String>>,
 }
 
@@ -133,7 +134,8 @@ pub fn run(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Tally> 
     let began = Instant::now();
     let mut ground = if plan.backend.is_none() { Ground::own()? } else { Ground::bare()? };
     if plan.backend.is_none() && ground.network.is_none() {
-        say("no network namespace can be made here: instead of being cut off, replicas are only paused".into());
+        say("no network namespace can be made here: instead of being cut off, replicas are only paused"
+            .into());
     }
     let receiver = Receiver::start(&ground.hosts, Dice::of(plan.seed, 1))?;
     ground.replicate(plan.backend.unwrap_or(Backend::Postgres), plan.replicas, receiver.port())?;
@@ -157,9 +159,9 @@ pub fn run(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Tally> 
                 let late = scope.spawn(|| writers.subscribe(calm..plan.subscriptions));
                 let mut told = Instant::now();
                 while !writers.enough() || !late.is_finished() {
-                    sleep(Duration::from_millis(dice.below(
-                        u64::try_from(plan.calm.as_millis()).unwrap_or(u64::MAX),
-                    )));
+                    sleep(Duration::from_millis(
+                        dice.below(u64::try_from(plan.calm.as_millis()).unwrap_or(u64::MAX)),
+                    ));
                     let fault = faults.choose(&ground, &mut dice);
                     let own = Dice::of(plan.seed, dice.next());
                     let (faults, ground, receiver, writers) = (&faults, &ground, &receiver, &writers);
@@ -292,7 +294,7 @@ impl Faults {
                 }
             }
             Fault::Redis => {
-                if let Some(redis) = &ground.redis {
+                if let (Some(redis), Ok(_one)) = (&ground.redis, self.redis_away.try_lock()) {
                     redis.down();
                     self.redis.fetch_add(1, Ordering::Relaxed);
                     sleep(below(calm * 2));

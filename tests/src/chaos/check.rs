@@ -122,8 +122,10 @@ fn truth(writers: &Writers, http: &Client, tally: &mut Tally) -> anyhow::Result<
                     found.insert(version, said(resource).context("an Observation of somebody else")?);
                 }
                 let links = answer.get("link").and_then(Value::as_array).into_iter().flatten();
-                let next = links.filter(|link| text(link, "/relation") == "next").map(|link| text(link, "/url"));
-                page = next.filter_map(|url| url.split_once("/fhir/")).map(|(_, path)| path.to_owned()).next();
+                let next =
+                    links.filter(|link| text(link, "/relation") == "next").map(|link| text(link, "/url"));
+                page =
+                    next.filter_map(|url| url.split_once("/fhir/")).map(|(_, path)| path.to_owned()).next();
             }
         } else {
             found.clone_from(&one.answered);

@@ -116,7 +116,8 @@ pub(super) struct Redis {
 impl Redis {
     fn start(folder: &Path, hosts: &[String]) -> anyhow::Result<Self> {
         let port = free_port()?;
-        let mut arguments: Vec<String> = vec!["--port".into(), port.to_string(), "--save".into(), String::new()];
+        let mut arguments: Vec<String> =
+            vec!["--port".into(), port.to_string(), "--save".into(), String::new()];
         arguments.extend(["--appendonly", "no", "--protected-mode", "no", "--dir"].map(str::to_owned));
         arguments.extend([folder.display().to_string(), "--bind".into()]);
         arguments.extend(hosts.iter().cloned());
@@ -126,7 +127,12 @@ impl Redis {
     }
 
     pub(super) fn up(&self) -> anyhow::Result<()> {
-        let child = Command::new("redis-server").args(&self.arguments).stdout(Stdio::null()).spawn()?;
+        self.down();
+        let child = Command::new("redis-server")
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
         Ok(())
     }
@@ -329,7 +335,9 @@ impl Ground {
             let mut settings =
                 vec![("AUGURY_DATABASE_URL", url), ("AUGURY_DATA_DIR", place.display().to_string())];
             settings.extend(
-                self.redis.as_ref().map(|redis| ("AUGURY_REDIS_URL", format!("redis://{near}:{}", redis.port))),
+                self.redis
+                    .as_ref()
+                    .map(|redis| ("AUGURY_REDIS_URL", format!("redis://{near}:{}", redis.port))),
             );
             let replica = Replica {
                 bind: format!("127.0.0.1:{port}"),

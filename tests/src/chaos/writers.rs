@@ -23,6 +23,8 @@ const HOT: u64 = 24;
 /// How long an answer is waited for, and who did not give one is left alone.
 const ANSWER: Duration = Duration::from_secs(4);
 const ALONE: Duration = Duration::from_secs(2);
+/// The same of what may be much.
+const LONG: Duration = Duration::from_secs(30);
 
 /// One who wants to be told.
 #[derive(Debug, Clone)]
@@ -109,8 +111,7 @@ impl Subscriber {
             if let (Some(most), Some(extensions)) =
                 (self.max_count, channel.get_mut("extension").and_then(Value::as_array_mut))
             {
-                extensions
-                    .push(json!({"url": format!("{IG}backport-max-count"), "valuePositiveInt": most}));
+                extensions.push(json!({"url": format!("{IG}backport-max-count"), "valuePositiveInt": most}));
             }
             let content = json!({"url": format!("{IG}backport-payload-content"), "valueCode": self.content});
             set(&mut channel, "_payload", json!({"extension": [content]}));
@@ -135,6 +136,11 @@ pub(super) fn client() -> anyhow::Result<Client> {
     Ok(crate::builder().timeout(ANSWER).pool_idle_timeout(Duration::from_secs(1)).build()?)
 }
 
+/// Open access is for callers of its machine, whose name for it is this, also from without its network.
+fn host(url: &str) -> String {
+    format!("127.0.0.1:{}", url.rsplit(':').next().unwrap_or_default())
+}
+
 fn observation(id: &str, said: Said, serial: u64) -> Value {
     let mut one = json!({
         "resourceType": "Observation", "id": id, "status": "final",
@@ -145,11 +151,7 @@ fn observation(id: &str, said: Said, serial: u64) -> Value {
             {"value": serial, "unit": "mmol/L", "system": "http://unitsofmeasure.org", "code": "mmol/L"}
     });
     if said.critical {
-        set(
-            &mut one,
-            "interpretation",
-            json!([{"coding": [{"system": INTERPRETATION, "code": "HH"}]}]),
-        );
+        set(&mut one, "interpretation", json!([{"coding": [{"system": INTERPRETATION, "code": "HH"}]}]));
     }
     one
 }
@@ -232,7 +234,7 @@ impl Writers {
     /// GET of a path, of whoever answers.
     pub(super) fn get(&self, http: &Client, path: &str) -> anyhow::Result<Value> {
         let get = |http: &Client, url: &str| {
-            http.get(format!("{url}/fhir/{path}")).timeout(Duration::from_secs(30)).send()
+            http.get(format!("{url}/fhir/{path}")).header("host", host(url)).timeout(LONG).send()
         };
         let mut failure = None;
         for mut turn in 0..20 {
@@ -252,7 +254,8 @@ impl Writers {
         let (body, mut turn) = (body.to_string(), usize::try_from(self.serial.load(Ordering::Relaxed))?);
         self.ask(http, &mut turn, Duration::from_secs(120), |http, url| {
             let request = http.put(format!("{url}/fhir/{path}"));
-            request.header("content-type", "application/fhir+json").body(body.clone()).send()
+            let request = request.header("host", host(url)).header("content-type", "application/fhir+json");
+            request.body(body.clone()).send()
         })
     }
 
@@ -300,10 +303,13 @@ impl Writers {
     pub(super) fn rewrite(&self, n: usize) -> bool {
         let n = n % self.subscribers.len().max(1);
         // Before it was active once, what it is told begins anew.
-        let done = self.active_since(n).is_some() && client().and_then(|http| {
-            let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-            self.request(&http, n, &format!("written again {serial}"))
-        }).is_ok();
+        let done = self.active_since(n).is_some()
+            && client()
+                .and_then(|http| {
+                    let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+                    self.request(&http, n, &format!("written again {serial}"))
+                })
+                .is_ok();
         done
     }
 
@@ -336,7 +342,11 @@ impl Writers {
             if version.is_some() && !hot {
                 let wanting = self.subscribers.iter().filter(|one| one.wants(None, said));
                 let active = wanting.filter(|one| {
-                    one.place.get(1..).and_then(|n| n.parse().ok()).and_then(|n| self.active_since(n)).is_some()
+                    one.place
+                        .get(1..)
+                        .and_then(|n| n.parse().ok())
+                        .and_then(|n| self.active_since(n))
+                        .is_some()
                 });
                 self.expected.fetch_add(active.count() as u64, Ordering::Relaxed);
             }
