@@ -11,6 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::connection::{Link, Place, Use};
 use crate::error::{Error, Fault};
 use crate::keys::Numbers;
+use crate::sql::Dialect;
 use crate::store::Shared;
 use crate::transaction::{self, Answer};
 use crate::unit::Unit;
@@ -19,6 +20,8 @@ use crate::unit::Unit;
 const GROUP: usize = 256;
 /// How long criteria may be looked for: all others wait meanwhile.
 const CRITERIA: Duration = Duration::from_secs(1);
+/// How often a group is tried, where others were in the way.
+const TRIES: u32 = 8;
 /// Units waiting at most; more wait outside, in their own requests.
 const QUEUE: usize = 1024;
 
@@ -90,8 +93,21 @@ fn write(
     while receiver.blocking_recv_many(&mut jobs, GROUP) > 0 {
         // A panic costs the requests of one group, never the writer.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            if link.dialect == Dialect::Postgres {
+                // As whoever numbers events takes them: both may have to wait, and not for each other.
+                jobs.sort_by_key(|job| job.unit.told());
+            }
             let units: Vec<&Unit> = jobs.iter().map(|job| &job.unit).collect();
-            transaction::run(&mut link, &keys, &units)
+            let mut tried = 1;
+            loop {
+                match transaction::run(&mut link, &keys, &units) {
+                    Err(Fault::Transient(text)) if tried < TRIES => {
+                        tracing::debug!(text, tried, "a group of commits is tried again");
+                        tried += 1;
+                    }
+                    done => break done,
+                }
+            }
         }))
         .unwrap_or_else(|_| {
             link.broken = true;

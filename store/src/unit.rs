@@ -231,6 +231,11 @@ impl Unit {
         Self { progress: Some(progress), notes, ..Self::empty(context) }
     }
 
+    /// Which Subscription is told; 0 for none.
+    pub(crate) fn told(&self) -> i64 {
+        self.progress.as_ref().map_or(0, |progress| progress.subscription)
+    }
+
     fn author(&self) -> Author<'_> {
         let by = if self.progress.is_some() { By::Delivery } else { By::Caller(&self.mandate) };
         Author { of_model: self.of_model, by }
