@@ -25,6 +25,21 @@ pub(crate) enum Database {
     Sqlite(SqliteConnection),
 }
 
+/// A setting of the server may be weaker; an acknowledged write must survive. And a process that is cut off or
+/// frozen in the middle of a transaction has others wait for less than they have patience.
+const SETTINGS: &str = "SET synchronous_commit = on; SET lock_timeout = '10s'; SET TIME ZONE 'UTC'; \
+                        SET idle_in_transaction_session_timeout = '5s'; SET tcp_user_timeout = '10s'; \
+                        SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
+                        SET tcp_keepalives_count = 3";
+/// The same at this end, where the address says nothing else.
+const AWAY: [(&str, &str); 5] = [
+    ("connect_timeout", "5"),
+    ("tcp_user_timeout", "10000"),
+    ("keepalives_idle", "5"),
+    ("keepalives_interval", "2"),
+    ("keepalives_count", "3"),
+];
+
 /// Where the data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -68,13 +83,9 @@ impl Place {
                 Ok((Database::Sqlite(connection), Some(deadline)))
             }
             Self::Postgres(url) => {
-                let mut connection = PgConnection::establish(url).map_err(|error| unreachable_at(&error))?;
-                // A setting of the server may be weaker; an acknowledged write must survive.
-                connection
-                    .batch_execute(
-                        "SET synchronous_commit = on; SET lock_timeout = '10s'; SET TIME ZONE 'UTC'",
-                    )
-                    .map_err(Error::internal)?;
+                let mut connection =
+                    PgConnection::establish(&impatient(url)).map_err(|error| unreachable_at(&error))?;
+                connection.batch_execute(SETTINGS).map_err(Error::internal)?;
                 Ok((Database::Postgres(connection), None))
             }
         }
@@ -105,6 +116,19 @@ fn private(path: &str) {
 
 #[cfg(not(unix))]
 fn private(_: &str) {}
+
+/// An address that gives up a server from which nothing comes.
+fn impatient(url: &str) -> String {
+    let mut full = url.to_owned();
+    for (name, value) in AWAY {
+        let (_, said) = full.split_once('?').unwrap_or_default();
+        if !said.split('&').any(|one| one.split('=').next() == Some(name)) {
+            full.push(if full.contains('?') { '&' } else { '?' });
+            full.push_str(&format!("{name}={value}"));
+        }
+    }
+    full
+}
 
 /// Why there is no connection. What libpq says of an address that it can't read holds the address, and so
 /// the password in it.
