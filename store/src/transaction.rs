@@ -22,7 +22,7 @@ pub(crate) type Answer = Result<Vec<Written>, Error>;
 /// and done once more with them.
 pub(crate) fn run(link: &mut Link, keys: &Numbers, units: &[&Unit]) -> Result<Vec<Answer>, Fault> {
     let mut midway = false;
-    let first = within(link, |link| {
+    let first = begun(link, Begin::Writing, |link| {
         follow(link, keys)?;
         let mut answers = Vec::with_capacity(units.len());
         for several in units.chunk_by(|one, next| one.only_creates() && next.only_creates()) {
@@ -45,7 +45,7 @@ pub(crate) fn run(link: &mut Link, keys: &Numbers, units: &[&Unit]) -> Result<Ve
     });
     match first {
         Err(Fault::Refused(error)) if units.len() == 1 => Ok(vec![Err(error)]),
-        Err(_) if midway => within(link, |link| {
+        Err(_) if midway => begun(link, Begin::Writing, |link| {
             follow(link, keys)?;
             units.iter().map(|unit| one(link, keys, unit)).collect()
         }),
@@ -63,12 +63,30 @@ fn follow(link: &mut Link, keys: &Numbers) -> Result<(), Fault> {
     keys.follow(link)
 }
 
+/// How a transaction begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// It may write nothing.
+    Looking,
+    /// On PostgreSQL it has a number before it looks at anything: who waits for all that did not know of a
+    /// Subscription sees it.
+    Writing,
+}
+
 /// Runs `work` in a transaction; COMMIT's own answer is part of the result.
 pub(crate) fn within<T>(
     link: &mut Link,
     work: impl FnOnce(&mut Link) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
-    begin(link)?;
+    begun(link, Begin::Looking, work)
+}
+
+fn begun<T>(
+    link: &mut Link,
+    how: Begin,
+    work: impl FnOnce(&mut Link) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    begin(link, how)?;
     let result = work(link).and_then(|value| {
         audit::flush(link)?;
         <Database as TransactionManager<Database>>::commit_transaction(&mut link.connection)
@@ -101,10 +119,14 @@ pub(crate) fn within<T>(
 
 /// SQLite takes the write lock at once: a transaction that begins by reading can't be upgraded
 /// once another process has written.
-fn begin(link: &mut Link) -> Result<(), Fault> {
+fn begin(link: &mut Link, how: Begin) -> Result<(), Fault> {
+    let text = match how {
+        Begin::Looking => "BEGIN",
+        Begin::Writing => "BEGIN; SELECT pg_current_xact_id()",
+    };
     let begun = match &mut link.connection {
         Database::Sqlite(inner) => AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN IMMEDIATE"),
-        Database::Postgres(inner) => AnsiTransactionManager::begin_transaction_sql(inner, "BEGIN"),
+        Database::Postgres(inner) => AnsiTransactionManager::begin_transaction_sql(inner, text),
     };
     begun.map_err(|error| {
         let fault = Fault::from(error);

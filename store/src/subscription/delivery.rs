@@ -88,6 +88,22 @@ pub(crate) fn claim(link: &mut Link, claim: &Claim, at: i64) -> Result<(), Fault
         sql.push(" FOR UPDATE SKIP LOCKED");
     }
     sql.push(")");
+    if sql.run(&mut link.connection)? > 0 && link.dialect == Dialect::Postgres {
+        set_horizon(link, claim)?;
+    }
+    Ok(())
+}
+
+/// Whoever has a number of at least this one began to write when the claimed Subscriptions were known. A
+/// statement of its own: it sees what the locks were waited for.
+fn set_horizon(link: &mut Link, claim: &Claim) -> Result<(), Fault> {
+    let mut sql = Sql::new(
+        link.dialect,
+        "UPDATE subscription SET horizon = CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS TEXT) AS BIGINT) \
+         WHERE holder = ",
+    );
+    sql.text(&*claim.holder).push(" AND until = ").int(claim.until).push(" AND status = ");
+    sql.int(super::SubscriptionStatus::Requested.number());
     sql.run(&mut link.connection)?;
     Ok(())
 }

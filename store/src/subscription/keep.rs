@@ -107,15 +107,6 @@ fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
     stamp.ok_or_else(|| Fault::Database("subscription_state has no row".into()))
 }
 
-/// The number of the open transaction; 0 where others never run beside it.
-fn horizon(link: &mut Link) -> Result<i64, Fault> {
-    if link.dialect == Dialect::Sqlite {
-        return Ok(0);
-    }
-    let sql = Sql::new(link.dialect, "SELECT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)");
-    Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default())
-}
-
 /// Makes the row what the version says.
 pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), Fault> {
     let stamp = next_stamp(link)?;
@@ -169,7 +160,7 @@ fn asked(
     let said = resolved(&register.vault.open(kept.id, sealed).unwrap_or_default(), kept.headers)?;
     let headers = register.vault.seal(kept.id, &said)?;
     let due = if status == SubscriptionStatus::Requested { kept.at } else { NEVER };
-    let (horizon, since) = (horizon(link)?, change::last(link)?);
+    let since = change::last(link)?;
     let Some((number, was, started, _)) = before else {
         let mut sql = Sql::new(
             link.dialect,
@@ -177,14 +168,7 @@ fn asked(
              delivered, due, tries, failing, holder, until, error) VALUES (",
         );
         sql.text(kept.id).push(",").int(stamp).push(",").int(status.number()).push(",").bool(false);
-        sql.push(",")
-            .int(since)
-            .push(",")
-            .int(horizon)
-            .push(",")
-            .text(owner)
-            .push(",")
-            .text(headers.as_str());
+        sql.push(",").int(since).push(",0,").text(owner).push(",").text(headers.as_str());
         sql.push(",0,0,").int(due).push(",0,0,'',0,'')");
         sql.run(&mut link.connection)?;
         return Ok(());
@@ -196,7 +180,7 @@ fn asked(
         // Who sends at present has what was asked before.
         sql.push(", tries = 0, failing = 0, holder = '', until = 0, error = '', started = ").bool(goes_on);
         if !goes_on {
-            sql.push(", delivered = events, since = ").int(since).push(", horizon = ").int(horizon);
+            sql.push(", delivered = events, since = ").int(since);
         }
     })
 }
@@ -228,7 +212,7 @@ fn after_all_before_it(link: &mut Link, number: i64) -> Result<(), Fault> {
     let mut sql = Sql::new(
         link.dialect,
         "SELECT 1::bigint FROM subscription \
-         WHERE horizon >= CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) \
+         WHERE horizon > CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) \
          AND horizon <= CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT) AND number = ",
     );
     sql.int(number);
