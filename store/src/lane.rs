@@ -20,7 +20,7 @@ use crate::unit::Unit;
 const GROUP: usize = 256;
 /// How long criteria may be looked for: all others wait meanwhile.
 const CRITERIA: Duration = Duration::from_secs(1);
-/// How often a group is tried, where others were in the way.
+/// How often a group is tried, where others were in the way, or nothing was decided.
 const TRIES: u32 = 8;
 /// Units waiting at most; more wait outside, in their own requests.
 const QUEUE: usize = 1024;
@@ -91,28 +91,30 @@ fn write(
     let keys = Numbers::of_versions();
     let mut jobs: Vec<Job> = Vec::with_capacity(GROUP);
     while receiver.blocking_recv_many(&mut jobs, GROUP) > 0 {
-        // A panic costs the requests of one group, never the writer.
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            if link.dialect == Dialect::Postgres {
-                // As whoever numbers events takes them: both may have to wait, and not for each other.
-                jobs.sort_by_key(|job| job.unit.told());
+        if link.dialect == Dialect::Postgres {
+            // As whoever numbers events takes them: both may have to wait, and not for each other.
+            jobs.sort_by_key(|job| job.unit.told());
+        }
+        let units: Vec<&Unit> = jobs.iter().map(|job| &job.unit).collect();
+        let mut tried = 1;
+        let done = loop {
+            // A panic costs the requests of one group, never the writer.
+            let run = std::panic::AssertUnwindSafe(|| transaction::run(&mut link, &keys, &units));
+            let done = std::panic::catch_unwind(run).unwrap_or_else(|_| {
+                link.broken = true;
+                Err(Fault::Database("the writer panicked".into()))
+            });
+            match &done {
+                Err(Fault::Transient(_)) if tried < TRIES => {}
+                // After a restart of the server this is how it is noticed.
+                Err(Fault::Lost(_)) if tried < TRIES => match writing(place, shared) {
+                    Ok(fresh) => link = fresh,
+                    Err(_) => break done,
+                },
+                _ => break done,
             }
-            let units: Vec<&Unit> = jobs.iter().map(|job| &job.unit).collect();
-            let mut tried = 1;
-            loop {
-                match transaction::run(&mut link, &keys, &units) {
-                    Err(Fault::Transient(text)) if tried < TRIES => {
-                        tracing::debug!(text, tried, "a group of commits is tried again");
-                        tried += 1;
-                    }
-                    done => break done,
-                }
-            }
-        }))
-        .unwrap_or_else(|_| {
-            link.broken = true;
-            Err(Fault::Database("the writer panicked".into()))
-        });
+            tried += 1;
+        };
         match done {
             Ok(answers) => {
                 for (job, answer) in jobs.drain(..).zip(answers) {
