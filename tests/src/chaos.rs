@@ -223,8 +223,8 @@ impl Faults {
         loop {
             let fault = match dice.below(16) {
                 0..=4 => Fault::Kill,
-                5..=7 => Fault::Pause,
-                8 | 9 => Fault::Cut,
+                5 | 6 => Fault::Pause,
+                7..=9 => Fault::Cut,
                 10 => Fault::Crash,
                 11 | 12 => Fault::Redis,
                 13 => Fault::Away,

@@ -22,7 +22,7 @@ const PATIENTS: u64 = 7;
 const HOT: u64 = 24;
 /// How long an answer is waited for, and who did not give one is left alone.
 const ANSWER: Duration = Duration::from_secs(4);
-const ALONE: Duration = Duration::from_secs(2);
+const ALONE: Duration = Duration::from_secs(8);
 /// The same of what may be much.
 const LONG: Duration = Duration::from_secs(30);
 
