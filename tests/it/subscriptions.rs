@@ -325,3 +325,34 @@ fn nothing_is_lost_when_the_server_dies() {
         assert_eq!(taken(&calls), expected);
     }
 }
+
+#[test]
+fn who_sends_as_it_is_written_again_does_not_disturb_who_begins() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        let topic = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
+        let asked = topical(topic, &[], &hook.url("/"), "id-only");
+        let id = subscribe(&server, &asked);
+        // The notification that is under way is taken while the handshake waits.
+        hook.answers(|_| {
+            std::thread::sleep(Duration::from_millis(1500));
+            Mood::Answers(200)
+        });
+        let mut one = observation("p", "1234-5");
+        let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
+        one["interpretation"] = json!([{"coding": [{"system": system, "code": "AA"}]}]);
+        server.post("/fhir/Observation", &one).unwrap().expect(201).unwrap();
+        std::thread::sleep(Duration::from_millis(700));
+        let path = format!("/fhir/Subscription/{id}");
+        let mut again = asked.clone();
+        (again["id"], again["reason"]) = (json!(id), json!("another"));
+        server.put(&path, &again).unwrap().expect(200).unwrap();
+        server.wait_for(&path, |now| now["status"] == "active").unwrap();
+        hook.answers(|_| Mood::Answers(200));
+        server.post("/fhir/Observation", &one).unwrap().expect(201).unwrap();
+        let calls = hook.wait(LONG, |calls| calls.iter().any(|call| call.numbers() == [2]));
+        let numbers: Vec<u64> = calls.iter().flat_map(|call| call.numbers()).collect();
+        assert!(numbers == [1, 2] || numbers == [1, 1, 2], "{numbers:?}");
+    }
+}

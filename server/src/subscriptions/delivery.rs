@@ -51,7 +51,7 @@ pub(super) struct Courier {
     app: Arc<App>,
     webhook: Webhook,
     /// What this process is called beside others.
-    holder: Arc<str>,
+    name: Arc<str>,
     places: Arc<Semaphore>,
     failing: Arc<Semaphore>,
     due: Notify,
@@ -61,6 +61,8 @@ pub(super) struct Courier {
 struct Drive {
     entry: Entry,
     context: Context,
+    /// By which claim.
+    holder: Arc<str>,
     /// So many events it has.
     delivered: i64,
     until: i64,
@@ -102,7 +104,7 @@ impl Courier {
         Ok(Self {
             app: Arc::clone(app),
             webhook: Webhook::new(app.config.reach())?,
-            holder: format!("{} {}", machine.trim(), app.config.bind).into(),
+            name: format!("{} {} ", machine.trim(), app.config.bind).into(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),
@@ -117,7 +119,7 @@ impl Courier {
     /// What a process of this name held, which is dead, is to be taken up at once.
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
         let context = Context::system("subscriptions", app::now());
-        self.app.store.release_subscriptions(&context, &self.holder).await
+        self.app.store.release_subscriptions(&context, &self.name).await
     }
 
     /// Sends, until it is to stop; then waits for what is under way.
@@ -147,14 +149,16 @@ impl Courier {
             let now = app::now();
             let until = now + i64::from(PATIENCE) * SECOND + SPARE;
             let context = Context::system("subscriptions", now);
-            let claimed =
-                self.app.store.claim_subscriptions(&context, &self.holder, until, most, failing).await?;
+            // Another name each time: what this process still does by an earlier claim is another's too.
+            let holder: Arc<str> = format!("{}{}", self.name, uuid::Uuid::new_v4().simple()).into();
+            let claimed = self.app.store.claim_subscriptions(&context, &holder, until, most, failing).await?;
             more |= most > 0 && claimed.len() == most;
             for subscription in claimed {
                 let Ok(place) = Arc::clone(places).acquire_owned().await else { continue };
                 let (courier, stopped) = (Arc::clone(self), stopped.clone());
+                let holder = Arc::clone(&holder);
                 tokio::spawn(async move {
-                    courier.drive(subscription, until, &stopped).await;
+                    courier.drive(subscription, &holder, until, &stopped).await;
                     drop(place);
                     courier.wake();
                 });
@@ -163,18 +167,26 @@ impl Courier {
         Ok(more)
     }
 
-    async fn drive(&self, subscription: store::Subscription, until: i64, stopped: &watch::Receiver<bool>) {
+    async fn drive(
+        &self,
+        subscription: store::Subscription,
+        holder: &Arc<str>,
+        until: i64,
+        stopped: &watch::Receiver<bool>,
+    ) {
         let (number, id, tries) = (subscription.number, subscription.id.clone(), subscription.tries);
         let (delivered, failing, status) =
             (subscription.delivered, subscription.failing, subscription.status);
         let entry = match Entry::of(&self.app, subscription) {
             Ok(entry) => entry,
-            Err(why) => return self.end(number, &id, delivered, SubscriptionStatus::Error, &why).await,
+            Err(why) => {
+                return self.end(number, &id, holder, delivered, SubscriptionStatus::Error, &why).await;
+            }
         };
         let context = match entry.mandate.standing(&self.app, app::now()).await {
             Ok(Standing::Good(context)) => *context,
             Ok(Standing::Ended(why)) => {
-                return self.end(number, &id, delivered, SubscriptionStatus::Off, why).await;
+                return self.end(number, &id, holder, delivered, SubscriptionStatus::Off, why).await;
             }
             Err(error) => {
                 tracing::error!(%error, "the store failed while a Subscription was sent to");
@@ -182,9 +194,11 @@ impl Courier {
             }
         };
         if entry.asked.end.is_some_and(|end| end <= app::now()) {
-            return self.end(number, &id, delivered, SubscriptionStatus::Off, "its end has come").await;
+            return self
+                .end(number, &id, holder, delivered, SubscriptionStatus::Off, "its end has come")
+                .await;
         }
-        let mut drive = Drive { entry, context, delivered, until };
+        let mut drive = Drive { entry, context, holder: Arc::clone(holder), delivered, until };
         let mut receipts = Receipts::default();
         let stop = match status {
             SubscriptionStatus::Requested => self.begin(&drive).await,
@@ -198,7 +212,9 @@ impl Courier {
         match stop {
             Stop::Lost => {}
             Stop::Rest(due) => self.say(&drive, Next::Rest(due), notes).await,
-            Stop::Ended(why) => self.end(number, &id, drive.delivered, SubscriptionStatus::Off, why).await,
+            Stop::Ended(why) => {
+                self.end(number, &id, holder, drive.delivered, SubscriptionStatus::Off, why).await
+            }
             Stop::Failed(refusal) => {
                 let now = app::now();
                 let error = refusal.to_string();
@@ -208,7 +224,9 @@ impl Courier {
                 metrics::counter!("augury_subscription_failures_total").increment(1);
                 tracing::warn!(subscription = id, tries, error, "a notification did not arrive");
                 if handshakes || given_up || gone {
-                    return self.end(number, &id, drive.delivered, SubscriptionStatus::Error, &error).await;
+                    return self
+                        .end(number, &id, holder, drive.delivered, SubscriptionStatus::Error, &error)
+                        .await;
                 }
                 notes.push(self.note(&drive, Outcome::Serious, error.clone()));
                 let tries = if drive.delivered > delivered { 0 } else { tries };
@@ -294,7 +312,7 @@ impl Courier {
         }
         let notes = receipts.settled().await?;
         drive.until = app::now() + drive.patience() + SPARE;
-        let progress = drive.progress(&self.holder, Next::GoOn(drive.until));
+        let progress = drive.progress(Next::GoOn(drive.until));
         Ok(self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await?)
     }
 
@@ -335,7 +353,7 @@ impl Courier {
 
     /// Says how far it is.
     async fn say(&self, drive: &Drive, next: Next, notes: Vec<Note>) {
-        let progress = drive.progress(&self.holder, next);
+        let progress = drive.progress(next);
         if let Err(error) = self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await
             && !matches!(error, Error::Conflict { .. })
         {
@@ -351,13 +369,21 @@ impl Courier {
         status: SubscriptionStatus,
         error: &str,
     ) -> Result<(), Error> {
-        let progress = drive.progress(&self.holder, next);
+        let progress = drive.progress(next);
         self.change(&drive.entry.subscription.id, progress, status, error).await
     }
 
-    async fn end(&self, number: i64, id: &str, delivered: i64, status: SubscriptionStatus, why: &str) {
+    async fn end(
+        &self,
+        number: i64,
+        id: &str,
+        holder: &Arc<str>,
+        delivered: i64,
+        status: SubscriptionStatus,
+        why: &str,
+    ) {
         tracing::warn!(subscription = id, why, status = status.code(), "a Subscription is not told any more");
-        let holder = Arc::clone(&self.holder);
+        let holder = Arc::clone(holder);
         let then = Next::End { error: why.to_owned() };
         let progress = Progress { subscription: number, holder, delivered, then };
         if let Err(error) = self.change(id, progress, status, why).await
@@ -404,7 +430,7 @@ impl Receipts {
         }
         let notes = self.settled().await?;
         let app = Arc::clone(&courier.app);
-        let progress = drive.progress(&courier.holder, Next::GoOn(drive.until));
+        let progress = drive.progress(Next::GoOn(drive.until));
         let context = drive.context_at(app::now());
         self.under_way =
             Some(tokio::spawn(async move { app.store.proceed(&context, progress, notes).await }));
@@ -443,9 +469,9 @@ impl Drive {
         Context { at, ..Context::system("subscriptions", at) }
     }
 
-    fn progress(&self, holder: &Arc<str>, then: Next) -> Progress {
+    fn progress(&self, then: Next) -> Progress {
         let subscription = self.entry.subscription.number;
-        Progress { subscription, holder: Arc::clone(holder), delivered: self.delivered, then }
+        Progress { subscription, holder: Arc::clone(&self.holder), delivered: self.delivered, then }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use diesel::sql_types::BigInt;
 use fhir::scope::Op;
 
-use super::{Subscription, change, effect, load, stamp};
+use super::{Subscription, SubscriptionStatus, change, effect, load, stamp};
 use crate::audit::{Act, Entry};
 use crate::connection::Link;
 use crate::consent;
@@ -88,22 +88,22 @@ pub(crate) fn claim(link: &mut Link, claim: &Claim, at: i64) -> Result<(), Fault
         sql.push(" FOR UPDATE SKIP LOCKED");
     }
     sql.push(")");
-    if sql.run(&mut link.connection)? > 0 && link.dialect == Dialect::Postgres {
-        set_horizon(link, claim)?;
-    }
+    sql.run(&mut link.connection)?;
     Ok(())
 }
 
-/// Whoever has a number of at least this one began to write when the claimed Subscriptions were known. A
-/// statement of its own: it sees what the locks were waited for.
-fn set_horizon(link: &mut Link, claim: &Claim) -> Result<(), Fault> {
+/// Of the claimed ones that are to begin: whoever wrote without knowing of them has a smaller number than this
+/// transaction, which is one of its own, for that reason.
+fn set_horizon(link: &mut Link, holder: &str, until: i64) -> Result<(), Fault> {
+    if link.dialect == Dialect::Sqlite {
+        return Ok(());
+    }
     let mut sql = Sql::new(
         link.dialect,
-        "UPDATE subscription SET horizon = CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS TEXT) AS BIGINT) \
-         WHERE holder = ",
+        "UPDATE subscription SET horizon = CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT) WHERE holder = ",
     );
-    sql.text(&*claim.holder).push(" AND until = ").int(claim.until).push(" AND status = ");
-    sql.int(super::SubscriptionStatus::Requested.number());
+    sql.text(holder.to_owned()).push(" AND until = ").int(until).push(" AND status = ");
+    sql.int(SubscriptionStatus::Requested.number());
     sql.run(&mut link.connection)?;
     Ok(())
 }
@@ -193,21 +193,27 @@ impl Store {
         }
         let claim = Claim { holder: Arc::clone(holder), until, most, failing };
         self.write(Unit::claiming(context, claim)).await?;
-        let holder = Arc::clone(holder);
+        let (holder, by) = (Arc::clone(holder), Arc::clone(holder));
         let held = move |link: &mut Link| {
             load(link, |sql| {
                 sql.push("s.holder = ").text(holder.to_string()).push(" AND s.until = ").int(until);
             })
         };
-        self.pool.run(held).await
+        let claimed = self.pool.run(held).await?;
+        if claimed.iter().any(|one| one.status == SubscriptionStatus::Requested) {
+            self.pool.run(move |link| set_horizon(link, &by, until)).await?;
+        }
+        Ok(claimed)
     }
 
-    /// What this holder held is anybody's: it was another process, which is dead.
-    pub async fn release_subscriptions(&self, context: &Context, holder: &str) -> Result<(), Error> {
-        let (holder, at) = (holder.to_owned(), context.at);
+    /// What is held by those whose names begin so is anybody's: that was another process, which is dead.
+    pub async fn release_subscriptions(&self, context: &Context, name: &str) -> Result<(), Error> {
+        let (name, at) = (name.to_owned(), context.at);
         let held = move |link: &mut Link| {
-            let mut sql = Sql::new(link.dialect, "SELECT number FROM subscription WHERE holder = ");
-            sql.text(holder.as_str()).push(" AND until > ").int(at);
+            let mut sql =
+                Sql::new(link.dialect, "SELECT number FROM subscription WHERE substr(holder, 1, CAST(");
+            sql.int(i64::try_from(name.chars().count()).unwrap_or(i64::MAX)).push(" AS INTEGER)) = ");
+            sql.text(name.as_str()).push(" AND until > ").int(at);
             Ok(sql.rows::<BigInt, i64>(&mut link.connection)?)
         };
         let held: Vec<i64> = self.pool.run(held).await?;
