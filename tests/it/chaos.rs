@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use harness::Backend;
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
 use harness::chaos::{Plan, run};
+use harness::{Backend, Server};
+use serde_json::json;
 
 fn kept(backend: Backend, replicas: usize) {
     let plan = Plan {
@@ -29,4 +32,34 @@ fn subscribers_are_told_whichever_process_dies() {
 #[test]
 fn subscribers_are_told_whenever_the_only_process_dies() {
     kept(Backend::Sqlite, 1);
+}
+
+#[test]
+fn a_subscription_is_active_once_all_are_done_who_did_not_know_of_it() {
+    let server = Server::start(Backend::Postgres).unwrap();
+    let connect = || PgConnection::establish(server.database_url()).unwrap();
+    let (mut keeper, mut writer) = (connect(), connect());
+    // It is being written, and not there yet, as another one begins to write.
+    keeper.batch_execute("BEGIN; UPDATE subscription_state SET stamp = stamp").unwrap();
+    let id = std::thread::scope(|scope| {
+        let asked = json!({
+            "resourceType": "Subscription", "status": "requested", "reason": "a test",
+            "criteria": "Observation?status=final",
+            "channel": {"type": "rest-hook", "endpoint": "http://127.0.0.1:9/"}
+        });
+        let server = &server;
+        let made =
+            scope.spawn(move || server.post("/fhir/Subscription", &asked).unwrap().expect(201).unwrap());
+        std::thread::sleep(Duration::from_secs(1));
+        writer
+            .batch_execute("BEGIN; SELECT pg_current_xact_id(); SELECT stamp FROM subscription_state")
+            .unwrap();
+        keeper.batch_execute("COMMIT").unwrap();
+        made.join().unwrap().json["id"].as_str().unwrap().to_owned()
+    });
+    let path = format!("/fhir/Subscription/{id}");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(server.get(&path).unwrap().json["status"], "requested");
+    writer.batch_execute("COMMIT").unwrap();
+    server.wait_for(&path, |now| now["status"] == "active").unwrap();
 }
