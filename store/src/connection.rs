@@ -289,3 +289,18 @@ impl ManageConnection for Manager {
         link.broken || std::thread::panicking()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_address_says_of_patience_stands() {
+        let full = impatient("postgres://a:b@h/d?connect_timeout=60&sslmode=require");
+        assert!(
+            full.starts_with("postgres://a:b@h/d?connect_timeout=60&sslmode=require&tcp_user_timeout=10000")
+        );
+        assert_eq!(full.matches("connect_timeout").count(), 1);
+        assert!(impatient("postgres://h/d").starts_with("postgres://h/d?connect_timeout=5&"));
+    }
+}

@@ -1,6 +1,7 @@
 //! Subscriptions while processes die and freeze, and subscribers fail: nothing is lost, and the order is kept.
 //! `tests/chaos.sh` is the long form, in which PostgreSQL, Redis and the network fail as well.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -19,7 +20,7 @@ fn kept(backend: Backend, replicas: usize) {
         moody: 60,
         calm: Duration::from_secs(1),
     };
-    let tally = run(&plan, &|_| {}).unwrap();
+    let tally = run(&plan, &AtomicBool::new(false), &|_| {}).unwrap();
     println!("{backend:?}, {replicas} processes:\n{tally}");
     assert!(tally.breaches.is_empty(), "{tally}");
 }

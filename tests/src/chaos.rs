@@ -21,7 +21,7 @@ use writers::Writers;
 /// Who holds a Subscription holds it for less than this.
 const LEASE: Duration = Duration::from_secs(17);
 /// How long all may take to be told, once the faults have ended.
-const DRAIN: Duration = Duration::from_secs(180);
+const DRAIN: Duration = Duration::from_mins(3);
 
 /// What is done.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +82,7 @@ impl Tally {
         }
     }
 
-    fn breach(&mut self, what: &'static str, details: String) {
+    fn breach(&mut self, what: &'static str, details: &str) {
         self.count(what, 1);
         // The first ones say enough.
         if self.breaches.len() < 40 {
@@ -126,11 +126,12 @@ struct Faults {
     failed: Mutex<Vec<String>>,
 }
 
-/// Does it, and says what came of it; `say` hears how far it is.
+/// Does it, and says what came of it; `say` hears how far it is. Once `stop` is so it ends soon, and all that it
+/// started.
 ///
 /// # Errors
 /// What could not be set up, or never came back. A broken promise is in the tally.
-pub fn run(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Tally> {
+pub fn run(plan: &Plan, stop: &AtomicBool, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Tally> {
     let began = Instant::now();
     let mut ground = if plan.backend.is_none() { Ground::own()? } else { Ground::bare()? };
     if plan.backend.is_none() && ground.network.is_none() {
@@ -141,7 +142,7 @@ pub fn run(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Tally> 
     ground.replicate(plan.backend.unwrap_or(Backend::Postgres), plan.replicas, receiver.port())?;
     let urls: Vec<String> = ground.replicas.iter().map(|replica| replica.url.clone()).collect();
     let writers = Writers::new(plan, urls, receiver.port());
-    let (faults, over) = (Faults::default(), AtomicBool::new(false));
+    let faults = Faults::default();
     std::thread::scope(|scope| -> anyhow::Result<()> {
         for n in 0..8 {
             let (writers, seed) = (&writers, plan.seed);
@@ -162,7 +163,7 @@ pub fn run(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Tally> 
                     sleep(Duration::from_millis(
                         dice.below(u64::try_from(plan.calm.as_millis()).unwrap_or(u64::MAX)),
                     ));
-                    let fault = faults.choose(&ground, &mut dice);
+                    let fault = choose(&ground, &mut dice);
                     let own = Dice::of(plan.seed, dice.next());
                     let (faults, ground, receiver, writers) = (&faults, &ground, &receiver, &writers);
                     let long = plan.calm;
@@ -181,8 +182,9 @@ pub fn run(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Tally> 
                             receiver.count()
                         ));
                     }
+                    anyhow::ensure!(!stop.load(Ordering::Relaxed), "it was stopped");
                     anyhow::ensure!(
-                        began.elapsed() < Duration::from_secs(120) + Duration::from_millis(plan.events * 40),
+                        began.elapsed() < Duration::from_mins(2) + Duration::from_millis(plan.events * 40),
                         "the writers never come to an end"
                     );
                 }
@@ -190,7 +192,6 @@ pub fn run(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Tally> 
             })
         };
         let done = done();
-        over.store(true, Ordering::Relaxed);
         writers.stop();
         done
     })?;
@@ -207,43 +208,43 @@ pub fn run(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Tally> 
     faults.tell(&mut tally);
     tally.count("seconds until all was told", drained.elapsed().as_secs());
     if !quiet {
-        tally.breach("never told", format!("not all was told within {DRAIN:?}"));
+        tally.breach("never told", &format!("not all was told within {DRAIN:?}"));
     }
     check::check(&writers, &receiver, &mut tally)?;
     for replica in &ground.replicas {
         for line in replica.errors() {
-            tally.breach("panics", line);
+            tally.breach("panics", &line);
         }
     }
     Ok(tally)
 }
 
-impl Faults {
-    fn choose(&self, ground: &Ground, dice: &mut Dice) -> Fault {
-        loop {
-            let fault = match dice.below(16) {
-                0..=4 => Fault::Kill,
-                5 | 6 => Fault::Pause,
-                7..=9 => Fault::Cut,
-                10 => Fault::Crash,
-                11 | 12 => Fault::Redis,
-                13 => Fault::Away,
-                _ => Fault::Rewrite,
-            };
-            let can = match fault {
-                Fault::Cut => ground.network.is_some(),
-                Fault::Crash => ground.postgres.is_some(),
-                Fault::Redis => ground.redis.is_some(),
-                // Alone, it would only keep everybody waiting.
-                Fault::Pause => ground.replicas.len() > 1,
-                Fault::Kill | Fault::Away | Fault::Rewrite => true,
-            };
-            if can {
-                return fault;
-            }
+fn choose(ground: &Ground, dice: &mut Dice) -> Fault {
+    loop {
+        let fault = match dice.below(16) {
+            0..=4 => Fault::Kill,
+            5 | 6 => Fault::Pause,
+            7..=9 => Fault::Cut,
+            10 => Fault::Crash,
+            11 | 12 => Fault::Redis,
+            13 => Fault::Away,
+            _ => Fault::Rewrite,
+        };
+        let can = match fault {
+            Fault::Cut => ground.network.is_some(),
+            Fault::Crash => ground.postgres.is_some(),
+            Fault::Redis => ground.redis.is_some(),
+            // Alone, it would only keep everybody waiting.
+            Fault::Pause => ground.replicas.len() > 1,
+            Fault::Kill | Fault::Away | Fault::Rewrite => true,
+        };
+        if can {
+            return fault;
         }
     }
+}
 
+impl Faults {
     fn strike(
         &self,
         fault: Fault,
@@ -308,7 +309,7 @@ impl Faults {
                 receiver.away(false);
             }
             Fault::Rewrite => {
-                let n = usize::try_from(below(Duration::from_secs(60)).as_millis()).unwrap_or_default();
+                let n = usize::try_from(below(Duration::from_mins(1)).as_millis()).unwrap_or_default();
                 if writers.rewrite(n) {
                     self.rewrites.fetch_add(1, Ordering::Relaxed);
                 }
@@ -334,7 +335,7 @@ impl Faults {
             tally.count(what, count.load(Ordering::Relaxed));
         }
         for why in self.failed.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            tally.breach("never came back", why);
+            tally.breach("never came back", &why);
         }
     }
 }

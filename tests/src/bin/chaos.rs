@@ -2,12 +2,15 @@
 //! promise. Prints what happened; fails if the promise was broken.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use harness::chaos::{Plan, run};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -44,7 +47,10 @@ fn main() -> anyhow::Result<()> {
         calm: Duration::from_secs(3),
     };
     say(&format!("{plan:?}"));
-    let tally = run(&plan, &|text| say(&text))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    std::thread::spawn(move || wait_for_stop(&stopped));
+    let tally = run(&plan, &stop, &|text| say(&text))?;
     say(&tally.to_string());
     anyhow::ensure!(tally.breaches.is_empty(), "the promise was broken");
     Ok(())
@@ -53,6 +59,18 @@ fn main() -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "the report is the product")]
 fn say(text: &str) {
     println!("{text}");
+}
+
+/// Whoever ends it with a signal is not left with what it started.
+#[tokio::main(flavor = "current_thread")]
+async fn wait_for_stop(stop: &AtomicBool) {
+    if let Ok(mut end) = signal(SignalKind::terminate()) {
+        tokio::select! {
+            _ = end.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        stop.store(true, Ordering::Relaxed);
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]

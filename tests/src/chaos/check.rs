@@ -80,7 +80,9 @@ fn events(writers: &Writers, http: &Client, one: &Subscriber) -> anyhow::Result<
                 versions.entry(text(resource, "/id").to_owned()).or_default().push(version);
             }
         }
-        versions.values_mut().for_each(|of| of.reverse());
+        for of in versions.values_mut() {
+            of.reverse();
+        }
         let status = answer.pointer("/entry/0/resource").context("no status")?;
         let before = events.len();
         for event in parts(status, "notification-event") {
@@ -134,7 +136,7 @@ fn truth(writers: &Writers, http: &Client, tally: &mut Tally) -> anyhow::Result<
         tally.count("writes done and not answered", found.len().saturating_sub(one.answered.len()) as u64);
         for (version, said) in &one.answered {
             if found.get(version) != Some(said) {
-                tally.breach("writes lost", format!("{id}/{version} was answered"));
+                tally.breach("writes lost", &format!("{id}/{version} was answered"));
             }
         }
         let since = |version: &u64| (*version, one.tried.get(version).copied().unwrap_or(one.began));
@@ -167,18 +169,18 @@ pub(super) fn check(writers: &Writers, receiver: &Receiver, tally: &mut Tally) -
         let mut last: HashMap<&str, u64> = HashMap::new();
         for (event, expected) in events.iter().zip(1..) {
             if event.number != expected {
-                tally.breach("numbered wrongly", format!("{}: {} for {expected}", one.id, event.number));
+                tally.breach("numbered wrongly", &format!("{}: {} for {expected}", one.id, event.number));
             }
             let (id, version) = (event.id.as_str(), event.version);
             if let Some(before) = last.insert(id, version).filter(|before| *before >= version) {
-                tally.breach("numbered wrongly", format!("{}: {id}/{version} after {before}", one.id));
+                tally.breach("numbered wrongly", &format!("{}: {id}/{version} after {before}", one.id));
             }
             if !truth.wants(one, id, version) {
-                tally.breach("numbered wrongly", format!("{}: {id}/{version} is not for it", one.id));
+                tally.breach("numbered wrongly", &format!("{}: {id}/{version} is not for it", one.id));
             }
         }
         if events.len() as u64 != count {
-            tally.breach("numbered wrongly", format!("{}: {} of {count}", one.id, events.len()));
+            tally.breach("numbered wrongly", &format!("{}: {} of {count}", one.id, events.len()));
         }
         let numbered: HashMap<String, u64> =
             events.iter().map(|event| (format!("{}/{}", event.id, event.version), event.number)).collect();
@@ -188,7 +190,7 @@ pub(super) fn check(writers: &Writers, receiver: &Receiver, tally: &mut Tally) -
                 let tried = truth.began.get(id).and_then(|of| of.get(version));
                 let due = tried.is_some_and(|tried| *tried >= since) && truth.wants(one, id, *version);
                 if due && !numbered.contains_key(&format!("{id}/{version}")) {
-                    tally.breach("not numbered", format!("{}: {id}/{version}", one.id));
+                    tally.breach("not numbered", &format!("{}: {id}/{version}", one.id));
                 }
             }
         }
@@ -213,25 +215,27 @@ fn received(
     for item in &taken.accepted {
         let number = if one.topical { item.parse().ok() } else { numbered.get(item).copied() };
         match number {
-            None => tally.breach("numbered wrongly", format!("{}: {item} came and is no event", one.id)),
+            None => tally.breach("numbered wrongly", &format!("{}: {item} came and is no event", one.id)),
             Some(number) if number <= greatest => tally.count("duplicates", 1),
             Some(number) => {
                 // Whatever is between was not seen, or will be too late.
                 if number != greatest + 1 {
-                    tally.breach("out of order", format!("{}: {number} after {greatest}", one.id));
+                    tally.breach("out of order", &format!("{}: {number} after {greatest}", one.id));
                 }
                 greatest = number;
             }
         }
     }
     let seen: BTreeSet<&String> = taken.accepted.iter().collect();
-    let lost = if one.topical {
-        (1..=count).filter(|number| !seen.contains(&number.to_string())).collect::<Vec<_>>()
+    let mut lost: Vec<u64> = if one.topical {
+        (1..=count).filter(|number| !seen.contains(&number.to_string())).collect()
     } else {
         let unseen = numbered.iter().filter(|(item, _)| !seen.contains(item));
         unseen.map(|(_, number)| *number).collect()
     };
-    for number in lost {
-        tally.breach("lost", format!("{}: {number}", one.id));
+    lost.sort_unstable();
+    if let (Some(first), Some(last)) = (lost.first(), lost.last()) {
+        tally.count("lost", lost.len() as u64 - 1);
+        tally.breach("lost", &format!("{}: {} from {first} to {last}", one.id, lost.len()));
     }
 }

@@ -12,7 +12,7 @@ use anyhow::Context;
 use crate::{Backend, Folder, SECRET, binary, clean, free_port, new_database};
 
 /// How long something may take to come up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let done = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;

@@ -81,7 +81,7 @@ impl Subscriber {
         Self {
             id: format!("chaos-{n}"),
             place: format!("s{n}"),
-            patient: (n % 5 != 0).then_some(of % PATIENTS),
+            patient: (!n.is_multiple_of(5)).then_some(of % PATIENTS),
             topical: n % 5 != 4,
             max_count: (n % 3 == 1).then_some(10),
             content: ["id-only", "empty", "full-resource"].get(n % 3).copied().unwrap_or("empty"),
@@ -238,7 +238,7 @@ impl Writers {
         };
         let mut failure = None;
         for mut turn in 0..20 {
-            let (answer, _) = self.ask(http, &mut turn, Duration::from_secs(60), get)?;
+            let (answer, _) = self.ask(http, &mut turn, Duration::from_mins(1), get)?;
             let status = answer.status();
             match answer.text() {
                 Ok(text) if status.is_success() => return Ok(serde_json::from_str(&text)?),
@@ -252,7 +252,7 @@ impl Writers {
 
     fn put(&self, http: &Client, path: &str, body: &Value) -> anyhow::Result<(Response, bool)> {
         let (body, mut turn) = (body.to_string(), usize::try_from(self.serial.load(Ordering::Relaxed))?);
-        self.ask(http, &mut turn, Duration::from_secs(120), |http, url| {
+        self.ask(http, &mut turn, Duration::from_mins(2), |http, url| {
             let request = http.put(format!("{url}/fhir/{path}"));
             let request = request.header("host", host(url)).header("content-type", "application/fhir+json");
             request.body(body.clone()).send()
@@ -266,7 +266,7 @@ impl Writers {
             self.request(&http, n, "chaos")?;
         }
         for n in which {
-            self.wait_active(&http, n, Duration::from_secs(120))?;
+            self.wait_active(&http, n, Duration::from_mins(2))?;
             self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(n, Instant::now());
         }
         Ok(())
@@ -303,14 +303,11 @@ impl Writers {
     pub(super) fn rewrite(&self, n: usize) -> bool {
         let n = n % self.subscribers.len().max(1);
         // Before it was active once, what it is told begins anew.
-        let done = self.active_since(n).is_some()
-            && client()
-                .and_then(|http| {
-                    let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-                    self.request(&http, n, &format!("written again {serial}"))
-                })
-                .is_ok();
-        done
+        if self.active_since(n).is_none() {
+            return false;
+        }
+        let reason = format!("written again {}", self.serial.fetch_add(1, Ordering::Relaxed));
+        client().and_then(|http| self.request(&http, n, &reason)).is_ok()
     }
 
     /// Writes until there is enough.
