@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
-use fhir::subscription::{Channel, Subscription, Topics};
+use fhir::resource_type::ResourceType;
+use fhir::subscription::{Channel, Subscription, Topic, Topics};
 use reqwest::Url;
-use store::{Context, Error};
+use store::{Commit, Context, Error, OnlyIf, Target, Write};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -28,8 +29,8 @@ use delivery::Courier;
 pub(crate) use book::Shelf;
 
 /// What is wrong with a Subscription that is to be kept to.
-pub(crate) fn findings(resource: &Json<'_>, base: &str, reach: &Reach) -> Issues {
-    let asked = match Subscription::parse(resource, Topics::built_in(), base) {
+pub(crate) fn findings(resource: &Json<'_>, topics: &Topics, base: &str, reach: &Reach) -> Issues {
+    let asked = match Subscription::parse(resource, topics, base) {
         Ok(asked) => asked,
         Err(issues) => return issues,
     };
@@ -43,6 +44,22 @@ pub(crate) fn findings(resource: &Json<'_>, base: &str, reach: &Reach) -> Issues
     match refused {
         Some(why) => Issue::error("forbidden", why).at("Subscription.channel.endpoint").into(),
         None => Issues::default(),
+    }
+}
+
+/// What is wrong with a topic, if it is one.
+pub(crate) fn findings_of_topic(resource: &Json<'_>) -> Issues {
+    let own = |topic: &Topic| {
+        let built_in = Topics::built_in().find(&topic.url)?;
+        (built_in.to_basic().get("extension") != resource.get("extension")).then_some(())
+    };
+    match Topic::parse(resource) {
+        Ok(Some(topic)) if own(&topic).is_some() => {
+            Issue::error("business-rule", "a topic of this server's own is as it is").at("Basic").into()
+        }
+        Ok(Some(topic)) => topic.doubts,
+        Ok(None) => Issues::default(),
+        Err(issues) => issues,
     }
 }
 
@@ -65,6 +82,7 @@ pub(crate) struct Teller {
 impl Teller {
     /// Begins, once what is there is known.
     pub(crate) async fn start(app: &Arc<App>) -> anyhow::Result<Self> {
+        publish(app).await?;
         app.subscriptions.sync(app).await?;
         let (stop, stopped) = watch::channel(false);
         let courier = Arc::new(Courier::new(app)?);
@@ -82,6 +100,18 @@ impl Teller {
             let _ = work.await;
         }
     }
+}
+
+/// Stores the topics of this server's own, where everybody can read them.
+async fn publish(app: &App) -> Result<(), Error> {
+    let mut commit = Commit { of_model: true, ..Commit::default() };
+    for topic in Topics::built_in().iter() {
+        let resource = topic.to_basic();
+        let Some(id) = resource.text("id").map(str::to_owned) else { continue };
+        let target = Target::Id(ResourceType::BASIC, id);
+        commit.writes.push(Write::Update { resource, target, id: None, only_if: OnlyIf::Always });
+    }
+    app.store.commit(&Context::system("subscriptions", app::now()), commit).await.map(drop)
 }
 
 /// Whoever may not be told any more is told nothing; that it is so is said even if nothing happens.

@@ -297,7 +297,7 @@ impl Unit {
         let bound = self.access != Access::Whole;
         let creates = |planned: &Planned| match planned {
             Planned::Create { draft, if_none_exist: None } => {
-                draft.kind != ResourceType::SUBSCRIPTION
+                !matches!(draft.kind, ResourceType::SUBSCRIPTION | ResourceType::BASIC)
                     && !(bound && member::places(&self.who.agent, draft.kind, &draft.id))
             }
             _ => false,

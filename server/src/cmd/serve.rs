@@ -161,5 +161,6 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let server = server.with_context(|| format!("AUGURY_BIND (bind) {bind}"))?.run();
     let forwarder = Forwarder::start(&app, outbound.as_ref());
     let teller = Teller::start(&app).await?;
+    tokio::spawn(app::follow_activations(Arc::clone(&app)));
     Ok(Running { app, server, worker, teller, keeper, forwarder })
 }

@@ -10,7 +10,7 @@ use fhir::resource_type::ResourceType;
 use fhir::subscription::{Channel, Occasion};
 use reqwest::Url;
 use store::{
-    Act, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress,
+    Act, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress, Stored,
     SubscriptionStatus, Target, Write,
 };
 use tokio::sync::{Notify, Semaphore, watch};
@@ -167,7 +167,7 @@ impl Courier {
         let (number, id, tries) = (subscription.number, subscription.id.clone(), subscription.tries);
         let (delivered, failing, status) =
             (subscription.delivered, subscription.failing, subscription.status);
-        let entry = match Entry::of(&self.app, subscription) {
+        let entry = match Entry::of(&self.app, &self.app.subscriptions.book().topics, subscription) {
             Ok(entry) => entry,
             Err(why) => return self.end(number, &id, delivered, SubscriptionStatus::Error, &why).await,
         };
@@ -301,7 +301,8 @@ impl Courier {
     /// Sends some events.
     async fn tell(&self, drive: &Drive, events: &[Event]) -> Result<(), Refusal> {
         let occasion = Occasion::EventNotification;
-        if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events) {
+        let along = self.along(drive, events).await.map_err(|_| Refusal::Unread)?;
+        if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events, &along) {
             return self.post(drive, text?).await;
         }
         let (endpoint, headers) = drive.endpoint();
@@ -317,9 +318,26 @@ impl Courier {
         Ok(())
     }
 
+    /// What comes along with each event, as far as whom it is for may see it.
+    async fn along(&self, drive: &Drive, events: &[Event]) -> Result<Vec<Vec<Stored>>, Error> {
+        let mut all = Vec::with_capacity(events.len());
+        for event in events {
+            let mut along = Vec::new();
+            for (kind, id) in notification::along(&drive.entry, event) {
+                match self.app.store.read(&drive.context, kind, &id).await {
+                    Ok(stored) => along.push(stored),
+                    Err(Error::NotFound | Error::Gone { .. } | Error::Denied(..)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            all.push(along);
+        }
+        Ok(all)
+    }
+
     /// Without an event; nothing is sent where there is no topic.
     async fn say_hello(&self, drive: &Drive, occasion: Occasion) -> Result<(), Refusal> {
-        match notification::text(&self.app, &drive.entry, occasion, &[]) {
+        match notification::text(&self.app, &drive.entry, occasion, &[], &[]) {
             Some(text) => self.post(drive, text?).await,
             None => Ok(()),
         }

@@ -30,6 +30,8 @@ pub(super) enum Refusal {
     Forbidden(&'static str),
     /// There is no connection, or no answer in time.
     Unreachable(String),
+    /// What it is to be told could not be read.
+    Unread,
     /// It was answered with something else than success.
     Answered(StatusCode),
 }
@@ -44,6 +46,7 @@ impl std::fmt::Display for Refusal {
         match self {
             Self::Forbidden(why) => write!(f, "its endpoint may not be sent to: {why}"),
             Self::Unreachable(why) => write!(f, "its endpoint can't be reached: {why}"),
+            Self::Unread => f.write_str("what it is to be told could not be read"),
             Self::Answered(status) => write!(f, "{} {status}", Self::ANSWERED),
         }
     }

@@ -116,6 +116,16 @@ fn horizon(link: &mut Link) -> Result<i64, Fault> {
     Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default())
 }
 
+/// What topics there are is no longer what it was: all Subscriptions are to be read anew.
+pub(crate) fn renew(link: &mut Link) -> Result<(), Fault> {
+    next_stamp(link).map(drop)
+}
+
+/// Does a Basic say, or did it, when there is something to tell of?
+pub(crate) fn is_topic(body: &str) -> bool {
+    body.contains("SubscriptionTopic")
+}
+
 /// Makes the row what the version says.
 pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), Fault> {
     let stamp = next_stamp(link)?;
