@@ -296,10 +296,10 @@ impl Unit {
     pub(crate) fn only_creates(&self) -> bool {
         let bound = self.access != Access::Whole;
         let creates = |planned: &Planned| match planned {
-            Planned::Create { draft, if_none_exist: None } => {
-                !matches!(draft.kind, ResourceType::SUBSCRIPTION | ResourceType::BASIC)
-                    && !(bound && member::places(&self.who.agent, draft.kind, &draft.id))
-            }
+            Planned::Create { draft, if_none_exist: None } => match draft.kind {
+                ResourceType::SUBSCRIPTION | ResourceType::BASIC => false,
+                kind => !(bound && member::places(&self.who.agent, kind, &draft.id)),
+            },
             _ => false,
         };
         self.writes.iter().all(creates)

@@ -48,13 +48,22 @@ impl Default for Book {
     }
 }
 
+/// What is known of who is told.
+#[derive(Clone)]
+pub(crate) enum Known {
+    /// As whom it is decided what they may see.
+    As(Arc<Context>),
+    /// They may see nothing any more.
+    Ended,
+}
+
 /// What this process knows of them.
 #[derive(Default)]
 pub(crate) struct Shelf {
     book: RwLock<Arc<Book>>,
     turning: tokio::sync::Mutex<()>,
-    /// What those may see in whose name they are told, and when that was looked at; none who may not any more.
-    contexts: Mutex<HashMap<i64, (Option<Arc<Context>>, i64)>>,
+    /// What is known of those who are told, and when that was looked at.
+    known: Mutex<HashMap<i64, (Known, i64)>>,
 }
 
 impl Entry {
@@ -126,7 +135,7 @@ impl Shelf {
             // What was about another version of a topic is read again.
             changed = app.store.subscriptions_since(0).await?.1;
         }
-        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for subscription in changed {
             let (number, id) = (subscription.number, subscription.id.clone());
             contexts.remove(&number);
@@ -150,12 +159,11 @@ impl Shelf {
         Ok(true)
     }
 
-    /// What is known of what the one may see for whom a Subscription is: nothing, or that it is nothing, or as
-    /// whom.
-    pub(crate) fn context(&self, number: i64, at: i64) -> Option<Option<Arc<Context>>> {
-        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-        let (context, looked) = contexts.get(&number)?;
-        (at - looked < RECENT).then(|| context.clone())
+    /// What is known of the one whom a Subscription is for.
+    pub(crate) fn known(&self, number: i64, at: i64) -> Option<Known> {
+        let contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, looked) = contexts.get(&number)?;
+        (at - looked < RECENT).then(|| known.clone())
     }
 
     /// Those in whose name nobody may be told any more.
@@ -164,15 +172,12 @@ impl Shelf {
         let mut known: HashMap<&str, bool> = HashMap::new();
         let mut ended = Vec::new();
         for (number, entry) in &book.entries {
-            let over = match known.get(entry.subscription.owner.as_str()) {
-                Some(over) => *over,
-                None => {
-                    let over = matches!(entry.mandate.standing(app, at).await?, Standing::Ended(_));
-                    known.insert(&entry.subscription.owner, over);
-                    over
-                }
-            };
-            if over {
+            let owner = entry.subscription.owner.as_str();
+            if !known.contains_key(owner) {
+                let over = matches!(entry.mandate.standing(app, at).await?, Standing::Ended(_));
+                known.insert(owner, over);
+            }
+            if known.get(owner) == Some(&true) {
                 ended.push(*number);
             }
         }
@@ -180,13 +185,13 @@ impl Shelf {
     }
 
     /// Finds it out.
-    pub(crate) async fn ask(&self, app: &App, entry: &Entry, at: i64) -> Result<Option<Arc<Context>>, Error> {
-        let context = match entry.mandate.standing(app, at).await? {
-            Standing::Good(context) => Some(Arc::from(context)),
-            Standing::Ended(_) => None,
+    pub(crate) async fn ask(&self, app: &App, entry: &Entry, at: i64) -> Result<(), Error> {
+        let known = match entry.mandate.standing(app, at).await? {
+            Standing::Good(context) => Known::As(Arc::from(context)),
+            Standing::Ended(_) => Known::Ended,
         };
-        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-        contexts.insert(entry.subscription.number, (context.clone(), at));
-        Ok(context)
+        let mut contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.insert(entry.subscription.number, (known, at));
+        Ok(())
     }
 }

@@ -116,7 +116,7 @@ impl Courier {
 
     /// What a process of this name held, which is dead, is to be taken up at once.
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
-        let context = Context::system("subscriptions", app::now());
+        let context = context();
         self.app.store.release_subscriptions(&context, &self.holder).await
     }
 
@@ -210,7 +210,7 @@ impl Courier {
                 if handshakes || given_up || gone {
                     return self.end(number, &id, drive.delivered, SubscriptionStatus::Error, &error).await;
                 }
-                notes.push(self.note(&drive, Outcome::Serious, error.clone()));
+                notes.push(failed(&drive, error.clone()));
                 let tries = if drive.delivered > delivered { 0 } else { tries };
                 self.say(&drive, Next::Fail { again: now + pause(tries), error }, notes).await;
             }
@@ -277,7 +277,7 @@ impl Courier {
                     drive.delivered = last.number;
                 }
                 metrics::counter!("augury_subscription_events_total").increment(events.len() as u64);
-                receipts.notes.extend(events.iter().map(|event| self.told(drive, event)));
+                receipts.notes.extend(events.iter().map(|event| told(drive, event)));
                 if let Err(error) = receipts.hand_in(self, drive).await {
                     return error.into();
                 }
@@ -295,7 +295,7 @@ impl Courier {
         let notes = receipts.settled().await?;
         drive.until = app::now() + drive.patience() + SPARE;
         let progress = drive.progress(&self.holder, Next::GoOn(drive.until));
-        Ok(self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await?)
+        Ok(self.app.store.proceed(&context(), progress, notes).await?)
     }
 
     /// Sends some events.
@@ -354,7 +354,7 @@ impl Courier {
     /// Says how far it is.
     async fn say(&self, drive: &Drive, next: Next, notes: Vec<Note>) {
         let progress = drive.progress(&self.holder, next);
-        if let Err(error) = self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await
+        if let Err(error) = self.app.store.proceed(&context(), progress, notes).await
             && !matches!(error, Error::Conflict { .. })
         {
             tracing::error!(%error, "it was not kept how far a Subscription is");
@@ -392,25 +392,13 @@ impl Courier {
         status: SubscriptionStatus,
         error: &str,
     ) -> Result<(), Error> {
-        let context = Context::system("subscriptions", app::now());
+        let context = context();
         let error = error.to_owned();
         let patch = Patch::new(move |current| Ok::<_, Issues>(said(current, status, &error)));
         let target = Target::Id(ResourceType::SUBSCRIPTION, id.to_owned());
         let writes = vec![Write::Patch { target, only_if: OnlyIf::Always, patch }];
         let commit = Commit { writes, progress: Some(progress), ..Commit::default() };
         self.app.store.commit(&context, commit).await.map(drop)
-    }
-
-    fn told(&self, drive: &Drive, event: &Event) -> Note {
-        let note = format!("event {} of Subscription/{}", event.number, drive.entry.subscription.id);
-        let entity = event.stored.as_ref().map(|stored| (stored.kind, stored.id.clone(), stored.version));
-        let patient = event.stored.as_ref().map(|stored| stored.patient.clone()).unwrap_or_default();
-        Note { entity, patient, note, ..Note::of(Act::Deliver) }
-    }
-
-    fn note(&self, drive: &Drive, outcome: Outcome, note: String) -> Note {
-        let entity = Some((ResourceType::SUBSCRIPTION, drive.entry.subscription.id.clone(), 0));
-        Note { outcome, entity, note, ..Note::of(Act::Deliver) }
     }
 }
 
@@ -423,7 +411,7 @@ impl Receipts {
         let notes = self.settled().await?;
         let app = Arc::clone(&courier.app);
         let progress = drive.progress(&courier.holder, Next::GoOn(drive.until));
-        let context = drive.context_at(app::now());
+        let context = context();
         self.under_way =
             Some(tokio::spawn(async move { app.store.proceed(&context, progress, notes).await }));
         Ok(())
@@ -457,14 +445,26 @@ impl Drive {
         [period, self.entry.asked.end].into_iter().flatten().min()
     }
 
-    fn context_at(&self, at: i64) -> Context {
-        Context { at, ..Context::system("subscriptions", at) }
-    }
-
     fn progress(&self, holder: &Arc<str>, then: Next) -> Progress {
         let subscription = self.entry.subscription.number;
         Progress { subscription, holder: Arc::clone(holder), delivered: self.delivered, then }
     }
+}
+
+fn context() -> Context {
+    Context::system("subscriptions", app::now())
+}
+
+fn told(drive: &Drive, event: &Event) -> Note {
+    let note = format!("event {} of Subscription/{}", event.number, drive.entry.subscription.id);
+    let entity = event.stored.as_ref().map(|stored| (stored.kind, stored.id.clone(), stored.version));
+    let patient = event.stored.as_ref().map(|stored| stored.patient.clone()).unwrap_or_default();
+    Note { entity, patient, note, ..Note::of(Act::Deliver) }
+}
+
+fn failed(drive: &Drive, note: String) -> Note {
+    let entity = Some((ResourceType::SUBSCRIPTION, drive.entry.subscription.id.clone(), 0));
+    Note { outcome: Outcome::Serious, entity, note, ..Note::of(Act::Deliver) }
 }
 
 fn parsed(endpoint: &str) -> Result<Url, Refusal> {

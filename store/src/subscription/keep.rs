@@ -161,7 +161,7 @@ pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), F
             })
         }
         (Some(_), By::Delivery, None) => Err(Error::Conflict { current: 0 }.into()),
-        (Some(status), By::Caller(owner), before) => asked(link, kept, status, owner, stamp, before),
+        (Some(status), By::Caller(owner), before) => asked(link, kept, status, owner, stamp, before.as_ref()),
     }
 }
 
@@ -171,16 +171,16 @@ fn asked(
     status: SubscriptionStatus,
     owner: &str,
     stamp: i64,
-    before: Option<Before>,
+    before: Option<&Before>,
 ) -> Result<(), Fault> {
     let register = link.register.clone();
     let register = register.ok_or_else(|| Fault::Database("a connection that can't seal".into()))?;
-    let sealed = before.as_ref().map_or("", |(.., headers)| headers.as_str());
+    let sealed = before.map_or("", |(.., headers)| headers.as_str());
     let said = resolved(&register.vault.open(kept.id, sealed).unwrap_or_default(), kept.headers)?;
     let headers = register.vault.seal(kept.id, &said)?;
     let due = if status == SubscriptionStatus::Requested { kept.at } else { NEVER };
     let (horizon, since) = (horizon(link)?, change::last(link)?);
-    let Some((number, was, started, _)) = before else {
+    let Some(&(number, was, started, _)) = before else {
         let mut sql = Sql::new(
             link.dialect,
             "INSERT INTO subscription (id, stamp, status, started, since, horizon, owner, headers, events, \
