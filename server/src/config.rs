@@ -43,6 +43,7 @@
 //! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
 //! | `oidc_user_claim` | `AUGURY_OIDC_USER_CLAIM` | `fhirUser`: the claim that says who somebody is in FHIR |
 //! | `webhook_allow` | `AUGURY_WEBHOOK_ALLOW` | none: addresses and networks (`10.1.0.0/16`) in private space that Subscriptions may send to, separated by commas |
+//! | `subscription_event_days` | `AUGURY_SUBSCRIPTION_EVENT_DAYS` | `7`: how long events that were delivered can be asked for again |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -213,6 +214,8 @@ pub struct Config {
     pub proxies: Proxies,
     /// Networks in private space that Subscriptions may send to.
     pub webhook_allow: Arc<[IpNet]>,
+    /// For so many days events that were delivered can be asked for again.
+    pub event_days: u32,
     /// How often an address may ask that says nobody's name.
     pub rate_anonymous: Option<Rate>,
     /// How often a client may ask.
@@ -239,7 +242,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 46] = [
+const NAMES: [&str; 47] = [
     "bind",
     "public_url",
     "database_url",
@@ -249,6 +252,7 @@ const NAMES: [&str; 46] = [
     "packages",
     "validate_claims",
     "webhook_allow",
+    "subscription_event_days",
     "audit",
     "audit_failure",
     "audit_witness",
@@ -396,6 +400,11 @@ impl Config {
         let webhook_allow = webhook_allow.map_err(|one| {
             wrong("webhook_allow", format!("`{one}` is neither an address nor like 10.1.0.0/16"))
         })?;
+        let event_days = match get("subscription_event_days").map(str::parse) {
+            None => 7,
+            Some(Ok(days)) if (1..=3650).contains(&days) => days,
+            Some(_) => return Err(wrong("subscription_event_days", "is a whole number of days, 1 to 3650")),
+        };
         let header = match get("proxy_header") {
             None | Some("x-forwarded-for") => ProxyHeader::XForwardedFor,
             Some("forwarded") => ProxyHeader::Forwarded,
@@ -459,6 +468,7 @@ impl Config {
             foreign,
             proxies: Proxies { trusted, header },
             webhook_allow: webhook_allow.into(),
+            event_days,
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,

@@ -67,6 +67,8 @@ pub(crate) fn findings_of_topic(resource: &Json<'_>) -> Issues {
 const LOOK: Duration = Duration::from_millis(250);
 /// How often it is looked at who may still be told.
 const RIGHTS: Duration = Duration::from_secs(10);
+/// How often events are dropped that were kept for long enough.
+const SWEEP: Duration = Duration::from_mins(10);
 /// After a failure of the store.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Where another process is at it, it may be done before it sees what was queued here.
@@ -89,8 +91,9 @@ impl Teller {
         courier.begin_anew().await?;
         let matching = tokio::spawn(match_changes(Arc::clone(app), Arc::clone(&courier), stopped.clone()));
         let delivery = tokio::spawn(courier.work(stopped.clone()));
-        let rights = tokio::spawn(look_at_rights(Arc::clone(app), stopped));
-        Ok(Self { stop, work: vec![matching, delivery, rights] })
+        let rights = tokio::spawn(look_at_rights(Arc::clone(app), stopped.clone()));
+        let sweep = tokio::spawn(sweep(Arc::clone(app), stopped));
+        Ok(Self { stop, work: vec![matching, delivery, rights, sweep] })
     }
 
     /// Ends after what is under way.
@@ -126,6 +129,18 @@ async fn look_at_rights(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
                 }
             }
             Err(error) => tracing::error!(%error, "it is not known who may be told"),
+        }
+    }
+}
+
+/// What was delivered can be asked for again for some time.
+async fn sweep(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let kept = i64::from(app.config.event_days) * 86_400_000_000;
+    while timeout(SWEEP, stopped.wait_for(|stop| *stop)).await.is_err() {
+        let now = app::now();
+        let context = Context::system("subscriptions", now);
+        if let Err(error) = app.store.sweep_events(&context, now - kept).await {
+            tracing::warn!(%error, "old events could not be dropped");
         }
     }
 }
