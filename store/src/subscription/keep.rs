@@ -102,6 +102,7 @@ fn resolved(before: &[String], headers: &[String]) -> Result<Vec<String>, Error>
 
 /// The next stamp; who else wants one waits until this transaction has ended.
 fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
+    link.queued = true;
     let sql = Sql::new(link.dialect, "UPDATE subscription_state SET stamp = stamp + 1 RETURNING stamp");
     let stamp = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
     stamp.ok_or_else(|| Fault::Database("subscription_state has no row".into()))
