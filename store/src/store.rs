@@ -1,7 +1,7 @@
 //! The store itself: a handle that is cheap to clone, and its calls.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fhir::resource_type::ResourceType;
@@ -87,6 +87,8 @@ pub struct Store {
     pub(crate) place: Place,
     /// One looks at all of the trail at a time.
     pub(crate) verifying: Arc<Semaphore>,
+    /// Over the old blocks of the audit log.
+    pub(crate) walk: Arc<Mutex<audit::Walk>>,
 }
 
 impl Store {
@@ -140,6 +142,7 @@ impl Store {
             failing: Arc::default(),
             place,
             verifying: Arc::new(Semaphore::new(1)),
+            walk: Arc::default(),
         })
     }
 

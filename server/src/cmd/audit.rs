@@ -137,10 +137,18 @@ async fn verify(store: &Store, context: &Context, witnessed: Witnessed) -> anyho
     if more > 0 {
         writeln!(out, "and {more} more")?;
     }
-    let (events, waiting, wrong) = (verified.events, verified.waiting, verified.wrong);
+    let (events, signed) = (verified.events, verified.signed);
+    let (waiting, wrong) = (verified.waiting, verified.wrong);
     let left =
         if verified.retired > 0 { format!(" ({} left by policy)", verified.retired) } else { String::new() };
-    writeln!(out, "{events} events in the log{left}, {waiting} to be taken in, {wrong} findings")?;
+    if events < signed {
+        writeln!(
+            out,
+            "{signed} events in the log{left}, of which the first {events} could be compared with what was signed; {waiting} more carry a code of this server, {wrong} findings"
+        )?;
+    } else {
+        writeln!(out, "{events} events in the log{left}, {waiting} to be taken in, {wrong} findings")?;
+    }
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -139,10 +139,22 @@ type BlockRow = (i64, i64, i64, Vec<u8>, Vec<u8>, Vec<u8>);
 
 /// The blocks that the rest of the statement asks for.
 pub(super) fn blocks(link: &mut Link, rest: impl FnOnce(&mut Sql<'_>)) -> Result<Vec<Block>, Fault> {
+    let (found, all) = readable(link, rest)?;
+    if all { Ok(found) } else { Err(broken("an unreadable block")) }
+}
+
+/// The same, up to the first that can't be read; and are these all?
+pub(super) fn readable(
+    link: &mut Link,
+    rest: impl FnOnce(&mut Sql<'_>),
+) -> Result<(Vec<Block>, bool), Fault> {
     let mut sql = Sql::new(link.dialect, "SELECT first, epoch, high, keys, leaves, root FROM audit_block");
     rest(&mut sql);
     let rows = sql.rows::<BlockTypes, BlockRow>(&mut link.connection)?;
-    rows.into_iter().map(|row| block(row).ok_or_else(|| broken("an unreadable block"))).collect()
+    let many = rows.len();
+    let found: Vec<Block> = rows.into_iter().map_while(block).collect();
+    let all = found.len() == many;
+    Ok((found, all))
 }
 
 fn block((first, epoch, high, keys, leaves, root): BlockRow) -> Option<Block> {

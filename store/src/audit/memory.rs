@@ -37,7 +37,7 @@ pub struct Astray {
 /// A tree by its size and root.
 type Tree = (u64, Hash);
 
-fn tree(state: Option<&State>) -> Tree {
+pub(super) fn tree(state: Option<&State>) -> Tree {
     let empty = Frontier::default();
     let frontier = state.map_or(&empty, |state| &state.frontier);
     (frontier.size(), frontier.root())

@@ -1,12 +1,13 @@
 //! What the store offers of its trail.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::forward::{self, Batch, Destination, Forwarding};
 use super::lag::{self, Lag};
 use super::memory::{self, Astray};
 use super::retire::Old;
 use super::verify::{Proof, Verified, Witnessed, prove, verify};
+use super::walk::Walk;
 use super::{Act, Auditing, Entry, log, retire};
 use crate::commit::Commit;
 use crate::connection::{Link, Use};
@@ -77,6 +78,21 @@ impl Store {
         Ok(sealed)
     }
 
+    /// Looks at a few more of the old blocks of the log, and begins anew after the last; what is wrong with them, as far
+    /// as it is known, and from which place in the log on.
+    pub async fn patrol_audit(&self, _: &Context) -> Result<Option<Astray>, Error> {
+        if self.authority.auditing == Auditing::Off {
+            return Ok(None);
+        }
+        let (authority, walk) = (Arc::clone(&self.authority), Arc::clone(&self.walk));
+        self.on_snapshot(move |link| {
+            let mut walk = walk.lock().unwrap_or_else(PoisonError::into_inner);
+            walk.on(link, &authority)?;
+            Ok(walk.harm())
+        })
+        .await
+    }
+
     /// Remembers a head that was kept outside the database, if it is this log's and newer than what is
     /// remembered: a log that did not grow out of it is then not sealed.
     pub fn remember_audit(&self, note: &str) {
@@ -93,8 +109,8 @@ impl Store {
         let (size, note, anew) = self
             .on_snapshot(move |link| {
                 let state = log::genuine(link, &authority)?;
-                let anew = state.is_err();
-                let (size, note) = memory::note(state.ok().flatten().as_ref(), &reason);
+                let anew = state.is_err() || Walk::finds_harm(link, &authority)?;
+                let (size, note) = memory::note(state.ok().flatten().filter(|_| !anew).as_ref(), &reason);
                 Ok((size, note, anew))
             })
             .await?;

@@ -81,8 +81,11 @@ impl std::fmt::Display for Finding {
 /// What came of looking at all of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Events in the log.
+    /// Events of the log that could be compared with what was signed: all of them, or those before the first place
+    /// where it is harmed.
     pub events: u64,
+    /// Events in the log, as its newest head says.
+    pub signed: u64,
     /// Those of them that left the trail by policy.
     pub retired: u64,
     /// Events that wait to be taken into it.
@@ -196,14 +199,9 @@ pub(super) fn verify(
     let mut whole = true;
     loop {
         let from = frontier.size();
-        let found = log::blocks(link, |sql| {
+        let (found, readable) = log::readable(link, |sql| {
             sql.push(" WHERE first >= ").int(signed(from)).push(" ORDER BY first").limit(TOGETHER);
-        });
-        let Ok(found) = found else {
-            verified.add(Finding::Tree(from));
-            whole = false;
-            break;
-        };
+        })?;
         let last = found.len() < TOGETHER;
         for block in found {
             if block.first != frontier.size() {
@@ -230,12 +228,16 @@ pub(super) fn verify(
                 verified.add(Finding::Tree(block.first));
             }
         }
+        if whole && !readable {
+            verified.add(Finding::Tree(frontier.size()));
+            whole = false;
+        }
         seen(frontier.size());
         if last || !whole {
             break;
         }
     }
-    verified.events = frontier.size();
+    (verified.events, verified.signed) = (frontier.size(), newest);
     if let Some((head, shown)) = heads.next().filter(|_| whole) {
         doubts.push((Finding::Tree(head.size), shown));
     }
@@ -246,7 +248,7 @@ pub(super) fn verify(
     if frontier.size() < newest && whole {
         verified.add(Finding::Shortened(newest));
     }
-    reading.end(&mut verified);
+    reading.end(link.dialect, whole, &mut verified);
     if whole && indexed(link, authority)? != Some(verified.index) {
         verified.add(Finding::Index);
     }
