@@ -189,15 +189,16 @@ async fn seal(app: &App, witnesses: &Witnesses) -> bool {
             return false;
         }
     };
-    let Sealed { head, more, astray, vanished, gaps, forged } = sealed;
+    let Sealed { head, more, astray, vanished, forged } = sealed;
     if let Some(head) = head {
         witnesses.show(head);
     }
     if let Some(Astray { known, found, why }) = app.standing.strays(astray) {
         alarm(app, format!("the log of {known} events has {found} now, {why}: it is not sealed until `augury audit accept`")).await;
     }
-    metrics::counter!("augury_audit_vanished_total").increment(vanished.len() as u64);
-    for (first, last) in vanished.into_iter().map(|key| (key, key)).chain(gaps) {
+    let gone = vanished.iter().map(|(first, last)| last.abs_diff(*first).saturating_add(1));
+    metrics::counter!("augury_audit_vanished_total").increment(gone.fold(0, u64::saturating_add));
+    for (first, last) in vanished {
         alarm(
             app,
             format!("AuditEvent/{first} to AuditEvent/{last} were removed before they were in the log"),

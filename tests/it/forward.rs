@@ -211,6 +211,32 @@ fn verified(server: &Server) -> (Option<i32>, String) {
 }
 
 #[test]
+fn a_part_of_the_trail_that_is_gone_is_named() {
+    for backend in BOTH {
+        let mut server = Server::start(backend).unwrap();
+        load(&server, 1);
+        server.kill().unwrap();
+        for (table, what) in [
+            ("audit", "the events of"),
+            ("audit_agent", "the ones who did it"),
+            ("audit_run", "the parts of the index"),
+            ("audit_index", "the pages of the index"),
+            ("audit_block", "the leaves of the log"),
+            ("audit_head", "the signed heads"),
+            ("audit_retired", "what left by policy"),
+            ("audit_destination", "the receivers"),
+        ] {
+            intrude(&server, &format!("ALTER TABLE {table} RENAME TO lost"));
+            let (code, said) = verified(&server);
+            let gone = format!("are gone: there is no table {table}\n");
+            assert!(code == Some(1) && said.contains(what) && said.contains(&gone), "{backend:?} {said}");
+            intrude(&server, &format!("ALTER TABLE lost RENAME TO {table}"));
+        }
+        assert_eq!(verified(&server).0, Some(0), "{backend:?}");
+    }
+}
+
+#[test]
 fn harm_to_what_was_sealed_long_ago_is_told_too() {
     for backend in BOTH {
         let server = Server::start(backend).unwrap();

@@ -12,7 +12,7 @@ use clap::{Subcommand, ValueEnum};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use serde_json::json;
-use store::{Act, Commit, Context, Entry, Store, Witnessed};
+use store::{Act, Commit, Context, Entry, Finding, Store, Witnessed};
 
 use crate::app;
 use crate::audit::witness;
@@ -136,6 +136,10 @@ async fn verify(store: &Store, context: &Context, witnessed: Witnessed) -> anyho
     let more = verified.wrong - verified.findings.len() as u64;
     if more > 0 {
         writeln!(out, "and {more} more")?;
+    }
+    if verified.findings.iter().any(|one| matches!(one, Finding::Gone(_))) {
+        writeln!(out, "without that the rest can't be looked at")?;
+        return Ok(ExitCode::FAILURE);
     }
     let (events, signed) = (verified.events, verified.signed);
     let (waiting, wrong) = (verified.waiting, verified.wrong);

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use diesel::sql_types::{BigInt, Binary};
 
 use super::authority::{Authority, Leaves};
+use super::epoch::SHIFT;
 use super::head::Head;
 use super::index;
 use super::memory::Astray;
@@ -239,10 +240,9 @@ fn horizon(link: &mut Link, from: Option<Position>) -> Result<i64, Fault> {
     if link.dialect == Dialect::Sqlite {
         return Ok(from.map_or(0, |(_, key)| key).saturating_add(FAR));
     }
-    let sql = Sql::new(
-        link.dialect,
-        "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) + shift FROM audit_shift",
-    );
+    let xmin = "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) + ";
+    let mut sql = Sql::new(link.dialect, xmin);
+    sql.push(SHIFT);
     sql.rows::<BigInt, i64>(&mut link.connection)?.pop().ok_or_else(|| broken("no horizon"))
 }
 

@@ -169,7 +169,7 @@ impl Reading {
 
     fn goes_on(&mut self, dialect: Dialect, first: i64, last: i64, at: i64) {
         let gap = gap(dialect, &mut self.end, first, last);
-        self.gaps.extend(gap.map(|(from, to)| (Finding::Gap(from, to), at)));
+        self.gaps.extend(gap.map(|(from, to)| (Finding::Vanished(from, to), at)));
     }
 
     fn name(&mut self, row: i64, finding: Finding, verified: &mut Verified) {

@@ -70,6 +70,14 @@ pub(super) fn retired(link: &mut Link, authority: &Authority) -> Result<Option<R
     Ok(kept(link, authority)?.map(|(retired, _)| retired))
 }
 
+/// Is that all there is, and nothing that somebody else says?
+pub(super) fn is_sound(link: &mut Link, authority: &Authority) -> Result<bool, Fault> {
+    let known = usize::from(kept(link, authority)?.is_some());
+    let sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM audit_retired");
+    let rows = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+    Ok(rows.is_some_and(|rows| usize::try_from(rows) == Ok(known)))
+}
+
 /// The same, and its code.
 fn kept(link: &mut Link, authority: &Authority) -> Result<Option<(Retired, i64)>, Fault> {
     let sql = Sql::new(link.dialect, "SELECT events, epoch, key, accepted, sum, mac FROM audit_retired");

@@ -6,7 +6,7 @@ use super::forward::{self, Batch, Destination, Forwarding};
 use super::lag::{self, Lag};
 use super::memory::{self, Astray};
 use super::retire::Old;
-use super::verify::{Proof, Verified, Witnessed, prove, verify};
+use super::verify::{Proof, Verified, Witnessed, prove, spans, verify};
 use super::walk::Walk;
 use super::{Act, Auditing, Entry, log, retire};
 use crate::commit::Commit;
@@ -26,10 +26,8 @@ pub struct Sealed {
     pub more: bool,
     /// The log is not the one that was sealed last: nothing was taken in.
     pub astray: Option<Astray>,
-    /// Events that this process recorded and that were removed before they were in the log.
-    pub vanished: Vec<i64>,
-    /// Numbers, from and to, whose events were removed before they were in the log, whoever recorded them.
-    pub gaps: Vec<(i64, i64)>,
+    /// Numbers, from and to, whose events were removed before they were in the log.
+    pub vanished: Vec<(i64, i64)>,
     /// Rows that nobody with the key wrote, as far as they were not met before.
     pub forged: Vec<i64>,
 }
@@ -61,7 +59,7 @@ impl Store {
             Ok((None, forged)) => sealed.forged = self.authority.meets(forged),
             Ok((Some(sealing), forged)) => {
                 let (note, head, rows) = (sealing.note().to_owned(), sealing.head(), sealing.rows.clone());
-                (sealed.more, sealed.gaps) = (sealing.more, sealing.gaps.clone());
+                (sealed.more, sealed.vanished) = (sealing.more, sealing.gaps.clone());
                 self.write(Unit::sealing(context, sealing)).await?;
                 sealed.forged = self.authority.meets(forged);
                 self.authority.sealed(rows.into_iter());
@@ -72,8 +70,12 @@ impl Store {
         let aged = self.authority.aged(at);
         if !aged.is_empty() {
             let authority = Arc::clone(&self.authority);
-            sealed.vanished =
-                self.on_snapshot(move |link| Ok(lag::vanished(link, &authority, &aged)?)).await?;
+            let gone = self.on_snapshot(move |link| Ok(lag::vanished(link, &authority, &aged)?)).await?;
+            for span in spans(&gone) {
+                if !sealed.vanished.contains(&span) {
+                    sealed.vanished.push(span);
+                }
+            }
         }
         Ok(sealed)
     }

@@ -74,6 +74,16 @@ async fn nothing_leaves_that_should_not(store: Store, url: String) {
             "DELETE FROM audit_retired; INSERT INTO audit_retired SELECT * FROM kept; DROP TABLE kept",
         );
     }
+    let columns = "events, epoch, key, accepted, sum, mac";
+    for of in ["0, 0, 0, 0, 0, 7", "events - 100, epoch, key - 100, accepted, sum, mac", columns] {
+        intrude(&url, "CREATE TABLE kept AS SELECT * FROM audit_retired");
+        intrude(&url, &format!("INSERT INTO audit_retired ({columns}) SELECT {of} FROM kept"));
+        assert_eq!(findings(&store, Witnessed::default(), 3).await, [Finding::Retired], "{of}");
+        intrude(
+            &url,
+            "DELETE FROM audit_retired; INSERT INTO audit_retired SELECT * FROM kept; DROP TABLE kept",
+        );
+    }
     assert_eq!(findings(&store, Witnessed::default(), 3).await, []);
     // Where the others were, nothing can be.
     intrude(
@@ -101,7 +111,7 @@ async fn a_log_that_is_made_anew_begins_behind_what_left(store: Store, url: Stri
     intrude(&url, "DELETE FROM audit_head");
     store.accept_audit(&at(101), "the disk broke").await.unwrap();
     let found = sealed(&store, 102).await;
-    assert_eq!((found.gaps, found.forged), (Vec::new(), Vec::new()));
+    assert_eq!((found.vanished, found.forged), (Vec::new(), Vec::new()));
     assert_eq!(findings(&store, Witnessed::default(), 102).await, []);
     assert_eq!(retired(&store, 200, 50, 300).await, 300);
     assert_eq!(findings(&store, Witnessed::default(), 200).await, []);

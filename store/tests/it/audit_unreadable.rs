@@ -243,9 +243,9 @@ fn a_gap_is_found_by_whoever_starts_next() {
         let second = number(&url, "(SELECT MAX(key) FROM audit)") - 2;
         intrude(&url, &format!("DELETE FROM audit WHERE key = {second}"));
         let store = Store::open(&url, &Options { connections: 4, ..Options::default() }).unwrap();
-        let gap = [Finding::Gap(second, second + 1)];
+        let gap = [Finding::Vanished(second, second + 1)];
         assert_eq!(findings(&store, Witnessed::default(), 3).await, gap);
-        assert_eq!(sealed(&store, 3).await.gaps, [(second, second + 1)]);
+        assert_eq!(sealed(&store, 3).await.vanished, [(second, second + 1)]);
         assert_eq!(findings(&store, Witnessed::default(), 4).await, gap);
         store.accept_audit(&at(5), "looked into").await.unwrap();
         assert_eq!(findings(&store, Witnessed::default(), 6).await, []);
@@ -256,7 +256,7 @@ fn a_gap_is_found_by_whoever_starts_next() {
         intrude(&url, &format!("DELETE FROM audit WHERE key = {last}"));
         record(&store, 8, 1).await;
         sealed(&store, 9).await;
-        assert_eq!(findings(&store, Witnessed::default(), 9).await, [Finding::Gap(last, last)]);
+        assert_eq!(findings(&store, Witnessed::default(), 9).await, [Finding::Vanished(last, last)]);
     });
 }
 
