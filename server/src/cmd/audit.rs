@@ -105,6 +105,9 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             }
             Action::Accept { reason } => {
                 anyhow::ensure!(!reason.trim().is_empty(), "a reason is needed");
+                for head in witness::newest(&config.trail) {
+                    store.remember_audit(&head);
+                }
                 let done = match store.accept_audit(&context, &reason).await? {
                     Some(size) => format!("the log of {size} events is accepted as it is"),
                     None => "the log is made anew of the events that there are".to_owned(),

@@ -123,7 +123,7 @@ pub(super) fn signed(value: u64) -> i64 {
 }
 
 /// The newest head and the edge of its tree, as they are written; none where nothing was sealed yet.
-fn newest(link: &mut Link) -> Result<Option<(String, Vec<u8>)>, Fault> {
+pub(super) fn newest(link: &mut Link) -> Result<Option<(String, Vec<u8>)>, Fault> {
     let sql = Sql::new(link.dialect, "SELECT note, frontier FROM audit_head ORDER BY size DESC LIMIT 1");
     let found = sql.rows::<(Binary, Binary), (Vec<u8>, Vec<u8>)>(&mut link.connection)?.pop();
     Ok(found.map(|(note, edge)| (lossy(note), edge)))

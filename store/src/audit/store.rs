@@ -106,10 +106,21 @@ impl Store {
 
     /// Records that the log is to go on from where it is, and why; how many events it has. One that can't go on
     /// is made anew of the events that there are: then none.
+    ///
+    /// # Errors
+    /// `Precondition` if the clock is behind the newest head: nobody would go by what is said before it.
     pub async fn accept_audit(&self, context: &Context, reason: &str) -> Result<Option<u64>, Error> {
-        let (authority, reason) = (Arc::clone(&self.authority), reason.to_owned());
+        let (authority, reason, at) = (Arc::clone(&self.authority), reason.to_owned(), context.at);
         let (size, note, anew) = self
             .on_snapshot(move |link| {
+                let behind =
+                    memory::recorded(link, &authority)?.map_or(0, |newest| newest.saturating_sub(at));
+                if behind > 0 {
+                    let seconds = behind.div_euclid(1_000_000) + 1;
+                    let why =
+                        format!("the clock is {seconds} s behind the newest head of the log: set it first");
+                    return Err(Error::Precondition(why));
+                }
                 let state = log::genuine(link, &authority)?;
                 let anew = state.is_err() || Walk::finds_harm(link, &authority)?;
                 let (size, note) = memory::note(state.ok().flatten().filter(|_| !anew).as_ref(), &reason);
@@ -125,7 +136,8 @@ impl Store {
     }
 
     /// Takes the oldest events out of the trail, some thousand at most, if they were recorded before that time and
-    /// every receiver of `delivered` events has them; how many. What is newer stays.
+    /// every receiver of `delivered` events has them; how many. What is newer stays, and what is so old by the clock
+    /// alone and not by the heads of the log.
     ///
     /// # Errors
     /// `Precondition` if the oldest one is not what was sealed: it stays, and all that is behind it. `Conflict` while
@@ -135,7 +147,8 @@ impl Store {
             return Ok(0);
         }
         let authority = Arc::clone(&self.authority);
-        let prepare = move |link: &mut Link| Ok(retire::prepare(link, &authority, before, delivered)?);
+        let at = context.at;
+        let prepare = move |link: &mut Link| Ok(retire::prepare(link, &authority, at, before, delivered)?);
         let retiring = match self.on_snapshot(prepare).await? {
             Old::Nothing => return Ok(0),
             Old::Doubted(key) => {

@@ -112,6 +112,8 @@ async fn a_log_that_was_put_back_is_not_sealed_until_somebody_accepts_it(store: 
     sealed(&forgetful, 103).await;
     assert_eq!(store.seal_audit(&at(104)).await.unwrap().astray.unwrap().found, 905);
     assert!(!findings(&store, witnessed(), 104).await.is_empty());
+    let early = store.accept_audit(&at(90), "the disk broke").await.unwrap_err().to_string();
+    assert!(early.contains("the clock is 14 s behind"), "{early}");
     assert_eq!(store.accept_audit(&at(105), "the disk broke").await.unwrap(), Some(905));
     for one in [&store, &other] {
         assert_eq!(sealed(one, 106).await.astray, None);
