@@ -1,6 +1,6 @@
 //! Every access leaves an AuditEvent, refused ones too, that nobody can change unseen.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use harness::{Answer, BOTH, Backend, Folder, Server};
 use serde_json::{Value, json};
@@ -261,6 +261,16 @@ fn the_trail_is_verified_proved_and_exported() {
             .unwrap();
         let table = String::from_utf8(table.stdout).unwrap();
         assert_eq!(table.lines().count(), 9, "{table}"); // looking at the trail too
+        let unknown = command(&server, &folder, &["audit", "prove", "987654321"]).output().unwrap();
+        let said = String::from_utf8(unknown.stderr).unwrap();
+        assert!(!unknown.status.success() && said.contains("no AuditEvent/987654321 in the log"), "{said}");
+        // Nobody reads what it says.
+        let mut export = command(&server, &folder, &["audit", "export"]);
+        let mut export = export.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(export.stdout.take());
+        let export = export.wait_with_output().unwrap();
+        assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
+        assert_eq!(events(&server, "subtype=export").len(), 2, "it is on record all the same");
         let accounting = server.get(&format!("/fhir/Patient/{id}/$accounting-of-disclosures")).unwrap();
         assert!(accounting.json["entry"].as_array().unwrap().len() >= 6);
     }
