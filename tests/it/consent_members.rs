@@ -172,8 +172,8 @@ fn nobody_takes_themselves_out_of_what_is_denied() {
         later["provision"]["period"] = json!({"start": from_now(3), "end": from_now(7)});
         write(&place, &later);
         assert_eq!(seen(), 200, "{backend:?}");
-        let path = "/fhir/PractitionerRole/meanwhile";
-        let deleted = send(&place.server, &carol, ("DELETE", path), &[], &json!({}));
+        let role = ("DELETE", "/fhir/PractitionerRole/meanwhile");
+        let deleted = send(&place.server, &carol, role, &[], &json!({}));
         assert_eq!(deleted.status, 403, "{backend:?} {}", deleted.json);
         for status in [404, 200] {
             let began = Instant::now();
