@@ -61,7 +61,8 @@ async fn what_vanishes_before_it_is_sealed_is_told(store: Store, url: String) {
     intrude(&url, &format!("DELETE FROM audit WHERE key = {key}"));
     sealed(&store, 1).await;
     let found = store.seal_audit(&at(60)).await.unwrap();
-    let [(first, last)] = found.vanished[..] else { panic!("{found:?}") };
+    assert_eq!(found.vanished.len(), 1);
+    let (first, last) = found.vanished[0];
     assert_eq!(last - first, 2, "a row is all that a transaction recorded");
     assert_eq!(findings(&store, Witnessed::default(), 60).await, [Finding::Vanished(first, last)]);
     assert_eq!(store.seal_audit(&at(120)).await.unwrap(), Sealed::default(), "it is told once");

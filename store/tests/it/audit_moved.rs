@@ -61,7 +61,8 @@ fn a_row_that_is_put_where_the_log_has_been_is_missed() {
         for second in [60, 61] {
             vanished.extend(store.seal_audit(&at(second)).await.unwrap().vanished);
         }
-        let [(first, last)] = vanished[..] else { panic!("{vanished:?}") };
+        assert_eq!(vanished.len(), 1);
+        let (first, last) = vanished[0];
         intrude(&url, "DELETE FROM audit WHERE epoch = 0");
         let found = store.verify_audit(&at(62), Witnessed::default(), |_| {}).await.unwrap().findings;
         assert_eq!(found, [Finding::Vanished(first, last)]);
