@@ -83,6 +83,25 @@ fn who_only_knocks_does_not_fill_the_trail() {
 }
 
 #[test]
+fn who_tries_too_often_is_told_on_the_page() {
+    let place = Place::with(Backend::Sqlite, &[("AUGURY_RATE_SIGN_IN", "2/hour")]);
+    let mut browser = Browser::new(&place.server).unwrap();
+    let page = browser.get("/oauth/manage").unwrap();
+    let mut enter = |login: &str, password: &str| {
+        browser.submit(&page, "/oauth/sign-in", &[("login", login), ("password", password)]).unwrap()
+    };
+    assert_eq!([enter("carol", "wrong").status, enter("carol", "wrong").status], [200, 200]);
+    let refused = enter("carol", PASSWORD);
+    assert_eq!((refused.status, refused.header("content-type")), (429, "text/html; charset=utf-8"));
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=1800).contains(&wait), "{wait}");
+    let said = format!("too many attempts from here. Wait {wait} seconds");
+    assert!(refused.text.contains(&said) && refused.text.contains("name=\"csrf\""), "{}", refused.text);
+    // Others are asked as before.
+    assert_eq!(enter("dave", "wrong").status, 200);
+}
+
+#[test]
 fn a_token_in_an_address_is_nowhere_kept() {
     let place = Place::new(Backend::Sqlite);
     for name in ["access_token", "access%5Ftoken", "%61ccess_token", "access_token+", "Access%5fToken"] {

@@ -82,7 +82,7 @@ impl Smart {
             secret: secret::Secret::load(config)?,
             keys: keys::Keys::default(),
             remote: jwks::Remote::new(config.bind.ip().is_loopback()),
-            throttle: throttle::Throttle::new(redis),
+            throttle: throttle::Throttle::new(config, redis),
             bearers: bearer::Recent::default(),
             keyed: foreign::Keyed::default(),
             swept: AtomicI64::new(app::now()),
