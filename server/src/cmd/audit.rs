@@ -195,7 +195,8 @@ async fn prove(store: &Store, context: &Context, id: &str, older: Option<PathBuf
         let size = head.lines().nth(1).and_then(|line| line.parse().ok());
         size.context("this is not a signed head")
     };
-    let proof = store.prove_audit(context, id, older.as_ref().map(size).transpose()?).await?;
+    let proved = store.prove_audit(context, id, older.as_ref().map(size).transpose()?).await;
+    let proof = super::there(proved, || format!("the trail has no event {id}"))?;
     anyhow::ensure!(proof.holds(&store.audit_key(), older.as_deref()), "the log is not what was signed");
     let hashes = |path: &[[u8; 32]]| path.iter().map(|hash| STANDARD.encode(hash)).collect::<Vec<_>>();
     let mut whole = json!({

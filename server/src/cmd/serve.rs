@@ -92,6 +92,22 @@ async fn configured(app: &App) -> Result<(), store::Error> {
     app.store.commit(&context, Commit { notes, ..Commit::default() }).await.map(drop)
 }
 
+/// A rate of nobody is a mistake, but none that keeps others waiting. Whom another issuer calls a client is
+/// not known here.
+async fn warn_of_rates(app: &App) -> Result<(), store::Error> {
+    if app.config.client_rates.is_empty() || app.config.foreign.is_some() {
+        return Ok(());
+    }
+    let context = Context::system("start", app::now());
+    let (callers, apps) = (app.store.clients(&context).await?, app.store.smart_clients(&context).await?);
+    let known: Vec<&str> =
+        callers.iter().map(|one| &*one.id).chain(apps.iter().map(|one| &*one.id)).collect();
+    for (id, _) in app.config.client_rates.iter().filter(|(id, _)| !known.contains(&&**id)) {
+        tracing::warn!(id, "AUGURY_CLIENT_RATES (client_rates) names a client that is not there");
+    }
+    Ok(())
+}
+
 /// Opens the store, loads the models, binds the address.
 pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     if config.auth == Auth::Open {
@@ -108,6 +124,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let outbound = Outbound::new(&app.config.trail)?;
     let keeper = Keeper::start(&app, outbound.as_ref()).await?;
     configured(&app).await?;
+    warn_of_rates(&app).await?;
     if let Some(redis) = &app.redis {
         Arc::clone(redis).start().await?;
     }

@@ -28,6 +28,7 @@ pub(crate) mod jws;
 pub(crate) mod keys;
 pub(crate) mod launch;
 pub(crate) mod manage;
+pub(crate) mod name;
 pub(crate) mod pages;
 pub(crate) mod password;
 pub(crate) mod patient;
