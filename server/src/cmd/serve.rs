@@ -20,7 +20,7 @@ use crate::forward::outbound::Outbound;
 use crate::http::audited::audited;
 use crate::http::caller::is_here;
 use crate::http::format::negotiate;
-use crate::http::limits::limited;
+use crate::http::limits::{self, limited};
 use crate::http::refusals::sum_up;
 use crate::http::request::unpack;
 use crate::http::telemetry::measure;
@@ -80,6 +80,7 @@ fn cors(config: &Config) -> Cors {
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allow_any_header()
         .expose_headers([header::ETAG, header::LOCATION, header::LAST_MODIFIED])
+        .expose_headers([header::RETRY_AFTER, limits::POLICY, limits::STATE])
         .expose_headers(["x-request-id"])
         .max_age(3600)
 }
@@ -148,6 +149,10 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
             .wrap(from_fn(unpack))
             .wrap(from_fn(negotiate))
             .wrap(Condition::new(true, Compress::default()))
+            .wrap(from_fn(limited))
+            .wrap(from_fn(audited))
+            .wrap(cors(&shared.config))
+            // Around whatever answers by itself.
             .wrap(
                 DefaultHeaders::new()
                     .add(("X-Content-Type-Options", "nosniff"))
@@ -159,9 +164,6 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
                 shared.config.public_url.starts_with("https:"),
                 DefaultHeaders::new().add(("Strict-Transport-Security", "max-age=63072000")),
             ))
-            .wrap(from_fn(limited))
-            .wrap(from_fn(audited))
-            .wrap(cors(&shared.config))
             .wrap(from_fn(measure))
     })
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
