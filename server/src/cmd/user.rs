@@ -37,7 +37,7 @@ pub(super) enum Action {
         #[arg(long)]
         name: Option<String>,
     },
-    /// All accounts.
+    /// All accounts, each with what it is called in the trail (`AuditEvent?agent:identifier=…`).
     List,
     /// Nobody can sign in with it any more, and what was allowed with it is worthless.
     Lock {
@@ -81,7 +81,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 for one in store.accounts(&context).await? {
                     let state = if one.locked { "locked" } else { "active" };
                     let user = one.fhir_user.unwrap_or_default();
-                    writeln!(out, "{}  {state:6}  {}  {}  {user}", one.login, one.role, one.name)?;
+                    let Account { id, login, role, name, .. } = one;
+                    writeln!(out, "{login}  {id}  {state:6}  {role}  {name}  {user}")?;
                 }
                 return Ok(ExitCode::SUCCESS);
             }
