@@ -39,12 +39,12 @@ pub(super) enum Action {
     },
     /// All accounts, each with what it is called in the trail (`AuditEvent?agent:identifier=…`).
     List,
-    /// Nobody can sign in with it any more, and what was allowed with it is worthless.
+    /// Nobody can sign in with it any more, and what was allowed with it is worthless for good.
     Lock {
         /// Whose.
         login: String,
     },
-    /// Undo that, and forget wrong passwords.
+    /// Let its owner sign in again, and forget wrong passwords.
     Unlock {
         /// Whose.
         login: String,
