@@ -163,7 +163,8 @@ fn what_can_not_be_meant_is_refused_in_words() {
     }
     refused(&["client", "revoke", "x-1"], "no client with the id x-1");
     refused(&["client", "approve", "x-1"], "no app with the id x-1");
-    for what in [&["user", "lock", "x-1"][..], &["user", "unlock", "x-1"], &["user", "role", "x-1", "admin"]] {
+    for what in [&["user", "lock", "x-1"][..], &["user", "unlock", "x-1"], &["user", "role", "x-1", "admin"]]
+    {
         refused(what, "no account with the login x-1");
     }
     refused(&["audit", "prove", "x-1"], "no event x-1");

@@ -159,7 +159,11 @@ fn the_glass_is_broken_with_a_reason_and_on_record() {
                 "valueQuantity": {"value": 200, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}}),
             consent("c", "p", json!({"type": "deny"})),
             patient("part"),
-            consent("d", "part", json!({"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Observation"}]})),
+            consent(
+                "d",
+                "part",
+                json!({"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Observation"}]}),
+            ),
         ] {
             put(&server, &plain, &resource);
         }

@@ -1,7 +1,7 @@
 //! A setting that can't be used is named, with its value, in one line.
 
-use std::io::{BufRead as _, BufReader};
 use std::fs::{Permissions, metadata, read_dir, set_permissions};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -45,9 +45,9 @@ fn a_rate_of_nobody_is_told() {
     let mut serve =
         serve.env("AUGURY_CLIENT_RATES", "x-1=5/hour").stderr(std::process::Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(serve.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let told = lines.take_while(|line| !line.contains("serving")).any(|line| {
-        line.contains("WARN") && line.contains("AUGURY_CLIENT_RATES") && line.contains("x-1")
-    });
+    let told = lines
+        .take_while(|line| !line.contains("serving"))
+        .any(|line| line.contains("WARN") && line.contains("AUGURY_CLIENT_RATES") && line.contains("x-1"));
     serve.kill().unwrap();
     serve.wait().unwrap();
     assert!(told);

@@ -156,7 +156,8 @@ async fn is_known(caller: &Caller, patient: &str) -> Result<bool, Failure> {
     let done = [("patient", patient), ("outcome", "0"), ("_count", "1")];
     let done = done.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let base = caller.app.config.fhir_base();
-    let (query, _) = SearchQuery::parse(&[kind], &done, &base, context.at, Handling::Strict).map_err(Failure::invalid)?;
+    let (query, _) =
+        SearchQuery::parse(&[kind], &done, &base, context.at, Handling::Strict).map_err(Failure::invalid)?;
     let whole = context.access.is_whole(Op::Search, kind);
     let asker = if whole { context.on_behalf() } else { context.clone() };
     let id = patient.to_owned();

@@ -69,7 +69,8 @@ async fn signed(
     let keys = app.smart.remote.keys(&address, &kid, context.at).await.ok_or(Unheard)?;
     let claims: Option<Value> = signed_claims(&keys, &kid, header.alg, token);
     // Whom it is about must be told (RFC 9068 section 2.2).
-    let is_told = |claims: &Value| is_for_us(claims, foreign) && claims.get("sub").is_some_and(Value::is_string);
+    let is_told =
+        |claims: &Value| is_for_us(claims, foreign) && claims.get("sub").is_some_and(Value::is_string);
     Ok(claims.filter(is_told))
 }
 

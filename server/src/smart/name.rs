@@ -30,7 +30,9 @@ mod tests {
         for good in ["Risk app", "Übersicht – Ω", "می\u{200c}خواهم", "👩\u{200d}⚕️ desk"] {
             assert_eq!(fault(good), None, "{good}");
         }
-        for bad in ["", " ", "a\nb", "a\rb", "a\u{1b}[2J", "a\u{85}b", "ppa\u{202e}ksir", "\u{2066}x", "a\u{2028}b"] {
+        for bad in
+            ["", " ", "a\nb", "a\rb", "a\u{1b}[2J", "a\u{85}b", "ppa\u{202e}ksir", "\u{2066}x", "a\u{2028}b"]
+        {
             assert!(fault(bad).is_some(), "{bad:?}");
         }
         assert!(fault(&"x".repeat(201)).is_some());
