@@ -12,6 +12,18 @@ pub(crate) fn fault(name: &str) -> Option<&'static str> {
     hidden.then_some("has a line break, or something else that can't be seen")
 }
 
+/// A name that somebody else vouches for, without what can't be seen in it.
+pub(crate) fn shown(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len().min(LONGEST));
+    for letter in name.chars().filter(|letter| !is_hidden(*letter)) {
+        if shown.len() + letter.len_utf8() > LONGEST {
+            break;
+        }
+        shown.push(letter);
+    }
+    shown
+}
+
 /// Control characters, and what changes how others are shown without being seen (Unicode TR 36). The joiners
 /// U+200C and U+200D belong to how some languages are written.
 fn is_hidden(letter: char) -> bool {
@@ -36,5 +48,7 @@ mod tests {
             assert!(fault(bad).is_some(), "{bad:?}");
         }
         assert!(fault(&"x".repeat(201)).is_some());
+        assert_eq!(shown("Dora\u{202e}\n Day"), "Dora Day");
+        assert_eq!((shown(&"ü".repeat(201)), fault(&shown(&"ü".repeat(201)))), ("ü".repeat(100), None));
     }
 }
