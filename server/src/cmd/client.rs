@@ -286,6 +286,7 @@ fn key_set(path: &Path) -> anyhow::Result<serde_json::Value> {
     let shown = || path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(shown)?;
     let set: Option<serde_json::Value> = serde_json::from_str(&text).ok();
-    set.filter(|set| set.get("keys").is_some_and(serde_json::Value::is_array))
-        .with_context(|| format!("{} is no public key set: JSON like {{\"keys\": […]}}", path.display()))
+    set.filter(|set| set.get("keys").is_some_and(serde_json::Value::is_array)).with_context(|| {
+        format!("{} is no public key set: a file of JSON like {{\"keys\": [{{}}]}}", path.display())
+    })
 }

@@ -178,11 +178,7 @@ pub(crate) async fn assess_stored(
     context.access.permits(Op::Read, ResourceType::RISK_ASSESSMENT)?;
     app.store.read(context, ResourceType::PATIENT, patient).await?;
     let (id, reading) = (patient.to_owned(), Arc::clone(&active));
-    match app.store.permits_of(context, Op::Read, ResourceType::RISK_ASSESSMENT, patient).await {
-        // Those of this patient are not seen: as with a read, that they are there is not told.
-        Err(Error::Denied(..)) => return Err(Error::NotFound.into()),
-        permitted => permitted?,
-    }
+    app.store.permits_of(context, Op::Read, ResourceType::RISK_ASSESSMENT, patient).await?;
     let record =
         app.store.reading(&context.on_behalf(), move |reader| record(reader, &reading, &id, as_of)).await?;
     Ok(ask::score(app, &active, &models, &[record], as_of).pop().unwrap_or_default())
