@@ -275,7 +275,7 @@ impl Store {
     /// is known but that it is final?
     ///
     /// # Errors
-    /// `Denied` if not.
+    /// `Denied` if no right allows it; `NotFound` if the patient withholds it.
     pub async fn permits_of(
         &self,
         context: &Context,

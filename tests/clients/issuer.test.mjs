@@ -219,5 +219,5 @@ test('its people sign in', async () => {
   assert.equal(page.status, 200);
   assert.match(page.text, /Dora Day/);
   const accounts = execFileSync(augury, ['user', 'list'], { env, encoding: 'utf8' });
-  assert.match(accounts, new RegExp(`^${issuer}#dora +active +clinician +Dora Day +Practitioner/issuer-dora$`, 'm'));
+  assert.match(accounts, new RegExp(`^${issuer}#dora +[0-9a-f-]{36} +active +clinician +Dora Day +Practitioner/issuer-dora$`, 'm'));
 });

@@ -12,7 +12,7 @@ use clap::{Subcommand, ValueEnum};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use serde_json::json;
-use store::{Act, Commit, Context, Entry, Error, Finding, Store, Witnessed};
+use store::{Act, Commit, Context, Entry, Finding, Store, Witnessed};
 
 use crate::app;
 use crate::audit::witness;
@@ -216,11 +216,8 @@ async fn prove(store: &Store, context: &Context, id: &str, older: Option<PathBuf
         let size = head.lines().nth(1).and_then(|line| line.parse().ok());
         size.context("this is not a signed head")
     };
-    let older_size = older.as_ref().map(size).transpose()?;
-    let proof = store.prove_audit(context, id, older_size).await.map_err(|error| match error {
-        Error::NotFound => anyhow::anyhow!("there is no AuditEvent/{id} in the log, or not yet"),
-        error => error.into(),
-    })?;
+    let proved = store.prove_audit(context, id, older.as_ref().map(size).transpose()?).await;
+    let proof = super::there(proved, || format!("there is no AuditEvent/{id} in the log, or not yet"))?;
     anyhow::ensure!(proof.holds(&store.audit_key(), older.as_deref()), "the log is not what was signed");
     let hashes = |path: &[[u8; 32]]| path.iter().map(|hash| STANDARD.encode(hash)).collect::<Vec<_>>();
     let mut whole = json!({
