@@ -167,7 +167,7 @@ fn what_can_not_be_meant_is_refused_in_words() {
     {
         refused(what, "no account with the login x-1");
     }
-    refused(&["audit", "prove", "x-1"], "no event x-1");
+    refused(&["audit", "prove", "x-1"], "there is no AuditEvent/x-1");
     for text in ["{", "[]", "{\"keys\": 1}", "-----BEGIN PUBLIC KEY-----"] {
         std::fs::write(file, text).unwrap();
         refused(&["client", "add", "app", "--jwks", file], "keys.json is no public key set");
