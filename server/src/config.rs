@@ -29,6 +29,7 @@
 //! | `trusted_proxies` | `AUGURY_TRUSTED_PROXIES` | none: addresses and networks (`10.0.0.0/8`) of proxies, separated by commas, that say where a request comes from |
 //! | `proxy_header` | `AUGURY_PROXY_HEADER` | `x-forwarded-for`: the header in which they say it; `forwarded` |
 //! | `rate_anonymous` | `AUGURY_RATE_ANONYMOUS` | `100/hour` for each address, where access is not open; `…/minute`, `…/second`, `none` |
+//! | `rate_sign_in` | `AUGURY_RATE_SIGN_IN` | `20/minute`: tries to sign in with one login, from each network or browser |
 //! | `rate_client` | `AUGURY_RATE_CLIENT` | `none`: how often each client may ask |
 //! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
 //! | `redis_url` | `AUGURY_REDIS_URL` | none: each process counts by itself; `redis://…` or `rediss://…`, where all count together |
@@ -218,6 +219,8 @@ pub struct Config {
     pub event_days: u32,
     /// How often an address may ask that says nobody's name.
     pub rate_anonymous: Option<Rate>,
+    /// How often signing in with one login may be tried from one place.
+    pub rate_sign_in: Option<Rate>,
     /// How often a client may ask.
     pub rate_client: Option<Rate>,
     /// The same for some, by their ids.
@@ -242,7 +245,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 47] = [
+const NAMES: [&str; 48] = [
     "bind",
     "public_url",
     "database_url",
@@ -274,6 +277,7 @@ const NAMES: [&str; 47] = [
     "trusted_proxies",
     "proxy_header",
     "rate_anonymous",
+    "rate_sign_in",
     "rate_client",
     "client_rates",
     "redis_url",
@@ -470,6 +474,7 @@ impl Config {
             webhook_allow: webhook_allow.into(),
             event_days,
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
+            rate_sign_in: Rate::parse("rate_sign_in", get("rate_sign_in").unwrap_or("20/minute"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
             redis_url,

@@ -111,7 +111,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
 
 /// How it stands with the audit trail; and is that worse than it should be?
 fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
-    let Some(Lag { oldest, held }) = pulse.lag else { return (json!(null), false) };
+    let Some(Lag { oldest, held }) = pulse.lag else { return (json!(null), true) };
     let since = |then: i64| now.saturating_sub(then).max(0) / 1_000_000;
     let unsealed = oldest.map_or(0, since);
     let astray = app.standing.astray();

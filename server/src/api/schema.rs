@@ -271,7 +271,7 @@ pub(crate) struct Trail {
     unsealed_s: i64,
     /// How long a transaction of the database is open that it may wait for.
     open_transaction_s: Option<i64>,
-    /// The log is not the one that was sealed last, and is not sealed.
+    /// The log is not the one that was sealed last, and is not sealed; or what was sealed long ago is harmed.
     astray: Option<Astray>,
     /// Witnesses that could not be shown the newest head.
     witnesses_failing: Vec<String>,
