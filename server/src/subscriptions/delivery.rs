@@ -21,6 +21,7 @@ use super::LOOK;
 use super::book::Entry;
 use super::mandate::Standing;
 use super::notification;
+use super::origin::{Origins, uneven};
 use super::webhook::{Parcel, Refusal, Webhook};
 use crate::app::{self, App};
 
@@ -35,6 +36,8 @@ const PATIENCE: u32 = 10;
 const SPARE: i64 = 5 * SECOND;
 /// Events that are read at once, and of these so many are sent together if the subscriber allows it.
 const TOGETHER: usize = 64;
+/// Then others that wait for the same server have their turn.
+const TURN: i64 = 2 * SECOND;
 /// After a failure it is tried again so soon, and each time later, up to this.
 const AGAIN: i64 = SECOND;
 const LATEST: i64 = 3600 * SECOND;
@@ -55,6 +58,7 @@ pub(super) struct Courier {
     places: Arc<Semaphore>,
     failing: Arc<Semaphore>,
     due: Notify,
+    origins: Origins,
 }
 
 /// One Subscription while it is sent to.
@@ -79,6 +83,10 @@ enum Stop {
     Rest(Option<i64>),
     /// It failed.
     Failed(Refusal),
+    /// It is active from now on.
+    Begun,
+    /// It is not its turn before then.
+    Later(i64),
     /// Nobody may be told any more, and why.
     Ended(&'static str),
     /// Somebody else has it, or it was changed.
@@ -106,6 +114,7 @@ impl Courier {
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),
+            origins: Origins::default(),
         })
     }
 
@@ -186,17 +195,25 @@ impl Courier {
         }
         let mut drive = Drive { entry, context, delivered, until };
         let mut receipts = Receipts::default();
-        let stop = match status {
-            SubscriptionStatus::Requested => self.begin(&drive).await,
-            SubscriptionStatus::Active => self.send_all(&mut drive, &mut receipts, stopped).await,
-            SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
+        let stop = match self.origins.enter(&drive.origin(), app::now()).await {
+            Err(again) => Stop::Later(again),
+            Ok(pass) => {
+                let stop = self.send(&mut drive, &mut receipts, stopped).await;
+                match &stop {
+                    Stop::Failed(refusal) => pass.said(refusal.is_of_one(), app::now()),
+                    Stop::Rest(_) | Stop::Begun => pass.said(true, app::now()),
+                    _ => {}
+                }
+                stop
+            }
         };
         let mut notes = match receipts.settled().await {
             Ok(notes) => notes,
             Err(error) => return drop(Stop::from(error)),
         };
         match stop {
-            Stop::Lost => {}
+            Stop::Lost | Stop::Begun => {}
+            Stop::Later(again) => self.say(&drive, Next::Later(again), notes).await,
             Stop::Rest(due) => self.say(&drive, Next::Rest(due), notes).await,
             Stop::Ended(why) => self.end(number, &id, drive.delivered, SubscriptionStatus::Off, why).await,
             Stop::Failed(refusal) => {
@@ -217,6 +234,25 @@ impl Courier {
         }
     }
 
+    async fn send(
+        &self,
+        drive: &mut Drive,
+        receipts: &mut Receipts,
+        stopped: &watch::Receiver<bool>,
+    ) -> Stop {
+        // Who waits longer for an answer holds it for longer from the beginning.
+        if drive.patience() > i64::from(PATIENCE) * SECOND
+            && let Err(stop) = self.go_on(drive, receipts).await
+        {
+            return stop;
+        }
+        match drive.entry.subscription.status {
+            SubscriptionStatus::Requested => self.begin(drive).await,
+            SubscriptionStatus::Active => self.send_all(drive, receipts, stopped).await,
+            SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
+        }
+    }
+
     /// Makes it active, once its endpoint has answered where it is asked.
     async fn begin(&self, drive: &Drive) -> Stop {
         if let Err(refusal) = self.say_hello(drive, Occasion::Handshake).await {
@@ -224,13 +260,13 @@ impl Courier {
         }
         for _ in 0..TRIES {
             let next = Next::Rest(drive.heartbeat());
-            match self.become_(drive, next, SubscriptionStatus::Active, "").await {
+            match self.turn_into(drive, next, SubscriptionStatus::Active, "").await {
                 // Somebody who began to write before it was known is not done yet.
                 Err(Error::Conflict { .. }) => tokio::time::sleep(SOON).await,
                 Err(error) => return error.into(),
                 Ok(()) => {
                     tracing::info!(subscription = drive.entry.subscription.id, "a Subscription is active");
-                    return Stop::Lost;
+                    return Stop::Begun;
                 }
             }
         }
@@ -247,8 +283,8 @@ impl Courier {
         let number = drive.entry.subscription.number;
         let together =
             drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(TOGETHER));
-        let mut sent = false;
-        while !*stopped.borrow() {
+        let (mut sent, turn) = (false, app::now() + TURN);
+        while !*stopped.borrow() && app::now() < turn {
             let events = match self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await
             {
                 Ok(events) => events,
@@ -362,7 +398,7 @@ impl Courier {
     }
 
     /// Another status, in the resource too.
-    async fn become_(
+    async fn turn_into(
         &self,
         drive: &Drive,
         next: Next,
@@ -434,9 +470,15 @@ impl Drive {
         }
     }
 
+    /// The server that it is sent to.
+    fn origin(&self) -> String {
+        let (endpoint, _) = self.endpoint();
+        Url::parse(endpoint).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+
     /// How long an answer is waited for, in microseconds.
     fn patience(&self) -> i64 {
-        i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE).min(PATIENCE)) * SECOND
+        i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE)) * SECOND
     }
 
     /// When it is to hear something even if nothing happens.
@@ -488,6 +530,5 @@ fn said(current: &Json<'_>, status: SubscriptionStatus, error: &str) -> Json<'st
 /// together.
 fn pause(tries: i64) -> i64 {
     let most = AGAIN.saturating_mul(1 << tries.clamp(0, 20)).min(LATEST);
-    let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
-    most / 2 + i64::try_from(low % (most / 2).unsigned_abs()).unwrap_or_default()
+    most / 2 + uneven(most / 2)
 }

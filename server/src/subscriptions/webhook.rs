@@ -39,6 +39,18 @@ pub(super) enum Refusal {
 impl Refusal {
     /// What it says of itself if there was an answer.
     pub(super) const ANSWERED: &str = "its endpoint answered";
+
+    /// Does it say nothing of the server, and of what else is sent there?
+    pub(super) fn is_of_one(&self) -> bool {
+        match self {
+            Self::Answered(status) => {
+                status.is_client_error()
+                    && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::Unread | Self::Forbidden(_) => true,
+            Self::Unreachable(_) => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Refusal {
