@@ -29,6 +29,7 @@
 //! | `trusted_proxies` | `AUGURY_TRUSTED_PROXIES` | none: addresses and networks (`10.0.0.0/8`) of proxies, separated by commas, that say where a request comes from |
 //! | `proxy_header` | `AUGURY_PROXY_HEADER` | `x-forwarded-for`: the header in which they say it; `forwarded` |
 //! | `rate_anonymous` | `AUGURY_RATE_ANONYMOUS` | `100/hour` for each address, where access is not open; `…/minute`, `…/second`, `none` |
+//! | `rate_sign_in` | `AUGURY_RATE_SIGN_IN` | `20/minute`: tries to sign in with one login, from each network or browser |
 //! | `rate_client` | `AUGURY_RATE_CLIENT` | `none`: how often each client may ask |
 //! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
 //! | `redis_url` | `AUGURY_REDIS_URL` | none: each process counts by itself; `redis://…` or `rediss://…`, where all count together |
@@ -43,6 +44,7 @@
 //! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
 //! | `oidc_user_claim` | `AUGURY_OIDC_USER_CLAIM` | `fhirUser`: the claim that says who somebody is in FHIR |
 //! | `webhook_allow` | `AUGURY_WEBHOOK_ALLOW` | none: addresses and networks (`10.1.0.0/16`) in private space that Subscriptions may send to, separated by commas |
+//! | `subscription_event_days` | `AUGURY_SUBSCRIPTION_EVENT_DAYS` | `7`: how long events that were delivered can be asked for again |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -213,8 +215,12 @@ pub struct Config {
     pub proxies: Proxies,
     /// Networks in private space that Subscriptions may send to.
     pub webhook_allow: Arc<[IpNet]>,
+    /// For so many days events that were delivered can be asked for again.
+    pub event_days: u32,
     /// How often an address may ask that says nobody's name.
     pub rate_anonymous: Option<Rate>,
+    /// How often signing in with one login may be tried from one place.
+    pub rate_sign_in: Option<Rate>,
     /// How often a client may ask.
     pub rate_client: Option<Rate>,
     /// The same for some, by their ids.
@@ -239,7 +245,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 46] = [
+const NAMES: [&str; 48] = [
     "bind",
     "public_url",
     "database_url",
@@ -249,6 +255,7 @@ const NAMES: [&str; 46] = [
     "packages",
     "validate_claims",
     "webhook_allow",
+    "subscription_event_days",
     "audit",
     "audit_failure",
     "audit_witness",
@@ -270,6 +277,7 @@ const NAMES: [&str; 46] = [
     "trusted_proxies",
     "proxy_header",
     "rate_anonymous",
+    "rate_sign_in",
     "rate_client",
     "client_rates",
     "redis_url",
@@ -396,6 +404,11 @@ impl Config {
         let webhook_allow = webhook_allow.map_err(|one| {
             wrong("webhook_allow", format!("`{one}` is neither an address nor like 10.1.0.0/16"))
         })?;
+        let event_days = match get("subscription_event_days").map(str::parse) {
+            None => 7,
+            Some(Ok(days)) if (1..=3650).contains(&days) => days,
+            Some(_) => return Err(wrong("subscription_event_days", "is a whole number of days, 1 to 3650")),
+        };
         let header = match get("proxy_header") {
             None | Some("x-forwarded-for") => ProxyHeader::XForwardedFor,
             Some("forwarded") => ProxyHeader::Forwarded,
@@ -459,7 +472,9 @@ impl Config {
             foreign,
             proxies: Proxies { trusted, header },
             webhook_allow: webhook_allow.into(),
+            event_days,
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
+            rate_sign_in: Rate::parse("rate_sign_in", get("rate_sign_in").unwrap_or("20/minute"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
             redis_url,

@@ -10,7 +10,7 @@ use fhir::resource_type::ResourceType;
 use fhir::subscription::{Channel, Occasion};
 use reqwest::Url;
 use store::{
-    Act, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress,
+    Act, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress, Stored,
     SubscriptionStatus, Target, Write,
 };
 use tokio::sync::{Notify, Semaphore, watch};
@@ -21,6 +21,7 @@ use super::LOOK;
 use super::book::Entry;
 use super::mandate::Standing;
 use super::notification;
+use super::origin::{Origins, uneven};
 use super::webhook::{Parcel, Refusal, Webhook};
 use crate::app::{self, App};
 
@@ -35,6 +36,8 @@ const PATIENCE: u32 = 10;
 const SPARE: i64 = 5 * SECOND;
 /// Events that are read at once, and of these so many are sent together if the subscriber allows it.
 const TOGETHER: usize = 64;
+/// Then others that wait for the same server have their turn.
+const TURN: i64 = 2 * SECOND;
 /// After a failure it is tried again so soon, and each time later, up to this.
 const AGAIN: i64 = SECOND;
 const LATEST: i64 = 3600 * SECOND;
@@ -55,6 +58,7 @@ pub(super) struct Courier {
     places: Arc<Semaphore>,
     failing: Arc<Semaphore>,
     due: Notify,
+    origins: Origins,
 }
 
 /// One Subscription while it is sent to.
@@ -81,6 +85,10 @@ enum Stop {
     Rest(Option<i64>),
     /// It failed.
     Failed(Refusal),
+    /// It is active from now on.
+    Begun,
+    /// It is not its turn before then.
+    Later(i64),
     /// Nobody may be told any more, and why.
     Ended(&'static str),
     /// Somebody else has it, or it was changed.
@@ -108,6 +116,7 @@ impl Courier {
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),
+            origins: Origins::default(),
         })
     }
 
@@ -118,7 +127,7 @@ impl Courier {
 
     /// What a process of this name held, which is dead, is to be taken up at once.
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
-        let context = Context::system("subscriptions", app::now());
+        let context = context();
         self.app.store.release_subscriptions(&context, &self.name).await
     }
 
@@ -177,7 +186,7 @@ impl Courier {
         let (number, id, tries) = (subscription.number, subscription.id.clone(), subscription.tries);
         let (delivered, failing, status) =
             (subscription.delivered, subscription.failing, subscription.status);
-        let entry = match Entry::of(&self.app, subscription) {
+        let entry = match Entry::of(&self.app, &self.app.subscriptions.book().topics, subscription) {
             Ok(entry) => entry,
             Err(why) => {
                 return self.end(number, &id, holder, delivered, SubscriptionStatus::Error, &why).await;
@@ -200,20 +209,28 @@ impl Courier {
         }
         let mut drive = Drive { entry, context, holder: Arc::clone(holder), delivered, until };
         let mut receipts = Receipts::default();
-        let stop = match status {
-            SubscriptionStatus::Requested => self.begin(&drive).await,
-            SubscriptionStatus::Active => self.send_all(&mut drive, &mut receipts, stopped).await,
-            SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
+        let stop = match self.origins.enter(&drive.origin(), app::now()).await {
+            Err(again) => Stop::Later(again),
+            Ok(pass) => {
+                let stop = self.send(&mut drive, &mut receipts, stopped).await;
+                match &stop {
+                    Stop::Failed(refusal) => pass.said(refusal.is_of_one(), app::now()),
+                    Stop::Rest(_) | Stop::Begun => pass.said(true, app::now()),
+                    _ => {}
+                }
+                stop
+            }
         };
         let mut notes = match receipts.settled().await {
             Ok(notes) => notes,
             Err(error) => return drop(Stop::from(error)),
         };
         match stop {
-            Stop::Lost => {}
+            Stop::Lost | Stop::Begun => {}
+            Stop::Later(again) => self.say(&drive, Next::Later(again), notes).await,
             Stop::Rest(due) => self.say(&drive, Next::Rest(due), notes).await,
             Stop::Ended(why) => {
-                self.end(number, &id, holder, drive.delivered, SubscriptionStatus::Off, why).await
+                self.end(number, &id, holder, drive.delivered, SubscriptionStatus::Off, why).await;
             }
             Stop::Failed(refusal) => {
                 let now = app::now();
@@ -228,10 +245,29 @@ impl Courier {
                         .end(number, &id, holder, drive.delivered, SubscriptionStatus::Error, &error)
                         .await;
                 }
-                notes.push(self.note(&drive, Outcome::Serious, error.clone()));
+                notes.push(failed(&drive, error.clone()));
                 let tries = if drive.delivered > delivered { 0 } else { tries };
                 self.say(&drive, Next::Fail { again: now + pause(tries), error }, notes).await;
             }
+        }
+    }
+
+    async fn send(
+        &self,
+        drive: &mut Drive,
+        receipts: &mut Receipts,
+        stopped: &watch::Receiver<bool>,
+    ) -> Stop {
+        // Who waits longer for an answer holds it for longer from the beginning.
+        if drive.patience() > i64::from(PATIENCE) * SECOND
+            && let Err(stop) = self.go_on(drive, receipts).await
+        {
+            return stop;
+        }
+        match drive.entry.subscription.status {
+            SubscriptionStatus::Requested => self.begin(drive).await,
+            SubscriptionStatus::Active => self.send_all(drive, receipts, stopped).await,
+            SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
         }
     }
 
@@ -242,13 +278,13 @@ impl Courier {
         }
         for _ in 0..TRIES {
             let next = Next::Rest(drive.heartbeat());
-            match self.become_(drive, next, SubscriptionStatus::Active, "").await {
+            match self.turn_into(drive, next, SubscriptionStatus::Active, "").await {
                 // Somebody who began to write before it was known is not done yet.
                 Err(Error::Conflict { .. }) => tokio::time::sleep(SOON).await,
                 Err(error) => return error.into(),
                 Ok(()) => {
                     tracing::info!(subscription = drive.entry.subscription.id, "a Subscription is active");
-                    return Stop::Lost;
+                    return Stop::Begun;
                 }
             }
         }
@@ -265,8 +301,8 @@ impl Courier {
         let number = drive.entry.subscription.number;
         let together =
             drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(TOGETHER));
-        let mut sent = false;
-        while !*stopped.borrow() {
+        let (mut sent, turn) = (false, app::now() + TURN);
+        while !*stopped.borrow() && app::now() < turn {
             let events = match self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await
             {
                 Ok(events) => events,
@@ -295,7 +331,7 @@ impl Courier {
                     drive.delivered = last.number;
                 }
                 metrics::counter!("augury_subscription_events_total").increment(events.len() as u64);
-                receipts.notes.extend(events.iter().map(|event| self.told(drive, event)));
+                receipts.notes.extend(events.iter().map(|event| told(drive, event)));
                 if let Err(error) = receipts.hand_in(self, drive).await {
                     return error.into();
                 }
@@ -313,13 +349,14 @@ impl Courier {
         let notes = receipts.settled().await?;
         drive.until = app::now() + drive.patience() + SPARE;
         let progress = drive.progress(Next::GoOn(drive.until));
-        Ok(self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await?)
+        Ok(self.app.store.proceed(&context(), progress, notes).await?)
     }
 
     /// Sends some events.
     async fn tell(&self, drive: &Drive, events: &[Event]) -> Result<(), Refusal> {
         let occasion = Occasion::EventNotification;
-        if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events) {
+        let along = self.along(drive, events).await.map_err(|_| Refusal::Unread)?;
+        if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events, &along) {
             return self.post(drive, text?).await;
         }
         let (endpoint, headers) = drive.endpoint();
@@ -335,9 +372,26 @@ impl Courier {
         Ok(())
     }
 
+    /// What comes along with each event, as far as whom it is for may see it.
+    async fn along(&self, drive: &Drive, events: &[Event]) -> Result<Vec<Vec<Stored>>, Error> {
+        let mut all = Vec::with_capacity(events.len());
+        for event in events {
+            let mut along = Vec::new();
+            for (kind, id) in notification::along(&drive.entry, event) {
+                match self.app.store.read(&drive.context, kind, &id).await {
+                    Ok(stored) => along.push(stored),
+                    Err(Error::NotFound | Error::Gone { .. } | Error::Denied(..)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            all.push(along);
+        }
+        Ok(all)
+    }
+
     /// Without an event; nothing is sent where there is no topic.
     async fn say_hello(&self, drive: &Drive, occasion: Occasion) -> Result<(), Refusal> {
-        match notification::text(&self.app, &drive.entry, occasion, &[]) {
+        match notification::text(&self.app, &drive.entry, occasion, &[], &[]) {
             Some(text) => self.post(drive, text?).await,
             None => Ok(()),
         }
@@ -354,7 +408,7 @@ impl Courier {
     /// Says how far it is.
     async fn say(&self, drive: &Drive, next: Next, notes: Vec<Note>) {
         let progress = drive.progress(next);
-        if let Err(error) = self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await
+        if let Err(error) = self.app.store.proceed(&context(), progress, notes).await
             && !matches!(error, Error::Conflict { .. })
         {
             tracing::error!(%error, "it was not kept how far a Subscription is");
@@ -362,7 +416,7 @@ impl Courier {
     }
 
     /// Another status, in the resource too.
-    async fn become_(
+    async fn turn_into(
         &self,
         drive: &Drive,
         next: Next,
@@ -400,25 +454,13 @@ impl Courier {
         status: SubscriptionStatus,
         error: &str,
     ) -> Result<(), Error> {
-        let context = Context::system("subscriptions", app::now());
+        let context = context();
         let error = error.to_owned();
         let patch = Patch::new(move |current| Ok::<_, Issues>(said(current, status, &error)));
         let target = Target::Id(ResourceType::SUBSCRIPTION, id.to_owned());
         let writes = vec![Write::Patch { target, only_if: OnlyIf::Always, patch }];
         let commit = Commit { writes, progress: Some(progress), ..Commit::default() };
         self.app.store.commit(&context, commit).await.map(drop)
-    }
-
-    fn told(&self, drive: &Drive, event: &Event) -> Note {
-        let note = format!("event {} of Subscription/{}", event.number, drive.entry.subscription.id);
-        let entity = event.stored.as_ref().map(|stored| (stored.kind, stored.id.clone(), stored.version));
-        let patient = event.stored.as_ref().map(|stored| stored.patient.clone()).unwrap_or_default();
-        Note { entity, patient, note, ..Note::of(Act::Deliver) }
-    }
-
-    fn note(&self, drive: &Drive, outcome: Outcome, note: String) -> Note {
-        let entity = Some((ResourceType::SUBSCRIPTION, drive.entry.subscription.id.clone(), 0));
-        Note { outcome, entity, note, ..Note::of(Act::Deliver) }
     }
 }
 
@@ -431,7 +473,7 @@ impl Receipts {
         let notes = self.settled().await?;
         let app = Arc::clone(&courier.app);
         let progress = drive.progress(Next::GoOn(drive.until));
-        let context = drive.context_at(app::now());
+        let context = context();
         self.under_way =
             Some(tokio::spawn(async move { app.store.proceed(&context, progress, notes).await }));
         Ok(())
@@ -454,9 +496,15 @@ impl Drive {
         }
     }
 
+    /// The server that it is sent to.
+    fn origin(&self) -> String {
+        let (endpoint, _) = self.endpoint();
+        Url::parse(endpoint).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+
     /// How long an answer is waited for, in microseconds.
     fn patience(&self) -> i64 {
-        i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE).min(PATIENCE)) * SECOND
+        i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE)) * SECOND
     }
 
     /// When it is to hear something even if nothing happens.
@@ -465,14 +513,26 @@ impl Drive {
         [period, self.entry.asked.end].into_iter().flatten().min()
     }
 
-    fn context_at(&self, at: i64) -> Context {
-        Context { at, ..Context::system("subscriptions", at) }
-    }
-
     fn progress(&self, then: Next) -> Progress {
         let subscription = self.entry.subscription.number;
         Progress { subscription, holder: Arc::clone(&self.holder), delivered: self.delivered, then }
     }
+}
+
+fn context() -> Context {
+    Context::system("subscriptions", app::now())
+}
+
+fn told(drive: &Drive, event: &Event) -> Note {
+    let note = format!("event {} of Subscription/{}", event.number, drive.entry.subscription.id);
+    let entity = event.stored.as_ref().map(|stored| (stored.kind, stored.id.clone(), stored.version));
+    let patient = event.stored.as_ref().map(|stored| stored.patient.clone()).unwrap_or_default();
+    Note { entity, patient, note, ..Note::of(Act::Deliver) }
+}
+
+fn failed(drive: &Drive, note: String) -> Note {
+    let entity = Some((ResourceType::SUBSCRIPTION, drive.entry.subscription.id.clone(), 0));
+    Note { outcome: Outcome::Serious, entity, note, ..Note::of(Act::Deliver) }
 }
 
 fn parsed(endpoint: &str) -> Result<Url, Refusal> {
@@ -496,6 +556,5 @@ fn said(current: &Json<'_>, status: SubscriptionStatus, error: &str) -> Json<'st
 /// together.
 fn pause(tries: i64) -> i64 {
     let most = AGAIN.saturating_mul(1 << tries.clamp(0, 20)).min(LATEST);
-    let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
-    most / 2 + i64::try_from(low % (most / 2).unsigned_abs()).unwrap_or_default()
+    most / 2 + uneven(most / 2)
 }

@@ -102,9 +102,20 @@ fn resolved(before: &[String], headers: &[String]) -> Result<Vec<String>, Error>
 
 /// The next stamp; who else wants one waits until this transaction has ended.
 fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
+    link.queued = true;
     let sql = Sql::new(link.dialect, "UPDATE subscription_state SET stamp = stamp + 1 RETURNING stamp");
     let stamp = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
     stamp.ok_or_else(|| Fault::Database("subscription_state has no row".into()))
+}
+
+/// What topics there are is no longer what it was: all Subscriptions are to be read anew.
+pub(crate) fn renew(link: &mut Link) -> Result<(), Fault> {
+    next_stamp(link).map(drop)
+}
+
+/// Does a Basic say, or did it, when there is something to tell of?
+pub(crate) fn is_topic(body: &str) -> bool {
+    body.contains("SubscriptionTopic")
 }
 
 /// Makes the row what the version says.
