@@ -100,7 +100,9 @@ mod tests {
         for _ in 0..AT_ONCE {
             passes.push(origins.enter("a", 0).await.ok().unwrap());
         }
-        passes.iter().for_each(|pass| pass.said(false, 0));
+        for pass in &passes {
+            pass.said(false, 0);
+        }
         drop(passes);
         assert!(origins.enter("a", 0).await.is_err());
         let later = 2 * LATEST;

@@ -69,7 +69,7 @@ fn events(writers: &Writers, http: &Client, one: &Subscriber) -> anyhow::Result<
         let path = format!(
             "Subscription/{}/$events?eventsSinceNumber={next}&eventsUntilNumber={}&content=full-resource",
             one.id,
-            next + 499
+            next + 999
         );
         let answer = writers.get(http, &path)?;
         let mut versions: HashMap<String, Vec<u64>> = HashMap::new();
