@@ -35,6 +35,8 @@ pub(super) struct Postgres {
     data: PathBuf,
     port: u16,
     hosts: Vec<String>,
+    /// Held while it is down.
+    down: Mutex<()>,
 }
 
 impl Postgres {
@@ -48,7 +50,7 @@ impl Postgres {
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&data))?;
         }
-        let one = Self { bin, data, port: free_port()?, hosts: hosts.to_vec() };
+        let one = Self { bin, data, port: free_port()?, hosts: hosts.to_vec(), down: Mutex::default() };
         let rest = ["-U", "augury", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"];
         run(one.tool("initdb").args(rest))?;
         let mut rules = "local all all trust\n".to_owned();
@@ -88,6 +90,14 @@ impl Postgres {
 
     /// As if its machine had lost power, and came back.
     pub(super) fn crash(&self) -> anyhow::Result<()> {
+        let _one = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        // What held on to its files or its port may need a moment to be gone.
+        for _ in 0..20 {
+            if self.control("restart").is_ok() {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(500));
+        }
         self.control("restart")
     }
 
