@@ -21,7 +21,6 @@ fn kept(backend: Backend, replicas: usize) {
         calm: Duration::from_secs(1),
     };
     let tally = run(&plan, &AtomicBool::new(false), &|_| {}).unwrap();
-    println!("{backend:?}, {replicas} processes:\n{tally}");
     assert!(tally.breaches.is_empty(), "{tally}");
 }
 

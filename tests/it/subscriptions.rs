@@ -359,7 +359,7 @@ fn who_sends_as_it_is_written_again_does_not_disturb_who_begins() {
         hook.answers(|_| Mood::Answers(200));
         server.post("/fhir/Observation", &one).unwrap().expect(201).unwrap();
         let calls = hook.wait(LONG, |calls| calls.iter().any(|call| call.numbers() == [2]));
-        let numbers: Vec<u64> = calls.iter().flat_map(|call| call.numbers()).collect();
+        let numbers: Vec<u64> = calls.iter().flat_map(Call::numbers).collect();
         assert!(numbers == [1, 2] || numbers == [1, 1, 2], "{numbers:?}");
     }
 }
