@@ -14,9 +14,9 @@ const AT_ONCE: usize = 32;
 /// So long one waits for a place there; then it is put off.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After so many failures in a row there is only one at a time.
-const DOWN: u32 = 3;
+const DOWN: u32 = 8;
 /// Then it is looked at again so soon, and each time later, up to this.
-const LATEST: i64 = 30 * SECOND;
+const LATEST: i64 = 10 * SECOND;
 /// Servers that are remembered, at most.
 const MOST: usize = 10_000;
 
