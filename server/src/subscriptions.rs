@@ -7,6 +7,7 @@ mod delivery;
 pub(crate) mod mandate;
 mod matching;
 pub(crate) mod notification;
+pub(crate) mod signature;
 mod webhook;
 
 use std::sync::Arc;

@@ -34,6 +34,7 @@ use crate::subscription::Progress;
 use crate::subscription::delivery::{self, Claim};
 use crate::subscription::keep::{By, requested};
 use crate::subscription::numbering::{self, Numbering};
+use crate::subscription::rotation::{self, Asked};
 use crate::version::{Author, Step, apply, permitted};
 use crate::{account, consent, desk, find, member, tokens};
 
@@ -114,6 +115,7 @@ pub(crate) struct Unit {
     claim: Option<Claim>,
     nudge: (Vec<i64>, bool),
     progress: Option<Progress>,
+    secret: Option<Asked>,
     mandate: Arc<str>,
     of_model: bool,
     taken: Option<String>,
@@ -175,6 +177,7 @@ impl Unit {
             claim: None,
             nudge: (Vec::new(), false),
             progress: None,
+            secret: None,
             mandate: Arc::clone(&context.mandate),
             of_model: false,
             taken: None,
@@ -231,6 +234,11 @@ impl Unit {
         Self { progress: Some(progress), notes, ..Self::empty(context) }
     }
 
+    /// Asks for the secret of a Subscription, and records it.
+    pub(crate) fn asking(context: &Context, secret: Asked, notes: Vec<Entry>) -> Self {
+        Self { secret: Some(secret), access: context.access.clone(), notes, ..Self::empty(context) }
+    }
+
     fn author(&self) -> Author<'_> {
         let by = if self.progress.is_some() { By::Delivery } else { By::Caller(&self.mandate) };
         Author { of_model: self.of_model, by }
@@ -278,6 +286,9 @@ impl Unit {
         if let Some(claim) = &self.claim {
             delivery::claim(link, claim, self.at)?;
         }
+        if let Some(secret) = &self.secret {
+            rotation::ask(link, &sight, secret, self.at)?;
+        }
         delivery::nudge(link, &self.nudge.0, self.nudge.1, self.at)?;
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
@@ -320,6 +331,7 @@ impl Unit {
             && self.claim.is_none()
             && self.nudge.0.is_empty()
             && self.progress.is_none()
+            && self.secret.is_none()
     }
 
     /// Runs several units that only create as if they were one: as many statements as for one.

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub(crate) struct Call {
     pub(crate) method: String,
     pub(crate) path: String,
-    headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
     /// What it was answered with.
     pub(crate) status: u16,

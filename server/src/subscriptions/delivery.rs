@@ -21,6 +21,7 @@ use super::LOOK;
 use super::book::Entry;
 use super::mandate::Standing;
 use super::notification;
+use super::signature::Seal;
 use super::webhook::{Parcel, Refusal, Webhook};
 use crate::app::{self, App};
 
@@ -302,7 +303,12 @@ impl Courier {
     async fn tell(&self, drive: &Drive, events: &[Event]) -> Result<(), Refusal> {
         let occasion = Occasion::EventNotification;
         if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events) {
-            return self.post(drive, text?).await;
+            let numbers = [events.first(), events.last()].map(|one| one.map_or(0, |one| one.number));
+            let part = match numbers {
+                [first, last] if first == last => first.to_string(),
+                [first, last] => format!("{first}-{last}"),
+            };
+            return self.post(drive, text?, &part).await;
         }
         let (endpoint, headers) = drive.endpoint();
         for event in events {
@@ -312,7 +318,8 @@ impl Courier {
                 segments.pop_if_empty().extend(path);
             }
             let patience = Duration::from_micros(drive.patience().unsigned_abs());
-            self.webhook.send(Parcel { method, url, headers, body, patience }).await?;
+            let seal = self.seal(drive, &event.number.to_string());
+            self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await?;
         }
         Ok(())
     }
@@ -320,17 +327,28 @@ impl Courier {
     /// Without an event; nothing is sent where there is no topic.
     async fn say_hello(&self, drive: &Drive, occasion: Occasion) -> Result<(), Refusal> {
         match notification::text(&self.app, &drive.entry, occasion, &[]) {
-            Some(text) => self.post(drive, text?).await,
+            Some(text) => {
+                let part = match occasion {
+                    Occasion::Handshake => format!("handshake-{}", drive.entry.subscription.stamp),
+                    _ => format!("heartbeat-{}", app::now()),
+                };
+                self.post(drive, text?, &part).await
+            }
             None => Ok(()),
         }
     }
 
-    async fn post(&self, drive: &Drive, (kind, text): (String, String)) -> Result<(), Refusal> {
+    fn seal(&self, drive: &Drive, part: &str) -> Seal {
+        Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now())
+    }
+
+    async fn post(&self, drive: &Drive, (kind, text): (String, String), part: &str) -> Result<(), Refusal> {
         let (endpoint, headers) = drive.endpoint();
         let patience = Duration::from_micros(drive.patience().unsigned_abs());
         let url = parsed(endpoint)?;
         let body = Some((kind, text));
-        self.webhook.send(Parcel { method: reqwest::Method::POST, url, headers, body, patience }).await
+        let (method, seal) = (reqwest::Method::POST, self.seal(drive, part));
+        self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await
     }
 
     /// Says how far it is.

@@ -9,6 +9,8 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::version::{TLS12, TLS13};
 use rustls_platform_verifier::BuilderVerifierExt;
 
+use super::signature::Seal;
+use crate::app;
 use crate::outside::Reach;
 
 /// One request.
@@ -21,6 +23,7 @@ pub(super) struct Parcel<'p> {
     pub(super) body: Option<(String, String)>,
     /// An answer is waited for so long.
     pub(super) patience: Duration,
+    pub(super) seal: Seal,
 }
 
 /// Why it did not arrive, without a word of what was sent.
@@ -78,8 +81,16 @@ impl Webhook {
                 headers.append(name, value);
             }
         }
-        let mut request =
-            self.http.request(parcel.method, parcel.url).timeout(parcel.patience).headers(headers);
+        let seconds = app::now() / 1_000_000;
+        let body = parcel.body.as_ref().map_or(&[][..], |(_, body)| body.as_bytes());
+        let mut request = self
+            .http
+            .request(parcel.method, parcel.url)
+            .timeout(parcel.patience)
+            .headers(headers)
+            .header("webhook-id", &parcel.seal.id)
+            .header("webhook-timestamp", seconds)
+            .header("webhook-signature", parcel.seal.signatures(seconds, body));
         if let Some((kind, body)) = parcel.body {
             request = request.header(CONTENT_TYPE, kind).body(body);
         }
