@@ -43,6 +43,9 @@
 //! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
 //! | `oidc_user_claim` | `AUGURY_OIDC_USER_CLAIM` | `fhirUser`: the claim that says who somebody is in FHIR |
 //! | `webhook_allow` | `AUGURY_WEBHOOK_ALLOW` | none: addresses and networks (`10.1.0.0/16`) in private space that Subscriptions may send to, separated by commas |
+//! | `webhook_ca` | `AUGURY_WEBHOOK_CA` | none: roots (PEM) of endpoints' certificates, beside the system's |
+//! | `webhook_tls_cert`, `webhook_tls_key` | `AUGURY_WEBHOOK_TLS_CERT`, … | none: PEM files of the certificate that is shown to endpoints |
+//! | `webhook_tokens` | `AUGURY_WEBHOOK_TOKENS` | none: access tokens for endpoints, `https://emr.example/hooks token=https://emr.example/token client=ID secret=… scope="…"` a line, or `key` in the place of the secret |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -51,6 +54,7 @@
 
 mod servers;
 mod trail;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -69,6 +73,7 @@ pub use trail::{Address, Trail};
 use zeroize::Zeroizing;
 
 pub use servers::{Foreign, Upstream};
+pub use webhook::{Grantor, Webhooks};
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,8 +216,8 @@ pub struct Config {
     pub foreign: Option<Foreign>,
     /// Who says where requests come from.
     pub proxies: Proxies,
-    /// Networks in private space that Subscriptions may send to.
-    pub webhook_allow: Arc<[IpNet]>,
+    /// How endpoints of Subscriptions are reached.
+    pub webhooks: Webhooks,
     /// How often an address may ask that says nobody's name.
     pub rate_anonymous: Option<Rate>,
     /// How often a client may ask.
@@ -239,7 +244,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 46] = [
+const NAMES: [&str; 50] = [
     "bind",
     "public_url",
     "database_url",
@@ -249,6 +254,10 @@ const NAMES: [&str; 46] = [
     "packages",
     "validate_claims",
     "webhook_allow",
+    "webhook_ca",
+    "webhook_tls_cert",
+    "webhook_tls_key",
+    "webhook_tokens",
     "audit",
     "audit_failure",
     "audit_witness",
@@ -392,10 +401,6 @@ impl Config {
         let trusted = trusted.map_err(|one| {
             wrong("trusted_proxies", format!("`{one}` is neither an address nor like 10.0.0.0/8"))
         })?;
-        let webhook_allow = networks(get("webhook_allow").unwrap_or_default());
-        let webhook_allow = webhook_allow.map_err(|one| {
-            wrong("webhook_allow", format!("`{one}` is neither an address nor like 10.1.0.0/16"))
-        })?;
         let header = match get("proxy_header") {
             None | Some("x-forwarded-for") => ProxyHeader::XForwardedFor,
             Some("forwarded") => ProxyHeader::Forwarded,
@@ -458,7 +463,7 @@ impl Config {
             secret: secret.map(Hidden::new),
             foreign,
             proxies: Proxies { trusted, header },
-            webhook_allow: webhook_allow.into(),
+            webhooks: Webhooks::from_values(get)?,
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
@@ -485,7 +490,7 @@ impl Config {
     /// Where Subscriptions may send to.
     pub(crate) fn reach(&self) -> Reach {
         let loopback = self.bind.ip().is_loopback();
-        Reach { loopback, private: false, allowed: Arc::clone(&self.webhook_allow) }
+        Reach { loopback, private: false, allowed: Arc::clone(&self.webhooks.allow) }
     }
 }
 

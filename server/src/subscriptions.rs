@@ -8,6 +8,7 @@ pub(crate) mod mandate;
 mod matching;
 pub(crate) mod notification;
 pub(crate) mod signature;
+mod tokens;
 mod webhook;
 
 use std::sync::Arc;

@@ -102,7 +102,7 @@ impl Courier {
         let machine = machine.unwrap_or_else(|_| uuid::Uuid::new_v4().simple().to_string());
         Ok(Self {
             app: Arc::clone(app),
-            webhook: Webhook::new(app.config.reach())?,
+            webhook: Webhook::new(app)?,
             holder: format!("{} {}", machine.trim(), app.config.bind).into(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
