@@ -310,3 +310,190 @@ fn an_endpoint_may_ask_for_a_certificate() {
         }
     }
 }
+
+/// Waits until it failed, and says why.
+fn why(server: &Server, id: &str) -> String {
+    let failed = |now: &Value| now.to_string().contains("\"error\"") || now.to_string().contains("-response");
+    let path = format!("/fhir/Subscription/{id}/$status");
+    server.wait_for(&path, failed).unwrap().to_string()
+}
+
+#[test]
+fn a_hostile_endpoint_gains_nothing() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let other = Webhook::start();
+    let long = "x".repeat(4 << 20);
+    let redirect = format!("HTTP/1.1 307 Gone\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", other.url("/"));
+    let chatty = "HTTP/1.1 500 Patient-Smith\r\nX-Patient: Smith\r\nContent-Length: 13\r\n\r\nPatient Smith";
+    let headers = format!("HTTP/1.1 200 OK\r\nX: {long}\r\n\r\n");
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(20_000));
+    for (mood, expected) in [
+        (Mood::Says(redirect.leak()), "307"),
+        (Mood::Says(chatty), "500 Internal Server Error"),
+        (Mood::Says(headers.leak()), "can't be reached"),
+        (Mood::Says(many.leak()), "can't be reached"),
+        (Mood::Says("HTTP/9.9 what\r\n\r\n"), "can't be reached"),
+        (Mood::Says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), "101"),
+        (Mood::Drips, "no answer in time"),
+        (Mood::Hangs, "no answer in time"),
+    ] {
+        let hook = Webhook::start();
+        hook.answers(move |_| mood);
+        let mut asked = plain(ALL, &hook.url("/x"), Some(JSON));
+        let timeout = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-timeout";
+        asked["channel"]["extension"] = json!([{"url": timeout, "valueUnsignedInt": 1}]);
+        let id = subscribe(&server, &asked);
+        server.post("/fhir/Observation", &observation("smith", "1-1")).unwrap().expect(201).unwrap();
+        let why = why(&server, &id);
+        assert!(why.contains(expected), "{expected}: {why}");
+        assert!(!why.to_lowercase().contains("smith"), "{why}");
+        server.delete(&format!("/fhir/Subscription/{id}")).unwrap().expect(204).unwrap();
+    }
+    assert!(other.calls().is_empty());
+    // An answer that never ends is one: nothing of it is read.
+    let hook = Webhook::start();
+    hook.answers(|_| Mood::Says("HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\nx"));
+    subscribe(&server, &plain(ALL, &hook.url("/x"), Some(JSON)));
+    for _ in 0..3 {
+        server.post("/fhir/Observation", &observation("p", "1-1")).unwrap().expect(201).unwrap();
+    }
+    hook.wait(LONG, |calls| calls.len() == 3);
+}
+
+#[test]
+fn a_hostile_subscriber_leads_nowhere() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    for endpoint in [
+        "http://hook.example/",
+        "https://me:swordfish@hook.example/",
+        "https://hook.example/\r\nX: y",
+        "https://hook.example/#x",
+        "https://[::ffff:10.0.0.1]/",
+        "https://[::ffff:a9fe:a9fe]/",
+        "https://[::10.0.0.1]/",
+        "https://[64:ff9b::10.0.0.1]/",
+        "https://[64:ff9b:1::10.0.0.1]/",
+        "https://[2002:a00:1::]/",
+        "https://[2001:0:a00:1::]/",
+        "https://[fec0::1]/",
+        "https://[fe80::1]/",
+        "https://[fd00:ec2::254]/",
+        "https://[ff02::1]/",
+        "https://100.100.100.200/",
+        "https://192.0.0.192/",
+        "https://198.18.0.1/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://0.0.0.0/",
+        "https://0xa9fea9fe/",
+        "https://2852039166/",
+        "file:///etc/passwd",
+        "ftp://hook.example/",
+        "gopher://hook.example/",
+        "unix:/run/x.sock",
+    ] {
+        let refused = server.post("/fhir/Subscription", &plain(ALL, endpoint, None)).unwrap();
+        assert!(matches!(refused.status, 400 | 422), "{endpoint}: {} {}", refused.status, refused.text);
+        assert!(refused.text.contains("Subscription.channel.endpoint"), "{endpoint}: {}", refused.text);
+        assert!(!refused.text.contains("swordfish"), "{}", refused.text);
+    }
+    for header in [
+        "X: swordfish\r\nY: z",
+        "X: swordfish\u{0}",
+        "Host: swordfish",
+        "webhook-signature: swordfish",
+        "swordfish",
+    ] {
+        let mut asked = plain(ALL, "https://hook.example/", None);
+        asked["channel"]["header"] = json!([header]);
+        let refused = server.post("/fhir/Subscription", &asked).unwrap();
+        assert!(matches!(refused.status, 400 | 422), "{header:?}: {}", refused.text);
+        assert!(!refused.text.contains("swordfish"), "{}", refused.text);
+    }
+    // A name is looked at when it is connected to: this one is of this machine, and so is what answers there.
+    let hook = Webhook::start();
+    let port = hook.url("").rsplit_once(':').unwrap().1.to_owned();
+    let named = format!("https://ip6-localhost.invalid:{port}/");
+    let id = subscribe(&server, &plain(ALL, &named, None));
+    server.post("/fhir/Observation", &observation("p", "1-1")).unwrap().expect(201).unwrap();
+    let why = why(&server, &id);
+    assert!(why.contains("can't be reached") && !why.contains("invalid"), "{why}");
+}
+
+#[test]
+fn what_a_header_says_is_nowhere_to_be_read() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        hook.answers(|_| Mood::Answers(418));
+        let asked = |secret: &str| {
+            let mut one = plain(ALL, &hook.url("/x"), None);
+            one["channel"]["header"] = json!([format!("Authorization: Bearer swordfish{secret}")]);
+            one
+        };
+        let made = server.post("/fhir/Subscription", &asked("")).unwrap().expect(201).unwrap();
+        let id = made.json["id"].as_str().unwrap().to_owned();
+        let path = format!("/fhir/Subscription/{id}");
+        let mut said = vec![made.text];
+        let mut tell = |answer: anyhow::Result<Answer>, status: u16| {
+            let answer = answer.unwrap().expect(status).unwrap();
+            said.push(answer.text);
+            answer.json
+        };
+        let mut changed = asked("2");
+        changed["id"] = json!(id);
+        tell(server.put(&path, &changed), 200);
+        let patch = json!([{"op": "replace", "path": "/channel/header/0", "value": "X: swordfish3"}]);
+        let request =
+            server.http().patch(server.url(&path)).header("content-type", "application/json-patch+json");
+        tell(Answer::of(request.body(patch.to_string()).send().unwrap()), 200);
+        // What is tested by a patch is what is shown.
+        let guess = json!([{"op": "test", "path": "/channel/header/0", "value": "X: swordfish3"}]);
+        let request =
+            server.http().patch(server.url(&path)).header("content-type", "application/json-patch+json");
+        let guess = Answer::of(request.body(guess.to_string()).send().unwrap()).unwrap();
+        assert!(guess.status >= 400, "{}", guess.text);
+        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
+            {"resource": asked("4"), "request": {"method": "POST", "url": "Subscription"}},
+            {"resource": {"resourceType": "Subscription", "id": id, "channel": changed["channel"], "status": "requested",
+                "reason": "r", "criteria": ALL}, "request": {"method": "PUT", "url": format!("Subscription/{id}")}},
+            {"request": {"method": "GET", "url": format!("Subscription/{id}")}},
+        ]});
+        let request = server.http().post(server.url("/fhir")).header("content-type", JSON);
+        let request = request.header("prefer", "return=representation").body(bundle.to_string());
+        tell(Answer::of(request.send().unwrap()), 200);
+        server.wait_for(&path, |now| now["status"] == "active").unwrap();
+        server.post("/fhir/Observation", &observation("p", "1-1")).unwrap().expect(201).unwrap();
+        hook.wait(LONG, |calls| calls.len() >= 2);
+        for address in [
+            path.clone(),
+            format!("{path}?_format=xml"),
+            format!("{path}/_history"),
+            format!("{path}/_history/1"),
+            format!("{path}/$status"),
+            format!("{path}/$events"),
+            format!("{path}/$meta"),
+            format!("{path}/$validate"),
+            "/fhir/Subscription?_summary=false".to_owned(),
+            format!("/fhir/Subscription?url={}", hook.url("/x")),
+            "/fhir/_history".to_owned(),
+            "/fhir/Subscription/$status".to_owned(),
+            "/fhir/AuditEvent?_count=500".to_owned(),
+            "/metrics".to_owned(),
+            "/health".to_owned(),
+        ] {
+            tell(server.get(&address), 200);
+        }
+        let mut validated = asked("5");
+        validated["status"] = json!("nonsense");
+        said.push(server.post("/fhir/Subscription/$validate", &validated).unwrap().text);
+        for text in &said {
+            assert!(!text.contains("swordfish"), "{text}");
+        }
+        assert_eq!(said.iter().filter(|text| text.contains("********")).count(), 11);
+        let sent: Vec<String> =
+            hook.calls().iter().map(|call| call.header("authorization").to_owned()).collect();
+        assert!(
+            sent.contains(&"Bearer swordfish2".to_owned()) && sent.contains(&"Bearer swordfish4".to_owned())
+        );
+    }
+}
