@@ -129,4 +129,21 @@ mod tests {
             assert_eq!(found, expected, "{address}");
         }
     }
+    #[tokio::test]
+    async fn a_name_is_looked_at_when_it_is_connected_to() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let here = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        here.set_nonblocking(true).unwrap();
+        let address = format!("http://localhost:{}/", here.local_addr().unwrap().port());
+        for (reach, arrives) in [
+            (reach(false, true, &[]), false),
+            (reach(true, true, &[]), true),
+            (reach(false, false, &["127.0.0.1/32"]), true),
+        ] {
+            let http = reach.keeps(reqwest::Client::builder()).build().unwrap();
+            let asked = http.get(&address).timeout(std::time::Duration::from_millis(300)).send();
+            assert!(asked.await.is_err());
+            assert_eq!(here.accept().is_ok(), arrives, "{reach:?}");
+        }
+    }
 }
