@@ -489,3 +489,98 @@ fn what_a_header_says_is_nowhere_to_be_read() {
         );
     }
 }
+
+/// The codes of a list of Codings or CodeableConcepts.
+fn codes(of: &Value) -> Vec<&str> {
+    let all = of["coding"].as_array().or(of.as_array()).map_or(&[][..], Vec::as_slice);
+    all.iter().filter_map(|one| one["code"].as_str()).collect()
+}
+
+#[test]
+fn every_attempt_to_tell_is_recorded() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let hook = Webhook::start();
+        let mut left = vec![Mood::Answers(500)];
+        hook.answers(move |call| {
+            if call.numbers() == [1] { left.pop().unwrap_or(Mood::Answers(200)) } else { Mood::Answers(200) }
+        });
+        let key = server.key(&["app", "--scope", "system/Subscription.cruds system/Observation.cr"]).unwrap();
+        let reader =
+            server.key(&["reader", "--scope", "system/AuditEvent.rs system/Subscription.rs"]).unwrap();
+        let ask = |key: &str, method: &str, path: &str, body: &Value| {
+            let request = server.http().request(method.parse().unwrap(), server.url(path)).bearer_auth(key);
+            let request = request.header("content-type", JSON).body(body.to_string());
+            Answer::of(request.send().unwrap()).unwrap()
+        };
+        let told = |hook: &Webhook, content: &str| {
+            let asked = topical(TOPIC, &[], &hook.url("/secret?key=swordfish"), content);
+            ask(&key, "POST", "/fhir/Subscription", &asked).expect(201).unwrap().json["id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let (quiet, gone) = (Webhook::start(), Webhook::start());
+        let (id, quietly) = (told(&hook, "full-resource"), told(&quiet, "id-only"));
+        gone.answers(|call| Mood::Answers(if call.numbers().is_empty() { 200 } else { 410 }));
+        let last = told(&gone, "full-resource");
+        for one in [&id, &quietly, &last] {
+            let path = format!("/fhir/Subscription/{one}");
+            let active = || ask(&key, "GET", &path, &Value::Null).json["status"] == "active";
+            assert!((0..500).any(|_| active() || {
+                std::thread::sleep(LONG / 500);
+                false
+            }));
+        }
+        let made = ask(&key, "POST", "/fhir/Observation", &critical("p")).expect(201).unwrap();
+        let observed = format!("Observation/{}/_history/1", made.json["id"].as_str().unwrap());
+        hook.wait(LONG, |calls| calls.len() == 3);
+        quiet.wait(LONG, |calls| calls.len() == 2);
+        gone.wait(LONG, |calls| calls.len() == 2);
+        let events = || -> Vec<Value> {
+            let trail = ask(&reader, "GET", "/fhir/AuditEvent?_count=500", &Value::Null).json;
+            let all = trail["entry"].as_array().unwrap().iter().rev().map(|entry| entry["resource"].clone());
+            all.filter(|event| event["type"]["code"] == "110106").collect()
+        };
+        assert!((0..500).any(|_| events().len() >= 4 || {
+            std::thread::sleep(LONG / 500);
+            false
+        }));
+        let events = events();
+        let about = |id: &str| -> Vec<&Value> {
+            events.iter().filter(|event| event.to_string().contains(&format!("Subscription/{id}"))).collect()
+        };
+        let disclosures = about(&id);
+        let outcomes: Vec<&str> =
+            disclosures.iter().map(|event| event["outcome"].as_str().unwrap()).collect();
+        assert_eq!(outcomes, ["8", "0"]);
+        let origin = hook.url("");
+        for event in &disclosures {
+            assert_eq!(codes(&event["subtype"]), ["disclose"]);
+            let agents = event["agent"].as_array().unwrap();
+            let kinds: Vec<Vec<&str>> = agents.iter().map(|agent| codes(&agent["type"])).collect();
+            assert_eq!(kinds, [["110153"], ["110152"], ["110150"]]);
+            assert_eq!(agents[0]["network"]["address"], server.url(""));
+            assert_eq!(agents[1]["network"], json!({"address": origin, "type": "5"}));
+            assert_eq!(agents[2]["who"]["display"], "app");
+            assert_eq!(agents.iter().filter(|agent| agent["requestor"] == true).count(), 1);
+            let what: Vec<&str> = event["entity"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(|one| one["what"]["reference"].as_str())
+                .collect();
+            assert_eq!(what, ["Patient/p", &observed, &format!("Subscription/{id}")]);
+            assert!(!event.to_string().contains("swordfish") && !event.to_string().contains("/secret"));
+        }
+        assert!(disclosures[0]["outcomeDesc"].as_str().unwrap().contains("500"));
+        assert!(disclosures[0]["meta"].get("profile").is_none());
+        let profile =
+            "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.PrivacyDisclosure.Source";
+        assert_eq!(disclosures[1]["meta"]["profile"], json!([profile]));
+        let [one] = about(&quietly)[..] else { panic!("{:?}", about(&quietly)) };
+        assert_eq!((codes(&one["subtype"]), &one["outcome"]), (vec!["deliver"], &json!("0")));
+        let [one] = about(&last)[..] else { panic!("{:?}", about(&last)) };
+        assert_eq!((codes(&one["subtype"]), &one["outcome"]), (vec!["disclose"], &json!("8")));
+    }
+}

@@ -7,11 +7,11 @@ use std::time::Duration;
 use fhir::json::Json;
 use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
-use fhir::subscription::{Channel, Occasion};
+use fhir::subscription::{Channel, Content, Occasion, Payload};
 use reqwest::Url;
 use store::{
-    Act, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress,
-    SubscriptionStatus, Target, Write,
+    Act, Agent, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress,
+    SubscriptionStatus, Target, Who, Write,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -62,6 +62,8 @@ pub(super) struct Courier {
 struct Drive {
     entry: Entry,
     context: Context,
+    /// To where, and in whose name, for the audit trail.
+    who: Arc<Who>,
     /// So many events it has.
     delivered: i64,
     until: i64,
@@ -185,7 +187,8 @@ impl Courier {
         if entry.asked.end.is_some_and(|end| end <= app::now()) {
             return self.end(number, &id, delivered, SubscriptionStatus::Off, "its end has come").await;
         }
-        let mut drive = Drive { entry, context, delivered, until };
+        let who = addressee(&entry, &context);
+        let mut drive = Drive { entry, context, who, delivered, until };
         let mut receipts = Receipts::default();
         let stop = match status {
             SubscriptionStatus::Requested => self.begin(&drive).await,
@@ -194,10 +197,13 @@ impl Courier {
         };
         let mut notes = match receipts.settled().await {
             Ok(notes) => notes,
-            Err(error) => return drop(Stop::from(error)),
+            Err(error) => {
+                drop(Stop::from(error));
+                return record(&self.app, &drive.context_at(app::now()), receipts.notes).await;
+            }
         };
         match stop {
-            Stop::Lost => {}
+            Stop::Lost => record(&self.app, &drive.context_at(app::now()), notes).await,
             Stop::Rest(due) => self.say(&drive, Next::Rest(due), notes).await,
             Stop::Ended(why) => self.end(number, &id, drive.delivered, SubscriptionStatus::Off, why).await,
             Stop::Failed(refusal) => {
@@ -208,10 +214,15 @@ impl Courier {
                 let gone = refusal == Refusal::Answered(reqwest::StatusCode::GONE);
                 metrics::counter!("augury_subscription_failures_total").increment(1);
                 tracing::warn!(subscription = id, tries, error, "a notification did not arrive");
+                if notes.is_empty() {
+                    notes.push(self.note(&drive, Outcome::Serious, error.clone()));
+                }
                 if handshakes || given_up || gone {
+                    // What was tried is recorded by itself: the end is this server's doing, in nobody's name.
+                    let next = Next::Fail { again: now + SPARE, error: error.clone() };
+                    self.say(&drive, next, notes).await;
                     return self.end(number, &id, drive.delivered, SubscriptionStatus::Error, &error).await;
                 }
-                notes.push(self.note(&drive, Outcome::Serious, error.clone()));
                 let tries = if drive.delivered > delivered { 0 } else { tries };
                 self.say(&drive, Next::Fail { again: now + pause(tries), error }, notes).await;
             }
@@ -271,6 +282,8 @@ impl Courier {
                     return stop;
                 }
                 if let Err(refusal) = self.tell(drive, events).await {
+                    let why = refusal.to_string();
+                    receipts.notes.extend(events.iter().flat_map(|event| told(drive, event, Err(&why))));
                     return Stop::Failed(refusal);
                 }
                 sent = true;
@@ -278,7 +291,7 @@ impl Courier {
                     drive.delivered = last.number;
                 }
                 metrics::counter!("augury_subscription_events_total").increment(events.len() as u64);
-                receipts.notes.extend(events.iter().map(|event| self.told(drive, event)));
+                receipts.notes.extend(events.iter().flat_map(|event| told(drive, event, Ok(()))));
                 if let Err(error) = receipts.hand_in(self, drive).await {
                     return error.into();
                 }
@@ -296,7 +309,7 @@ impl Courier {
         let notes = receipts.settled().await?;
         drive.until = app::now() + drive.patience() + SPARE;
         let progress = drive.progress(&self.holder, Next::GoOn(drive.until));
-        Ok(self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await?)
+        Ok(proceed(&self.app, &drive.context_at(app::now()), progress, notes).await?)
     }
 
     /// Sends some events.
@@ -354,7 +367,7 @@ impl Courier {
     /// Says how far it is.
     async fn say(&self, drive: &Drive, next: Next, notes: Vec<Note>) {
         let progress = drive.progress(&self.holder, next);
-        if let Err(error) = self.app.store.proceed(&drive.context_at(app::now()), progress, notes).await
+        if let Err(error) = proceed(&self.app, &drive.context_at(app::now()), progress, notes).await
             && !matches!(error, Error::Conflict { .. })
         {
             tracing::error!(%error, "it was not kept how far a Subscription is");
@@ -401,13 +414,6 @@ impl Courier {
         self.app.store.commit(&context, commit).await.map(drop)
     }
 
-    fn told(&self, drive: &Drive, event: &Event) -> Note {
-        let note = format!("event {} of Subscription/{}", event.number, drive.entry.subscription.id);
-        let entity = event.stored.as_ref().map(|stored| (stored.kind, stored.id.clone(), stored.version));
-        let patient = event.stored.as_ref().map(|stored| stored.patient.clone()).unwrap_or_default();
-        Note { entity, patient, note, ..Note::of(Act::Deliver) }
-    }
-
     fn note(&self, drive: &Drive, outcome: Outcome, note: String) -> Note {
         let entity = Some((ResourceType::SUBSCRIPTION, drive.entry.subscription.id.clone(), 0));
         Note { outcome, entity, note, ..Note::of(Act::Deliver) }
@@ -424,8 +430,7 @@ impl Receipts {
         let app = Arc::clone(&courier.app);
         let progress = drive.progress(&courier.holder, Next::GoOn(drive.until));
         let context = drive.context_at(app::now());
-        self.under_way =
-            Some(tokio::spawn(async move { app.store.proceed(&context, progress, notes).await }));
+        self.under_way = Some(tokio::spawn(async move { proceed(&app, &context, progress, notes).await }));
         Ok(())
     }
 
@@ -446,6 +451,10 @@ impl Drive {
         }
     }
 
+    fn name(&self) -> String {
+        format!("Subscription/{}", self.entry.subscription.id)
+    }
+
     /// How long an answer is waited for, in microseconds.
     fn patience(&self) -> i64 {
         i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE).min(PATIENCE)) * SECOND
@@ -458,13 +467,76 @@ impl Drive {
     }
 
     fn context_at(&self, at: i64) -> Context {
-        Context { at, ..Context::system("subscriptions", at) }
+        Context { who: Arc::clone(&self.who), ..Context::system("subscriptions", at) }
     }
 
     fn progress(&self, holder: &Arc<str>, then: Next) -> Progress {
         let subscription = self.entry.subscription.number;
         Progress { subscription, holder: Arc::clone(holder), delivered: self.delivered, then }
     }
+}
+
+/// Says how far a Subscription is. What was sent is recorded, also by who lost it meanwhile.
+async fn proceed(app: &App, context: &Context, progress: Progress, notes: Vec<Note>) -> Result<(), Error> {
+    let answer = app.store.proceed(context, progress, notes.clone()).await;
+    if matches!(answer, Err(Error::Conflict { .. })) {
+        record(app, context, notes).await;
+    }
+    answer
+}
+
+async fn record(app: &App, context: &Context, notes: Vec<Note>) {
+    if notes.is_empty() {
+        return;
+    }
+    let commit = Commit { notes, ..Commit::default() };
+    if let Err(error) = app.store.commit(context, commit).await {
+        tracing::error!(%error, "what was sent to a Subscription could not be recorded");
+    }
+}
+
+/// What of an address may be said: path and query may hold secrets.
+fn addressee(entry: &Entry, context: &Context) -> Arc<Who> {
+    let origin = match &entry.asked.channel {
+        Channel::RestHook { endpoint, .. } => Url::parse(endpoint).ok(),
+        Channel::Websocket => None,
+    };
+    Who::new(Agent {
+        system: Some("subscriptions".to_owned()),
+        address: origin.map(|url| url.origin().ascii_serialization()),
+        token: None,
+        opaque: None,
+        ..context.who.agent.clone()
+    })
+}
+
+/// What is recorded of an event that was sent, or was tried to: once for each patient that it is about.
+fn told(drive: &Drive, event: &Event, sent: Result<(), &str>) -> Vec<Note> {
+    let stored = event.stored.as_ref().filter(|stored| !stored.deleted);
+    let act = match &drive.entry.asked.payload {
+        Payload::Resource(_) if stored.is_none() => return Vec::new(),
+        Payload::Resource(_) | Payload::Notification(_, Content::FullResource) if stored.is_some() => {
+            Act::Disclose
+        }
+        _ => Act::Deliver,
+    };
+    let named = format!("event {} of {}", event.number, drive.name());
+    let (outcome, note) = match sent {
+        Ok(()) => (Outcome::Success, named),
+        Err(why) => (Outcome::Serious, format!("{named}: {why}")),
+    };
+    let entity = event.stored.as_ref().map(|stored| (stored.kind, stored.id.clone(), stored.version));
+    let patients = event.stored.as_ref().map_or("", |stored| stored.patient.as_str());
+    let nobody = patients.is_empty().then_some("");
+    let of = |patient: &str| Note {
+        outcome,
+        entity: entity.clone(),
+        patient: patient.to_owned(),
+        query: drive.name(),
+        note: note.clone(),
+        ..Note::of(act)
+    };
+    patients.split_ascii_whitespace().chain(nobody).map(of).collect()
 }
 
 fn parsed(endpoint: &str) -> Result<Url, Refusal> {
