@@ -32,7 +32,8 @@ const UNKNOWN: i64 = 60;
 const MOST: i64 = 86_400;
 /// So much before its end it is not used any more.
 const SPARE: i64 = 30;
-/// After a failure nobody asks again for so long: those who waited for it have failed too.
+/// After a failure nobody asks again for so long: those who waited for it have failed too. Nor is a token that
+/// is younger replaced, or an endpoint that accepts none would have us ask without end.
 const PAUSE: i64 = SECOND;
 /// An assertion is good for so many seconds.
 const ASSERTED: i64 = 240;
@@ -40,7 +41,8 @@ const ASSERTED: i64 = 240;
 /// What is got from one authorization server.
 #[derive(Default)]
 struct Held {
-    token: Option<(HeaderValue, i64)>,
+    /// With when it was got, and until when it is to be used.
+    token: Option<(HeaderValue, i64, i64)>,
     failed: Option<(Refusal, i64)>,
 }
 
@@ -56,8 +58,8 @@ impl Tokens {
         Self { app: Arc::clone(app), held }
     }
 
-    /// What `Authorization` is to say at an endpoint; another one than `spoilt`, which was not accepted. None
-    /// where no token is needed.
+    /// What `Authorization` is to say at an endpoint; where there is one another one than `spoilt`, which was
+    /// not accepted. None where no token is needed.
     pub(super) async fn header(
         &self,
         url: &Url,
@@ -72,9 +74,9 @@ impl Tokens {
         };
         let mut held = held.lock().await;
         let now = app::now();
-        if let Some((token, until)) = &held.token
+        if let Some((token, got, until)) = &held.token
             && now < *until
-            && Some(token) != spoilt
+            && (Some(token) != spoilt || now - got < PAUSE)
         {
             return Ok(Some(token.clone()));
         }
@@ -86,8 +88,8 @@ impl Tokens {
         held.token = None;
         match self.fetch(grantor, http, reach).await {
             Ok((token, seconds)) => {
-                let until = app::now() + seconds * SECOND;
-                *held = Held { token: Some((token.clone(), until)), failed: None };
+                let got = app::now();
+                *held = Held { token: Some((token.clone(), got, got + seconds * SECOND)), failed: None };
                 Ok(Some(token))
             }
             Err(why) => {
@@ -110,8 +112,7 @@ impl Tokens {
             Some(_) => None,
             None => Some(self.assertion(grantor).await.ok_or("there is no key to sign with")?),
         };
-        let answer = ask(grantor, asserted, http.clone()).await;
-        let answer: BasicTokenResponse = answer.map_err(|error| match error {
+        let answer = ask(grantor, asserted, http.clone()).await.map_err(|error| match error {
             RequestTokenError::ServerResponse(_) => "the token endpoint refused",
             RequestTokenError::Request(_) => "the token endpoint can't be reached",
             RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
@@ -142,13 +143,15 @@ impl Tokens {
     }
 }
 
-type Asked = RequestTokenError<std::io::Error, BasicErrorResponse>;
+/// Why there is none.
+type Failure = RequestTokenError<std::io::Error, BasicErrorResponse>;
 
+/// Client credentials; boxed, as the compiler does not see by itself that it may change threads.
 fn ask(
     grantor: &Grantor,
     asserted: Option<String>,
     http: Client,
-) -> Pin<Box<dyn Future<Output = Result<BasicTokenResponse, Asked>> + Send>> {
+) -> Pin<Box<dyn Future<Output = Result<BasicTokenResponse, Failure>> + Send>> {
     let endpoint = TokenUrl::from_url(grantor.endpoint.clone());
     let mut client = BasicClient::new(ClientId::new(grantor.client.clone())).set_token_uri(endpoint);
     if let Some(secret) = &grantor.secret {

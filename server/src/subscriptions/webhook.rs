@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, StatusCode, Url};
 use tokio::time::timeout;
@@ -65,6 +66,11 @@ pub(super) struct Webhook {
 impl Webhook {
     pub(super) fn new(app: &Arc<App>) -> anyhow::Result<Self> {
         let (reach, said) = (app.config.reach(), &app.config.webhooks);
+        for grantor in &said.tokens {
+            let at = grantor.endpoint.origin().ascii_serialization();
+            let named = || format!("AUGURY_WEBHOOK_TOKENS (webhook_tokens) {at}");
+            reach.permits(&grantor.endpoint).map_err(anyhow::Error::msg).with_context(named)?;
+        }
         let roots = said.ca.as_deref().map_or(Roots::System, Roots::Also);
         let tls = encryption::towards("webhook", &roots, said.identity.as_ref())?;
         let builder =
@@ -80,11 +86,13 @@ impl Webhook {
 
     async fn deliver(&self, parcel: &Parcel<'_>) -> Result<(), Refusal> {
         self.reach.permits(&parcel.url).map_err(Refusal::Forbidden)?;
-        let mut token = self.tokens.header(&parcel.url, &self.http, &self.reach, None).await?;
+        let token = self.tokens.header(&parcel.url, &self.http, &self.reach, None).await?;
         let mut status = self.attempt(parcel, token.as_ref()).await?;
         if status == StatusCode::UNAUTHORIZED && token.is_some() {
-            token = self.tokens.header(&parcel.url, &self.http, &self.reach, token.as_ref()).await?;
-            status = self.attempt(parcel, token.as_ref()).await?;
+            let other = self.tokens.header(&parcel.url, &self.http, &self.reach, token.as_ref()).await?;
+            if other != token {
+                status = self.attempt(parcel, other.as_ref()).await?;
+            }
         }
         if status.is_success() { Ok(()) } else { Err(Refusal::Answered(status)) }
     }
