@@ -434,10 +434,10 @@ fn what_a_header_says_is_nowhere_to_be_read() {
         let mut changed = asked("2");
         changed["id"] = json!(id);
         tell(server.put(&path, &changed), 200);
-        let patch = json!([{"op": "replace", "path": "/channel/header/0", "value": "X: swordfish3"}]);
+        let replaced = json!([{"op": "replace", "path": "/channel/header/0", "value": "X: swordfish3"}]);
         let request =
             server.http().patch(server.url(&path)).header("content-type", "application/json-patch+json");
-        tell(Answer::of(request.body(patch.to_string()).send().unwrap()), 200);
+        tell(Answer::of(request.body(replaced.to_string()).send().unwrap()), 200);
         // What is tested by a patch is what is shown.
         let guess = json!([{"op": "test", "path": "/channel/header/0", "value": "X: swordfish3"}]);
         let request =

@@ -215,7 +215,7 @@ impl Courier {
                 metrics::counter!("augury_subscription_failures_total").increment(1);
                 tracing::warn!(subscription = id, tries, error, "a notification did not arrive");
                 if notes.is_empty() {
-                    notes.push(self.note(&drive, Outcome::Serious, error.clone()));
+                    notes.push(drive.failed(error.clone()));
                 }
                 if handshakes || given_up || gone {
                     // What was tried is recorded by itself: the end is this server's doing, in nobody's name.
@@ -413,11 +413,6 @@ impl Courier {
         let commit = Commit { writes, progress: Some(progress), ..Commit::default() };
         self.app.store.commit(&context, commit).await.map(drop)
     }
-
-    fn note(&self, drive: &Drive, outcome: Outcome, note: String) -> Note {
-        let entity = Some((ResourceType::SUBSCRIPTION, drive.entry.subscription.id.clone(), 0));
-        Note { outcome, entity, note, ..Note::of(Act::Deliver) }
-    }
 }
 
 impl Receipts {
@@ -449,6 +444,12 @@ impl Drive {
             Channel::RestHook { endpoint, .. } => (endpoint, &self.entry.subscription.headers),
             Channel::Websocket => ("", &[]),
         }
+    }
+
+    /// What is recorded where there was no event to tell.
+    fn failed(&self, note: String) -> Note {
+        let entity = Some((ResourceType::SUBSCRIPTION, self.entry.subscription.id.clone(), 0));
+        Note { outcome: Outcome::Serious, entity, note, ..Note::of(Act::Deliver) }
     }
 
     fn name(&self) -> String {
