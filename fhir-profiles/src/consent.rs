@@ -5,6 +5,7 @@
 //! denies is not understood is left out, so that it denies more; a rule that permits and is not
 //! understood permits nothing.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use crate::json::Json;
@@ -156,6 +157,18 @@ impl Rule {
         let mut all = Vec::new();
         self.name_actors(&mut all);
         all
+    }
+
+    /// When it says something else than before.
+    pub fn turns(&self) -> BTreeSet<i64> {
+        let mut all = BTreeSet::new();
+        self.turn(&mut all);
+        all
+    }
+
+    fn turn(&self, all: &mut BTreeSet<i64>) {
+        all.extend([self.period.low, self.period.high.saturating_add(1)]);
+        self.exceptions.iter().for_each(|rule| rule.turn(all));
     }
 
     fn of_all() -> Self {

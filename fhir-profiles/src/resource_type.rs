@@ -184,6 +184,9 @@ impl ResourceType {
     /// AuditEvent.
     pub const AUDIT_EVENT: Self = Self(6);
 
+    /// Basic.
+    pub const BASIC: Self = Self(7);
+
     /// Binary.
     pub const BINARY: Self = Self(8);
 

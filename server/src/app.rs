@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use fhir::reference::hash_text;
 use metrics_exporter_prometheus::PrometheusHandle;
 use models::{Catalogue, Settings};
-use store::{Context, Store};
+use store::{Activation, Context, Reader, Store};
 
 use crate::audit::Standing;
 use crate::config::Config;
@@ -21,6 +22,9 @@ use crate::packages::Claims;
 use crate::smart::Smart;
 use crate::smart::secret::Secret;
 use crate::subscriptions::Shelf;
+
+/// How often it is looked for models that others put in use.
+const FOLLOW: Duration = Duration::from_secs(1);
 
 /// Everything a request or a worker may need. One per process.
 pub struct App {
@@ -201,19 +205,53 @@ pub async fn load_active_catalogue(config: &Config) -> anyhow::Result<Catalogue>
     Ok(catalogue)
 }
 
+/// What others put in use, these use too.
+pub(crate) async fn follow_activations(app: Arc<App>) {
+    let mut known = Vec::new();
+    loop {
+        tokio::time::sleep(FOLLOW).await;
+        let now = match activations(&app.store).await {
+            Ok(now) => now,
+            Err(error) => {
+                tracing::warn!(%error, "which models are in use can't be read");
+                continue;
+            }
+        };
+        if now == known {
+            continue;
+        }
+        let _one_at_a_time = app.activating.lock().await;
+        let mut catalogue = app.models().catalogue.clone();
+        let other = |one: &Activation| {
+            catalogue.get(&one.model).is_none_or(|model| model.identity.version != one.version)
+        };
+        if now.iter().any(other) {
+            use_these(&mut catalogue, &now);
+            app.use_models(catalogue);
+        }
+        known = now;
+    }
+}
+
+async fn activations(store: &Store) -> Result<Vec<Activation>, store::Error> {
+    let read = |reader: &mut Reader<'_>| {
+        let known = reader.activations()?;
+        Ok(known)
+    };
+    store.reading(&Context::system("models", now()), read).await
+}
+
 async fn use_activated(catalogue: &mut Catalogue, store: &Store) -> anyhow::Result<()> {
-    let known = store
-        .reading(&Context::system("start", now()), |reader| {
-            let known = reader.activations()?;
-            Ok(known)
-        })
-        .await?;
+    use_these(catalogue, &activations(store).await?);
+    Ok(())
+}
+
+fn use_these(catalogue: &mut Catalogue, known: &[Activation]) {
     for activation in known {
         if let Err(error) = catalogue.activate(&activation.model, &activation.version) {
             tracing::warn!(%error, "an activated model version is not installed; the built-in one is used");
         }
     }
-    Ok(())
 }
 
 /// Model settings from the operator's.

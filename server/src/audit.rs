@@ -27,19 +27,26 @@ const DAY: i64 = 86_400_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
     astray: Mutex<Option<Astray>>,
+    /// What is wrong with what was sealed long ago.
+    harm: Mutex<Option<Astray>>,
     /// Those that could not be shown a head, since when.
     witnesses: Mutex<BTreeMap<String, i64>>,
 }
 
 impl Standing {
-    /// The log is not the one that was sealed last.
+    /// The log is not the one that was sealed.
     pub(crate) fn astray(&self) -> Option<Astray> {
-        *self.astray.lock().unwrap_or_else(PoisonError::into_inner)
+        let [astray, harm] =
+            [&self.astray, &self.harm].map(|one| *one.lock().unwrap_or_else(PoisonError::into_inner));
+        astray.or(harm)
     }
 
-    fn strays(&self, astray: Option<Astray>) -> bool {
-        let mut known = self.astray.lock().unwrap_or_else(PoisonError::into_inner);
-        astray.is_some() & (std::mem::replace(&mut *known, astray) != astray)
+    fn strays(&self, astray: Option<Astray>) -> Option<Astray> {
+        news(&self.astray, astray)
+    }
+
+    fn is_harmed(&self, harm: Option<Astray>) -> Option<Astray> {
+        news(&self.harm, harm)
     }
 
     fn witness(&self, name: &str, failed: Option<i64>) {
@@ -58,6 +65,13 @@ impl Standing {
     pub(crate) fn failing(&self) -> Vec<String> {
         self.witnesses.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
+}
+
+/// What is wrong, if that was not known.
+fn news(known: &Mutex<Option<Astray>>, now: Option<Astray>) -> Option<Astray> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = std::mem::replace(&mut *known, now);
+    now.filter(|_| before != now)
 }
 
 /// The keeper of the trail, of this process.
@@ -107,6 +121,9 @@ async fn keep(app: Arc<App>, witnesses: Witnesses, mut stopped: watch::Receiver<
         }
         // What fills faster than it is sealed is caught up with.
         while seal(&app, &witnesses).await {}
+        if !ends {
+            patrol(&app).await;
+        }
         if let (Some(days), true, false) = (app.config.trail.retention, tidied.elapsed() > TIDIED, ends) {
             let before = app::now().saturating_sub(i64::from(days).saturating_mul(DAY));
             // What is new is sealed between.
@@ -145,6 +162,22 @@ async fn tidy(app: &App, before: i64) -> bool {
     }
 }
 
+/// Goes on over what was sealed long ago.
+async fn patrol(app: &App) {
+    match app.store.patrol_audit(&Context::system("audit", app::now())).await {
+        Ok(harm) => {
+            if let Some(Astray { known, found, why }) = app.standing.is_harmed(harm) {
+                alarm(app, format!("of the log of {known} events, from entry {found} on: {why}; `augury audit accept` makes it anew")).await;
+            }
+        }
+        Err(error) => {
+            metrics::counter!("augury_audit_failures_total").increment(1);
+            tracing::error!(%error, "the old blocks of the audit log could not be looked at");
+        }
+    }
+    metrics::gauge!("augury_audit_astray").set(if app.standing.astray().is_some() { 1.0 } else { 0.0 });
+}
+
 /// Is there more to seal?
 async fn seal(app: &App, witnesses: &Witnesses) -> bool {
     let sealed = match app.store.seal_audit(&Context::system("audit", app::now())).await {
@@ -156,16 +189,16 @@ async fn seal(app: &App, witnesses: &Witnesses) -> bool {
             return false;
         }
     };
-    let Sealed { head, more, astray, vanished, gaps, forged } = sealed;
+    let Sealed { head, more, astray, vanished, forged } = sealed;
     if let Some(head) = head {
         witnesses.show(head);
     }
-    metrics::gauge!("augury_audit_astray").set(if astray.is_some() { 1.0 } else { 0.0 });
-    if let (Some(Astray { known, found, why }), true) = (astray, app.standing.strays(astray)) {
+    if let Some(Astray { known, found, why }) = app.standing.strays(astray) {
         alarm(app, format!("the log of {known} events has {found} now, {why}: it is not sealed until `augury audit accept`")).await;
     }
-    metrics::counter!("augury_audit_vanished_total").increment(vanished.len() as u64);
-    for (first, last) in vanished.into_iter().map(|key| (key, key)).chain(gaps) {
+    let gone = vanished.iter().map(|(first, last)| last.abs_diff(*first).saturating_add(1));
+    metrics::counter!("augury_audit_vanished_total").increment(gone.fold(0, u64::saturating_add));
+    for (first, last) in vanished {
         alarm(
             app,
             format!("AuditEvent/{first} to AuditEvent/{last} were removed before they were in the log"),

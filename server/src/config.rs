@@ -29,6 +29,7 @@
 //! | `trusted_proxies` | `AUGURY_TRUSTED_PROXIES` | none: addresses and networks (`10.0.0.0/8`) of proxies, separated by commas, that say where a request comes from |
 //! | `proxy_header` | `AUGURY_PROXY_HEADER` | `x-forwarded-for`: the header in which they say it; `forwarded` |
 //! | `rate_anonymous` | `AUGURY_RATE_ANONYMOUS` | `100/hour` for each address, where access is not open; `…/minute`, `…/second`, `none` |
+//! | `rate_sign_in` | `AUGURY_RATE_SIGN_IN` | `20/minute`: tries to sign in with one login, from each network or browser |
 //! | `rate_client` | `AUGURY_RATE_CLIENT` | `none`: how often each client may ask |
 //! | `client_rates` | `AUGURY_CLIENT_RATES` | none: `ID=5000/hour,…` of some clients |
 //! | `redis_url` | `AUGURY_REDIS_URL` | none: each process counts by itself; `redis://…` or `rediss://…`, where all count together |
@@ -46,6 +47,7 @@
 //! | `webhook_ca` | `AUGURY_WEBHOOK_CA` | none: roots (PEM) of endpoints' certificates, beside the system's |
 //! | `webhook_tls_cert`, `webhook_tls_key` | `AUGURY_WEBHOOK_TLS_CERT`, … | none: PEM files of the certificate that is shown to endpoints |
 //! | `webhook_tokens` | `AUGURY_WEBHOOK_TOKENS` | none: access tokens for endpoints, `https://emr.example/hooks token=https://emr.example/token client=ID secret=… scope="…"` a line, or `key` in the place of the secret |
+//! | `subscription_event_days` | `AUGURY_SUBSCRIPTION_EVENT_DAYS` | `7`: how long events that were delivered can be asked for again |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
 //!
@@ -218,8 +220,12 @@ pub struct Config {
     pub proxies: Proxies,
     /// How endpoints of Subscriptions are reached.
     pub webhooks: Webhooks,
+    /// For so many days events that were delivered can be asked for again.
+    pub event_days: u32,
     /// How often an address may ask that says nobody's name.
     pub rate_anonymous: Option<Rate>,
+    /// How often signing in with one login may be tried from one place.
+    pub rate_sign_in: Option<Rate>,
     /// How often a client may ask.
     pub rate_client: Option<Rate>,
     /// The same for some, by their ids.
@@ -244,7 +250,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 50] = [
+const NAMES: [&str; 52] = [
     "bind",
     "public_url",
     "database_url",
@@ -258,6 +264,7 @@ const NAMES: [&str; 50] = [
     "webhook_tls_cert",
     "webhook_tls_key",
     "webhook_tokens",
+    "subscription_event_days",
     "audit",
     "audit_failure",
     "audit_witness",
@@ -279,6 +286,7 @@ const NAMES: [&str; 50] = [
     "trusted_proxies",
     "proxy_header",
     "rate_anonymous",
+    "rate_sign_in",
     "rate_client",
     "client_rates",
     "redis_url",
@@ -401,6 +409,11 @@ impl Config {
         let trusted = trusted.map_err(|one| {
             wrong("trusted_proxies", format!("`{one}` is neither an address nor like 10.0.0.0/8"))
         })?;
+        let event_days = match get("subscription_event_days").map(str::parse) {
+            None => 7,
+            Some(Ok(days)) if (1..=3650).contains(&days) => days,
+            Some(_) => return Err(wrong("subscription_event_days", "is a whole number of days, 1 to 3650")),
+        };
         let header = match get("proxy_header") {
             None | Some("x-forwarded-for") => ProxyHeader::XForwardedFor,
             Some("forwarded") => ProxyHeader::Forwarded,
@@ -464,7 +477,9 @@ impl Config {
             foreign,
             proxies: Proxies { trusted, header },
             webhooks: Webhooks::from_values(get)?,
+            event_days,
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
+            rate_sign_in: Rate::parse("rate_sign_in", get("rate_sign_in").unwrap_or("20/minute"))?,
             rate_client: Rate::parse("rate_client", get("rate_client").unwrap_or("none"))?,
             client_rates,
             redis_url,

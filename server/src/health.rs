@@ -6,7 +6,7 @@ use std::time::Instant;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, Responder, web};
 use serde_json::{Value, json};
-use store::{Astray, Backlog, Context, Destination, Error, Lag};
+use store::{Astray, Backlog, Context, Deliveries, Destination, Error, Lag};
 
 use crate::api::schema;
 use crate::app::{self, App};
@@ -25,6 +25,7 @@ pub(crate) struct Pulse {
     backlog: Result<Backlog, Error>,
     lag: Option<Lag>,
     receivers: Vec<Destination>,
+    deliveries: Option<Deliveries>,
 }
 
 /// What the store says now. Anybody may ask, and it counts: all who wait meanwhile share one answer.
@@ -40,6 +41,7 @@ async fn pulse(app: &App) -> Arc<Pulse> {
         backlog: app.store.backlog(&context).await,
         lag: app.store.audit_lag(&context).await.ok(),
         receivers: receivers(app, &context).await,
+        deliveries: app.store.deliveries().await.ok(),
     });
     *last = Some(Arc::clone(&pulse));
     pulse
@@ -101,6 +103,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         "store": store,
         "queue": queue,
         "audit": audit,
+        "subscriptions": pulse.deliveries.map(|all| subscriptions(&all, now)),
         "redis": is_here.map(|here| json!({"status": if here { "ok" } else { "unavailable" }})),
         "models": models,
     }))
@@ -108,7 +111,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
 
 /// How it stands with the audit trail; and is that worse than it should be?
 fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
-    let Some(Lag { oldest, held }) = pulse.lag else { return (json!(null), false) };
+    let Some(Lag { oldest, held }) = pulse.lag else { return (json!(null), true) };
     let since = |then: i64| now.saturating_sub(then).max(0) / 1_000_000;
     let unsealed = oldest.map_or(0, since);
     let astray = app.standing.astray();
@@ -127,6 +130,20 @@ fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
         "forward": forward,
     });
     (audit, unsealed > LATE || astray.is_some() || behind)
+}
+
+/// How it stands with Subscriptions.
+fn subscriptions(all: &Deliveries, now: i64) -> Value {
+    let oldest = all.oldest.map(|oldest| now.saturating_sub(oldest).max(0) / 1_000_000);
+    json!({
+        "requested": all.requested,
+        "active": all.active,
+        "failing": all.failing,
+        "error": all.error,
+        "undelivered": all.undelivered,
+        "oldest_s": oldest,
+        "changes": all.changes,
+    })
 }
 
 /// Those that events are sent to, as far as the settings still say so.
@@ -165,6 +182,20 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
         }
         metrics::gauge!("augury_audit_unsealed_seconds").set(since(oldest));
         metrics::gauge!("augury_audit_open_transaction_seconds").set(since(held));
+    }
+    if let Some(all) = &pulse.deliveries {
+        #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
+        {
+            let states = [("requested", all.requested), ("active", all.active), ("error", all.error)];
+            for (status, count) in states {
+                metrics::gauge!("augury_subscriptions", "status" => status).set(count as f64);
+            }
+            metrics::gauge!("augury_subscriptions_failing").set(all.failing as f64);
+            metrics::gauge!("augury_subscription_events_undelivered").set(all.undelivered as f64);
+            let oldest = all.oldest.map_or(0, |oldest| app::now().saturating_sub(oldest).max(0));
+            metrics::gauge!("augury_subscription_oldest_seconds").set(oldest as f64 / 1e6);
+            metrics::gauge!("augury_subscription_changes_waiting").set(all.changes as f64);
+        }
     }
     if let Some(redis) = &app.redis {
         metrics::gauge!("augury_redis_up").set(f64::from(u8::from(redis.is_here())));

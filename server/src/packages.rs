@@ -2,13 +2,13 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, bail, ensure};
 use fhir::json::{Json, parse};
 use fhir::outcome::Issues;
 use fhir::profile::Profiles;
-use fhir::resource_type::ResourceType;
+use fhir::subscription::Topics;
 use flate2::read::GzDecoder;
 
 use crate::config::Config;
@@ -30,22 +30,40 @@ pub struct Claims {
     base: String,
     /// Where Subscriptions may have something sent to.
     reach: Reach,
+    /// What Subscriptions may be about.
+    topics: Arc<RwLock<Arc<Topics>>>,
 }
 
 impl Claims {
     /// The definitions of packages, besides the built-in ones.
     pub fn load(config: &Config) -> anyhow::Result<Self> {
         let profiles = Arc::new(load(&config.packages)?);
-        Ok(Self { profiles, all: config.validate_claims, base: config.fhir_base(), reach: config.reach() })
+        Ok(Self {
+            profiles,
+            all: config.validate_claims,
+            base: config.fhir_base(),
+            reach: config.reach(),
+            topics: Arc::default(),
+        })
     }
 
     /// Findings of a resource against the profiles it claims, and of what is kept to against how it can be.
     pub fn check(&self, resource: &Json) -> Issues {
         let mut issues = fhir::conformance::claimed(resource, &self.profiles, self.all);
-        if resource.text("resourceType") == Some(ResourceType::SUBSCRIPTION.name()) {
-            issues.0.extend(subscriptions::findings(resource, &self.base, &self.reach).0);
+        match resource.text("resourceType") {
+            Some("Subscription") => {
+                let topics = Arc::clone(&self.topics.read().unwrap_or_else(PoisonError::into_inner));
+                issues.0.extend(subscriptions::findings(resource, &topics, &self.base, &self.reach).0);
+            }
+            Some("Basic") => issues.0.extend(subscriptions::findings_of_topic(resource).0),
+            _ => {}
         }
         issues
+    }
+
+    /// These are the topics that there are now.
+    pub(crate) fn know(&self, topics: &Arc<Topics>) {
+        *self.topics.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(topics);
     }
 }
 

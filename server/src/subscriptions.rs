@@ -7,6 +7,8 @@ mod delivery;
 pub(crate) mod mandate;
 mod matching;
 pub(crate) mod notification;
+mod origin;
+mod record;
 pub(crate) mod signature;
 mod tokens;
 mod webhook;
@@ -16,9 +18,10 @@ use std::time::Duration;
 
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
-use fhir::subscription::{Channel, Subscription, Topics};
+use fhir::resource_type::ResourceType;
+use fhir::subscription::{Channel, Subscription, Topic, Topics};
 use reqwest::Url;
-use store::{Context, Error};
+use store::{Commit, Context, Error, OnlyIf, Target, Write};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -30,8 +33,8 @@ use delivery::Courier;
 pub(crate) use book::Shelf;
 
 /// What is wrong with a Subscription that is to be kept to.
-pub(crate) fn findings(resource: &Json<'_>, base: &str, reach: &Reach) -> Issues {
-    let asked = match Subscription::parse(resource, Topics::built_in(), base) {
+pub(crate) fn findings(resource: &Json<'_>, topics: &Topics, base: &str, reach: &Reach) -> Issues {
+    let asked = match Subscription::parse(resource, topics, base) {
         Ok(asked) => asked,
         Err(issues) => return issues,
     };
@@ -48,10 +51,28 @@ pub(crate) fn findings(resource: &Json<'_>, base: &str, reach: &Reach) -> Issues
     }
 }
 
+/// What is wrong with a topic, if it is one.
+pub(crate) fn findings_of_topic(resource: &Json<'_>) -> Issues {
+    let own = |topic: &Topic| {
+        let built_in = Topics::built_in().find(&topic.url)?;
+        (built_in.to_basic().get("extension") != resource.get("extension")).then_some(())
+    };
+    match Topic::parse(resource) {
+        Ok(Some(topic)) if own(&topic).is_some() => {
+            Issue::error("business-rule", "a topic of this server's own is as it is").at("Basic").into()
+        }
+        Ok(Some(topic)) => topic.doubts,
+        Ok(None) => Issues::default(),
+        Err(issues) => issues,
+    }
+}
+
 /// How often to look without being woken: for changes that other processes queued, and what is due later.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often it is looked at who may still be told.
 const RIGHTS: Duration = Duration::from_secs(10);
+/// How often events are dropped that were kept for long enough.
+const SWEEP: Duration = Duration::from_mins(10);
 /// After a failure of the store.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Where another process is at it, it may be done before it sees what was queued here.
@@ -67,14 +88,16 @@ pub(crate) struct Teller {
 impl Teller {
     /// Begins, once what is there is known.
     pub(crate) async fn start(app: &Arc<App>) -> anyhow::Result<Self> {
+        publish(app).await?;
         app.subscriptions.sync(app).await?;
         let (stop, stopped) = watch::channel(false);
         let courier = Arc::new(Courier::new(app)?);
         courier.begin_anew().await?;
         let matching = tokio::spawn(match_changes(Arc::clone(app), Arc::clone(&courier), stopped.clone()));
         let delivery = tokio::spawn(courier.work(stopped.clone()));
-        let rights = tokio::spawn(look_at_rights(Arc::clone(app), stopped));
-        Ok(Self { stop, work: vec![matching, delivery, rights] })
+        let rights = tokio::spawn(look_at_rights(Arc::clone(app), stopped.clone()));
+        let sweep = tokio::spawn(sweep(Arc::clone(app), stopped));
+        Ok(Self { stop, work: vec![matching, delivery, rights, sweep] })
     }
 
     /// Ends after what is under way.
@@ -84,6 +107,18 @@ impl Teller {
             let _ = work.await;
         }
     }
+}
+
+/// Stores the topics of this server's own, where everybody can read them.
+async fn publish(app: &App) -> Result<(), Error> {
+    let mut commit = Commit { of_model: true, ..Commit::default() };
+    for topic in Topics::built_in().iter() {
+        let resource = topic.to_basic();
+        let Some(id) = resource.text("id").map(str::to_owned) else { continue };
+        let target = Target::Id(ResourceType::BASIC, id);
+        commit.writes.push(Write::Update { resource, target, id: None, only_if: OnlyIf::Always });
+    }
+    app.store.commit(&Context::system("subscriptions", app::now()), commit).await.map(drop)
 }
 
 /// Whoever may not be told any more is told nothing; that it is so is said even if nothing happens.
@@ -98,6 +133,18 @@ async fn look_at_rights(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
                 }
             }
             Err(error) => tracing::error!(%error, "it is not known who may be told"),
+        }
+    }
+}
+
+/// What was delivered can be asked for again for some time.
+async fn sweep(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let kept = i64::from(app.config.event_days) * 86_400_000_000;
+    while timeout(SWEEP, stopped.wait_for(|stop| *stop)).await.is_err() {
+        let now = app::now();
+        let context = Context::system("subscriptions", now);
+        if let Err(error) = app.store.sweep_events(&context, now - kept).await {
+            tracing::warn!(%error, "old events could not be dropped");
         }
     }
 }

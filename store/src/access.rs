@@ -401,7 +401,7 @@ impl Sight {
     }
 
     /// May this be done with a resource of the type whose subject is that patient, of which nothing else is
-    /// known but that it is final?
+    /// known but that it is final? `Denied` where no right allows it; what is withheld is not there.
     pub(crate) fn permits_of(&self, op: Op, kind: ResourceType, patient: &str) -> Result<(), Error> {
         let body = format!(
             r#"{{"resourceType":"{kind}","status":"final","subject":{{"reference":"Patient/{patient}"}}}}"#
@@ -417,13 +417,16 @@ impl Sight {
             body,
         };
         let of = index(kind, &draft::parse(&stored.body)?);
-        let granted = self.access.allows(op, "", 0, &of, false);
-        if granted && (op == Op::Create || self.shows(op, &stored)?) {
-            Ok(())
-        } else {
-            Err(Error::Denied(op, kind))
+        let allowed = self.access.allows(op, "", 0, &of, false);
+        if !allowed || op != Op::Create && !self.access.covers(op, &stored)? {
+            return Err(Error::Denied(op, kind));
         }
+        if op != Op::Create && self.withholds(op, &stored)? {
+            return Err(Error::NotFound);
+        }
+        Ok(())
     }
+
     /// The query that finds of what `query` finds only what may be found, by nothing but what may be
     /// found.
     ///

@@ -84,7 +84,8 @@ pub enum AccountChange {
         /// Sealed.
         secret: Option<String>,
     },
-    /// Locked or unlocked by an administrator. Locking ends sessions; unlocking forgets failures.
+    /// Locked or unlocked by an administrator. Locking ends sessions and all that was allowed, for good;
+    /// unlocking forgets failures.
     Lock {
         /// Which.
         id: String,
@@ -153,6 +154,7 @@ fn one(link: &mut Link, at: i64, change: &AccountChange) -> Result<(), Fault> {
             sql.bool(*locked).push(" WHERE id = ").text(id.as_str());
             there(sql.run(&mut link.connection)?)?;
             if *locked {
+                crate::tokens::end_all(link, at, id)?;
                 return sign_out_everywhere(link, id);
             }
             let mut sql = Sql::new(
@@ -179,7 +181,8 @@ fn one(link: &mut Link, at: i64, change: &AccountChange) -> Result<(), Fault> {
             if let Some(step) = step {
                 sql.push(", totp_step = ").int(*step);
             }
-            sql.push(" WHERE id = ").text(id.as_str());
+            // Or a session would outlive the lock that came while the password was looked at.
+            sql.push(" WHERE id = ").text(id.as_str()).push(" AND locked = ").bool(false);
             if let Some(step) = step {
                 sql.push(" AND totp_step < ").int(*step);
             }

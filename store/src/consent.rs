@@ -30,7 +30,7 @@ use crate::sql::{Sql, chunks};
 use crate::transaction;
 use crate::withheld::{Patients, Withheld};
 
-/// Moments at which what somebody belongs to begins or ends, where they write what decides that.
+/// Moments at which what somebody belongs to begins or ends, where they write what decides that; and those of one rule.
 const MOST_TURNS: usize = 100;
 
 /// The rules that Consents are read by: another number where they say something else than before.
@@ -204,8 +204,9 @@ pub(crate) struct Standing {
     kept: Kept,
 }
 
-/// What each rule withholds from somebody, from each moment on at which that may change.
-type Kept = BTreeMap<i64, Vec<Option<Vec<Clause>>>>;
+/// What each rule withholds from somebody, from each moment on at which they may be somebody else; and of each rule, at
+/// each moment from which it says something else.
+type Kept = BTreeMap<i64, Vec<Vec<Option<Vec<Clause>>>>>;
 
 impl Standing {
     /// None of one from whom nothing is withheld.
@@ -215,7 +216,7 @@ impl Standing {
         }
         let denials = current(link)?;
         let kept = kept(link, who, at, &denials)?;
-        Ok(kept.values().flatten().any(Option::is_some).then_some(Self { denials, kept }))
+        Ok(kept.values().flatten().flatten().any(Option::is_some).then_some(Self { denials, kept }))
     }
 
     /// # Errors
@@ -230,7 +231,9 @@ impl Standing {
         };
         let stays = self.kept.keys().chain(now.keys()).all(|then| {
             let [before, now] = [&self.kept, &now].map(|all| all.range(..=then).next_back());
-            before.zip(now).is_some_and(|((_, before), (_, now))| before.iter().zip(now).all(no_less))
+            before.zip(now).is_some_and(|((_, before), (_, now))| {
+                before.iter().flatten().zip(now.iter().flatten()).all(no_less)
+            })
         });
         if stays && (!relinked || self.are_joined(link, at)?) {
             return Ok(());
@@ -244,8 +247,8 @@ impl Standing {
     fn are_joined(&self, link: &mut Link, at: i64) -> Result<bool, Fault> {
         let now = self.kept.get(&at);
         let withheld = || {
-            let kept =
-                self.denials.all.iter().zip(now.into_iter().flatten()).filter(|(_, kept)| kept.is_some());
+            let kept = self.denials.all.iter().zip(now.into_iter().flatten());
+            let kept = kept.filter(|(_, kept)| kept.iter().any(Option::is_some));
             kept.map(|((_, makers, patients), _)| (makers, patients))
         };
         let joined = Joined::of(link, withheld().flat_map(|(makers, _)| makers).cloned().collect())?;
@@ -259,6 +262,12 @@ impl Standing {
 /// What each rule withholds from somebody, now and from then on.
 fn kept(link: &mut Link, who: &Who, at: i64, denials: &Denials) -> Result<Kept, Fault> {
     let (mut all, mut times) = (Kept::new(), BTreeSet::from([at]));
+    let moments = |(rule, ..): &(Rule, Vec<String>, Patients)| -> Vec<i64> {
+        let turns = rule.turns();
+        let later = turns.range(at.saturating_add(1)..i64::MAX).take(MOST_TURNS);
+        std::iter::once(at).chain(later.copied()).collect()
+    };
+    let moments: Vec<Vec<i64>> = denials.all.iter().map(moments).collect();
     while let Some(then) = times.pop_first() {
         if all.len() >= MOST_TURNS {
             let why = format!(
@@ -268,8 +277,15 @@ fn kept(link: &mut Link, who: &Who, at: i64, denials: &Denials) -> Result<Kept, 
         }
         let mut caller = Caller::new(link, &who.agent, then, Some(&denials.named))?;
         times.extend(caller.turns.range(then.saturating_add(1)..i64::MAX));
-        caller.at = at;
-        all.insert(then, denials.all.iter().map(|(rule, ..)| caller.is_kept_from(rule)).collect());
+        let mut withheld = |(rule, moments): (&Rule, &Vec<i64>)| -> Vec<Option<Vec<Clause>>> {
+            let mut at = |moment: &i64| {
+                caller.at = *moment;
+                caller.is_kept_from(rule)
+            };
+            moments.iter().map(&mut at).collect()
+        };
+        let rules = denials.all.iter().map(|(rule, ..)| rule);
+        all.insert(then, rules.zip(&moments).map(&mut withheld).collect());
     }
     Ok(all)
 }

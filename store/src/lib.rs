@@ -73,5 +73,7 @@ pub use queue::Worked;
 pub use reader::{Cut, Latest, Reader, Wanted};
 pub use record::{Activation, Assessment, Backlog, Client, Effect, Page, Stored, Task, Written};
 pub use store::{Options, Store};
-pub use subscription::{Change, Event, Interest, Match, Next, Progress, Subscription, SubscriptionStatus};
+pub use subscription::{
+    Change, Deliveries, Event, Interest, Match, Next, Progress, Subscription, SubscriptionStatus,
+};
 pub use unit::new_id;

@@ -1,7 +1,7 @@
 //! The store itself: a handle that is cheap to clone, and its calls.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fhir::resource_type::ResourceType;
@@ -98,6 +98,8 @@ pub struct Store {
     pub(crate) place: Place,
     /// One looks at all of the trail at a time.
     pub(crate) verifying: Arc<Semaphore>,
+    /// Over the old blocks of the audit log.
+    pub(crate) walk: Arc<Mutex<audit::Walk>>,
 }
 
 impl Store {
@@ -151,6 +153,7 @@ impl Store {
             failing: Arc::default(),
             place,
             verifying: Arc::new(Semaphore::new(1)),
+            walk: Arc::default(),
         })
     }
 
@@ -295,7 +298,7 @@ impl Store {
     /// is known but that it is final?
     ///
     /// # Errors
-    /// `Denied` if not.
+    /// `Denied` if no right allows it; `NotFound` if the patient withholds it.
     pub async fn permits_of(
         &self,
         context: &Context,

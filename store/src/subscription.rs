@@ -11,6 +11,7 @@ pub(crate) mod delivery;
 pub(crate) mod keep;
 pub(crate) mod numbering;
 pub(crate) mod rotation;
+pub(crate) mod sweep;
 mod vault;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 pub use self::change::Change;
 pub use self::delivery::{Event, Next, Progress};
 pub use self::numbering::Match;
+pub use self::sweep::Deliveries;
 use self::vault::Vault;
 use crate::connection::Link;
 use crate::error::{Error, Fault};

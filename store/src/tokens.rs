@@ -208,6 +208,14 @@ fn grants(link: &mut Link, column: &str, value: &str) -> Result<Vec<SmartGrant>,
         .collect()
 }
 
+/// Ends all that an account allowed.
+pub(crate) fn end_all(link: &mut Link, at: i64, account: &str) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "UPDATE smart_grant SET revoked = ");
+    sql.int(at).push(" WHERE revoked IS NULL AND account = ").text(account);
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
 /// The grant with its client, if it holds: neither of them nor its account was ended.
 fn living(link: &mut Link, id: &str) -> Result<(SmartGrant, SmartClient), Fault> {
     let grant = grants(link, "id", id)?.pop().filter(|grant| grant.revoked.is_none());

@@ -35,6 +35,7 @@ use crate::subscription::delivery::{self, Claim};
 use crate::subscription::keep::{By, requested};
 use crate::subscription::numbering::{self, Numbering};
 use crate::subscription::rotation::{self, Asked};
+use crate::subscription::sweep::{self, Sweep};
 use crate::version::{Author, Step, apply, permitted};
 use crate::{account, consent, desk, find, member, tokens};
 
@@ -114,6 +115,7 @@ pub(crate) struct Unit {
     numbering: Option<Numbering>,
     claim: Option<Claim>,
     nudge: (Vec<i64>, bool),
+    sweep: Option<Sweep>,
     progress: Option<Progress>,
     secret: Option<Asked>,
     mandate: Arc<str>,
@@ -176,6 +178,7 @@ impl Unit {
             numbering: None,
             claim: None,
             nudge: (Vec::new(), false),
+            sweep: None,
             progress: None,
             secret: None,
             mandate: Arc::clone(&context.mandate),
@@ -227,6 +230,11 @@ impl Unit {
     /// The same, and takes them from who holds them.
     pub(crate) fn releasing(context: &Context, held: Vec<i64>) -> Self {
         Self { nudge: (held, true), ..Self::empty(context) }
+    }
+
+    /// Drops old events, and nothing else.
+    pub(crate) fn sweeping(context: &Context, sweep: Sweep) -> Self {
+        Self { sweep: Some(sweep), ..Self::empty(context) }
     }
 
     /// Says how far a Subscription is, and records it.
@@ -290,6 +298,9 @@ impl Unit {
             rotation::ask(link, &sight, secret, self.at)?;
         }
         delivery::nudge(link, &self.nudge.0, self.nudge.1, self.at)?;
+        if let Some(sweep) = self.sweep {
+            sweep::write(link, sweep)?;
+        }
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
         }
@@ -307,10 +318,10 @@ impl Unit {
     pub(crate) fn only_creates(&self) -> bool {
         let bound = self.access != Access::Whole;
         let creates = |planned: &Planned| match planned {
-            Planned::Create { draft, if_none_exist: None } => {
-                draft.kind != ResourceType::SUBSCRIPTION
-                    && !(bound && member::places(&self.who.agent, draft.kind, &draft.id))
-            }
+            Planned::Create { draft, if_none_exist: None } => match draft.kind {
+                ResourceType::SUBSCRIPTION | ResourceType::BASIC => false,
+                kind => !(bound && member::places(&self.who.agent, kind, &draft.id)),
+            },
             _ => false,
         };
         self.writes.iter().all(creates)
@@ -330,6 +341,7 @@ impl Unit {
             && self.numbering.is_none()
             && self.claim.is_none()
             && self.nudge.0.is_empty()
+            && self.sweep.is_none()
             && self.progress.is_none()
             && self.secret.is_none()
     }

@@ -20,7 +20,7 @@ use crate::keys::Numbers;
 use crate::reader::{is_shown, last};
 use crate::record::{Effect, Stored, Written};
 use crate::subscription::change::{self, Watch};
-use crate::subscription::keep::{By, Kept, keep, says_more, status};
+use crate::subscription::keep::{By, Kept, is_topic, keep, renew, says_more, status};
 use crate::{consent, row};
 
 /// What instants are written to, in microseconds.
@@ -243,6 +243,12 @@ fn keep_subscriptions(
     by: By<'_>,
 ) -> Result<(), Fault> {
     let written = next.iter().map(|(_, stored)| stored).chain(fresh);
+    if written
+        .clone()
+        .any(|stored| stored.kind == ResourceType::BASIC && (stored.version > 1 || is_topic(&stored.body)))
+    {
+        renew(link)?;
+    }
     for stored in written.filter(|stored| stored.kind == ResourceType::SUBSCRIPTION) {
         let of = |step: &&Step<'_>| step.kind == stored.kind && step.id == stored.id;
         let draft = steps.iter().find(of).and_then(|step| step.draft.as_ref());

@@ -1,6 +1,6 @@
 //! Every access leaves an AuditEvent, refused ones too, that nobody can change unseen.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use harness::{Answer, BOTH, Backend, Folder, Server};
 use serde_json::{Value, json};
@@ -261,6 +261,16 @@ fn the_trail_is_verified_proved_and_exported() {
             .unwrap();
         let table = String::from_utf8(table.stdout).unwrap();
         assert_eq!(table.lines().count(), 9, "{table}"); // looking at the trail too
+        let unknown = command(&server, &folder, &["audit", "prove", "987654321"]).output().unwrap();
+        let said = String::from_utf8(unknown.stderr).unwrap();
+        assert!(!unknown.status.success() && said.contains("no AuditEvent/987654321 in the log"), "{said}");
+        // Nobody reads what it says.
+        let mut export = command(&server, &folder, &["audit", "export"]);
+        let mut export = export.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(export.stdout.take());
+        let export = export.wait_with_output().unwrap();
+        assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
+        assert_eq!(events(&server, "subtype=export").len(), 2, "it is on record all the same");
         let accounting = server.get(&format!("/fhir/Patient/{id}/$accounting-of-disclosures")).unwrap();
         assert!(accounting.json["entry"].as_array().unwrap().len() >= 6);
     }
@@ -320,8 +330,22 @@ fn disclosures_are_listed_page_by_page_or_as_a_table() {
             table("", "application/fhir+xml").header("content-type"),
             "application/fhir+xml; charset=utf-8"
         );
+        let read = ",read,0,,not known,,,127.0.0.1,,,Patient/p,Patient/p/_history/1,";
+        assert!(table("", "text/csv").text.contains(read), "{}", table("", "text/csv").text);
         let refused = table("?_format=csv&nothing=1", "*/*").expect(400).unwrap();
         assert_eq!(refused.json["resourceType"], "OperationOutcome");
+        // Of nobody there is nothing to tell, also once somebody asked for them; of who was deleted there is.
+        let of = |id: &str| server.get(&format!("/fhir/Patient/{id}/$accounting-of-disclosures")).unwrap();
+        for _ in 0..2 {
+            assert_eq!(server.get("/fhir/Patient/nobody").unwrap().status, 404);
+            assert_eq!(of("nobody").expect(404).unwrap().issue().0, "not-found");
+        }
+        server.delete("/fhir/Patient/p").unwrap().expect(204).unwrap();
+        assert!(of("p").expect(200).unwrap().json["entry"].as_array().unwrap().len() > 5);
+        // Nor is it nobody of whom only others' records tell.
+        let about = json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "subject": {"reference": "Patient/elsewhere"}});
+        server.post("/fhir/Observation", &about).unwrap().expect(201).unwrap();
+        assert!(of("elsewhere").expect(200).unwrap().json["entry"].is_array());
         // Nothing else is a table.
         assert_eq!(server.get("/fhir/AuditEvent?_format=csv").unwrap().status, 406);
         assert_eq!(server.get("/fhir/Patient/p?_format=text/csv").unwrap().status, 406);

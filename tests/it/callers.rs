@@ -83,6 +83,25 @@ fn who_only_knocks_does_not_fill_the_trail() {
 }
 
 #[test]
+fn who_tries_too_often_is_told_on_the_page() {
+    let place = Place::with(Backend::Sqlite, &[("AUGURY_RATE_SIGN_IN", "2/hour")]);
+    let mut browser = Browser::new(&place.server).unwrap();
+    let page = browser.get("/oauth/manage").unwrap();
+    let mut enter = |login: &str, password: &str| {
+        browser.submit(&page, "/oauth/sign-in", &[("login", login), ("password", password)]).unwrap()
+    };
+    assert_eq!([enter("carol", "wrong").status, enter("carol", "wrong").status], [200, 200]);
+    let refused = enter("carol", PASSWORD);
+    assert_eq!((refused.status, refused.header("content-type")), (429, "text/html; charset=utf-8"));
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=1800).contains(&wait), "{wait}");
+    let said = format!("too many attempts from here. Wait {wait} seconds");
+    assert!(refused.text.contains(&said) && refused.text.contains("name=\"csrf\""), "{}", refused.text);
+    // Others are asked as before.
+    assert_eq!(enter("dave", "wrong").status, 200);
+}
+
+#[test]
 fn a_token_in_an_address_is_nowhere_kept() {
     let place = Place::new(Backend::Sqlite);
     for name in ["access_token", "access%5Ftoken", "%61ccess_token", "access_token+", "Access%5fToken"] {
@@ -103,7 +122,13 @@ fn callers_are_listed_with_what_they_may_do() {
         server.key(&["few", "--scope", "system/Observation.rs system/AuditEvent.rs"]).unwrap();
         let app = ["--public", "--redirect", "https://app.example/", "--scope", "launch patient/*.rs"];
         server.command(&[&["client", "add", "app"], app.as_slice()].concat(), "").unwrap();
+        server.key(&["week", "--scope", "system/Patient.r", "--expires", "7d"]).unwrap();
+        server.key(&["brief", "--scope", "system/Patient.r", "--expires", "1s"]).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1100));
         let listed = server.command(&["client", "list"], "").unwrap();
+        let line = |name: &str| listed.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line("  week  ").contains("  active    week  system/Patient.r  until 20"), "{listed}");
+        assert!(line("  brief  ").contains("  expired   brief  system/Patient.r  until 20"), "{listed}");
         for end in [
             "active    all  system/*.cruds system/Consent.cruds system/AuditEvent.rs augury/models",
             "active    few  system/Observation.rs system/AuditEvent.rs",
@@ -111,6 +136,46 @@ fn callers_are_listed_with_what_they_may_do() {
         ] {
             assert!(listed.lines().any(|line| line.ends_with(end)), "{listed}");
         }
+    }
+}
+
+#[test]
+fn what_can_not_be_meant_is_refused_in_words() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let folder = harness::Folder::new().unwrap();
+    let file = folder.path().join("keys.json");
+    let file = file.to_str().unwrap();
+    let refused = |arguments: &[&str], said: &str| {
+        let error = server.command(arguments, PASSWORD).unwrap_err().to_string();
+        assert!(error.contains(said), "{arguments:?} {error}");
+    };
+    for name in ["", "two\nlines", "esc\u{1b}[2J", "ppa\u{202e}ksir", "a\u{2028}b"] {
+        refused(&["client", "add", name], "the name has");
+        refused(&["client", "add", name, "--public", "--redirect", "https://app.example/"], "the name has");
+        refused(&["user", "add", name, "--role", "admin"], "the login has");
+        refused(&["user", "add", "erin", "--role", "admin", "--name", name], "--name has");
+        let mut asked = serde_json::json!({"redirect_uris": ["https://app.example/"], "client_name": name});
+        let status = server.post("/oauth/register", &asked).unwrap().status;
+        // No name at all is one that says so.
+        assert_eq!(status, if name.is_empty() { 201 } else { 400 }, "{name:?}");
+        asked["client_name"] = Value::from("App");
+        server.post("/oauth/register", &asked).unwrap().expect(201).unwrap();
+    }
+    refused(&["client", "revoke", "x-1"], "no client with the id x-1");
+    refused(&["client", "approve", "x-1"], "no app with the id x-1");
+    for what in [&["user", "lock", "x-1"][..], &["user", "unlock", "x-1"], &["user", "role", "x-1", "admin"]]
+    {
+        refused(what, "no account with the login x-1");
+    }
+    refused(&["audit", "prove", "x-1"], "there is no AuditEvent/x-1");
+    for text in ["{", "[]", "{\"keys\": 1}", "-----BEGIN PUBLIC KEY-----"] {
+        std::fs::write(file, text).unwrap();
+        refused(&["client", "add", "app", "--jwks", file], "keys.json is no public key set");
+    }
+    for proof in ["--public", "--secret"] {
+        let scope = "openid system/Patient.rs";
+        let app = ["client", "add", "app", proof, "--redirect", "https://app.example/", "--scope", scope];
+        refused(&app, "system/… scopes are for apps that act for themselves");
     }
 }
 

@@ -158,6 +158,12 @@ fn the_glass_is_broken_with_a_reason_and_on_record() {
                 "code": {"coding": [{"system": "http://loinc.org", "code": "2093-3"}]},
                 "valueQuantity": {"value": 200, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}}),
             consent("c", "p", json!({"type": "deny"})),
+            patient("part"),
+            consent(
+                "d",
+                "part",
+                json!({"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Observation"}]}),
+            ),
         ] {
             put(&server, &plain, &resource);
         }
@@ -165,9 +171,19 @@ fn the_glass_is_broken_with_a_reason_and_on_record() {
             for path in ["/fhir/Observation/o", "/fhir/Patient/p", "/fhir/Patient/p/$everything"] {
                 assert_eq!(ask(&server, who, path, None).status, 404, "{path}");
             }
-            assert_eq!(ask(&server, who, "/fhir/Patient?_total=accurate", None).json["total"], 1);
-            let risk = ask(&server, who, "/fhir/Patient/p/$assess-risk", None);
-            assert!(matches!(risk.status, 403 | 404), "{}", risk.json);
+            assert_eq!(ask(&server, who, "/fhir/Patient?_total=accurate", None).json["total"], 2);
+            let risk = |id: &str| ask(&server, who, &format!("/fhir/Patient/{id}/$assess-risk"), None);
+            let predicted = |id: &str| {
+                let question = json!({"patient": id, "model": "fib-4"});
+                send(&server, who, ("POST", "/predict"), &[], &question)
+            };
+            let (nobody, unheard) = (risk("nobody"), predicted("nobody"));
+            assert_eq!((nobody.status, unheard.status), (404, 404), "{} {}", nobody.text, unheard.text);
+            // Of one some of the record is withheld, of the other all.
+            for id in ["p", "part"] {
+                assert_eq!((risk(id).status, risk(id).text), (404, nobody.text.clone()));
+                assert_eq!((predicted(id).status, predicted(id).text), (404, unheard.text.clone()));
+            }
         }
         assert_eq!(ask(&server, &plain, "/fhir/Patient/p", Some(b"unconscious")).status, 403);
         assert_eq!(ask(&server, &emergency, "/fhir/Patient/p", Some(b" ")).status, 400);

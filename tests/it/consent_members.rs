@@ -1,6 +1,6 @@
 //! Whom a Consent means: people by what they belong to, which they can't change to their own good.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use harness::browser::Browser;
 use harness::{Answer, BOTH, Server, instant};
@@ -165,6 +165,23 @@ fn nobody_takes_themselves_out_of_what_is_denied() {
         taken(&until("meanwhile", "2020-01-01", "2098-06-01"));
         taken(&until("r", "2020-01-01", "2021-01-01"));
         assert_eq!(seen(), 404);
+        // Nor before it is denied: that begins, and ends, by itself.
+        let from_now =
+            |seconds: u64| instant(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds);
+        let mut later = deny("Organization/house");
+        later["provision"]["period"] = json!({"start": from_now(3), "end": from_now(7)});
+        write(&place, &later);
+        assert_eq!(seen(), 200, "{backend:?}");
+        let role = ("DELETE", "/fhir/PractitionerRole/meanwhile");
+        let deleted = send(&place.server, &carol, role, &[], &json!({}));
+        assert_eq!(deleted.status, 403, "{backend:?} {}", deleted.json);
+        for status in [404, 200] {
+            let began = Instant::now();
+            while seen() != status {
+                assert!(began.elapsed() < Duration::from_secs(20), "{backend:?} {status}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
         // By a team.
         write(&place, &deny("CareTeam/t"));
         assert_eq!(seen(), 404);

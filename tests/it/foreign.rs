@@ -1,5 +1,8 @@
 //! Tokens of another server, and tokens that are good no more: what they cost, and whom.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+
 use harness::{Answer, BOTH, Backend};
 use serde_json::{Value, json};
 
@@ -57,6 +60,60 @@ fn what_is_not_good_costs_the_other_server_little() {
     served.lock().unwrap().0 = document(true);
     std::thread::sleep(std::time::Duration::from_millis(1100));
     assert_eq!((read("somebodys"), read("guess-20")), (200, 429));
+}
+
+/// Answers whatever is asked at that port in the same way.
+fn answer_at(port: u16, body: Value) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let _ = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).count();
+            let (body, head) = (body.to_string(), "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:");
+            let _ = stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes());
+        }
+    });
+}
+
+#[test]
+fn what_can_not_be_asked_is_asked_again() {
+    let port = harness::free_port().unwrap();
+    let issuer = format!("http://127.0.0.1:{port}");
+    let settings = [
+        ("AUGURY_TOKEN_ISSUER", issuer.as_str()),
+        ("AUGURY_TOKEN_AUDIENCE", "us"),
+        ("AUGURY_TOKEN_JWKS_URI", &format!("{issuer}/jwks")),
+        ("AUGURY_TOKEN_INTROSPECTION", &format!("{issuer}/introspect")),
+    ];
+    let place = Place::with(Backend::Sqlite, &settings);
+    let key = elliptic("e1");
+    let expires = chrono::Utc::now().timestamp() + 300;
+    let signed = |issuer: &str| {
+        let claims = json!({"iss": issuer, "aud": "us", "sub": "app", "client_id": "app", "jti": "1",
+            "scope": "system/*.rs", "exp": expires});
+        key.sign(&key.header(), &claims)
+    };
+    let read = |token: &str| {
+        let asked = place.server.http().get(place.server.url("/fhir/Patient/p1")).bearer_auth(token);
+        Answer::of(asked.send().unwrap()).unwrap()
+    };
+    for token in ["opaque", &signed(&issuer)] {
+        for _ in 0..2 {
+            let answer = read(token).expect(503).unwrap();
+            assert_eq!((answer.issue().0, answer.header("retry-after")), ("transient", "1"));
+        }
+    }
+    // Nobody else has to be asked about these.
+    assert_eq!(read(&signed("https://elsewhere.example")).status, 401);
+    assert_eq!(place.read("/fhir/Patient/p1", &place.key), 200);
+    answer_at(
+        port,
+        json!({"keys": [key.public], "active": true, "aud": "us", "client_id": "app", "scope": "system/*.rs",
+            "exp": expires}),
+    );
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!((read("opaque").status, read(&signed(&issuer)).status), (200, 200));
 }
 
 #[test]

@@ -200,6 +200,69 @@ fn intrude(server: &Server, sql: &str) {
     }
 }
 
+/// What the command says, and with which code it ends.
+fn verified(server: &Server) -> (Option<i32>, String) {
+    let folder = Folder::new().unwrap();
+    let mut command = harness::command(&["audit", "verify"]).unwrap();
+    command.env("AUGURY_DATABASE_URL", server.database_url()).env("AUGURY_DATA_DIR", folder.path());
+    let ended = command.output().unwrap();
+    let said = [ended.stdout, ended.stderr].concat();
+    (ended.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn a_part_of_the_trail_that_is_gone_is_named() {
+    for backend in BOTH {
+        let mut server = Server::start(backend).unwrap();
+        load(&server, 1);
+        server.kill().unwrap();
+        for (table, what) in [
+            ("audit", "the events of"),
+            ("audit_agent", "the ones who did it"),
+            ("audit_run", "the parts of the index"),
+            ("audit_index", "the pages of the index"),
+            ("audit_block", "the leaves of the log"),
+            ("audit_head", "the signed heads"),
+            ("audit_retired", "what left by policy"),
+            ("audit_destination", "the receivers"),
+        ] {
+            intrude(&server, &format!("ALTER TABLE {table} RENAME TO lost"));
+            let (code, said) = verified(&server);
+            let gone = format!("are gone: there is no table {table}\n");
+            assert!(code == Some(1) && said.contains(what) && said.contains(&gone), "{backend:?} {said}");
+            intrude(&server, &format!("ALTER TABLE lost RENAME TO {table}"));
+        }
+        assert_eq!(verified(&server).0, Some(0), "{backend:?}");
+    }
+}
+
+#[test]
+fn harm_to_what_was_sealed_long_ago_is_told_too() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let health = || server.get("/health").unwrap().json;
+        load(&server, 200);
+        until("the log", || health()["audit"]["unsealed_s"] == 0);
+        std::thread::sleep(Duration::from_millis(1500));
+        intrude(&server, "UPDATE audit_block SET leaves = 'nonsense' WHERE first = 256");
+        until("the alarm", || health()["status"] == "degraded");
+        assert_eq!(health()["audit"]["astray"]["found"], 256);
+        let (code, verified) = verified(&server);
+        assert!(
+            code == Some(1) && verified.contains("of which the first 256 could be compared"),
+            "{verified}"
+        );
+        let alarms = server.get("/fhir/AuditEvent?subtype=alarm&_total=accurate").unwrap();
+        assert_eq!(alarms.json["total"], 1, "{}", alarms.json);
+        server.command(&["audit", "accept", "--reason", "a test"], "").unwrap();
+        until("the end of it", || health()["status"] == "ok");
+        assert_eq!(
+            server.get("/fhir/AuditEvent/$verify").unwrap().json["parameter"][0]["valueBoolean"],
+            true
+        );
+    }
+}
+
 #[test]
 fn a_log_that_was_put_back_is_told_and_accepted() {
     for backend in BOTH {

@@ -173,6 +173,44 @@ fn the_reads_of_a_bundle_have_one_budget() {
 }
 
 #[test]
+fn whoever_answers_says_how_the_answer_is_to_be_kept() {
+    let settings = [("AUGURY_AUTH", "required"), ("AUGURY_RATE_ANONYMOUS", "1/hour")];
+    let server = Server::start_with(Backend::Sqlite, &settings).unwrap();
+    let key = server.key(&["all"]).unwrap();
+    let told = |answer: &Answer| {
+        let names = ["x-content-type-options", "cache-control", "referrer-policy", "x-frame-options"];
+        assert_eq!(names.map(|name| answer.header(name)), ["nosniff", "no-store", "no-referrer", "DENY"]);
+        let exposed = answer.header("access-control-expose-headers").to_ascii_lowercase();
+        for name in ["etag", "location", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id"] {
+            assert!(exposed.split(',').any(|one| one.trim() == name), "{name}: {exposed}");
+        }
+    };
+    let asked = |method: &str, path: &str| {
+        let request = server.http().request(method.parse().unwrap(), server.url(path));
+        request.header("origin", "https://app.example")
+    };
+    for status in [401, 429] {
+        told(&Answer::of(asked("GET", "/fhir/Patient/x").send().unwrap()).unwrap().expect(status).unwrap());
+    }
+    for (method, path, status) in [
+        ("GET", "/fhir/Patient/x", 404),
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/fhir/metadata", 405),
+        ("GET", "/fhir/Patient?_format=text/csv", 406),
+        ("POST", "/fhir/Patient", 415),
+    ] {
+        let request = asked(method, path).bearer_auth(&key).header("content-type", "text/plain");
+        told(&Answer::of(request.send().unwrap()).unwrap().expect(status).unwrap());
+    }
+    let long = asked("POST", "/fhir").bearer_auth(&key).header("content-type", "application/fhir+json");
+    let long = long.body(" ".repeat(70 << 20)).send();
+    // Where it is refused before it is sent, the connection may end first.
+    if let Ok(long) = long {
+        told(&Answer::of(long).unwrap().expect(413).unwrap());
+    }
+}
+
+#[test]
 fn a_length_beyond_all_bounds_is_refused_at_once() {
     let server = Server::start(Backend::Sqlite).unwrap();
     let mut stream = TcpStream::connect(server.bind()).unwrap();

@@ -1,6 +1,7 @@
 //! A setting that can't be used is named, with its value, in one line.
 
 use std::fs::{Permissions, metadata, read_dir, set_permissions};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -34,6 +35,22 @@ fn what_stops_the_start_is_named() {
     assert!(line.contains("AUGURY_DATA_DIR") && line.contains("/proc/x"), "{line}");
     let line = said("migrate", &[("AUGURY_DATABASE_URL", "postgres://me:secret@127.0.0.1:1/x")]);
     assert!(line.contains("AUGURY_DATABASE_URL") && !line.contains("secret"), "{line}");
+}
+
+#[test]
+fn a_rate_of_nobody_is_told() {
+    let folder = Folder::new().unwrap();
+    let mut serve = command(&["serve"]).unwrap();
+    serve.env("AUGURY_DATA_DIR", folder.path()).env("AUGURY_BIND", "127.0.0.1:0");
+    let mut serve =
+        serve.env("AUGURY_CLIENT_RATES", "x-1=5/hour").stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(serve.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let told = lines
+        .take_while(|line| !line.contains("serving"))
+        .any(|line| line.contains("WARN") && line.contains("AUGURY_CLIENT_RATES") && line.contains("x-1"));
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+    assert!(told);
 }
 
 fn mode(path: &Path) -> u32 {

@@ -58,6 +58,35 @@ fn a_role_bounds_what_is_offered() {
 
 /// `system|` in a scope is what it is in a search: any code of that system, and one without a code.
 #[test]
+fn what_a_lock_ended_does_not_come_back() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let client = place.public();
+        let mut browser = Browser::new(&place.server).unwrap();
+        let allowed = |browser: &mut Browser<'_>| {
+            let began = ask(browser, &question(&place, &client, &[]));
+            let page = to_consent_as("carol", browser, &began, "p1");
+            let code = led(&allow(browser, &page, None), "code").unwrap();
+            let got = redeem(&place, &client, &code, VERIFIER).expect(200).unwrap().json;
+            let token = |name: &str| got[name].as_str().unwrap().to_owned();
+            (token("access_token"), token("refresh_token"))
+        };
+        let (token, refresh) = allowed(&mut browser);
+        assert_eq!(place.read("/fhir/Patient/p1", &token), 200);
+        place.user(&["lock", "carol"]);
+        place.user(&["unlock", "carol"]);
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        assert_eq!(place.read("/fhir/Patient/p1", &token), 401, "{backend:?}");
+        let pairs = [("grant_type", "refresh_token"), ("refresh_token", &*refresh), ("client_id", &*client)];
+        assert_eq!(place.form("/oauth/token", &pairs).json["error"], "invalid_grant");
+        assert!(browser.get("/oauth/manage").unwrap().text.contains("/oauth/sign-in"));
+        // But what is allowed anew is good.
+        let (token, _) = allowed(&mut browser);
+        assert_eq!(place.read("/fhir/Patient/p1", &token), 200);
+    }
+}
+
+#[test]
 fn a_scope_may_name_a_system_alone() {
     for backend in BOTH {
         let place = Place::new(backend);

@@ -67,6 +67,15 @@ fn what_the_pages_show_is_in_the_trail() {
         // Chosen, and named where consent is asked for.
         let read = said("PatientRead", "Patient/p2", "0");
         assert_eq!(seen_by(&place, "carol", &client), [&both[..], &[read.clone(), read]].concat());
+        // And by what the list of accounts calls who did it: names may be shared.
+        let listed = place.user(&["list"]);
+        let id = |login: &str| {
+            let line = listed.lines().find(|line| line.starts_with(&format!("{login}  "))).unwrap();
+            line.split("  ").nth(1).unwrap().to_owned()
+        };
+        let by = |id: &str| trail(&place, &format!("type=rest&agent:identifier={id}")).len();
+        assert_eq!((by(&id("carol")), by("nobody")), (4, 0), "{listed}");
+        assert_eq!(by(&format!("{}%7C{}", place.server.url(""), id("carol"))), 4);
 
         let began = ask(&mut browser, &question(&place, &client, &[]));
         let picker = browser.follow(&began).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{BOTH, Server};
+use harness::{BOTH, Server, instant};
 use serde_json::{Value, json};
 
 use crate::webhook::{Call, Mood, Webhook};
@@ -17,6 +17,11 @@ pub(crate) fn observation(patient: &str, code: &str) -> Value {
         "subject": {"reference": format!("Patient/{patient}")}, "effectiveDateTime": "2024-05-06T07:08:09Z",
         "valueQuantity": {"value": 7, "unit": "mmol/L", "system": "http://unitsofmeasure.org", "code": "mmol/L"}
     })
+}
+
+fn hours_ago(hours: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    instant(now - hours * 3600)
 }
 
 /// R4's own.
@@ -232,9 +237,10 @@ fn who_is_told_no_longer_than_they_may() {
             let request = request.header("content-type", "application/fhir+json").body(body.to_string());
             harness::Answer::of(request.send().unwrap()).unwrap()
         };
-        for criteria in ["Observation?status=final", "Condition?clinical-status=active"] {
-            let short: String = criteria.chars().take(3).collect();
-            let asked = plain(criteria, &hook.url(&format!("/{short}")), None);
+        for (criteria, path) in
+            [("Observation?status=final", "/Obs"), ("Condition?clinical-status=active", "/Con")]
+        {
+            let asked = plain(criteria, &hook.url(path), None);
             ask(&key, "POST", "/fhir/Subscription", &asked).expect(201).unwrap();
         }
         let active = |wanted: usize, status: &str| {
@@ -313,7 +319,7 @@ fn nothing_is_lost_when_the_server_dies() {
                 hook.answers(|_| Mood::Answers(200));
             }
         }
-        let taken = |calls: &[crate::webhook::Call]| {
+        let taken = |calls: &[Call]| {
             let mut bodies: Vec<String> = Vec::new();
             for call in calls.iter().filter(|call| call.status == 200) {
                 if bodies.last() != Some(&call.body) {
@@ -324,5 +330,111 @@ fn nothing_is_lost_when_the_server_dies() {
         };
         let calls = hook.wait(LONG * 3, |calls| taken(calls).len() >= 30);
         assert_eq!(taken(&calls), expected);
+    }
+}
+
+fn creatinine(value: &str, hours: u64) -> Value {
+    let mut one = observation("egfr", "2160-0");
+    one["effectiveDateTime"] = json!(hours_ago(hours));
+    let value: Value = value.parse().unwrap();
+    one["valueQuantity"] =
+        json!({"value": value, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"});
+    one
+}
+
+#[test]
+fn risks_are_told_and_where_they_cross_a_band() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        let base = "https://augury.dev/fhir/SubscriptionTopic";
+        for topic in ["risk-assessment", "risk-band-crossed"] {
+            let filters = ["RiskAssessment?patient=Patient/egfr"];
+            let asked = topical(
+                &format!("{base}/{topic}"),
+                &filters,
+                &hook.url(&format!("/{topic}")),
+                "full-resource",
+            );
+            subscribe(&server, &asked);
+        }
+        let person =
+            json!({"resourceType": "Patient", "id": "egfr", "gender": "female", "birthDate": "1960-01-02"});
+        server.put("/fhir/Patient/egfr", &person).unwrap().expect(201).unwrap();
+        for (value, hours) in [("0.80", 3), ("0.81", 2), ("3.0", 1)] {
+            server.post("/fhir/Observation", &creatinine(value, hours)).unwrap().expect(201).unwrap();
+            let newest = |calls: &[Call]| {
+                calls.iter().any(|call| {
+                    call.body.contains("\"status\":\"final\"") && call.body.contains(&hours_ago(hours))
+                })
+            };
+            hook.wait(LONG, newest);
+        }
+        let crossed = |calls: &[Call]| {
+            calls.iter().any(|call| call.path == "/risk-band-crossed" && call.numbers() == [1])
+        };
+        let calls = hook.wait(LONG, crossed);
+        let told =
+            calls.iter().find(|call| call.path == "/risk-band-crossed" && call.numbers() == [1]).unwrap();
+        assert!(told.body.contains("StructureDefinition/band-before"), "{}", told.body);
+        // Who it is comes along.
+        let bundle = told.json();
+        let kinds: Vec<&str> = bundle["entry"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["resource"]["resourceType"].as_str().unwrap())
+            .collect();
+        assert_eq!(kinds, ["Parameters", "RiskAssessment", "Patient"]);
+    }
+}
+
+#[test]
+fn topics_of_users_say_when_to_tell() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        let part = |name: &str, kind: &str, value: &str| json!({"url": name, kind: value});
+        let of = |name: &str| {
+            format!("http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.{name}")
+        };
+        let query = json!({"url": "queryCriteria", "extension": [
+            part("previous", "valueString", "status:not=finished"), part("resultForCreate", "valueCode", "test-passes"),
+            part("current", "valueString", "status=finished"), part("resultForDelete", "valueCode", "test-fails"),
+            {"url": "requireBoth", "valueBoolean": true}
+        ]});
+        let trigger = json!({"url": of("resourceTrigger"), "extension": [
+            part("resource", "valueUri", "http://hl7.org/fhir/StructureDefinition/Encounter"),
+            part("supportedInteraction", "valueCode", "create"), part("supportedInteraction", "valueCode", "update"), query
+        ]});
+        let mut topic = json!({
+            "resourceType": "Basic", "code": {"coding": [{"system": "http://hl7.org/fhir/fhir-types", "code": "SubscriptionTopic"}]},
+            "modifierExtension": [{"url": of("status"), "valueCode": "active"}],
+            "extension": [{"url": of("url"), "valueUri": "https://hospital.example/topics/visit-over"}, trigger]
+        });
+        let asked = topical("https://hospital.example/topics/visit-over", &[], &hook.url("/"), "id-only");
+        assert_eq!(server.post("/fhir/Subscription", &asked).unwrap().status, 422);
+        server.post("/fhir/Basic", &topic).unwrap().expect(201).unwrap();
+        for _ in 0..100 {
+            if server.get("/fhir/metadata").unwrap().text.contains("topics/visit-over") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        subscribe(&server, &asked);
+        let visit = |status: &str| {
+            let class = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"});
+            let visit = json!({"resourceType": "Encounter", "id": "v", "status": status, "class": class, "subject": {"reference": "Patient/p"}});
+            let done = server.put("/fhir/Encounter/v", &visit).unwrap();
+            assert!(matches!(done.status, 200 | 201), "{}", done.text);
+        };
+        for status in ["in-progress", "finished", "finished", "in-progress", "finished"] {
+            visit(status);
+        }
+        let calls = hook.wait(LONG, |calls| calls.iter().any(|call| call.numbers() == [2]));
+        assert_eq!(calls.len(), 3, "a handshake and two events");
+        topic["extension"][1]["extension"][3]["extension"][2]["valueString"] = json!("no-such=x");
+        let refused = server.post("/fhir/Basic", &topic).unwrap();
+        assert_eq!(refused.status, 422, "{}", refused.text);
     }
 }

@@ -99,6 +99,12 @@ pub fn builder() -> ClientBuilder {
     Client::builder()
 }
 
+/// The same that waits for nobody.
+pub fn client() -> anyhow::Result<reqwest::Client> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Ok(reqwest::Client::builder().build()?)
+}
+
 /// A port that nobody has, nor is given by the system for connecting: a server that was killed comes back to it.
 pub fn free_port() -> anyhow::Result<u16> {
     const PORTS: std::ops::Range<u32> = 12_000..32_000;

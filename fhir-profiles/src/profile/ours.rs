@@ -26,13 +26,14 @@ const OPERATIONS: [&str; 11] = [
     include_str!("../../operations/webhook-secret.json"),
 ];
 
-const EXTENSIONS: [&str; 10] = [
+const EXTENSIONS: [&str; 11] = [
     include_str!("../../profiles/extension-assumed-input.json"),
     include_str!("../../profiles/extension-contribution-baseline.json"),
     include_str!("../../profiles/extension-contribution.json"),
     include_str!("../../profiles/extension-data-time.json"),
     include_str!("../../profiles/extension-input-issue.json"),
     include_str!("../../profiles/extension-linear-predictor.json"),
+    include_str!("../../profiles/extension-band-before.json"),
     include_str!("../../profiles/extension-risk-fraction.json"),
     include_str!("../../profiles/extension-score.json"),
     include_str!("../../profiles/extension-superseded-by.json"),

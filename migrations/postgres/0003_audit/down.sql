@@ -1,5 +1,4 @@
 DROP TABLE audit_destination;
-DROP TABLE audit_shift;
 DROP TABLE audit_retired;
 DROP TABLE audit_head;
 DROP TABLE audit_block;

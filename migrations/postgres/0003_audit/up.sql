@@ -4,7 +4,8 @@ CREATE SEQUENCE audit_key INCREMENT BY 64;
 -- Who did what, append-only. A row holds the events that one transaction recorded and whose keys follow each
 -- other: `key` is that of the first, `events` how many there are, `low` and `high` when the first and the last
 -- were recorded; `acts` and `outcomes` have a bit for each number that is in it. `body` has a line for each
--- event. `mac` authenticates all of it; `epoch` says on PostgreSQL which transaction wrote it.
+-- event. `mac` authenticates all of it; `epoch` says on PostgreSQL which transaction wrote it:
+-- another cluster, into which the database was restored, numbers them from the beginning, so the default adds to it.
 CREATE TABLE audit (
     key BIGINT PRIMARY KEY,
     epoch BIGINT NOT NULL DEFAULT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT),
@@ -74,13 +75,6 @@ CREATE TABLE audit_retired (
     sum BIGINT NOT NULL,
     mac BIGINT NOT NULL
 );
-
--- What is added to PostgreSQL's numbers of transactions to make epochs: another cluster, into which the database
--- was restored, numbers them from the beginning. One row; 0 on SQLite.
-CREATE TABLE audit_shift (
-    shift BIGINT NOT NULL
-);
-INSERT INTO audit_shift (shift) VALUES (0);
 
 -- Who the events are sent to, and how many of the log it has, which `mac` authenticates; `holder` is the process that sends, until then.
 CREATE TABLE audit_destination (

@@ -71,13 +71,6 @@ CREATE TABLE audit_retired (
     mac INTEGER NOT NULL
 );
 
--- What is added to PostgreSQL's numbers of transactions to make epochs: another cluster, into which the database
--- was restored, numbers them from the beginning. One row; 0 on SQLite.
-CREATE TABLE audit_shift (
-    shift INTEGER NOT NULL
-);
-INSERT INTO audit_shift (shift) VALUES (0);
-
 -- Who the events are sent to, and how many of the log it has, which `mac` authenticates; `holder` is the process that sends, until then.
 CREATE TABLE audit_destination (
     name TEXT NOT NULL PRIMARY KEY,

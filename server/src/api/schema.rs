@@ -241,9 +241,28 @@ pub(crate) struct Health {
     store: Option<Backend>,
     queue: Option<Queue>,
     audit: Option<Trail>,
+    subscriptions: Option<Deliveries>,
     /// Where processes count requests together, if they do: `ok`, or `unavailable` (each counts by itself).
     redis: Option<Status>,
     models: Vec<InUse>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Deliveries {
+    /// Subscriptions whose endpoints have not answered yet.
+    requested: i64,
+    /// Those that are told.
+    active: i64,
+    /// Of these, those that could not be told the last time.
+    failing: i64,
+    /// Those that are told no more because they could not be.
+    error: i64,
+    /// Events that were not delivered yet.
+    undelivered: i64,
+    /// How long the oldest of them waits, in seconds.
+    oldest_s: Option<i64>,
+    /// Changes of which it is not decided for whom they are.
+    changes: i64,
 }
 
 #[derive(ToSchema)]
@@ -252,7 +271,7 @@ pub(crate) struct Trail {
     unsealed_s: i64,
     /// How long a transaction of the database is open that it may wait for.
     open_transaction_s: Option<i64>,
-    /// The log is not the one that was sealed last, and is not sealed.
+    /// The log is not the one that was sealed last, and is not sealed; or what was sealed long ago is harmed.
     astray: Option<Astray>,
     /// Witnesses that could not be shown the newest head.
     witnesses_failing: Vec<String>,

@@ -209,7 +209,7 @@ pub(crate) fn read(trail: &Trail) -> anyhow::Result<Witnessed> {
 }
 
 /// The last head in each file.
-pub(super) fn newest(trail: &Trail) -> Vec<String> {
+pub(crate) fn newest(trail: &Trail) -> Vec<String> {
     let last = |path: &PathBuf| -> std::io::Result<Option<String>> {
         let mut file = std::fs::File::open(path)?;
         let length = i64::try_from(file.metadata()?.len()).unwrap_or(i64::MAX);

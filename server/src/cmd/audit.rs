@@ -1,7 +1,7 @@
 //! `augury audit …`: is the trail what was recorded, the proof of one event, and what is in it.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use clap::{Subcommand, ValueEnum};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use serde_json::json;
-use store::{Act, Commit, Context, Entry, Store, Witnessed};
+use store::{Act, Commit, Context, Entry, Finding, Store, Witnessed};
 
 use crate::app;
 use crate::audit::witness;
@@ -96,15 +96,24 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     Some(path) => Box::new(File::create(path).with_context(|| path.display().to_string())?),
                     None => Box::new(std::io::stdout()),
                 };
-                let many =
-                    export(&store, &context, of.into_iter().flatten().collect(), format, &mut out).await?;
+                let mut many = 0;
+                let of = of.into_iter().flatten().collect();
+                let done = export(&store, &context, of, format, &mut out, &mut many).await;
+                // What was read is on record, also where its reader had enough.
                 let note = format!("{many} audit events");
                 let notes = vec![Entry { note, ..Entry::of(Act::Export) }];
                 store.commit(&context, Commit { notes, ..Commit::default() }).await?;
-                Ok(ExitCode::SUCCESS)
+                let enough = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
+                match done {
+                    Err(error) if !error.downcast_ref().is_some_and(enough) => Err(error),
+                    _ => Ok(ExitCode::SUCCESS),
+                }
             }
             Action::Accept { reason } => {
                 anyhow::ensure!(!reason.trim().is_empty(), "a reason is needed");
+                for head in witness::newest(&config.trail) {
+                    store.remember_audit(&head);
+                }
                 let done = match store.accept_audit(&context, &reason).await? {
                     Some(size) => format!("the log of {size} events is accepted as it is"),
                     None => "the log is made anew of the events that there are".to_owned(),
@@ -137,10 +146,22 @@ async fn verify(store: &Store, context: &Context, witnessed: Witnessed) -> anyho
     if more > 0 {
         writeln!(out, "and {more} more")?;
     }
-    let (events, waiting, wrong) = (verified.events, verified.waiting, verified.wrong);
+    if verified.findings.iter().any(|one| matches!(one, Finding::Gone(_))) {
+        writeln!(out, "without that the rest can't be looked at")?;
+        return Ok(ExitCode::FAILURE);
+    }
+    let (events, signed) = (verified.events, verified.signed);
+    let (waiting, wrong) = (verified.waiting, verified.wrong);
     let left =
         if verified.retired > 0 { format!(" ({} left by policy)", verified.retired) } else { String::new() };
-    writeln!(out, "{events} events in the log{left}, {waiting} to be taken in, {wrong} findings")?;
+    if events < signed {
+        writeln!(
+            out,
+            "{signed} events in the log{left}, of which the first {events} could be compared with what was signed; {waiting} more carry a code of this server, {wrong} findings"
+        )?;
+    } else {
+        writeln!(out, "{events} events in the log{left}, {waiting} to be taken in, {wrong} findings")?;
+    }
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -150,7 +171,8 @@ async fn export(
     mut pairs: Vec<(String, String)>,
     format: Format,
     out: &mut dyn Write,
-) -> anyhow::Result<u64> {
+    many: &mut u64,
+) -> anyhow::Result<()> {
     let mut out = BufWriter::new(out);
     pairs.extend(
         [("_sort", "_id"), ("_count", "1000")].map(|(name, value)| (name.to_owned(), value.to_owned())),
@@ -161,11 +183,10 @@ async fn export(
     if format == Format::Csv {
         out.write_all(HEADING.as_bytes())?;
     }
-    let mut many = 0;
     loop {
         let page = store.search(context, &query).await?;
         for stored in &page.entries {
-            many += 1;
+            *many += 1;
             match format {
                 Format::Ndjson => writeln!(out, "{}", stored.body)?,
                 Format::Csv => {
@@ -178,7 +199,7 @@ async fn export(
         query.after = page.next;
         if query.after.is_none() {
             out.flush()?;
-            return Ok(many);
+            return Ok(());
         }
     }
 }
@@ -195,7 +216,8 @@ async fn prove(store: &Store, context: &Context, id: &str, older: Option<PathBuf
         let size = head.lines().nth(1).and_then(|line| line.parse().ok());
         size.context("this is not a signed head")
     };
-    let proof = store.prove_audit(context, id, older.as_ref().map(size).transpose()?).await?;
+    let proved = store.prove_audit(context, id, older.as_ref().map(size).transpose()?).await;
+    let proof = super::there(proved, || format!("there is no AuditEvent/{id} in the log, or not yet"))?;
     anyhow::ensure!(proof.holds(&store.audit_key(), older.as_deref()), "the log is not what was signed");
     let hashes = |path: &[[u8; 32]]| path.iter().map(|hash| STANDARD.encode(hash)).collect::<Vec<_>>();
     let mut whole = json!({

@@ -21,7 +21,9 @@ use crate::config::Config;
 use crate::http::caller::key_hash;
 use crate::http::rights;
 use crate::http::tls::Shown;
+use crate::scoring::gather::moment;
 use crate::smart::jwks::Remote;
+use crate::smart::name;
 use crate::smart::register::{USUAL, USUAL_ITSELF, checked_keys};
 use crate::smart::request::is_redirect_uri;
 use crate::smart::scope;
@@ -117,11 +119,18 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         let context = Context::system("command line", app::now());
         let mut out = std::io::stdout();
         let mut commit = Commit::default();
+        let mut meant = None;
         match action {
             Action::List => {
                 for client in store.clients(&context).await? {
-                    let state = if client.revoked.is_some() { "revoked" } else { "active" };
-                    writeln!(out, "{}  {state:8}  {}  {}", client.id, client.name, client.scope)?;
+                    let state = match (client.revoked, client.expires) {
+                        (Some(_), _) => "revoked",
+                        (None, Some(end)) if end <= context.at => "expired",
+                        (None, _) => "active",
+                    };
+                    let end = client.expires.map(|end| format!("  until {}", moment(end).format("%FT%TZ")));
+                    let end = end.unwrap_or_default();
+                    writeln!(out, "{}  {state:8}  {}  {}{end}", client.id, client.name, client.scope)?;
                 }
                 for client in store.smart_clients(&context).await? {
                     let state = match client.status {
@@ -135,7 +144,9 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             Action::Add(new) => {
-                ensure!(!new.name.trim().is_empty(), "a caller needs a name");
+                if let Some(fault) = name::fault(&new.name) {
+                    bail!("the name {fault}");
+                }
                 if new.is_app() {
                     let (client, secret) = app_of(config, *new, context.at)?;
                     writeln!(out, "id      {}", client.id)?;
@@ -151,10 +162,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                         "an app needs one of --public, --secret, --jwks, --jwks-url, --tls-subject, --self-signed"
                     );
                     let scope = new.scope.unwrap_or_else(|| rights::OF_A_KEY.to_owned());
-                    let known =
-                        |one: &str| Clinical::parse(one).is_some_and(|one| one.level == Level::System);
                     let own = rights::OF_THIS_SERVER;
-                    if let Some(wrong) = scope.split(' ').find(|one| !own.contains(one) && !known(one)) {
+                    if let Some(wrong) = scope.split(' ').find(|one| !own.contains(one) && !of_system(one)) {
                         bail!(
                             "`{wrong}` is no scope of a caller with a key: these are system/… and {}",
                             own.join(", ")
@@ -176,10 +185,12 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 }
             }
             Action::Approve { id } => {
+                meant = Some(format!("there is no app with the id {id}; `augury client list` shows all"));
                 commit.notes.push(said(format!("app {id} approved")));
                 commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Approved });
             }
             Action::Revoke { id } => {
+                meant = Some(format!("there is no client with the id {id}; `augury client list` shows all"));
                 if store.smart_clients(&context).await?.iter().any(|client| client.id == id) {
                     commit.notes.push(said(format!("app {id} revoked")));
                     commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Revoked });
@@ -188,9 +199,13 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 }
             }
         }
-        store.commit(&context, commit).await?;
+        super::there(store.commit(&context, commit).await, || meant.unwrap_or_default())?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn of_system(scope: &str) -> bool {
+    Clinical::parse(scope).is_some_and(|scope| scope.level == Level::System)
 }
 
 /// For the audit trail; of callers with a key the store says it itself.
@@ -247,6 +262,10 @@ fn app_of(config: &Config, new: New, at: i64) -> anyhow::Result<(SmartClient, Op
     if let Some(unknown) = scope::unknown(asked) {
         bail!("{unknown} is no scope that this server knows");
     }
+    ensure!(
+        authentication.is_by_key() || !asked.split_ascii_whitespace().any(of_system),
+        "system/… scopes are for apps that act for themselves: with --jwks, --jwks-url, --tls-subject or --self-signed"
+    );
     let registration = Registration {
         name: new.name,
         authentication,
@@ -266,5 +285,8 @@ fn certificate(path: &Path) -> anyhow::Result<CertificateDer<'static>> {
 fn key_set(path: &Path) -> anyhow::Result<serde_json::Value> {
     let shown = || path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(shown)?;
-    serde_json::from_str(&text).with_context(shown)
+    let set: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    set.filter(|set| set.get("keys").is_some_and(serde_json::Value::is_array)).with_context(|| {
+        format!("{} is no public key set: a file of JSON like {{\"keys\": [{{}}]}}", path.display())
+    })
 }

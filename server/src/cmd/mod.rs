@@ -115,6 +115,14 @@ fn start_log(config: &Config, filter: &str) {
     }
 }
 
+/// What is meant, or that it is not there, in words that say what.
+fn there<T>(found: Result<T, store::Error>, not_there: impl FnOnce() -> String) -> anyhow::Result<T> {
+    found.map_err(|error| match error {
+        store::Error::NotFound => anyhow::Error::msg(not_there()),
+        error => error.into(),
+    })
+}
+
 /// A runtime for commands that talk to the store.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)

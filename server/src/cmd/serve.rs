@@ -20,7 +20,7 @@ use crate::forward::outbound::Outbound;
 use crate::http::audited::audited;
 use crate::http::caller::is_here;
 use crate::http::format::negotiate;
-use crate::http::limits::limited;
+use crate::http::limits::{self, limited};
 use crate::http::refusals::sum_up;
 use crate::http::request::unpack;
 use crate::http::telemetry::measure;
@@ -83,6 +83,7 @@ fn cors(config: &Config) -> Cors {
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allow_any_header()
         .expose_headers([header::ETAG, header::LOCATION, header::LAST_MODIFIED])
+        .expose_headers([header::RETRY_AFTER, limits::POLICY, limits::STATE])
         .expose_headers(["x-request-id"])
         .max_age(3600)
 }
@@ -93,6 +94,22 @@ async fn configured(app: &App) -> Result<(), store::Error> {
     let notes = vec![Entry { note, ..Entry::of(Act::Configure) }];
     let context = Context::system("server", app::now());
     app.store.commit(&context, Commit { notes, ..Commit::default() }).await.map(drop)
+}
+
+/// A rate of nobody is a mistake, but none that keeps others waiting. Whom another issuer calls a client is
+/// not known here.
+async fn warn_of_rates(app: &App) -> Result<(), store::Error> {
+    if app.config.client_rates.is_empty() || app.config.foreign.is_some() {
+        return Ok(());
+    }
+    let context = Context::system("start", app::now());
+    let (callers, apps) = (app.store.clients(&context).await?, app.store.smart_clients(&context).await?);
+    let known: Vec<&str> =
+        callers.iter().map(|one| &*one.id).chain(apps.iter().map(|one| &*one.id)).collect();
+    for (id, _) in app.config.client_rates.iter().filter(|(id, _)| !known.contains(&&**id)) {
+        tracing::warn!(id, "AUGURY_CLIENT_RATES (client_rates) names a client that is not there");
+    }
+    Ok(())
 }
 
 /// Opens the store, loads the models, binds the address.
@@ -111,6 +128,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let outbound = Outbound::new(&app.config.trail)?;
     let keeper = Keeper::start(&app, outbound.as_ref()).await?;
     configured(&app).await?;
+    warn_of_rates(&app).await?;
     if let Some(redis) = &app.redis {
         Arc::clone(redis).start().await?;
     }
@@ -134,6 +152,10 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
             .wrap(from_fn(unpack))
             .wrap(from_fn(negotiate))
             .wrap(Condition::new(true, Compress::default()))
+            .wrap(from_fn(limited))
+            .wrap(from_fn(audited))
+            .wrap(cors(&shared.config))
+            // Around whatever answers by itself.
             .wrap(
                 DefaultHeaders::new()
                     .add(("X-Content-Type-Options", "nosniff"))
@@ -145,9 +167,6 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
                 shared.config.public_url.starts_with("https:"),
                 DefaultHeaders::new().add(("Strict-Transport-Security", "max-age=63072000")),
             ))
-            .wrap(from_fn(limited))
-            .wrap(from_fn(audited))
-            .wrap(cors(&shared.config))
             .wrap(from_fn(measure))
     })
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
@@ -161,5 +180,6 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let server = server.with_context(|| format!("AUGURY_BIND (bind) {bind}"))?.run();
     let forwarder = Forwarder::start(&app, outbound.as_ref());
     let teller = Teller::start(&app).await?;
+    tokio::spawn(app::follow_activations(Arc::clone(&app)));
     Ok(Running { app, server, worker, teller, keeper, forwarder })
 }

@@ -7,10 +7,11 @@ use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
-use store::{Account, AccountChange, Act, Commit, Context, Entry};
+use store::{Account, AccountChange, Act, Commit, Context, Entry, Store};
 
 use crate::app;
 use crate::config::Config;
+use crate::smart::name;
 use crate::smart::password::{SHORTEST, base32, generated, hash};
 use crate::smart::role::Role;
 use crate::smart::secret::{Secret, random};
@@ -36,14 +37,14 @@ pub(super) enum Action {
         #[arg(long)]
         name: Option<String>,
     },
-    /// All accounts.
+    /// All accounts, each with what it is called in the trail (`AuditEvent?agent:identifier=…`).
     List,
-    /// Nobody can sign in with it any more, and what was allowed with it is worthless.
+    /// Nobody can sign in with it any more, and what was allowed with it is worthless for good.
     Lock {
         /// Whose.
         login: String,
     },
-    /// Undo that, and forget wrong passwords.
+    /// Let its owner sign in again, and forget wrong passwords.
     Unlock {
         /// Whose.
         login: String,
@@ -80,7 +81,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 for one in store.accounts(&context).await? {
                     let state = if one.locked { "locked" } else { "active" };
                     let user = one.fhir_user.unwrap_or_default();
-                    writeln!(out, "{}  {state:6}  {}  {}  {user}", one.login, one.role, one.name)?;
+                    let Account { id, login, role, name, .. } = one;
+                    writeln!(out, "{login}  {id}  {state:6}  {role}  {name}  {user}")?;
                 }
                 return Ok(ExitCode::SUCCESS);
             }
@@ -90,7 +92,11 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     role != "patient" || is_patient(fhir_user.as_deref()),
                     "a patient needs --fhir-user Patient/ID"
                 );
-                ensure!(!login.trim().is_empty() && login.len() <= 200, "a login has 1 to 200 characters");
+                for (what, text) in [("the login", Some(&login)), ("--name", name.as_ref())] {
+                    if let Some(fault) = text.and_then(|text| name::fault(text)) {
+                        bail!("{what} {fault}");
+                    }
+                }
                 ensure!(fhir_user.as_deref().is_none_or(is_user), "--fhir-user must be like Practitioner/1");
                 // Else a password would be shown that is nobody's.
                 match store.account(&context, &login).await {
@@ -119,7 +125,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             }
             Action::Role { login, role } => {
                 known_role(&role)?;
-                let known = store.account(&context, &login).await?;
+                let known = account(&store, &context, &login).await?;
                 ensure!(
                     role != "patient" || is_patient(known.fhir_user.as_deref()),
                     "a patient needs --fhir-user Patient/ID"
@@ -129,20 +135,20 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 (AccountChange::Describe { id, name, role, fhir_user }, note)
             }
             Action::Lock { login } => {
-                let id = store.account(&context, &login).await?.id;
+                let id = account(&store, &context, &login).await?.id;
                 (AccountChange::Lock { id, locked: true }, format!("account {login} locked"))
             }
             Action::Unlock { login } => {
-                let id = store.account(&context, &login).await?.id;
+                let id = account(&store, &context, &login).await?.id;
                 (AccountChange::Lock { id, locked: false }, format!("account {login} unlocked"))
             }
             Action::Password { login } => {
-                let id = store.account(&context, &login).await?.id;
+                let id = account(&store, &context, &login).await?.id;
                 let change = AccountChange::Password { id, hash: hash(&password(&mut out)?)? };
                 (change, format!("account {login} has another password"))
             }
             Action::Totp { login, off } => {
-                let id = store.account(&context, &login).await?.id;
+                let id = account(&store, &context, &login).await?.id;
                 let secret = if off { None } else { Some(second_factor(config, &login, &mut out)?) };
                 let what = if off { "no second factor" } else { "another second factor" };
                 (AccountChange::Totp { id, secret }, format!("account {login} has {what}"))
@@ -157,6 +163,11 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+async fn account(store: &Store, context: &Context, login: &str) -> anyhow::Result<Account> {
+    let not_there = || format!("there is no account with the login {login}; `augury user list` shows all");
+    super::there(store.account(context, login).await, not_there)
 }
 
 fn known_role(role: &str) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use super::tls::Shown;
 use super::{audited, break_glass, peer};
 use crate::app::{self, App};
 use crate::config::Auth;
-use crate::smart::bearer::{self, Asker};
+use crate::smart::bearer::{self, Asker, NOBODY_TO_ASK, Unproved};
 use crate::subscriptions::mandate::Mandate;
 
 /// A caller that may go on, and its request's context.
@@ -71,6 +71,10 @@ impl FromRequest for Caller {
                 Err(failure) if bearer::token(&request).is_some() || Shown::by(&request).is_some() => {
                     match bearer::token(&request) {
                         // Behind one address are many whose tokens end: none of them is a guess.
+                        // Nor is one that the server it is of can't be asked about.
+                        Some(token)
+                            if failure.status == StatusCode::SERVICE_UNAVAILABLE
+                                && bearer::was_good(&app, &context, token) => {}
                         Some(token) if bearer::has_ended(&app, &context, token).await? => {
                             app.limits.client(&request, &format!("ended {}", key_hash(token))).await?;
                         }
@@ -156,13 +160,16 @@ async fn identified(
             let mandate = Mandate::Token(Box::new(bearer.as_ref().clone())).text();
             Ok((Context { who, access: bearer.access(), mandate, ..context }, rights))
         }
-        Err(store::Error::NotFound) => {
+        Err(Unproved::NotGood) => {
             let found = keyed(app, context, &key_hash(token)).await;
             found.map_err(
                 |failure| if failure.status == StatusCode::UNAUTHORIZED { not_good() } else { failure },
             )
         }
-        Err(error) => Err(error.into()),
+        Err(Unproved::Unheard) => {
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "transient", NOBODY_TO_ASK))
+        }
+        Err(Unproved::Store(error)) => Err(error.into()),
     }
 }
 

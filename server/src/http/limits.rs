@@ -26,8 +26,8 @@ const FREE: [&str; 6] =
     ["/health", "/metrics", "/.well-known/", "/fhir/.well-known/", "/fhir/metadata", "/oauth/"];
 /// Empty buckets that are remembered.
 const SPENT: usize = 10_000;
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const STATE: HeaderName = HeaderName::from_static("ratelimit");
+pub(crate) const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub(crate) const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
 /// The buckets of all callers.
 pub(crate) struct Limits {

@@ -112,6 +112,9 @@ pub(crate) async fn accounting(
         own.push((name, value));
     }
     let (app, context) = (&caller.app, &caller.context);
+    if !is_known(&caller, patient).await? {
+        return Err(store::Error::NotFound.into());
+    }
     let kinds = [ResourceType::AUDIT_EVENT];
     let (mut query, _) =
         SearchQuery::parse(&kinds, &meant, &app.config.fhir_base(), context.at, Handling::Strict)
@@ -145,6 +148,29 @@ pub(crate) async fn accounting(
         .body(table))
 }
 
+/// Is or was there such a patient, or was something done that is about them? Of who sees not all of the trail
+/// only what they see counts. That somebody was refused proves nobody.
+async fn is_known(caller: &Caller, patient: &str) -> Result<bool, Failure> {
+    let (context, kind) = (&caller.context, ResourceType::AUDIT_EVENT);
+    context.access.permits(Op::Search, kind)?;
+    let done = [("patient", patient), ("outcome", "0"), ("_count", "1")];
+    let done = done.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let base = caller.app.config.fhir_base();
+    let (query, _) =
+        SearchQuery::parse(&[kind], &done, &base, context.at, Handling::Strict).map_err(Failure::invalid)?;
+    let whole = context.access.is_whole(Op::Search, kind);
+    let asker = if whole { context.on_behalf() } else { context.clone() };
+    let id = patient.to_owned();
+    let look = move |reader: &mut store::Reader<'_>| match reader.read(ResourceType::PATIENT, &id) {
+        Ok(_) | Err(store::Error::Gone { .. }) => Ok(true),
+        Err(store::Error::NotFound | store::Error::Denied(..)) => {
+            Ok(!reader.search(&query)?.entries.is_empty())
+        }
+        Err(error) => Err(error),
+    };
+    Ok(caller.app.store.reading(&asker, look).await?)
+}
+
 pub(crate) const HEADING: &str = "recorded,id,action,event,outcome,outcome_text,client,user,user_name,address,purpose,reason,patient,entity,query\r\n";
 
 /// One AuditEvent as a line of a table (RFC 4180).
@@ -158,12 +184,13 @@ pub(crate) fn line(event: &Json) -> String {
     let client = event.list("agent").iter().find(|agent| agent.get("network").is_some());
     let user = agent(true).filter(|agent| agent.get("network").is_none());
     let entities = event.list("entity");
-    let reference = |patient: bool| {
-        let text = |entity: &Json| {
-            entity.at(&["what", "reference"]).and_then(Json::as_str).unwrap_or_default().to_owned()
-        };
-        entities.iter().map(text).find(|text| !text.is_empty() && text.starts_with("Patient/") == patient)
+    let reference = |role: &str| {
+        let of = |entity: &&Json| entity.at(&["role", "code"]).and_then(Json::as_str) == Some(role);
+        entities.iter().find(of)?.at(&["what", "reference"]).and_then(Json::as_str)
     };
+    // Of roles the first is of a patient, the fourth of whatever else was looked at or changed.
+    let entity = reference("4");
+    let patient = reference("1").or(entity.filter(|text| text.starts_with("Patient/")));
     let query = entities.iter().find_map(|entity| entity.text("query"));
     let query = query
         .and_then(|text| STANDARD.decode(text).ok())
@@ -194,8 +221,8 @@ pub(crate) fn line(event: &Json) -> String {
         text(client.and_then(|client| client.at(&["network", "address"])).and_then(Json::as_str)),
         text(code),
         text(reason),
-        reference(true).unwrap_or_default(),
-        reference(false).unwrap_or_default(),
+        text(patient),
+        text(entity),
         query.unwrap_or_default(),
     ];
     let mut line = columns.map(quoted).join(",");

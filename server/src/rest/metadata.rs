@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix_web::{HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Kind, Parameter, links, of_type};
-use fhir::subscription::{Topic, Topics};
+use fhir::subscription::Topic;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -27,7 +27,7 @@ pub(crate) async fn metadata(app: web::Data<App>) -> HttpResponse {
 
 /// The CapabilityStatement.
 pub(crate) fn statement(app: &App) -> Value {
-    let resources: Vec<Value> = ResourceType::all().map(resource).collect();
+    let resources: Vec<Value> = ResourceType::all().map(|kind| resource(app, kind)).collect();
     let system = |offer| if let Offer::System(code) = offer { Some(json!({"code": code})) } else { None };
     let interactions: Vec<Value> = offers().filter_map(system).collect();
     json!({
@@ -86,7 +86,7 @@ fn compartments() -> Vec<String> {
         .collect()
 }
 
-fn resource(kind: ResourceType) -> Value {
+fn resource(app: &App, kind: ResourceType) -> Value {
     let mut params = shared_parameters();
     if kind == ResourceType::AUDIT_EVENT {
         params.retain(|one| one["name"] != "_list");
@@ -100,7 +100,7 @@ fn resource(kind: ResourceType) -> Value {
         resource.insert("supportedProfile".into(), json!([terms::PROFILE]));
     }
     if kind == ResourceType::SUBSCRIPTION {
-        resource.insert("extension".into(), json!(topics()));
+        resource.insert("extension".into(), json!(topics(app)));
         resource.insert("supportedProfile".into(), json!([BACKPORT_SUBSCRIPTION]));
     }
     let mut interactions = Vec::new();
@@ -125,9 +125,9 @@ fn resource(kind: ResourceType) -> Value {
 }
 
 /// The topics that there are.
-fn topics() -> Vec<Value> {
+fn topics(app: &App) -> Vec<Value> {
     let topic = |topic: &Arc<Topic>| json!({"url": TOPIC, "valueCanonical": topic.url});
-    Topics::built_in().iter().map(topic).collect()
+    app.subscriptions.book().topics.iter().map(topic).collect()
 }
 
 fn operations(wanted: &[Listed]) -> Vec<Value> {

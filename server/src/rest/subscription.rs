@@ -146,7 +146,8 @@ pub(crate) async fn events(
     let topic = notification::topic(&found);
     let status = notification::standing(&found, topic.as_deref(), &base, content);
     let uuid = Uuid::new_v4().hyphenated().to_string();
-    let text = status.notification(Occasion::QueryEvent, &uuid, app::now(), &notification::events(&told));
+    let text =
+        status.notification(Occasion::QueryEvent, &uuid, app::now(), &notification::events(&told, &[]));
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
 }
 

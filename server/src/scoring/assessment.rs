@@ -27,6 +27,8 @@ pub(crate) struct Framing<'a> {
     pub(crate) reference_patient: &'a str,
     /// A moment in the past was asked for.
     pub(crate) of_past: bool,
+    /// Outputs by their keys, with the bands that they were in before.
+    pub(crate) before: &'a [(String, String)],
 }
 
 /// SHA-256 (hex) over model, version, patient, the sorted input versions, and what was read from them
@@ -94,7 +96,7 @@ pub(crate) fn risk_assessment<'a>(assessment: &'a Assessment, framing: Framing<'
                 (false, Some(_)) => "corrected",
                 (false, None) => "final",
             };
-            (status, predictions(assessment, scored, framing.reference_patient))
+            (status, predictions(assessment, scored, framing))
         }
         None => ("final", vec![refusal(assessment)]),
     };
@@ -237,13 +239,13 @@ fn basis(used: &[UsedInput]) -> Vec<Reference<'_>> {
 fn predictions<'a>(
     assessment: &'a Assessment,
     scored: &'a Scored,
-    reference: &'a str,
+    framing: Framing<'a>,
 ) -> Vec<Prediction<'a>> {
     let reported = scored
         .outputs
         .iter()
         .filter(|output| output.spec.reported && !matches!(output.spec.kind, OutputKind::Flag));
-    reported.map(|output| prediction(assessment, output, reference)).collect()
+    reported.map(|output| prediction(assessment, output, framing)).collect()
 }
 
 fn outcome(spec: &models::manifest::OutputSpec) -> Concept<'_> {
@@ -266,7 +268,7 @@ fn outcome(spec: &models::manifest::OutputSpec) -> Concept<'_> {
     Concept { coding, text: Some(spec.title.as_str().into()) }
 }
 
-fn prediction<'a>(assessment: &'a Assessment, output: &'a Output, reference: &'a str) -> Prediction<'a> {
+fn prediction<'a>(assessment: &'a Assessment, output: &'a Output, framing: Framing<'a>) -> Prediction<'a> {
     let spec = output.spec.as_ref();
     let mut extension = Vec::with_capacity(output.contributions.len() + 3);
     let mut probability_decimal = None;
@@ -299,6 +301,12 @@ fn prediction<'a>(assessment: &'a Assessment, output: &'a Output, reference: &'a
             ]),
         }));
     }
+    let before = framing.before.iter().find(|(key, _)| *key == spec.key).map(|(_, band)| band.as_str());
+    if let (Some(before), Some(band)) = (before, output.band.as_deref())
+        && before != band.label
+    {
+        extension.push(Extension { url: terms::BAND_BEFORE, value: Value::String(before.into()) });
+    }
     Prediction {
         extension,
         outcome: outcome(spec),
@@ -318,7 +326,7 @@ fn prediction<'a>(assessment: &'a Assessment, output: &'a Output, reference: &'a
             text: Some(band.label.as_str().into()),
         }),
         when_period,
-        rationale: rationale(output, reference),
+        rationale: rationale(output, framing.reference_patient),
     }
 }
 

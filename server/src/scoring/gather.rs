@@ -173,10 +173,11 @@ pub(crate) async fn assess_stored(
     let active = app.models();
     let models = question.models(&active)?;
     let as_of = question.moment();
-    app.store.read(context, ResourceType::PATIENT, patient).await?;
-    let (id, reading) = (patient.to_owned(), Arc::clone(&active));
     // Of inputs that the caller may not see each is in the answer with its value: who may read
     // assessments may read them. A number without them would be another, and wrong.
+    context.access.permits(Op::Read, ResourceType::RISK_ASSESSMENT)?;
+    app.store.read(context, ResourceType::PATIENT, patient).await?;
+    let (id, reading) = (patient.to_owned(), Arc::clone(&active));
     app.store.permits_of(context, Op::Read, ResourceType::RISK_ASSESSMENT, patient).await?;
     let record =
         app.store.reading(&context.on_behalf(), move |reader| record(reader, &reading, &id, as_of)).await?;

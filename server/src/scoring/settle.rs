@@ -13,7 +13,8 @@ use serde_json::Value;
 use store::{Commit, Context, Error, NewAssessment, OnlyIf, Reader, Target, Write, new_id};
 
 use super::assessment::{Framing, inputs_digest, risk_assessment};
-use super::{derived, provenance, supersede};
+use super::gather::parse;
+use super::{derived, provenance, supersede, terms};
 use crate::app::{Active, App};
 use crate::http::failure::Failure;
 use crate::http::request::LIMITS;
@@ -108,6 +109,11 @@ pub(crate) fn settle(
                 framing.supersedes = old.as_deref();
             }
         }
+        let before = match earlier {
+            Some(earlier) => bands(reader, &earlier.resource_id)?,
+            None => Vec::new(),
+        };
+        framing.before = &before;
         write(assessment, framing, &id, commit)?;
         if cause != Cause::AskedOfPast {
             commit.assessments.push(record(id.clone()));
@@ -124,10 +130,27 @@ pub(crate) fn settle(
     Ok(ids)
 }
 
+/// The outputs of an earlier assessment by their keys, with the bands they were in.
+fn bands(reader: &mut Reader<'_>, id: &str) -> Result<Vec<(String, String)>, Error> {
+    let stored = match reader.read(ResourceType::RISK_ASSESSMENT, id) {
+        Ok(stored) => stored,
+        Err(Error::NotFound | Error::Gone { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let resource = parse(&stored.body)?;
+    let band = |prediction: &Json<'_>| {
+        let codings = prediction.get("outcome")?.list("coding");
+        let key =
+            codings.iter().find(|one| one.text("system") == Some(terms::OUTPUT_SYSTEM))?.text("code")?;
+        Some((key.to_owned(), prediction.get("qualitativeRisk")?.text("text")?.to_owned()))
+    };
+    Ok(resource.list("prediction").iter().filter_map(band).collect())
+}
+
 fn framing_of<'a>(active: &'a Active, assessment: &Assessment, id: &'a str, of_past: bool) -> Framing<'a> {
     let model = active.catalogue.version(&assessment.model.id, &assessment.model.version);
     let reference_patient = model.map_or("", |model| model.manifest.reference.description.as_str());
-    Framing { id: Some(id), supersedes: None, reference_patient, of_past }
+    Framing { id: Some(id), reference_patient, of_past, ..Framing::default() }
 }
 
 /// RiskAssessment, the Observation of a score, and their Provenance.

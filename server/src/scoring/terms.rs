@@ -10,6 +10,8 @@ pub(crate) const OUTPUT_SYSTEM: &str = "https://augury.dev/fhir/CodeSystem/outpu
 pub(crate) const ASSESSMENT_SYSTEM: &str = "https://augury.dev/fhir/assessment";
 /// The probability as a fraction (0–1), in full precision.
 pub(crate) const RISK_FRACTION: &str = "https://augury.dev/fhir/StructureDefinition/risk-fraction";
+/// The band that the assessment before was in, where it was another.
+pub(crate) const BAND_BEFORE: &str = "https://augury.dev/fhir/StructureDefinition/band-before";
 /// A score that is no probability.
 pub(crate) const SCORE: &str = "https://augury.dev/fhir/StructureDefinition/score";
 /// What one input (or several together) adds on the scale of the linear predictor.

@@ -24,6 +24,8 @@ pub(crate) const OWN_LASTS: i64 = 300 * SECOND;
 const RECENT: i64 = SECOND;
 /// How long another server's word that a token is not good is taken for granted.
 const NOT_GOOD: i64 = 5 * SECOND;
+/// After it could not be asked about a token, it is asked again so soon.
+const UNHEARD: i64 = SECOND;
 const MOST: usize = 10_000;
 /// Characters of a token: 256 bits in base64.
 const LENGTH: usize = 43;
@@ -67,12 +69,36 @@ pub(crate) struct Bearer {
     pub(crate) certificate: Option<String>,
 }
 
+/// Why nobody stands behind a token.
+#[derive(Debug)]
+pub(crate) enum Unproved {
+    /// It is not good, or no longer.
+    NotGood,
+    /// Only the server that issued it knows, and it can't be asked now.
+    Unheard,
+    /// The store failed.
+    Store(store::Error),
+}
+
+impl From<store::Error> for Unproved {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::NotFound => Self::NotGood,
+            error => Self::Store(error),
+        }
+    }
+}
+
+/// What is said of a token that nobody can be asked about.
+pub(crate) const NOBODY_TO_ASK: &str = "the server that issued the token can't be asked now; try again";
+
 /// Tokens that were looked up a moment ago.
 #[derive(Default)]
 pub(crate) struct Recent {
     good: Mutex<HashMap<String, (Arc<Bearer>, i64)>>,
-    /// Those that another server did not know, by their hash, and when.
-    unknown: Mutex<HashMap<String, i64>>,
+    /// Those that another server did not know, or could not be asked about, by their hash, and until when that
+    /// counts.
+    unknown: Mutex<HashMap<String, (bool, i64)>>,
 }
 
 impl Recent {
@@ -96,19 +122,23 @@ impl Recent {
         kept.get(hash).is_some_and(|(bearer, _)| bearer.expires > at)
     }
 
-    fn is_unknown(&self, hash: &str, at: i64) -> bool {
+    fn why_unknown(&self, hash: &str, at: i64) -> Option<Unproved> {
         let kept = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(hash).is_some_and(|asked| at - asked < NOT_GOOD)
+        let (heard, _) = kept.get(hash).filter(|(_, until)| at < *until)?;
+        Some(if *heard { Unproved::NotGood } else { Unproved::Unheard })
     }
 
-    fn put_unknown(&self, hash: String, at: i64) {
-        // It may have been good until now.
-        self.good.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+    fn put_unknown(&self, hash: String, heard: bool, at: i64) {
+        if heard {
+            // It may have been good until now.
+            self.good.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+        }
+        let until = at + if heard { NOT_GOOD } else { UNHEARD };
         let mut kept = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MOST {
             kept.clear();
         }
-        kept.insert(hash, at);
+        kept.insert(hash, (heard, until));
     }
 
     /// Something was revoked.
@@ -127,19 +157,18 @@ pub(crate) enum Asker {
     Spent,
 }
 
-/// Who stands behind a token that this server issued, or the other one; `NotFound` if it is not good, or no
-/// longer.
+/// Who stands behind a token that this server issued, or the other one.
 pub(crate) async fn verify(
     app: &App,
     context: &Context,
     token: &str,
     asker: Asker,
-) -> Result<Arc<Bearer>, store::Error> {
+) -> Result<Arc<Bearer>, Unproved> {
     // An API key comes the same way: it need not be looked for among tokens.
     let own = token.len() == LENGTH;
     let foreign = app.config.foreign.as_ref().filter(|_| !token.starts_with("augury_"));
     if !own && foreign.is_none() {
-        return Err(store::Error::NotFound);
+        return Err(Unproved::NotGood);
     }
     let hash = key_hash(token);
     if let Some(bearer) = app.smart.bearers.get(&hash, context.at) {
@@ -150,15 +179,22 @@ pub(crate) async fn verify(
         (Err(store::Error::NotFound), Some(foreign)) => {
             let bearers = &app.smart.bearers;
             let refused = asker == Asker::Spent && !bearers.was_good(&hash, context.at);
-            if refused || bearers.is_unknown(&hash, context.at) {
-                return Err(store::Error::NotFound);
+            if refused {
+                return Err(Unproved::NotGood);
             }
-            let Some(bearer) = foreign::verify(app, context, foreign, token).await else {
-                bearers.put_unknown(hash, context.at);
-                return Err(store::Error::NotFound);
+            if let Some(why) = bearers.why_unknown(&hash, context.at) {
+                return Err(why);
+            }
+            let why = match foreign::verify(app, context, foreign, token).await {
+                Ok(Some(bearer)) => {
+                    bearers.put(hash, Arc::clone(&bearer), context.at);
+                    return Ok(bearer);
+                }
+                Ok(None) => Unproved::NotGood,
+                Err(foreign::Unheard) => Unproved::Unheard,
             };
-            app.smart.bearers.put(hash, Arc::clone(&bearer), context.at);
-            return Ok(bearer);
+            bearers.put_unknown(hash, matches!(why, Unproved::NotGood), context.at);
+            return Err(why);
         }
         (found, _) => found?,
     };
@@ -193,12 +229,17 @@ pub(crate) async fn shown(
     token: &str,
     shown: Option<&Shown>,
     asker: Asker,
-) -> Result<Arc<Bearer>, store::Error> {
+) -> Result<Arc<Bearer>, Unproved> {
     let bearer = verify(app, context, token, asker).await?;
     match &bearer.certificate {
-        Some(bound) if shown.is_none_or(|shown| shown.thumbprint() != *bound) => Err(store::Error::NotFound),
+        Some(bound) if shown.is_none_or(|shown| shown.thumbprint() != *bound) => Err(Unproved::NotGood),
         _ => Ok(bearer),
     }
+}
+
+/// Was a token good a moment ago, of which that can't be asked now?
+pub(crate) fn was_good(app: &App, context: &Context, token: &str) -> bool {
+    app.smart.bearers.was_good(&key_hash(token), context.at)
 }
 
 /// Did this server issue it, though it is not good any more?

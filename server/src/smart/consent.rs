@@ -10,7 +10,7 @@ use store::{
 };
 
 use super::call::Call;
-use super::pages::{Browser, Consent, Offer, answered, redirect, with_query};
+use super::pages::{Browser, Consent, Notice, Offer, answered, redirect, with_query};
 use super::refusal::Refusal;
 use super::request::{Problem, Request};
 use super::role::Role;
@@ -38,7 +38,7 @@ async fn step(call: &Call) -> Result<HttpResponse, Problem> {
         if request.silent {
             return Err(request.problem("login_required", "nobody is signed in"));
         }
-        return sign_in::page(app, context, &browser, call.sealed(), "", false).await;
+        return sign_in::page(app, context, &browser, call.sealed(), "", Notice::Nothing).await;
     };
     let client = request.client(app, context).await?;
     let mut offered = offered(&request, &client.registration, &session)?;

@@ -28,38 +28,50 @@ const SAID: usize = 32;
 #[derive(Default)]
 pub(crate) struct Keyed(tokio::sync::Mutex<(Option<String>, i64)>);
 
+/// The other server, or what it says of its keys, can't be had now.
+#[derive(Debug)]
+pub(crate) struct Unheard;
+
 /// Who stands behind a token that the other server issued; none if it is not good.
 pub(crate) async fn verify(
     app: &App,
     context: &Context,
     foreign: &Foreign,
     token: &str,
-) -> Option<Arc<Bearer>> {
+) -> Result<Option<Arc<Bearer>>, Unheard> {
     let claims = if token.split('.').count() == 3 {
         signed(app, context, foreign, token).await?
     } else {
         known(app, foreign, token).await?
     };
-    bearer(&claims, foreign, token, context.at).map(Arc::new)
+    Ok(claims.and_then(|claims| bearer(&claims, foreign, token, context.at)).map(Arc::new))
 }
 
 /// The claims of a JWT that one of the issuer's keys signed.
-async fn signed(app: &App, context: &Context, foreign: &Foreign, token: &str) -> Option<Value> {
-    let header = header(token, &BELIEVED)?;
+async fn signed(
+    app: &App,
+    context: &Context,
+    foreign: &Foreign,
+    token: &str,
+) -> Result<Option<Value>, Unheard> {
+    let Some(header) = header(token, &BELIEVED) else { return Ok(None) };
     // Whoever issued something else need not be asked for keys.
-    let said: Value = jsonwebtoken::dangerous::insecure_decode_claims(token).ok()?;
-    if said.get("iss").and_then(Value::as_str) != Some(&foreign.issuer) {
-        return None;
+    let said: Option<Value> = jsonwebtoken::dangerous::insecure_decode_claims(token).ok();
+    let issuer = said.as_ref().and_then(|said| said.get("iss")).and_then(Value::as_str);
+    if issuer != Some(&foreign.issuer) {
+        return Ok(None);
     }
     let address = match &foreign.jwks_uri {
         Some(address) => address.clone(),
-        None => discovered(app, foreign, context.at).await?,
+        None => discovered(app, foreign, context.at).await.ok_or(Unheard)?,
     };
     let kid = header.kid.unwrap_or_default();
-    let keys = app.smart.remote.keys(&address, &kid, context.at).await?;
-    let claims: Value = signed_claims(&keys, &kid, header.alg, token)?;
+    let keys = app.smart.remote.keys(&address, &kid, context.at).await.ok_or(Unheard)?;
+    let claims: Option<Value> = signed_claims(&keys, &kid, header.alg, token);
     // Whom it is about must be told (RFC 9068 section 2.2).
-    (is_for_us(&claims, foreign) && claims.get("sub").is_some_and(Value::is_string)).then_some(claims)
+    let is_told =
+        |claims: &Value| is_for_us(claims, foreign) && claims.get("sub").is_some_and(Value::is_string);
+    Ok(claims.filter(is_told))
 }
 
 async fn discovered(app: &App, foreign: &Foreign, at: i64) -> Option<String> {
@@ -81,12 +93,12 @@ async fn configured(app: &App, foreign: &Foreign) -> Option<String> {
 }
 
 /// What the issuer says of a token that only it can read.
-async fn known(app: &App, foreign: &Foreign, token: &str) -> Option<Value> {
-    let address = foreign.introspection.as_ref()?;
+async fn known(app: &App, foreign: &Foreign, token: &str) -> Result<Option<Value>, Unheard> {
+    let Some(address) = &foreign.introspection else { return Ok(None) };
     let secret = foreign.client_secret.as_ref().map(Hidden::as_str);
     let basic = foreign.client_id.as_deref().zip(secret);
-    let claims = app.smart.remote.post(address, &[("token", token)], basic).await?;
-    is_good(&claims, foreign).then_some(claims)
+    let claims = app.smart.remote.post(address, &[("token", token)], basic).await.ok_or(Unheard)?;
+    Ok(is_good(&claims, foreign).then_some(claims))
 }
 
 /// An answer may leave out who issued the token, as only its issuer is asked; never whom it is for, or what

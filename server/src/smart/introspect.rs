@@ -6,7 +6,7 @@ use actix_web::http::header;
 use serde_json::{Map, Value, json};
 use store::{Authentication, Context};
 
-use super::bearer::Asker;
+use super::bearer::{Asker, Unproved};
 use super::call::Call;
 use super::refusal::Refusal;
 use super::{authenticate, bearer, throttle};
@@ -34,7 +34,7 @@ async fn may_ask(call: &Call) -> Result<(), Refusal> {
         app.smart.throttle.check(throttle::Door::Token, &throttle::key(&call.http, "")).await?;
         match bearer::shown(app, context, token, Shown::by(&call.http), Asker::Admitted).await {
             Ok(_) => return Ok(()),
-            Err(store::Error::NotFound) => {}
+            Err(Unproved::NotGood) => {}
             Err(error) => return Err(error.into()),
         }
         return match app.store.client(context, &key_hash(token)).await {
@@ -53,7 +53,13 @@ async fn may_ask(call: &Call) -> Result<(), Refusal> {
 async fn worth(app: &App, context: &Context, token: &str) -> Result<Value, Refusal> {
     let bearer = match bearer::verify(app, context, token, Asker::Admitted).await {
         Ok(bearer) => bearer,
-        Err(store::Error::NotFound) => return refresh_worth(app, context, token).await,
+        Err(Unproved::NotGood) => return refresh_worth(app, context, token).await,
+        Err(Unproved::Unheard) => {
+            // One of our own refresh tokens is nothing that another server has to be asked about.
+            let answer = refresh_worth(app, context, token).await?;
+            let own = answer.get("active") == Some(&Value::Bool(true));
+            return if own { Ok(answer) } else { Err(Unproved::Unheard.into()) };
+        }
         Err(error) => return Err(error.into()),
     };
     let mut answer = Map::new();

@@ -53,11 +53,7 @@ pub(crate) async fn launch(
     let token = bearer::token(&request).ok_or_else(|| Refusal::invalid_token("a token is needed"))?;
     app.smart.throttle.check(throttle::Door::Token, &throttle::key(&request, "")).await?;
     let shown = Shown::by(&request);
-    let bearer = match bearer::shown(&app, &context, token, shown, Asker::Admitted).await {
-        Ok(bearer) => bearer,
-        Err(store::Error::NotFound) => return Err(Refusal::invalid_token("the token is not good")),
-        Err(error) => return Err(error.into()),
-    };
+    let bearer = bearer::shown(&app, &context, token, shown, Asker::Admitted).await?;
     if !bearer.has(LAUNCH_APPS) {
         return Err(Refusal::insufficient_scope(format!("the scope {LAUNCH_APPS} is needed")));
     }

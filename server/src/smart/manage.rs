@@ -5,7 +5,7 @@ use actix_web::HttpResponse;
 use chrono::DateTime;
 
 use super::call::Call;
-use super::pages::{Allowed, Browser, Manage, answered, redirect};
+use super::pages::{Allowed, Browser, Manage, Notice, answered, redirect};
 use super::refusal::Refusal;
 use super::request::Problem;
 use super::{of_account, scope, sign_in, token};
@@ -22,7 +22,7 @@ async fn shown(call: &Call) -> Result<HttpResponse, Problem> {
     let (app, context) = (&call.app, &call.context);
     let browser = Browser::of(&call.http)?;
     let Some(session) = call.session().await? else {
-        return sign_in::page(app, context, &browser, "", "", false).await;
+        return sign_in::page(app, context, &browser, "", "", Notice::Nothing).await;
     };
     let mut allowed = Vec::new();
     for grant in app.store.grants(context, &session.account.id).await? {

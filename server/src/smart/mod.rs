@@ -28,6 +28,7 @@ pub(crate) mod jws;
 pub(crate) mod keys;
 pub(crate) mod launch;
 pub(crate) mod manage;
+pub(crate) mod name;
 pub(crate) mod pages;
 pub(crate) mod password;
 pub(crate) mod patient;
@@ -82,7 +83,7 @@ impl Smart {
             secret: secret::Secret::load(config)?,
             keys: keys::Keys::default(),
             remote: jwks::Remote::new(config.bind.ip().is_loopback()),
-            throttle: throttle::Throttle::new(redis),
+            throttle: throttle::Throttle::new(config, redis),
             bearers: bearer::Recent::default(),
             keyed: foreign::Keyed::default(),
             swept: AtomicI64::new(app::now()),

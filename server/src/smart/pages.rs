@@ -17,6 +17,17 @@ const BROWSER: &str = "augury_browser";
 /// The cookie of who is signed in.
 pub(crate) const SESSION: &str = "augury_session";
 
+/// Why somebody is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// They are not.
+    Nothing,
+    /// Something of it was wrong.
+    Wrong,
+    /// It was tried too often; so many seconds are to pass.
+    Later(u64),
+}
+
 /// Somebody is to say who they are.
 #[derive(Template)]
 #[template(path = "sign_in.html")]
@@ -25,7 +36,7 @@ pub(crate) struct SignIn<'a> {
     pub(crate) request: &'a str,
     pub(crate) csrf: &'a str,
     pub(crate) login: &'a str,
-    pub(crate) wrong: bool,
+    pub(crate) notice: Notice,
     /// Another provider's accounts may be used.
     pub(crate) elsewhere: bool,
 }

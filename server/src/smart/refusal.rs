@@ -7,6 +7,8 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
+use super::bearer::{NOBODY_TO_ASK, Unproved};
+
 /// A request that is refused.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -56,6 +58,12 @@ impl Refusal {
         Self { status: StatusCode::TOO_MANY_REQUESTS, after: Some(after.max(1)), ..refusal }
     }
 
+    /// 503.
+    pub(crate) fn unavailable(description: impl Into<Cow<'static, str>>) -> Self {
+        let refusal = Self::new("temporarily_unavailable", description);
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, after: Some(1), ..refusal }
+    }
+
     /// Was something denied, rather than not understood or not possible now?
     pub(crate) fn is_denial(&self) -> bool {
         matches!(self.error, "invalid_client" | "invalid_grant" | "invalid_scope" | "unauthorized_client")
@@ -72,11 +80,18 @@ impl Refusal {
 impl From<store::Error> for Refusal {
     fn from(error: store::Error) -> Self {
         match error {
-            store::Error::Busy => {
-                let refusal = Self::new("temporarily_unavailable", "the store is busy; try again");
-                Self { status: StatusCode::SERVICE_UNAVAILABLE, after: Some(1), ..refusal }
-            }
+            store::Error::Busy => Self::unavailable("the store is busy; try again"),
             error => Self::internal(error),
+        }
+    }
+}
+
+impl From<Unproved> for Refusal {
+    fn from(unproved: Unproved) -> Self {
+        match unproved {
+            Unproved::NotGood => Self::invalid_token("the token is not good"),
+            Unproved::Unheard => Self::unavailable(NOBODY_TO_ASK),
+            Unproved::Store(error) => error.into(),
         }
     }
 }

@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 use store::{Act, Authentication, AuthorizationChange, Commit, Entry, Registration, SmartClient, Status};
 
+use super::name;
 use super::refusal::Refusal;
 use super::request::is_redirect_uri;
 use super::scope;
@@ -67,8 +68,8 @@ fn read(app: &App, asked: &Value) -> Result<(Registration, Option<String>), Refu
             .ok_or_else(|| wrong("a list has something that is no text"))
     };
     let name = text("client_name").unwrap_or("(no name)");
-    if name.len() > 200 || name.chars().any(char::is_control) {
-        return Err(wrong("client_name has more than 200 characters, or some that can't be shown"));
+    if let Some(fault) = name::fault(name) {
+        return Err(Refusal::new("invalid_client_metadata", format!("client_name {fault}")));
     }
     let redirect_uris = list("redirect_uris")?;
     let grants = list("grant_types")?;

@@ -1,16 +1,18 @@
 //! Who is at the browser: a login, a password, and a second factor where there is one.
 
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 use fhir::reference::{Reference, parse};
 use store::{Account, AccountChange, Act, Commit, Context, Entry, Source};
 use tokio::sync::Mutex;
 
 use super::call::{Call, to_consent};
-use super::pages::{Browser, SESSION, SignIn, answered, cookie, redirect};
+use super::pages::{Browser, Notice, SESSION, SignIn, answered, cookie, redirect};
 use super::refusal::Refusal;
 use super::request::{Problem, Request};
 use super::secret::random;
-use super::{manage, of_account, password, refused, throttle};
+use super::throttle::{self, Door};
+use super::{manage, of_account, password, refused};
 use crate::app::App;
 use crate::http::caller::key_hash;
 use crate::http::peer;
@@ -60,7 +62,7 @@ pub(crate) async fn page(
     browser: &Browser,
     sealed: &str,
     login: &str,
-    wrong: bool,
+    notice: Notice,
 ) -> Result<HttpResponse, Problem> {
     let (mut name, mut answer_to) = (None, String::new());
     if let Some(request) = Request::open(app, sealed, context.at) {
@@ -69,8 +71,13 @@ pub(crate) async fn page(
     }
     let csrf = browser.csrf(app, sealed);
     let elsewhere = app.config.upstream.is_some();
-    let page = SignIn { app: name.as_deref(), request: sealed, csrf: &csrf, login, wrong, elsewhere };
-    browser.page(app, &page, &answer_to)
+    let page = SignIn { app: name.as_deref(), request: sealed, csrf: &csrf, login, notice, elsewhere };
+    let mut response = browser.page(app, &page, &answer_to)?;
+    if let Notice::Later(seconds) = notice {
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    Ok(response)
 }
 
 /// `POST /oauth/sign-in`.
@@ -82,15 +89,17 @@ async fn enter(call: &Call) -> Result<HttpResponse, Problem> {
     let (app, context, form, sealed) = (&call.app, &call.context, &call.form, call.sealed());
     let browser = call.browser(sealed)?;
     let login = form.get("login").unwrap_or_default();
-    app.smart.throttle.check(throttle::Door::Guesses, &throttle::key(&call.http, "")).await?;
+    if let Err(seconds) = app.smart.throttle.take(Door::Guesses, &throttle::key(&call.http, "")).await {
+        return page(app, context, &browser, sealed, login, Notice::Later(seconds)).await;
+    }
     let given = form.get("password").unwrap_or_default();
     let code = form.get("code").unwrap_or_default();
     let network = app.smart.secret.code("network", &[&peer::network(&call.http)]);
     let sources = vec![browser.source(app), network];
-    let Some(session) = proved(app, context, login, (given, code), sources).await? else {
-        return page(app, context, &browser, sealed, login, true).await;
-    };
-    go_on(app, session, sealed)
+    match proved(app, context, login, (given, code), sources).await? {
+        Ok(session) => go_on(app, session, sealed),
+        Err(notice) => page(app, context, &browser, sealed, login, notice).await,
+    }
 }
 
 /// Back to what somebody signed in for.
@@ -166,9 +175,11 @@ async fn proved(
     login: &str,
     (given, code): (&str, &str),
     sources: Vec<String>,
-) -> Result<Option<String>, Problem> {
+) -> Result<Result<String, Notice>, Problem> {
     let (before, source) = found(app, context, login, &sources).await?;
-    app.smart.throttle.check(throttle::Door::SignIn, &format!("{} {login}", source.hash)).await?;
+    if let Err(seconds) = app.smart.throttle.take(Door::SignIn, &format!("{} {login}", source.hash)).await {
+        return Ok(Err(Notice::Later(seconds)));
+    }
     let hash = before.map(|account| account.password);
     let right = password::is_right(given, hash.as_deref()).await;
     // What others have tried meanwhile counts.
@@ -183,7 +194,7 @@ async fn proved(
     };
     let Some(account) = account.filter(may_try) else {
         app.store.commit(&known, wrong("no such account, or it is locked")).await?;
-        return Ok(None);
+        return Ok(Err(Notice::Wrong));
     };
     let step = match &account.totp {
         None => Ok(None),
@@ -201,8 +212,8 @@ async fn proved(
             let change = AccountChange::SignIn { id: account.id, session, expires, step, sources };
             let notes = vec![Entry::of(Act::Login)];
             return match app.store.commit(context, Commit { notes, ..accounts(change) }).await {
-                Ok(_) => Ok(Some(cookie)),
-                Err(store::Error::Conflict { .. }) => Ok(None),
+                Ok(_) => Ok(Ok(cookie)),
+                Err(store::Error::Conflict { .. }) => Ok(Err(Notice::Wrong)),
                 Err(error) => Err(error.into()),
             };
         }
@@ -215,7 +226,7 @@ async fn proved(
     };
     let Commit { notes, .. } = wrong("password or code");
     app.store.commit(&known, Commit { notes, ..accounts(change) }).await?;
-    Ok(None)
+    Ok(Err(Notice::Wrong))
 }
 
 fn accounts(change: AccountChange) -> Commit<'static> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 
 use super::refusal::Refusal;
-use crate::config::Rate;
+use crate::config::{Config, Rate};
 use crate::http::buckets::Buckets;
 use crate::http::peer;
 use crate::http::redis::Redis;
@@ -28,7 +28,7 @@ pub(crate) enum Door {
 
 /// The buckets.
 pub(crate) struct Throttle {
-    sign_in: Buckets,
+    sign_in: Option<Buckets>,
     guesses: Buckets,
     token: Buckets,
     register: Buckets,
@@ -40,14 +40,14 @@ pub(crate) fn key(request: &HttpRequest, about: &str) -> String {
 }
 
 impl Throttle {
-    pub(crate) fn new(redis: Option<&Arc<Redis>>) -> Self {
+    pub(crate) fn new(config: &Config, redis: Option<&Arc<Redis>>) -> Self {
         let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let buckets = |door, per_minute, burst| {
             let rate = Rate { count: at_least_one(per_minute), per: Duration::from_mins(1) };
             Buckets::new(door, rate, at_least_one(burst), redis)
         };
         Self {
-            sign_in: buckets("sign-in", 10, 20),
+            sign_in: config.rate_sign_in.map(|rate| Buckets::new("sign-in", rate, rate.count, redis)),
             // As many as a house behind one address needs when the shift changes.
             guesses: buckets("guesses", 300, 300),
             token: buckets("token", 3000, 500),
@@ -55,14 +55,20 @@ impl Throttle {
         }
     }
 
-    /// Takes a token out of a bucket; refused with the time to wait if there is none.
-    pub(crate) async fn check(&self, door: Door, key: &str) -> Result<(), Refusal> {
+    /// Takes a token out of a bucket; if there is none, the seconds to wait.
+    pub(crate) async fn take(&self, door: Door, key: &str) -> Result<(), u64> {
         let buckets = match door {
-            Door::SignIn => &self.sign_in,
-            Door::Guesses => &self.guesses,
-            Door::Token => &self.token,
-            Door::Register => &self.register,
+            Door::SignIn => self.sign_in.as_ref(),
+            Door::Guesses => Some(&self.guesses),
+            Door::Token => Some(&self.token),
+            Door::Register => Some(&self.register),
         };
-        buckets.take(key).await.map(drop).map_err(|wait| Refusal::too_many(wait.as_secs() + 1))
+        let Some(buckets) = buckets else { return Ok(()) };
+        buckets.take(key).await.map(drop).map_err(|wait| wait.as_secs() + 1)
+    }
+
+    /// The same for a program, which is refused.
+    pub(crate) async fn check(&self, door: Door, key: &str) -> Result<(), Refusal> {
+        self.take(door, key).await.map_err(Refusal::too_many)
     }
 }

@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 use super::request::Problem;
 use super::role::Role;
 use super::secret::{random, same};
-use super::{refused, sign_in};
+use super::{name, refused, sign_in};
 use crate::app::App;
 use crate::config::Upstream;
 
@@ -196,8 +196,9 @@ async fn account(
         return Err(Problem::Here("Your organisation's account says of no patient that it is you.".into()));
     }
     let login = format!("{}#{}", upstream.issuer, text(claims, "sub").unwrap_or_default());
-    let name = ["name", "preferred_username", "email"].into_iter().find_map(|name| text(claims, name));
-    let name = name.unwrap_or("(no name)").chars().take(200).collect::<String>();
+    let shown = |claim| text(claims, claim).map(name::shown).filter(|name| name::fault(name).is_none());
+    let name = ["name", "preferred_username", "email"].into_iter().find_map(shown);
+    let name = name.unwrap_or_else(|| "(no name)".to_owned());
     let role = name_of_role.to_owned();
     match app.store.account(context, &login).await {
         Ok(known) if known.locked => {

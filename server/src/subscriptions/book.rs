@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fhir::json::{self, Limits};
-use fhir::subscription::{Matcher, Subscription, Topics};
+use fhir::resource_type::ResourceType;
+use fhir::search::{Handling, SearchQuery};
+use fhir::subscription::{Matcher, Subscription, Topic, Topics};
 use store::{Context, Error, SubscriptionStatus};
 
 use super::mandate::{Mandate, Standing};
@@ -13,6 +15,9 @@ use crate::app::{self, App};
 /// How long it is taken for granted what somebody may see, where it is decided what is for them. What is sent
 /// is looked at anew.
 const RECENT: i64 = 5_000_000;
+const TYPES: &str = "http://hl7.org/fhir/fhir-types";
+/// Topics that are read at once.
+const PAGE: u32 = 200;
 
 /// A Subscription and what it asks for.
 #[derive(Debug)]
@@ -31,12 +36,25 @@ pub(crate) struct Book {
     pub(crate) stamp: i64,
     pub(crate) entries: HashMap<i64, Arc<Entry>>,
     pub(crate) matcher: Arc<Matcher>,
+    /// What there is to be told of, and by which versions of which resources.
+    pub(crate) topics: Arc<Topics>,
+    defined: Vec<(String, i64)>,
 }
 
 impl Default for Book {
     fn default() -> Self {
-        Self { stamp: 0, entries: HashMap::new(), matcher: Arc::new(Matcher::new([])) }
+        let (matcher, topics) = (Arc::new(Matcher::new([])), Arc::new(Topics::default()));
+        Self { stamp: 0, entries: HashMap::new(), matcher, topics, defined: Vec::new() }
     }
+}
+
+/// What is known of who is told.
+#[derive(Clone)]
+pub(crate) enum Known {
+    /// As whom it is decided what they may see.
+    As(Arc<Context>),
+    /// They may see nothing any more.
+    Ended,
 }
 
 /// What this process knows of them.
@@ -44,8 +62,8 @@ impl Default for Book {
 pub(crate) struct Shelf {
     book: RwLock<Arc<Book>>,
     turning: tokio::sync::Mutex<()>,
-    /// What those may see in whose name they are told, and when that was looked at; none who may not any more.
-    contexts: Mutex<HashMap<i64, (Option<Arc<Context>>, i64)>>,
+    /// What is known of those who are told, and when that was looked at.
+    known: Mutex<HashMap<i64, (Known, i64)>>,
 }
 
 impl Entry {
@@ -53,14 +71,49 @@ impl Entry {
     ///
     /// # Errors
     /// Why it can't be kept to.
-    pub(crate) fn of(app: &App, subscription: store::Subscription) -> Result<Self, String> {
+    pub(crate) fn of(app: &App, topics: &Topics, subscription: store::Subscription) -> Result<Self, String> {
         let resource = json::parse(subscription.body.as_bytes(), &Limits::STORED)
             .map_err(|issues| issues.to_string())?;
-        let asked = Subscription::parse(&resource, Topics::built_in(), &app.config.fhir_base());
+        let asked = Subscription::parse(&resource, topics, &app.config.fhir_base());
         let asked = asked.map_err(|issues| issues.to_string())?;
         let mandate = Mandate::parse(&subscription.owner).ok_or("it is in nobody's name")?;
         Ok(Self { subscription, asked, mandate })
     }
+}
+
+/// The topics that there are now, those of the book if they are the same.
+async fn topics(app: &App, book: &Book) -> Result<(Arc<Topics>, Vec<(String, i64)>), Error> {
+    let context = Context::system("subscriptions", app::now());
+    let code = vec![("code".to_owned(), format!("{TYPES}|SubscriptionTopic"))];
+    let (mut query, _) = SearchQuery::parse(&[ResourceType::BASIC], &code, "", context.at, Handling::Strict)?;
+    query.count = PAGE;
+    let mut found = Vec::new();
+    loop {
+        let page = app.store.search(&context, &query).await?;
+        found.extend(page.entries);
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    found.sort_by(|one, other| one.id.cmp(&other.id));
+    let defined: Vec<(String, i64)> = found.iter().map(|one| (one.id.clone(), one.key)).collect();
+    if defined == book.defined {
+        return Ok((Arc::clone(&book.topics), defined));
+    }
+    let mut topics = Topics::default();
+    for stored in &found {
+        let read =
+            json::parse(stored.body.as_bytes(), &Limits::STORED).and_then(|basic| Topic::parse(&basic));
+        let added = read.and_then(|topic| match topic {
+            Some(topic) if Topics::built_in().find(&topic.url).is_none() => Ok(topics.add(topic)?),
+            _ => Ok(()),
+        });
+        if let Err(issues) = added {
+            tracing::warn!(basic = stored.id, %issues, "a topic can't be kept to");
+        }
+    }
+    Ok((Arc::new(topics), defined))
 }
 
 impl Shelf {
@@ -72,12 +125,17 @@ impl Shelf {
     pub(crate) async fn sync(&self, app: &App) -> Result<bool, Error> {
         let _turn = self.turning.lock().await;
         let book = self.book();
-        let (stamp, changed) = app.store.subscriptions_since(book.stamp).await?;
+        let (stamp, mut changed) = app.store.subscriptions_since(book.stamp).await?;
         if stamp == book.stamp && changed.is_empty() {
             return Ok(false);
         }
+        let (topics, defined) = topics(app, &book).await?;
         let mut entries = book.entries.clone();
-        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&topics, &book.topics) {
+            // What was about another version of a topic is read again.
+            changed = app.store.subscriptions_since(0).await?.1;
+        }
+        let mut contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for subscription in changed {
             let (number, id) = (subscription.number, subscription.id.clone());
             contexts.remove(&number);
@@ -85,7 +143,7 @@ impl Shelf {
             if subscription.status == SubscriptionStatus::Off {
                 continue;
             }
-            match Entry::of(app, subscription) {
+            match Entry::of(app, &topics, subscription) {
                 Ok(entry) => drop(entries.insert(number, Arc::new(entry))),
                 Err(why) => tracing::error!(subscription = id, why, "a Subscription can't be kept to"),
             }
@@ -95,17 +153,17 @@ impl Shelf {
         let matcher = Arc::new(Matcher::new(interests));
         let asked = Arc::clone(&matcher);
         app.store.watch(stamp, Arc::new(move |kind, before, after| asked.may_concern(kind, before, after)));
-        let book = Arc::new(Book { stamp, entries, matcher });
+        app.claims.know(&topics);
+        let book = Arc::new(Book { stamp, entries, matcher, topics, defined });
         *self.book.write().unwrap_or_else(PoisonError::into_inner) = book;
         Ok(true)
     }
 
-    /// What is known of what the one may see for whom a Subscription is: nothing, or that it is nothing, or as
-    /// whom.
-    pub(crate) fn context(&self, number: i64, at: i64) -> Option<Option<Arc<Context>>> {
-        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-        let (context, looked) = contexts.get(&number)?;
-        (at - looked < RECENT).then(|| context.clone())
+    /// What is known of the one whom a Subscription is for.
+    pub(crate) fn known(&self, number: i64, at: i64) -> Option<Known> {
+        let contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, looked) = contexts.get(&number)?;
+        (at - looked < RECENT).then(|| known.clone())
     }
 
     /// Those in whose name nobody may be told any more.
@@ -114,15 +172,12 @@ impl Shelf {
         let mut known: HashMap<&str, bool> = HashMap::new();
         let mut ended = Vec::new();
         for (number, entry) in &book.entries {
-            let over = match known.get(entry.subscription.owner.as_str()) {
-                Some(over) => *over,
-                None => {
-                    let over = matches!(entry.mandate.standing(app, at).await?, Standing::Ended(_));
-                    known.insert(&entry.subscription.owner, over);
-                    over
-                }
-            };
-            if over {
+            let owner = entry.subscription.owner.as_str();
+            if !known.contains_key(owner) {
+                let over = matches!(entry.mandate.standing(app, at).await?, Standing::Ended(_));
+                known.insert(owner, over);
+            }
+            if known.get(owner) == Some(&true) {
                 ended.push(*number);
             }
         }
@@ -130,13 +185,13 @@ impl Shelf {
     }
 
     /// Finds it out.
-    pub(crate) async fn ask(&self, app: &App, entry: &Entry, at: i64) -> Result<Option<Arc<Context>>, Error> {
-        let context = match entry.mandate.standing(app, at).await? {
-            Standing::Good(context) => Some(Arc::from(context)),
-            Standing::Ended(_) => None,
+    pub(crate) async fn ask(&self, app: &App, entry: &Entry, at: i64) -> Result<(), Error> {
+        let known = match entry.mandate.standing(app, at).await? {
+            Standing::Good(context) => Known::As(Arc::from(context)),
+            Standing::Ended(_) => Known::Ended,
         };
-        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-        contexts.insert(entry.subscription.number, (context.clone(), at));
-        Ok(context)
+        let mut contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.insert(entry.subscription.number, (known, at));
+        Ok(())
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use fhir::json::Json;
 use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
-use fhir::subscription::{Channel, Content, Occasion, Payload};
+use fhir::subscription::{Channel, Occasion};
 use reqwest::Url;
 use store::{
-    Act, Agent, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress,
-    SubscriptionStatus, Target, Who, Write,
+    Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Patch, Progress, Stored, SubscriptionStatus,
+    Target, Who, Write,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -20,9 +20,10 @@ use tokio::time::timeout;
 use super::LOOK;
 use super::book::Entry;
 use super::mandate::Standing;
-use super::notification;
+use super::origin::{Origins, uneven};
 use super::signature::Seal;
 use super::webhook::{Parcel, Refusal, Webhook};
+use super::{notification, record};
 use crate::app::{self, App};
 
 const SECOND: i64 = 1_000_000;
@@ -36,6 +37,8 @@ const PATIENCE: u32 = 10;
 const SPARE: i64 = 5 * SECOND;
 /// Events that are read at once, and of these so many are sent together if the subscriber allows it.
 const TOGETHER: usize = 64;
+/// Then others that wait for the same server have their turn.
+const TURN: i64 = 2 * SECOND;
 /// After a failure it is tried again so soon, and each time later, up to this.
 const AGAIN: i64 = SECOND;
 const LATEST: i64 = 3600 * SECOND;
@@ -56,6 +59,7 @@ pub(super) struct Courier {
     places: Arc<Semaphore>,
     failing: Arc<Semaphore>,
     due: Notify,
+    origins: Origins,
 }
 
 /// One Subscription while it is sent to.
@@ -82,6 +86,10 @@ enum Stop {
     Rest(Option<i64>),
     /// It failed.
     Failed(Refusal),
+    /// It is active from now on.
+    Begun,
+    /// It is not its turn before then.
+    Later(i64),
     /// Nobody may be told any more, and why.
     Ended(&'static str),
     /// Somebody else has it, or it was changed.
@@ -109,6 +117,7 @@ impl Courier {
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),
+            origins: Origins::default(),
         })
     }
 
@@ -119,7 +128,7 @@ impl Courier {
 
     /// What a process of this name held, which is dead, is to be taken up at once.
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
-        let context = Context::system("subscriptions", app::now());
+        let context = context();
         self.app.store.release_subscriptions(&context, &self.holder).await
     }
 
@@ -170,7 +179,7 @@ impl Courier {
         let (number, id, tries) = (subscription.number, subscription.id.clone(), subscription.tries);
         let (delivered, failing, status) =
             (subscription.delivered, subscription.failing, subscription.status);
-        let entry = match Entry::of(&self.app, subscription) {
+        let entry = match Entry::of(&self.app, &self.app.subscriptions.book().topics, subscription) {
             Ok(entry) => entry,
             Err(why) => return self.end(number, &id, delivered, SubscriptionStatus::Error, &why).await,
         };
@@ -187,23 +196,31 @@ impl Courier {
         if entry.asked.end.is_some_and(|end| end <= app::now()) {
             return self.end(number, &id, delivered, SubscriptionStatus::Off, "its end has come").await;
         }
-        let who = addressee(&entry, &context);
+        let who = record::addressee(&entry, &context);
         let mut drive = Drive { entry, context, who, delivered, until };
         let mut receipts = Receipts::default();
-        let stop = match status {
-            SubscriptionStatus::Requested => self.begin(&drive).await,
-            SubscriptionStatus::Active => self.send_all(&mut drive, &mut receipts, stopped).await,
-            SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
+        let stop = match self.origins.enter(&drive.origin(), app::now()).await {
+            Err(again) => Stop::Later(again),
+            Ok(pass) => {
+                let stop = self.send(&mut drive, &mut receipts, stopped).await;
+                match &stop {
+                    Stop::Failed(refusal) => pass.said(refusal.is_of_one(), app::now()),
+                    Stop::Rest(_) | Stop::Begun => pass.said(true, app::now()),
+                    _ => {}
+                }
+                stop
+            }
         };
         let mut notes = match receipts.settled().await {
             Ok(notes) => notes,
             Err(error) => {
                 drop(Stop::from(error));
-                return record(&self.app, &drive.context_at(app::now()), receipts.notes).await;
+                return record::keep(&self.app, &drive.context(), receipts.notes).await;
             }
         };
         match stop {
-            Stop::Lost => record(&self.app, &drive.context_at(app::now()), notes).await,
+            Stop::Lost | Stop::Begun => record::keep(&self.app, &drive.context(), notes).await,
+            Stop::Later(again) => self.say(&drive, Next::Later(again), notes).await,
             Stop::Rest(due) => self.say(&drive, Next::Rest(due), notes).await,
             Stop::Ended(why) => self.end(number, &id, drive.delivered, SubscriptionStatus::Off, why).await,
             Stop::Failed(refusal) => {
@@ -215,7 +232,7 @@ impl Courier {
                 metrics::counter!("augury_subscription_failures_total").increment(1);
                 tracing::warn!(subscription = id, tries, error, "a notification did not arrive");
                 if notes.is_empty() {
-                    notes.push(drive.failed(error.clone()));
+                    notes.push(record::failed(&drive.entry, error.clone()));
                 }
                 if handshakes || given_up || gone {
                     // What was tried is recorded by itself: the end is this server's doing, in nobody's name.
@@ -229,6 +246,25 @@ impl Courier {
         }
     }
 
+    async fn send(
+        &self,
+        drive: &mut Drive,
+        receipts: &mut Receipts,
+        stopped: &watch::Receiver<bool>,
+    ) -> Stop {
+        // Who waits longer for an answer holds it for longer from the beginning.
+        if drive.patience() > i64::from(PATIENCE) * SECOND
+            && let Err(stop) = self.go_on(drive, receipts).await
+        {
+            return stop;
+        }
+        match drive.entry.subscription.status {
+            SubscriptionStatus::Requested => self.begin(drive).await,
+            SubscriptionStatus::Active => self.send_all(drive, receipts, stopped).await,
+            SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
+        }
+    }
+
     /// Makes it active, once its endpoint has answered where it is asked.
     async fn begin(&self, drive: &Drive) -> Stop {
         if let Err(refusal) = self.say_hello(drive, Occasion::Handshake).await {
@@ -236,13 +272,13 @@ impl Courier {
         }
         for _ in 0..TRIES {
             let next = Next::Rest(drive.heartbeat());
-            match self.become_(drive, next, SubscriptionStatus::Active, "").await {
+            match self.turn_into(drive, next, SubscriptionStatus::Active, "").await {
                 // Somebody who began to write before it was known is not done yet.
                 Err(Error::Conflict { .. }) => tokio::time::sleep(SOON).await,
                 Err(error) => return error.into(),
                 Ok(()) => {
                     tracing::info!(subscription = drive.entry.subscription.id, "a Subscription is active");
-                    return Stop::Lost;
+                    return Stop::Begun;
                 }
             }
         }
@@ -259,8 +295,8 @@ impl Courier {
         let number = drive.entry.subscription.number;
         let together =
             drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(TOGETHER));
-        let mut sent = false;
-        while !*stopped.borrow() {
+        let (mut sent, turn) = (false, app::now() + TURN);
+        while !*stopped.borrow() && app::now() < turn {
             let events = match self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await
             {
                 Ok(events) => events,
@@ -283,7 +319,9 @@ impl Courier {
                 }
                 if let Err(refusal) = self.tell(drive, events).await {
                     let why = refusal.to_string();
-                    receipts.notes.extend(events.iter().flat_map(|event| told(drive, event, Err(&why))));
+                    receipts
+                        .notes
+                        .extend(events.iter().flat_map(|event| record::told(&drive.entry, event, Err(&why))));
                     return Stop::Failed(refusal);
                 }
                 sent = true;
@@ -291,7 +329,9 @@ impl Courier {
                     drive.delivered = last.number;
                 }
                 metrics::counter!("augury_subscription_events_total").increment(events.len() as u64);
-                receipts.notes.extend(events.iter().flat_map(|event| told(drive, event, Ok(()))));
+                receipts
+                    .notes
+                    .extend(events.iter().flat_map(|event| record::told(&drive.entry, event, Ok(()))));
                 if let Err(error) = receipts.hand_in(self, drive).await {
                     return error.into();
                 }
@@ -309,13 +349,14 @@ impl Courier {
         let notes = receipts.settled().await?;
         drive.until = app::now() + drive.patience() + SPARE;
         let progress = drive.progress(&self.holder, Next::GoOn(drive.until));
-        Ok(proceed(&self.app, &drive.context_at(app::now()), progress, notes).await?)
+        Ok(record::proceed(&self.app, &drive.context(), progress, notes).await?)
     }
 
     /// Sends some events.
     async fn tell(&self, drive: &Drive, events: &[Event]) -> Result<(), Refusal> {
         let occasion = Occasion::EventNotification;
-        if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events) {
+        let along = self.along(drive, events).await.map_err(|_| Refusal::Unread)?;
+        if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events, &along) {
             let numbers = [events.first(), events.last()].map(|one| one.map_or(0, |one| one.number));
             let part = match numbers {
                 [first, last] if first == last => first.to_string(),
@@ -337,9 +378,26 @@ impl Courier {
         Ok(())
     }
 
+    /// What comes along with each event, as far as whom it is for may see it.
+    async fn along(&self, drive: &Drive, events: &[Event]) -> Result<Vec<Vec<Stored>>, Error> {
+        let mut all = Vec::with_capacity(events.len());
+        for event in events {
+            let mut along = Vec::new();
+            for (kind, id) in notification::along(&drive.entry, event) {
+                match self.app.store.read(&drive.context, kind, &id).await {
+                    Ok(stored) => along.push(stored),
+                    Err(Error::NotFound | Error::Gone { .. } | Error::Denied(..)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            all.push(along);
+        }
+        Ok(all)
+    }
+
     /// Without an event; nothing is sent where there is no topic.
     async fn say_hello(&self, drive: &Drive, occasion: Occasion) -> Result<(), Refusal> {
-        match notification::text(&self.app, &drive.entry, occasion, &[]) {
+        match notification::text(&self.app, &drive.entry, occasion, &[], &[]) {
             Some(text) => {
                 let part = match occasion {
                     Occasion::Handshake => format!("handshake-{}", drive.entry.subscription.stamp),
@@ -367,7 +425,7 @@ impl Courier {
     /// Says how far it is.
     async fn say(&self, drive: &Drive, next: Next, notes: Vec<Note>) {
         let progress = drive.progress(&self.holder, next);
-        if let Err(error) = proceed(&self.app, &drive.context_at(app::now()), progress, notes).await
+        if let Err(error) = record::proceed(&self.app, &drive.context(), progress, notes).await
             && !matches!(error, Error::Conflict { .. })
         {
             tracing::error!(%error, "it was not kept how far a Subscription is");
@@ -375,7 +433,7 @@ impl Courier {
     }
 
     /// Another status, in the resource too.
-    async fn become_(
+    async fn turn_into(
         &self,
         drive: &Drive,
         next: Next,
@@ -405,7 +463,7 @@ impl Courier {
         status: SubscriptionStatus,
         error: &str,
     ) -> Result<(), Error> {
-        let context = Context::system("subscriptions", app::now());
+        let context = context();
         let error = error.to_owned();
         let patch = Patch::new(move |current| Ok::<_, Issues>(said(current, status, &error)));
         let target = Target::Id(ResourceType::SUBSCRIPTION, id.to_owned());
@@ -424,8 +482,9 @@ impl Receipts {
         let notes = self.settled().await?;
         let app = Arc::clone(&courier.app);
         let progress = drive.progress(&courier.holder, Next::GoOn(drive.until));
-        let context = drive.context_at(app::now());
-        self.under_way = Some(tokio::spawn(async move { proceed(&app, &context, progress, notes).await }));
+        let context = drive.context();
+        self.under_way =
+            Some(tokio::spawn(async move { record::proceed(&app, &context, progress, notes).await }));
         Ok(())
     }
 
@@ -446,19 +505,15 @@ impl Drive {
         }
     }
 
-    /// What is recorded where there was no event to tell.
-    fn failed(&self, note: String) -> Note {
-        let entity = Some((ResourceType::SUBSCRIPTION, self.entry.subscription.id.clone(), 0));
-        Note { outcome: Outcome::Serious, entity, note, ..Note::of(Act::Deliver) }
-    }
-
-    fn name(&self) -> String {
-        format!("Subscription/{}", self.entry.subscription.id)
+    /// The server that it is sent to.
+    fn origin(&self) -> String {
+        let (endpoint, _) = self.endpoint();
+        Url::parse(endpoint).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
 
     /// How long an answer is waited for, in microseconds.
     fn patience(&self) -> i64 {
-        i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE).min(PATIENCE)) * SECOND
+        i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE)) * SECOND
     }
 
     /// When it is to hear something even if nothing happens.
@@ -467,8 +522,8 @@ impl Drive {
         [period, self.entry.asked.end].into_iter().flatten().min()
     }
 
-    fn context_at(&self, at: i64) -> Context {
-        Context { who: Arc::clone(&self.who), ..Context::system("subscriptions", at) }
+    fn context(&self) -> Context {
+        Context { who: Arc::clone(&self.who), ..context() }
     }
 
     fn progress(&self, holder: &Arc<str>, then: Next) -> Progress {
@@ -477,67 +532,8 @@ impl Drive {
     }
 }
 
-/// Says how far a Subscription is. What was sent is recorded, also by who lost it meanwhile.
-async fn proceed(app: &App, context: &Context, progress: Progress, notes: Vec<Note>) -> Result<(), Error> {
-    let answer = app.store.proceed(context, progress, notes.clone()).await;
-    if matches!(answer, Err(Error::Conflict { .. })) {
-        record(app, context, notes).await;
-    }
-    answer
-}
-
-async fn record(app: &App, context: &Context, notes: Vec<Note>) {
-    if notes.is_empty() {
-        return;
-    }
-    let commit = Commit { notes, ..Commit::default() };
-    if let Err(error) = app.store.commit(context, commit).await {
-        tracing::error!(%error, "what was sent to a Subscription could not be recorded");
-    }
-}
-
-/// What of an address may be said: path and query may hold secrets.
-fn addressee(entry: &Entry, context: &Context) -> Arc<Who> {
-    let origin = match &entry.asked.channel {
-        Channel::RestHook { endpoint, .. } => Url::parse(endpoint).ok(),
-        Channel::Websocket => None,
-    };
-    Who::new(Agent {
-        system: Some("subscriptions".to_owned()),
-        address: origin.map(|url| url.origin().ascii_serialization()),
-        token: None,
-        opaque: None,
-        ..context.who.agent.clone()
-    })
-}
-
-/// What is recorded of an event that was sent, or was tried to: once for each patient that it is about.
-fn told(drive: &Drive, event: &Event, sent: Result<(), &str>) -> Vec<Note> {
-    let stored = event.stored.as_ref().filter(|stored| !stored.deleted);
-    let act = match &drive.entry.asked.payload {
-        Payload::Resource(_) if stored.is_none() => return Vec::new(),
-        Payload::Resource(_) | Payload::Notification(_, Content::FullResource) if stored.is_some() => {
-            Act::Disclose
-        }
-        _ => Act::Deliver,
-    };
-    let named = format!("event {} of {}", event.number, drive.name());
-    let (outcome, note) = match sent {
-        Ok(()) => (Outcome::Success, named),
-        Err(why) => (Outcome::Serious, format!("{named}: {why}")),
-    };
-    let entity = event.stored.as_ref().map(|stored| (stored.kind, stored.id.clone(), stored.version));
-    let patients = event.stored.as_ref().map_or("", |stored| stored.patient.as_str());
-    let nobody = patients.is_empty().then_some("");
-    let of = |patient: &str| Note {
-        outcome,
-        entity: entity.clone(),
-        patient: patient.to_owned(),
-        query: drive.name(),
-        note: note.clone(),
-        ..Note::of(act)
-    };
-    patients.split_ascii_whitespace().chain(nobody).map(of).collect()
+fn context() -> Context {
+    Context::system("subscriptions", app::now())
 }
 
 fn parsed(endpoint: &str) -> Result<Url, Refusal> {
@@ -561,6 +557,5 @@ fn said(current: &Json<'_>, status: SubscriptionStatus, error: &str) -> Json<'st
 /// together.
 fn pause(tries: i64) -> i64 {
     let most = AGAIN.saturating_mul(1 << tries.clamp(0, 20)).min(LATEST);
-    let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
-    most / 2 + i64::try_from(low % (most / 2).unsigned_abs()).unwrap_or_default()
+    most / 2 + uneven(most / 2)
 }

@@ -8,8 +8,10 @@ use fhir::search::{Index, index};
 use fhir::subscription::{Change, State};
 use store::{Context, Error, Match, Reader, Stored};
 
-use super::book::Book;
+use super::book::{Book, Known};
 use crate::app::{self, App};
+
+type Numbers = Arc<Mutex<Vec<i64>>>;
 
 /// Changes that are looked at together.
 const MOST: usize = 512;
@@ -22,7 +24,7 @@ pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
         let context = Context::system("subscriptions", app::now());
         let at = context.at;
         // Whom nothing is known of, and who may not see anything any more.
-        let (unknown, ended): (Arc<Mutex<Vec<i64>>>, Arc<Mutex<Vec<i64>>>) = Default::default();
+        let (unknown, ended) = (Numbers::default(), Numbers::default());
         let (asked, over, of) = (Arc::clone(&unknown), Arc::clone(&ended), Arc::clone(&book));
         let decide = move |reader: &mut Reader<'_>, changes: &[store::Change]| {
             if !reader.subscriptions_since(of.stamp)?.1.is_empty() {
@@ -32,10 +34,10 @@ pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
             let mut seen = Vec::with_capacity(found.len());
             let mut missing = asked.lock().unwrap_or_else(PoisonError::into_inner);
             for (number, changes_of) in found {
-                match parts.subscriptions.context(number, at) {
+                match parts.subscriptions.known(number, at) {
                     None => missing.push(number),
-                    Some(None) => over.lock().unwrap_or_else(PoisonError::into_inner).push(number),
-                    Some(Some(context)) => {
+                    Some(Known::Ended) => over.lock().unwrap_or_else(PoisonError::into_inner).push(number),
+                    Some(Known::As(context)) => {
                         let versions: Vec<&Stored> =
                             changes_of.iter().filter_map(|n| changes.get(*n)).map(|one| &one.now).collect();
                         let shown = reader.shown_to(&context, &versions)?;

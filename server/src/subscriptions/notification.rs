@@ -1,12 +1,14 @@
 //! What is sent of events.
 
 use fhir::json::{self, Limits};
+use fhir::resource_type::ResourceType;
+use fhir::search::{parameter, references};
 use fhir::subscription::{
     self, Content, Failure, Format, Interaction, Media, Occasion, Payload, Standing, Status, Told,
 };
 use fhir::xml::{self, Layout};
 use reqwest::Method;
-use store::{Effect, Event, SubscriptionStatus};
+use store::{Effect, Event, Stored, SubscriptionStatus};
 use uuid::Uuid;
 
 use super::book::Entry;
@@ -59,27 +61,43 @@ pub(crate) fn content(of: &store::Subscription) -> Content {
     resource.ok().and_then(|resource| told(&resource)).unwrap_or(Content::IdOnly)
 }
 
-/// Events as they are told.
-pub(crate) fn events<'e>(all: &'e [Event]) -> Vec<subscription::Event<'e>> {
-    all.iter()
-        .filter_map(|event| {
-            Some(subscription::Event {
-                number: event.number.unsigned_abs(),
-                at: event.at,
-                focus: event.stored.as_ref().map(|stored| Told {
-                    kind: stored.kind,
-                    id: &stored.id,
-                    body: Some(stored.body.as_str()).filter(|body| !body.is_empty()),
-                }),
-                what: match event.effect {
-                    Effect::Created => Interaction::Create,
-                    Effect::Deleted => Interaction::Delete,
-                    _ => Interaction::Update,
-                },
-                context: Vec::new(),
-            })
-        })
-        .collect()
+/// The references of an event's resource that come along with it, as its topic says.
+pub(super) fn along(entry: &Entry, event: &Event) -> Vec<(ResourceType, String)> {
+    let mut found = Vec::new();
+    let (Some(topic), Some(stored)) = (entry.asked.interest.topic(), &event.stored) else { return found };
+    let Ok(resource) = json::parse(stored.body.as_bytes(), &Limits::STORED) else { return found };
+    for include in topic.includes(stored.kind).filter(|include| !include.reverse) {
+        let Some(parameter) = include.code.as_deref().and_then(|code| parameter(stored.kind, code)) else {
+            continue;
+        };
+        references(parameter, &resource, &mut |kind, id| {
+            if include.target.is_none_or(|target| target == kind) {
+                found.push((kind, id.to_owned()));
+            }
+        });
+    }
+    found
+}
+
+/// Events as they are told, each with what comes along.
+pub(crate) fn events<'e>(all: &'e [Event], along: &'e [Vec<Stored>]) -> Vec<subscription::Event<'e>> {
+    let told = |stored: &'e Stored| {
+        let body = Some(stored.body.as_str()).filter(|body| !body.is_empty());
+        Told { kind: stored.kind, id: &stored.id, body }
+    };
+    let along = along.iter().map(Vec::as_slice).chain(std::iter::repeat(&[][..]));
+    let event = |(event, along): (&'e Event, &'e [Stored])| subscription::Event {
+        number: event.number.unsigned_abs(),
+        at: event.at,
+        focus: event.stored.as_ref().map(told),
+        what: match event.effect {
+            Effect::Created => Interaction::Create,
+            Effect::Deleted => Interaction::Delete,
+            _ => Interaction::Update,
+        },
+        context: along.iter().map(told).collect(),
+    };
+    all.iter().zip(along).map(event).collect()
 }
 
 /// A notification of a topic; none for a Subscription without one.
@@ -88,6 +106,7 @@ pub(super) fn text(
     entry: &Entry,
     occasion: Occasion,
     told: &[Event],
+    along: &[Vec<Stored>],
 ) -> Option<Result<Body, Refusal>> {
     let Payload::Notification(media, content) = &entry.asked.payload else { return None };
     let base = app.config.fhir_base();
@@ -98,7 +117,7 @@ pub(super) fn text(
         status.events = status.events.max(last.number.unsigned_abs());
     }
     let id = Uuid::new_v4().hyphenated().to_string();
-    let text = status.notification(occasion, &id, app::now(), &events(told));
+    let text = status.notification(occasion, &id, app::now(), &events(told, along));
     Some(formatted(media, text).map(|text| (media.text.clone(), text)))
 }
 

@@ -34,6 +34,8 @@ pub(super) enum Refusal {
     Forbidden(&'static str),
     /// There is no connection, or no answer in time.
     Unreachable(String),
+    /// What it is to be told could not be read.
+    Unread,
     /// It was answered with something else than success.
     Answered(StatusCode),
     /// It wants an access token, and there is none.
@@ -43,6 +45,18 @@ pub(super) enum Refusal {
 impl Refusal {
     /// What it says of itself if there was an answer.
     pub(super) const ANSWERED: &str = "its endpoint answered";
+
+    /// Does it say nothing of the server, and of what else is sent there?
+    pub(super) fn is_of_one(&self) -> bool {
+        match self {
+            Self::Answered(status) => {
+                status.is_client_error()
+                    && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::Unread | Self::Tokenless(_) | Self::Forbidden(_) => true,
+            Self::Unreachable(_) => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Refusal {
@@ -51,6 +65,7 @@ impl std::fmt::Display for Refusal {
             Self::Forbidden(why) => write!(f, "its endpoint may not be sent to: {why}"),
             Self::Unreachable(why) => write!(f, "its endpoint can't be reached: {why}"),
             Self::Tokenless(why) => write!(f, "there is no access token for its endpoint: {why}"),
+            Self::Unread => f.write_str("what it is to be told could not be read"),
             Self::Answered(status) => write!(f, "{} {status}", Self::ANSWERED),
         }
     }

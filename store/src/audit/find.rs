@@ -62,6 +62,8 @@ struct Walk<'w> {
     led: Option<&'w [i64]>,
     /// Rows that it leads to, the next one last.
     ahead: Vec<i64>,
+    /// The first row that there is: the index still names those that left before it.
+    first: i64,
     descending: bool,
     /// The next row that is not among these is from here on, or before it.
     from: i64,
@@ -77,9 +79,12 @@ impl<'w> Walk<'w> {
         descending: bool,
         after: Option<i64>,
     ) -> Result<Self, Fault> {
+        let sql = Sql::new(link.dialect, "SELECT MIN(key) FROM audit");
+        let found = sql.rows::<Nullable<BigInt>, Option<i64>>(&mut link.connection)?.pop();
+        let first = found.flatten().unwrap_or(i64::MIN);
         let from = match after {
             None if descending => i64::MAX,
-            None => i64::MIN,
+            None => first,
             Some(after) if descending => after,
             Some(after) => {
                 let mut sql = Sql::new(link.dialect, "SELECT MAX(key) FROM audit WHERE key <= ");
@@ -89,7 +94,7 @@ impl<'w> Walk<'w> {
             }
         };
         let (led, ahead) = (Sieve::lead(sieves), Vec::new());
-        Ok(Self { sieves, led, ahead, descending, from, most: FEW, over: false })
+        Ok(Self { sieves, led, ahead, first, descending, from, most: FEW, over: false })
     }
 
     /// Writes ` AND …` for the rows that are next, and their order.
@@ -111,6 +116,7 @@ impl<'w> Walk<'w> {
     /// The next rows about what the index is entered by, and those that it does not know yet.
     fn lead(&mut self, link: &mut Link, hashes: &[i64]) -> Result<(), Fault> {
         let mut keys = about(link, hashes, self.from, self.descending, AHEAD)?;
+        keys.retain(|key| *key >= self.first);
         let mut sql = Sql::new(link.dialect, "SELECT a.key FROM audit a WHERE 1 = 1");
         if let Some(last) = log::last(link)? {
             log::after(&mut sql, link.dialect, last);

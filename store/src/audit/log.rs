@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use diesel::sql_types::{BigInt, Binary};
 
 use super::authority::{Authority, Leaves};
+use super::epoch::SHIFT;
 use super::head::Head;
 use super::index;
 use super::memory::Astray;
@@ -122,7 +123,7 @@ pub(super) fn signed(value: u64) -> i64 {
 }
 
 /// The newest head and the edge of its tree, as they are written; none where nothing was sealed yet.
-fn newest(link: &mut Link) -> Result<Option<(String, Vec<u8>)>, Fault> {
+pub(super) fn newest(link: &mut Link) -> Result<Option<(String, Vec<u8>)>, Fault> {
     let sql = Sql::new(link.dialect, "SELECT note, frontier FROM audit_head ORDER BY size DESC LIMIT 1");
     let found = sql.rows::<(Binary, Binary), (Vec<u8>, Vec<u8>)>(&mut link.connection)?.pop();
     Ok(found.map(|(note, edge)| (lossy(note), edge)))
@@ -139,10 +140,22 @@ type BlockRow = (i64, i64, i64, Vec<u8>, Vec<u8>, Vec<u8>);
 
 /// The blocks that the rest of the statement asks for.
 pub(super) fn blocks(link: &mut Link, rest: impl FnOnce(&mut Sql<'_>)) -> Result<Vec<Block>, Fault> {
+    let (found, all) = readable(link, rest)?;
+    if all { Ok(found) } else { Err(broken("an unreadable block")) }
+}
+
+/// The same, up to the first that can't be read; and are these all?
+pub(super) fn readable(
+    link: &mut Link,
+    rest: impl FnOnce(&mut Sql<'_>),
+) -> Result<(Vec<Block>, bool), Fault> {
     let mut sql = Sql::new(link.dialect, "SELECT first, epoch, high, keys, leaves, root FROM audit_block");
     rest(&mut sql);
     let rows = sql.rows::<BlockTypes, BlockRow>(&mut link.connection)?;
-    rows.into_iter().map(|row| block(row).ok_or_else(|| broken("an unreadable block"))).collect()
+    let many = rows.len();
+    let found: Vec<Block> = rows.into_iter().map_while(block).collect();
+    let all = found.len() == many;
+    Ok((found, all))
 }
 
 fn block((first, epoch, high, keys, leaves, root): BlockRow) -> Option<Block> {
@@ -227,10 +240,9 @@ fn horizon(link: &mut Link, from: Option<Position>) -> Result<i64, Fault> {
     if link.dialect == Dialect::Sqlite {
         return Ok(from.map_or(0, |(_, key)| key).saturating_add(FAR));
     }
-    let sql = Sql::new(
-        link.dialect,
-        "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) + shift FROM audit_shift",
-    );
+    let xmin = "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) + ";
+    let mut sql = Sql::new(link.dialect, xmin);
+    sql.push(SHIFT);
     sql.rows::<BigInt, i64>(&mut link.connection)?.pop().ok_or_else(|| broken("no horizon"))
 }
 

@@ -8,7 +8,7 @@ use diesel::sql_types::BigInt;
 use super::act::Act;
 use super::authority::Authority;
 use super::head::Head;
-use super::log::{ORIGIN, State, signed};
+use super::log::{self, ORIGIN, State, signed};
 use super::merkle::{Frontier, Hash, consistency, verify_consistency};
 use super::record::Event;
 use super::row::{self, Agents, SELECT, acts, rows};
@@ -37,7 +37,7 @@ pub struct Astray {
 /// A tree by its size and root.
 type Tree = (u64, Hash);
 
-fn tree(state: Option<&State>) -> Tree {
+pub(super) fn tree(state: Option<&State>) -> Tree {
     let empty = Frontier::default();
     let frontier = state.map_or(&empty, |state| &state.frontier);
     (frontier.size(), frontier.root())
@@ -71,6 +71,12 @@ pub(super) fn agrees(
         || Head { origin: ORIGIN.to_owned(), size: 0, root: now.1, recorded: known.recorded, last: (0, 0) };
     authority.replace(state.and_then(|state| state.head.clone()).unwrap_or_else(none));
     Ok(None)
+}
+
+/// When the newest head was signed that is in the database or remembered.
+pub(super) fn recorded(link: &mut Link, authority: &Authority) -> Result<Option<i64>, Fault> {
+    let newest = log::newest(link)?.and_then(|(note, _)| authority.signer.verifier().open(&note).ok());
+    Ok(newest.into_iter().chain(authority.remembered()).map(|head| head.recorded).max())
 }
 
 /// Did somebody who has the key say, since that head, that the log may go on from where it is?

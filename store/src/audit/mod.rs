@@ -24,6 +24,7 @@ mod row;
 mod sieve;
 mod store;
 mod verify;
+mod walk;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -43,6 +44,7 @@ pub(crate) use retire::{Retiring, write as retire};
 pub(crate) use row::flush;
 pub use store::Sealed;
 pub use verify::{Finding, Proof, Verified, Witnessed};
+pub(crate) use walk::Walk;
 
 /// One thing that was done, or tried.
 #[derive(Debug, Clone, PartialEq, Eq)]

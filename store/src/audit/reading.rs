@@ -169,7 +169,7 @@ impl Reading {
 
     fn goes_on(&mut self, dialect: Dialect, first: i64, last: i64, at: i64) {
         let gap = gap(dialect, &mut self.end, first, last);
-        self.gaps.extend(gap.map(|(from, to)| (Finding::Gap(from, to), at)));
+        self.gaps.extend(gap.map(|(from, to)| (Finding::Vanished(from, to), at)));
     }
 
     fn name(&mut self, row: i64, finding: Finding, verified: &mut Verified) {
@@ -179,11 +179,19 @@ impl Reading {
         verified.add(finding);
     }
 
-    /// After the last block: nothing is left over, and of rows that are not as they were written, though their
-    /// events are, all may be missed by a search.
-    pub(super) fn end(&mut self, verified: &mut Verified) {
+    /// After the last block that could be read: if that was the last, nothing is left over, and of rows that are not
+    /// as they were written, though their events are, all may be missed by a search.
+    pub(super) fn end(&mut self, dialect: Dialect, whole: bool, verified: &mut Verified) {
         for one in std::mem::take(&mut self.ahead) {
-            self.name(one.row, Finding::Inserted(one.position.1), verified);
+            let key = one.position.1;
+            if whole || self.doubted.contains_key(&one.row) {
+                self.name(one.row, Finding::Inserted(key), verified);
+            } else {
+                verified.waiting += 1;
+            }
+            if !whole {
+                self.goes_on(dialect, key, key, one.said.map_or(i64::MAX, |(_, at, _)| at));
+            }
         }
         for (row, doubted) in std::mem::take(&mut self.doubted) {
             if !doubted.named {

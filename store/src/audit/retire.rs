@@ -2,7 +2,7 @@
 //! sealed. Their leaves stay in the tree, so its heads hold as before; what left is counted and authenticated, so
 //! that nobody else's removals pass for it.
 
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Binary};
 
 use super::act::Act;
 use super::authority::Authority;
@@ -12,12 +12,15 @@ use super::row::{self, Agents, SELECT, rows};
 use super::verify::Sum;
 use crate::connection::Link;
 use crate::error::{Error, Fault};
-use crate::sql::{Sql, chunks};
+use crate::sql::{Sql, chunks, lossy};
 
 /// Rows that leave together, at most.
 const ROWS: usize = 512;
 /// The blocks that these are looked up in.
 const BLOCKS: usize = 256;
+
+/// Microseconds. A time in which nothing was sealed counts as so long at most.
+const SILENCE: i64 = 7 * 86_400_000_000;
 
 /// What has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +73,14 @@ pub(super) fn retired(link: &mut Link, authority: &Authority) -> Result<Option<R
     Ok(kept(link, authority)?.map(|(retired, _)| retired))
 }
 
+/// Is that all there is, and nothing that somebody else says?
+pub(super) fn is_sound(link: &mut Link, authority: &Authority) -> Result<bool, Fault> {
+    let known = usize::from(kept(link, authority)?.is_some());
+    let sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM audit_retired");
+    let rows = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+    Ok(rows.is_some_and(|rows| usize::try_from(rows) == Ok(known)))
+}
+
 /// The same, and its code.
 fn kept(link: &mut Link, authority: &Authority) -> Result<Option<(Retired, i64)>, Fault> {
     let sql = Sql::new(link.dialect, "SELECT events, epoch, key, accepted, sum, mac FROM audit_retired");
@@ -116,9 +127,39 @@ fn put(link: &mut Link, retired: &Retired, mac: i64) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Since when what was recorded is not as old yet as what was recorded `before`, as the signed heads tell: one clock
+/// that is years ahead makes a head, and not the years.
+fn cutoff(link: &mut Link, authority: &Authority, at: i64, before: i64) -> Result<i64, Fault> {
+    let sql = Sql::new(
+        link.dialect,
+        "SELECT note FROM audit_head WHERE size IN \
+         (SELECT MAX(size) FROM audit_head GROUP BY recorded / 86400000000)",
+    );
+    let trusted = authority.signer.verifier();
+    let notes = sql.rows::<Binary, Vec<u8>>(&mut link.connection)?.into_iter();
+    let times = notes.filter_map(|note| Some(trusted.open(&lossy(note)).ok()?.recorded));
+    let mut times: Vec<i64> = times.filter(|time| *time <= at).collect();
+    times.sort_unstable();
+    let (mut rest, mut from) = (at.saturating_sub(before), at);
+    for time in times.into_iter().rev() {
+        let step = (from - time).min(SILENCE);
+        if step >= rest {
+            return Ok(time + (step - rest));
+        }
+        (rest, from) = (rest - step, time);
+    }
+    Ok(if rest <= SILENCE { from - rest } else { i64::MIN })
+}
+
 /// The oldest events, if all of their rows were recorded before that time, are in the log before that place, and
 /// are what was sealed.
-pub(super) fn prepare(link: &mut Link, authority: &Authority, before: i64, place: u64) -> Result<Old, Fault> {
+pub(super) fn prepare(
+    link: &mut Link,
+    authority: &Authority,
+    at: i64,
+    before: i64,
+    place: u64,
+) -> Result<Old, Fault> {
     let known = kept(link, authority)?;
     let (base, from) = (known.map_or(0, |(_, mac)| mac), known.map(|(retired, _)| retired.last));
     let nothing = Retired { events: 0, last: (0, 0), accepted: 0, sum: Sum::default() };
@@ -141,6 +182,10 @@ pub(super) fn prepare(link: &mut Link, authority: &Authority, before: i64, place
     in_order(&mut sql, link.dialect);
     sql.limit(ROWS);
     let found = rows(link, &sql)?;
+    if found.first().is_none_or(|oldest| oldest.high >= before) {
+        return Ok(Old::Nothing);
+    }
+    let before = cutoff(link, authority, at, before)?.min(before);
     let (mut gone, mut doubted) = (Vec::new(), None);
     for opened in row::open(link, authority, &mut Agents::default(), found)? {
         let sealed: Vec<_> = leaves.by_ref().take(opened.lines.len()).collect();

@@ -1,12 +1,13 @@
 //! What the store offers of its trail.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::forward::{self, Batch, Destination, Forwarding};
 use super::lag::{self, Lag};
 use super::memory::{self, Astray};
 use super::retire::Old;
-use super::verify::{Proof, Verified, Witnessed, prove, verify};
+use super::verify::{Proof, Verified, Witnessed, prove, spans, verify};
+use super::walk::Walk;
 use super::{Act, Auditing, Entry, log, retire};
 use crate::commit::Commit;
 use crate::connection::{Link, Use};
@@ -25,10 +26,8 @@ pub struct Sealed {
     pub more: bool,
     /// The log is not the one that was sealed last: nothing was taken in.
     pub astray: Option<Astray>,
-    /// Events that this process recorded and that were removed before they were in the log.
-    pub vanished: Vec<i64>,
-    /// Numbers, from and to, whose events were removed before they were in the log, whoever recorded them.
-    pub gaps: Vec<(i64, i64)>,
+    /// Numbers, from and to, whose events were removed before they were in the log.
+    pub vanished: Vec<(i64, i64)>,
     /// Rows that nobody with the key wrote, as far as they were not met before.
     pub forged: Vec<i64>,
 }
@@ -60,7 +59,7 @@ impl Store {
             Ok((None, forged)) => sealed.forged = self.authority.meets(forged),
             Ok((Some(sealing), forged)) => {
                 let (note, head, rows) = (sealing.note().to_owned(), sealing.head(), sealing.rows.clone());
-                (sealed.more, sealed.gaps) = (sealing.more, sealing.gaps.clone());
+                (sealed.more, sealed.vanished) = (sealing.more, sealing.gaps.clone());
                 self.write(Unit::sealing(context, sealing)).await?;
                 sealed.forged = self.authority.meets(forged);
                 self.authority.sealed(rows.into_iter());
@@ -71,10 +70,29 @@ impl Store {
         let aged = self.authority.aged(at);
         if !aged.is_empty() {
             let authority = Arc::clone(&self.authority);
-            sealed.vanished =
-                self.on_snapshot(move |link| Ok(lag::vanished(link, &authority, &aged)?)).await?;
+            let gone = self.on_snapshot(move |link| Ok(lag::vanished(link, &authority, &aged)?)).await?;
+            for span in spans(&gone) {
+                if !sealed.vanished.contains(&span) {
+                    sealed.vanished.push(span);
+                }
+            }
         }
         Ok(sealed)
+    }
+
+    /// Looks at a few more of the old blocks of the log, and begins anew after the last; what is wrong with them, as far
+    /// as it is known, and from which place in the log on.
+    pub async fn patrol_audit(&self, _: &Context) -> Result<Option<Astray>, Error> {
+        if self.authority.auditing == Auditing::Off {
+            return Ok(None);
+        }
+        let (authority, walk) = (Arc::clone(&self.authority), Arc::clone(&self.walk));
+        self.on_snapshot(move |link| {
+            let mut walk = walk.lock().unwrap_or_else(PoisonError::into_inner);
+            walk.on(link, &authority)?;
+            Ok(walk.harm())
+        })
+        .await
     }
 
     /// Remembers a head that was kept outside the database, if it is this log's and newer than what is
@@ -88,13 +106,24 @@ impl Store {
 
     /// Records that the log is to go on from where it is, and why; how many events it has. One that can't go on
     /// is made anew of the events that there are: then none.
+    ///
+    /// # Errors
+    /// `Precondition` if the clock is behind the newest head: nobody would go by what is said before it.
     pub async fn accept_audit(&self, context: &Context, reason: &str) -> Result<Option<u64>, Error> {
-        let (authority, reason) = (Arc::clone(&self.authority), reason.to_owned());
+        let (authority, reason, at) = (Arc::clone(&self.authority), reason.to_owned(), context.at);
         let (size, note, anew) = self
             .on_snapshot(move |link| {
+                let behind =
+                    memory::recorded(link, &authority)?.map_or(0, |newest| newest.saturating_sub(at));
+                if behind > 0 {
+                    let seconds = behind.div_euclid(1_000_000) + 1;
+                    let why =
+                        format!("the clock is {seconds} s behind the newest head of the log: set it first");
+                    return Err(Error::Precondition(why));
+                }
                 let state = log::genuine(link, &authority)?;
-                let anew = state.is_err();
-                let (size, note) = memory::note(state.ok().flatten().as_ref(), &reason);
+                let anew = state.is_err() || Walk::finds_harm(link, &authority)?;
+                let (size, note) = memory::note(state.ok().flatten().filter(|_| !anew).as_ref(), &reason);
                 Ok((size, note, anew))
             })
             .await?;
@@ -107,7 +136,8 @@ impl Store {
     }
 
     /// Takes the oldest events out of the trail, some thousand at most, if they were recorded before that time and
-    /// every receiver of `delivered` events has them; how many. What is newer stays.
+    /// every receiver of `delivered` events has them; how many. What is newer stays, and what is so old by the clock
+    /// alone and not by the heads of the log.
     ///
     /// # Errors
     /// `Precondition` if the oldest one is not what was sealed: it stays, and all that is behind it. `Conflict` while
@@ -117,7 +147,8 @@ impl Store {
             return Ok(0);
         }
         let authority = Arc::clone(&self.authority);
-        let prepare = move |link: &mut Link| Ok(retire::prepare(link, &authority, before, delivered)?);
+        let at = context.at;
+        let prepare = move |link: &mut Link| Ok(retire::prepare(link, &authority, at, before, delivered)?);
         let retiring = match self.on_snapshot(prepare).await? {
             Old::Nothing => return Ok(0),
             Old::Doubted(key) => {

@@ -25,6 +25,18 @@ const NAMED: usize = 1000;
 /// After so long an event should be in the log, and its head at every witness.
 const LATE: i64 = 60_000_000;
 
+/// The tables of the trail, and what is in them.
+const TABLES: [(&str, &str); 8] = [
+    ("audit", "the events"),
+    ("audit_agent", "the ones who did it"),
+    ("audit_run", "the parts of the index"),
+    ("audit_index", "the pages of the index"),
+    ("audit_block", "the leaves of the log"),
+    ("audit_head", "the signed heads"),
+    ("audit_retired", "the accounts of what left by policy"),
+    ("audit_destination", "the receivers"),
+];
+
 /// What is wrong with the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
@@ -42,10 +54,12 @@ pub enum Finding {
     Shortened(u64),
     /// Events are not found by what they are about, or by what they are not.
     Index,
-    /// The event was taken out before it was in the log.
-    Vanished(i64),
     /// The events of these numbers, from and to, were taken out before they were in the log.
-    Gap(i64, i64),
+    Vanished(i64, i64),
+    /// What is said of events that left by policy was not said by this server.
+    Retired,
+    /// A table of the trail is gone.
+    Gone(&'static str),
     /// A witness has none of the heads that it was shown.
     Witness(String),
     /// For so many seconds an event waits to be taken into the log, and a transaction of the database is open.
@@ -62,9 +76,16 @@ impl std::fmt::Display for Finding {
             Self::Head(size) => write!(f, "the signed head of {size} entries is not genuine"),
             Self::Shortened(size) => write!(f, "the log had {size} entries once"),
             Self::Index => write!(f, "the index by patient, entity and agent is not that of the events"),
-            Self::Vanished(key) => write!(f, "AuditEvent/{key} was removed before it was in the log"),
-            Self::Gap(from, to) => {
+            Self::Vanished(key, to) if key == to => {
+                write!(f, "AuditEvent/{key} was removed before it was in the log")
+            }
+            Self::Vanished(from, to) => {
                 write!(f, "AuditEvent/{from} to AuditEvent/{to} were removed before they were in the log")
+            }
+            Self::Retired => write!(f, "what is said of events that left by policy is not genuine"),
+            Self::Gone(table) => {
+                let (_, what) = TABLES.iter().find(|(name, _)| name == table).unwrap_or(&("", ""));
+                write!(f, "{what} of the trail are gone: there is no table {table}")
             }
             Self::Witness(name) => write!(f, "the witness {name} is missing, and the log is older"),
             Self::Late(seconds, held) => {
@@ -81,8 +102,11 @@ impl std::fmt::Display for Finding {
 /// What came of looking at all of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Events in the log.
+    /// Events of the log that could be compared with what was signed: all of them, or those before the first place
+    /// where it is harmed.
     pub events: u64,
+    /// Events in the log, as its newest head says.
+    pub signed: u64,
     /// Those of them that left the trail by policy.
     pub retired: u64,
     /// Events that wait to be taken into it.
@@ -146,6 +170,12 @@ impl Verified {
     }
 }
 
+/// Numbers in their order as what follows each other, from and to.
+pub(super) fn spans(numbers: &[i64]) -> Vec<(i64, i64)> {
+    let runs = numbers.chunk_by(|one, next| *next == one.saturating_add(1));
+    runs.filter_map(|run| Some((*run.first()?, *run.last()?))).collect()
+}
+
 /// Looks at all of it, at a time.
 pub(super) fn verify(
     link: &mut Link,
@@ -155,6 +185,14 @@ pub(super) fn verify(
     seen: &mut dyn FnMut(u64),
 ) -> Result<Verified, Fault> {
     let mut verified = Verified::default();
+    for (table, _) in TABLES {
+        if !is_there(link, table)? {
+            verified.add(Finding::Gone(table));
+        }
+    }
+    if verified.wrong > 0 {
+        return Ok(verified);
+    }
     let trusted = authority.signer.verifier();
     let kept = heads(link, " ORDER BY size")?;
     verified.head = kept.last().map(|(_, note)| note.clone());
@@ -193,17 +231,15 @@ pub(super) fn verify(
         reading = Reading::after(&retired);
         reading.before(link, &mut verified)?;
     }
+    if !retire::is_sound(link, authority)? {
+        verified.add(Finding::Retired);
+    }
     let mut whole = true;
     loop {
         let from = frontier.size();
-        let found = log::blocks(link, |sql| {
+        let (found, readable) = log::readable(link, |sql| {
             sql.push(" WHERE first >= ").int(signed(from)).push(" ORDER BY first").limit(TOGETHER);
-        });
-        let Ok(found) = found else {
-            verified.add(Finding::Tree(from));
-            whole = false;
-            break;
-        };
+        })?;
         let last = found.len() < TOGETHER;
         for block in found {
             if block.first != frontier.size() {
@@ -230,12 +266,16 @@ pub(super) fn verify(
                 verified.add(Finding::Tree(block.first));
             }
         }
+        if whole && !readable {
+            verified.add(Finding::Tree(frontier.size()));
+            whole = false;
+        }
         seen(frontier.size());
         if last || !whole {
             break;
         }
     }
-    verified.events = frontier.size();
+    (verified.events, verified.signed) = (frontier.size(), newest);
     if let Some((head, shown)) = heads.next().filter(|_| whole) {
         doubts.push((Finding::Tree(head.size), shown));
     }
@@ -246,7 +286,7 @@ pub(super) fn verify(
     if frontier.size() < newest && whole {
         verified.add(Finding::Shortened(newest));
     }
-    reading.end(&mut verified);
+    reading.end(link.dialect, whole, &mut verified);
     if whole && indexed(link, authority)? != Some(verified.index) {
         verified.add(Finding::Index);
     }
@@ -257,13 +297,29 @@ pub(super) fn verify(
             verified.add(finding);
         }
     }
-    authority.vanished().into_iter().map(Finding::Vanished).for_each(|finding| verified.add(finding));
+    for (from, to) in spans(&authority.vanished()) {
+        // A gap may have told it already.
+        if !verified.findings.contains(&Finding::Vanished(from, to)) {
+            verified.add(Finding::Vanished(from, to));
+        }
+    }
     let Lag { oldest, held } = lag(link)?;
     let since = |then: i64| at.saturating_sub(then) / 1_000_000;
     if let Some(oldest) = oldest.filter(|oldest| at.saturating_sub(*oldest) > LATE) {
         verified.add(Finding::Late(since(oldest), held.map(since)));
     }
     Ok(verified)
+}
+
+/// Is there such a table?
+pub(super) fn is_there(link: &mut Link, table: &'static str) -> Result<bool, Fault> {
+    let tables = match link.dialect {
+        Dialect::Sqlite => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = ",
+        Dialect::Postgres => "SELECT COUNT(*) FROM pg_class WHERE pg_table_is_visible(oid) AND relname = ",
+    };
+    let mut sql = Sql::new(link.dialect, tables);
+    sql.text(table);
+    Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop() == Some(1))
 }
 
 /// A cell of SQLite may hold what its column is not for: read as that, it may say what it said, and a search

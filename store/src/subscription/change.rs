@@ -7,7 +7,7 @@ use diesel::sql_types::BigInt;
 use fhir::resource_type::ResourceType;
 use fhir::search::Index;
 
-use super::{Interest, stamp};
+use super::{Interest, SubscriptionStatus, stamp};
 use crate::connection::Link;
 use crate::error::Fault;
 use crate::record::{Effect, Stored};
@@ -49,10 +49,16 @@ pub(crate) enum Watch {
 impl Watch {
     pub(crate) fn of(link: &mut Link) -> Result<Self, Fault> {
         let stamp = stamp(link)?;
-        Ok(match link.register.as_ref().map(|register| register.interest(stamp)) {
+        let known = link.register.as_ref().map(|register| register.interest(stamp));
+        Ok(match known {
             _ if stamp == 0 => Self::Nobody,
             Some((true, Some(interest))) => Self::Known(interest),
-            _ => Self::Unknown,
+            _ => {
+                let mut sql = Sql::new(link.dialect, "SELECT number FROM subscription WHERE status <> ");
+                sql.int(SubscriptionStatus::Off.number()).limit(1);
+                let any = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+                if any.is_some() { Self::Unknown } else { Self::Nobody }
+            }
         })
     }
 

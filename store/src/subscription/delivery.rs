@@ -54,6 +54,8 @@ pub enum Next {
     GoOn(i64),
     /// Anybody, when there are more events, or else at that time; none for never.
     Rest(Option<i64>),
+    /// Anybody, at that time and not sooner.
+    Later(i64),
     /// Nobody: it is not told any more.
     End {
         /// Why; never a patient's data.
@@ -113,6 +115,9 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
             sql.push(", tries = 0, failing = 0, error = '', until = 0, due = CASE WHEN events > ");
             sql.int(progress.delivered).push(" THEN ").int(at).push(" ELSE ");
             sql.int(due.unwrap_or(NEVER)).push(" END");
+        }
+        Next::Later(due) => {
+            sql.push(", until = 0, due = ").int(*due);
         }
         Next::End { error } => {
             sql.push(", until = 0, error = ").text(error.as_str()).push(", due = ").int(NEVER);

@@ -102,6 +102,7 @@ fn resolved(before: &[String], headers: &[String]) -> Result<Vec<String>, Error>
 
 /// The next stamp; who else wants one waits until this transaction has ended.
 fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
+    link.queued = true;
     let sql = Sql::new(link.dialect, "UPDATE subscription_state SET stamp = stamp + 1 RETURNING stamp");
     let stamp = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
     stamp.ok_or_else(|| Fault::Database("subscription_state has no row".into()))
@@ -114,6 +115,16 @@ fn horizon(link: &mut Link) -> Result<i64, Fault> {
     }
     let sql = Sql::new(link.dialect, "SELECT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)");
     Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default())
+}
+
+/// What topics there are is no longer what it was: all Subscriptions are to be read anew.
+pub(crate) fn renew(link: &mut Link) -> Result<(), Fault> {
+    next_stamp(link).map(drop)
+}
+
+/// Does a Basic say, or did it, when there is something to tell of?
+pub(crate) fn is_topic(body: &str) -> bool {
+    body.contains("SubscriptionTopic")
 }
 
 /// Makes the row what the version says.
@@ -153,7 +164,7 @@ pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), F
             })
         }
         (Some(_), By::Delivery, None) => Err(Error::Conflict { current: 0 }.into()),
-        (Some(status), By::Caller(owner), before) => asked(link, kept, status, owner, stamp, before),
+        (Some(status), By::Caller(owner), before) => asked(link, kept, status, owner, stamp, before.as_ref()),
     }
 }
 
@@ -163,16 +174,16 @@ fn asked(
     status: SubscriptionStatus,
     owner: &str,
     stamp: i64,
-    before: Option<Before>,
+    before: Option<&Before>,
 ) -> Result<(), Fault> {
     let register = link.register.clone();
     let register = register.ok_or_else(|| Fault::Database("a connection that can't seal".into()))?;
-    let sealed = before.as_ref().map_or("", |(.., headers)| headers.as_str());
+    let sealed = before.map_or("", |(.., headers)| headers.as_str());
     let said = resolved(&register.vault.open(kept.id, sealed).unwrap_or_default(), kept.headers)?;
     let headers = register.vault.seal(kept.id, &said)?;
     let due = if status == SubscriptionStatus::Requested { kept.at } else { NEVER };
     let (horizon, since) = (horizon(link)?, change::last(link)?);
-    let Some((number, was, started, _)) = before else {
+    let Some(&(number, was, started, _)) = before else {
         let mut sql = Sql::new(
             link.dialect,
             "INSERT INTO subscription (id, stamp, status, started, since, horizon, owner, headers, events, \

@@ -18,7 +18,7 @@ use crate::transaction;
 use crate::unit::Unit;
 
 /// One process at a time numbers: another number would be another order.
-const LOCK: i64 = 0x6175_6775_7279_01;
+const LOCK: i64 = 0x6175_6775_7279_6e75;
 
 /// A change is for a Subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

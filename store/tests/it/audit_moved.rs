@@ -13,13 +13,9 @@ fn the_log_goes_on_in_another_cluster() {
     Place::postgres().run(|store, url| async move {
         // As it is where so many transactions have been already.
         let number = "CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)";
-        let shifted = |shift: i64| {
-            format!(
-                "ALTER TABLE audit ALTER COLUMN epoch SET DEFAULT {number} + {shift}; \
-                 UPDATE audit_shift SET shift = {shift}"
-            )
-        };
-        intrude(&url, &shifted(1_000_000_000));
+        let shifted =
+            |shift: i64| format!("ALTER TABLE audit ALTER COLUMN epoch SET DEFAULT {number} + {shift}");
+        intrude(&url, &shifted(1_000_000_000_000));
         record(&store, 0, 300).await;
         sealed(&store, 0).await;
         record(&store, 1, 7).await;
@@ -66,8 +62,9 @@ fn a_row_that_is_put_where_the_log_has_been_is_missed() {
             vanished.extend(store.seal_audit(&at(second)).await.unwrap().vanished);
         }
         assert_eq!(vanished.len(), 1);
+        let (first, last) = vanished[0];
         intrude(&url, "DELETE FROM audit WHERE epoch = 0");
         let found = store.verify_audit(&at(62), Witnessed::default(), |_| {}).await.unwrap().findings;
-        assert_eq!(found, [Finding::Vanished(vanished[0])]);
+        assert_eq!(found, [Finding::Vanished(first, last)]);
     });
 }

@@ -8,6 +8,7 @@ use crate::place::*;
 both!(
     what_is_old_leaves_and_the_log_holds,
     nothing_leaves_that_should_not,
+    one_clock_that_is_ahead_makes_nothing_old,
     a_log_that_is_made_anew_begins_behind_what_left,
 );
 
@@ -74,6 +75,16 @@ async fn nothing_leaves_that_should_not(store: Store, url: String) {
             "DELETE FROM audit_retired; INSERT INTO audit_retired SELECT * FROM kept; DROP TABLE kept",
         );
     }
+    let columns = "events, epoch, key, accepted, sum, mac";
+    for of in ["0, 0, 0, 0, 0, 7", "events - 100, epoch, key - 100, accepted, sum, mac", columns] {
+        intrude(&url, "CREATE TABLE kept AS SELECT * FROM audit_retired");
+        intrude(&url, &format!("INSERT INTO audit_retired ({columns}) SELECT {of} FROM kept"));
+        assert_eq!(findings(&store, Witnessed::default(), 3).await, [Finding::Retired], "{of}");
+        intrude(
+            &url,
+            "DELETE FROM audit_retired; INSERT INTO audit_retired SELECT * FROM kept; DROP TABLE kept",
+        );
+    }
     assert_eq!(findings(&store, Witnessed::default(), 3).await, []);
     // Where the others were, nothing can be.
     intrude(
@@ -101,11 +112,33 @@ async fn a_log_that_is_made_anew_begins_behind_what_left(store: Store, url: Stri
     intrude(&url, "DELETE FROM audit_head");
     store.accept_audit(&at(101), "the disk broke").await.unwrap();
     let found = sealed(&store, 102).await;
-    assert_eq!((found.gaps, found.forged), (Vec::new(), Vec::new()));
+    assert_eq!((found.vanished, found.forged), (Vec::new(), Vec::new()));
     assert_eq!(findings(&store, Witnessed::default(), 102).await, []);
     assert_eq!(retired(&store, 200, 50, 300).await, 300);
     assert_eq!(findings(&store, Witnessed::default(), 200).await, []);
     // What the one before said of itself is not said of this one.
     intrude(&url, "DELETE FROM audit_retired; INSERT INTO audit_retired SELECT * FROM kept");
     assert!(!findings(&store, Witnessed::default(), 200).await.is_empty());
+}
+
+async fn one_clock_that_is_ahead_makes_nothing_old(store: Store, _: String) {
+    const DAY: i64 = 86_400;
+    let year = |now: i64| now - 365 * DAY;
+    for week in 0..60 {
+        record(&store, week * 7 * DAY, 10).await;
+        sealed(&store, week * 7 * DAY).await;
+    }
+    let (today, far) = (59 * 7 * DAY, 3650 * DAY);
+    // It has even sealed something.
+    record(&store, far, 10).await;
+    sealed(&store, far).await;
+    assert_eq!(retired(&store, far, year(far), u64::MAX).await, 80, "it makes a week older");
+    assert_eq!(retired(&store, far, year(far), u64::MAX).await, 0);
+    // The right one goes on where it was.
+    assert_eq!(retired(&store, today, year(today), u64::MAX).await, 0);
+    assert_eq!(retired(&store, today + 14 * DAY, year(today + 14 * DAY), u64::MAX).await, 0);
+    record(&store, today + 14 * DAY, 10).await;
+    sealed(&store, today + 14 * DAY).await;
+    assert_eq!(retired(&store, today + 21 * DAY, year(today + 21 * DAY), u64::MAX).await, 10);
+    assert_eq!(findings(&store, Witnessed::default(), today + 21 * DAY).await, []);
 }

@@ -332,7 +332,7 @@ async fn what_is_put_in_is_not_sealed(store: Store, url: String) {
     found.retain(|one| *one != Finding::Index);
     // On SQLite the numbers go on behind it.
     let end = new - 1000 + i64::try_from(rows[rows.len() - 1].body.split('\n').count()).unwrap();
-    let gap = url.starts_with("sqlite").then_some(Finding::Gap(end, new));
+    let gap = url.starts_with("sqlite").then_some(Finding::Vanished(end, new));
     assert_eq!(found, [Some(Finding::Inserted(new)), gap].into_iter().flatten().collect::<Vec<_>>());
 }
 

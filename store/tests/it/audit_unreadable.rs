@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use store::{Finding, Options, Sealed, Store, Witnessed};
+use store::{Astray, Finding, Options, Sealed, Store, Witnessed};
 
 use crate::audit_kept::{findings, intrude, record, sealed};
 use crate::place::*;
@@ -10,6 +10,7 @@ use crate::place::*;
 both!(
     a_log_whose_edge_is_lost_goes_on,
     a_log_that_can_not_go_on_is_begun_anew_when_somebody_accepts_it,
+    harm_to_what_was_sealed_long_ago_is_met_and_mended,
     forged_rows_hold_nothing_up,
     a_destination_is_not_moved_by_others,
 );
@@ -68,6 +69,60 @@ async fn a_log_that_can_not_go_on_is_begun_anew_when_somebody_accepts_it(store: 
         let witnessed = Witnessed { heads: vec![known], missing: Vec::new() };
         assert_eq!(findings(&store, witnessed, 5).await, [], "{harm}");
     }
+}
+
+/// Looks at all of the old blocks, twice.
+async fn patrolled(store: &Store) -> Option<Astray> {
+    let mut harm = None;
+    for _ in 0..6 {
+        harm = store.patrol_audit(&now()).await.unwrap();
+    }
+    harm
+}
+
+async fn harm_to_what_was_sealed_long_ago_is_met_and_mended(store: Store, url: String) {
+    // A row of it is in two blocks.
+    for _ in 0..50 {
+        record(&store, 0, 100).await;
+    }
+    sealed(&store, 0).await;
+    assert_eq!(patrolled(&store).await, None);
+    intrude(&url, "CREATE TABLE kept AS SELECT * FROM audit_block");
+    let why = "its blocks are not what was signed";
+    let (first, second) = ("WHERE first = 4352", "(SELECT root FROM kept WHERE first = 256)");
+    for (harm, found, at_least) in [
+        (format!("UPDATE audit_block SET leaves = 'nonsense' {first}"), 4352, 4352),
+        (format!("UPDATE audit_block SET leaves = substr(leaves, 5) {first}"), 4352, 4352),
+        (format!("UPDATE audit_block SET root = {second} {first}"), 4352, 4352),
+        (format!("DELETE FROM audit_block {first}"), 4352, 4352),
+        // Each is right by itself.
+        (
+            "DELETE FROM audit_block WHERE first IN (0, 256); INSERT INTO audit_block (first, epoch, high, keys, \
+             leaves, root) SELECT 256 - first, epoch, high, keys, leaves, root FROM kept WHERE first IN (0, 256)"
+                .to_owned(),
+            0,
+            0,
+        ),
+    ] {
+        intrude(&url, &harm);
+        let astray = Some(Astray { known: 5000, found, why });
+        assert_eq!(patrolled(&store).await, astray, "{harm}");
+        assert_eq!(store.seal_audit(&at(1)).await.unwrap().astray, None, "what is new is sealed all the same");
+        let verified = store.verify_audit(&at(1), Witnessed::default(), |_| {}).await.unwrap();
+        assert!(verified.events >= at_least && verified.signed == 5000, "{harm}: {verified:?}");
+        assert!(verified.wrong > 0, "{harm}");
+        if found > 0 {
+            let named = |one: &Finding| matches!(one, Finding::Tree(4352) | Finding::Index);
+            assert!(verified.findings.iter().all(named), "{harm}: {:?}", verified.findings);
+        }
+        intrude(&url, "DELETE FROM audit_block; INSERT INTO audit_block SELECT * FROM kept");
+        assert_eq!(patrolled(&store).await, None, "{harm}");
+    }
+    intrude(&url, &format!("DELETE FROM audit_block {first}"));
+    assert_eq!(store.accept_audit(&at(2), "a bad disk").await.unwrap(), None);
+    sealed(&store, 3).await;
+    assert_eq!(patrolled(&store).await, None);
+    assert_eq!(findings(&store, Witnessed::default(), 3).await, []);
 }
 
 async fn forged_rows_hold_nothing_up(store: Store, url: String) {
@@ -188,9 +243,9 @@ fn a_gap_is_found_by_whoever_starts_next() {
         let second = number(&url, "(SELECT MAX(key) FROM audit)") - 2;
         intrude(&url, &format!("DELETE FROM audit WHERE key = {second}"));
         let store = Store::open(&url, &Options { connections: 4, ..Options::default() }).unwrap();
-        let gap = [Finding::Gap(second, second + 1)];
+        let gap = [Finding::Vanished(second, second + 1)];
         assert_eq!(findings(&store, Witnessed::default(), 3).await, gap);
-        assert_eq!(sealed(&store, 3).await.gaps, [(second, second + 1)]);
+        assert_eq!(sealed(&store, 3).await.vanished, [(second, second + 1)]);
         assert_eq!(findings(&store, Witnessed::default(), 4).await, gap);
         store.accept_audit(&at(5), "looked into").await.unwrap();
         assert_eq!(findings(&store, Witnessed::default(), 6).await, []);
@@ -201,7 +256,7 @@ fn a_gap_is_found_by_whoever_starts_next() {
         intrude(&url, &format!("DELETE FROM audit WHERE key = {last}"));
         record(&store, 8, 1).await;
         sealed(&store, 9).await;
-        assert_eq!(findings(&store, Witnessed::default(), 9).await, [Finding::Gap(last, last)]);
+        assert_eq!(findings(&store, Witnessed::default(), 9).await, [Finding::Vanished(last, last)]);
     });
 }
 

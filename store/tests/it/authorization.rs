@@ -205,11 +205,7 @@ async fn what_follows_from_a_grant_ends_with_it(store: Store, _: String) {
     assert_eq!(store.signed_in(&at(1), "session").await.unwrap().1, NOW);
     people(&store, 1, AccountChange::SignOut { session: "session".into() }).await.unwrap();
     good(true, true, false).await;
-    people(&store, 1, AccountChange::Lock { id: "a1".into(), locked: true }).await.unwrap();
-    good(false, false, false).await;
-    people(&store, 1, AccountChange::Lock { id: "a1".into(), locked: false }).await.unwrap();
-    good(true, true, false).await;
-    people(&store, 1, begun).await.unwrap();
+    people(&store, 1, begun.clone()).await.unwrap();
     good(true, true, true).await;
     people(&store, 1, AccountChange::Password { id: "a1".into(), hash: "other".into() }).await.unwrap();
     good(true, true, false).await;
@@ -221,6 +217,14 @@ async fn what_follows_from_a_grant_ends_with_it(store: Store, _: String) {
     good(false, false, false).await;
     assert!(store.grants(&at(1), "a1").await.unwrap().is_empty());
     assert_eq!(store.grant(&at(1), "g1").await.unwrap_err(), Error::NotFound);
+    // A lock ends all for good, and nobody signs in beside it.
+    change(&store, 1, vec![Change::Grant(grant("g2"))]).await.unwrap();
+    assert_eq!(store.grants(&at(1), "a1").await.unwrap().len(), 1);
+    people(&store, 1, AccountChange::Lock { id: "a1".into(), locked: true }).await.unwrap();
+    assert!(matches!(people(&store, 1, begun).await, Err(Error::Conflict { .. })));
+    people(&store, 1, AccountChange::Lock { id: "a1".into(), locked: false }).await.unwrap();
+    assert!(store.grants(&at(1), "a1").await.unwrap().is_empty());
+    assert_eq!(store.grant(&at(1), "g2").await.unwrap_err(), Error::NotFound);
     let unknown = Change::Decide { id: "nobody".into(), status: Status::Approved };
     assert_eq!(change(&store, 1, vec![unknown]).await.unwrap_err(), Error::NotFound);
 }

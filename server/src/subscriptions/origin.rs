@@ -1,0 +1,113 @@
+//! Endpoints of one server: not too much is sent to it at once, and while it takes nothing only one asks whether
+//! it does again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+const SECOND: i64 = 1_000_000;
+/// Subscriptions that are sent to at once at one server.
+const AT_ONCE: usize = 32;
+/// So long one waits for a place there; then it is put off.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After so many failures in a row there is only one at a time.
+const DOWN: u32 = 3;
+/// Then it is looked at again so soon, and each time later, up to this.
+const LATEST: i64 = 30 * SECOND;
+/// Servers that are remembered, at most.
+const MOST: usize = 10_000;
+
+#[derive(Default)]
+pub(super) struct Origins(Mutex<HashMap<String, Arc<Origin>>>);
+
+struct Origin {
+    places: Arc<Semaphore>,
+    /// Failures in a row, and until when nobody tries.
+    state: Mutex<(u32, i64)>,
+    probe: Arc<Semaphore>,
+}
+
+/// Somebody may send.
+pub(super) struct Pass {
+    origin: Arc<Origin>,
+    _places: Vec<OwnedSemaphorePermit>,
+}
+
+impl Origins {
+    fn of(&self, name: &str) -> Arc<Origin> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST {
+            all.retain(|_, origin| Arc::strong_count(origin) > 1);
+        }
+        let made = || {
+            let (places, probe) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(1)));
+            Arc::new(Origin { places, state: Mutex::default(), probe })
+        };
+        Arc::clone(all.entry(name.to_owned()).or_insert_with(made))
+    }
+
+    /// Waits for a place.
+    ///
+    /// # Errors
+    /// When to ask again, microseconds since 1970 UTC.
+    pub(super) async fn enter(&self, name: &str, now: i64) -> Result<Pass, i64> {
+        let origin = self.of(name);
+        let (failures, until) = *origin.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = Vec::with_capacity(2);
+        if failures >= DOWN {
+            if now < until {
+                return Err(until + uneven(SECOND));
+            }
+            let Ok(probe) = Arc::clone(&origin.probe).try_acquire_owned() else {
+                return Err(now + SECOND + uneven(SECOND));
+            };
+            places.push(probe);
+        }
+        let place = timeout(PATIENCE, Arc::clone(&origin.places).acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(now + SECOND + uneven(SECOND)) };
+        places.push(place);
+        Ok(Pass { origin, _places: places })
+    }
+}
+
+impl Pass {
+    /// It took something, or nothing.
+    pub(super) fn said(&self, well: bool, now: i64) {
+        let mut state = self.origin.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = if well { 0 } else { state.0.saturating_add(1) };
+        let pause = SECOND.saturating_mul(1 << failures.saturating_sub(DOWN).min(10)).min(LATEST);
+        *state = (failures, now + pause);
+    }
+}
+
+/// Up to so much, so that those who were put off together do not come back together.
+pub(super) fn uneven(most: i64) -> i64 {
+    let (_, low) = uuid::Uuid::new_v4().as_u64_pair();
+    i64::try_from(low % most.unsigned_abs().max(1)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_asked_by_one_alone() {
+        let origins = Origins::default();
+        let mut passes = Vec::new();
+        for _ in 0..AT_ONCE {
+            passes.push(origins.enter("a", 0).await.ok().unwrap());
+        }
+        passes.iter().for_each(|pass| pass.said(false, 0));
+        drop(passes);
+        assert!(origins.enter("a", 0).await.is_err());
+        let later = 2 * LATEST;
+        let probe = origins.enter("a", later).await.ok().unwrap();
+        assert!(origins.enter("a", later).await.is_err());
+        assert!(origins.enter("b", later).await.is_ok());
+        probe.said(true, later);
+        assert!(origins.enter("a", later).await.is_ok());
+    }
+}

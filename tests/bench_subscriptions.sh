@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# What Subscriptions cost and how quick they are: writes with 10,000 of them that no write is for, beside writes
+# without any; from a write to its notification; the same with endpoints that never answer; notifications a second.
+#   bash tests/bench_subscriptions.sh
+# With AUGURY_TEST_POSTGRES=postgres://…/postgres on PostgreSQL.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+postgres=${AUGURY_TEST_POSTGRES:-}
+unset AUGURY_TEST_POSTGRES
+many=${BENCH_SUBSCRIPTIONS:-10000}
+if [ -z "${AUGURY_BIN:-}" ]; then
+  cargo build --release --quiet -p augury -p augury-tests --bins
+  AUGURY_BIN=${CARGO_TARGET_DIR:-target}/release/augury
+fi
+augury=$AUGURY_BIN
+unset AUGURY_BIN
+bench=$(dirname "$augury")/subscribers
+work=$(mktemp -d)
+server=
+cleanup() { [ -z "$server" ] || kill "$server" 2> /dev/null || true; rm -rf "$work"; }
+trap cleanup EXIT
+
+serve() {
+  local database
+  if [ -n "$postgres" ]; then
+    database=bench_subscriptions_${RANDOM}_$1
+    psql -qc "CREATE DATABASE $database" "$postgres" > /dev/null
+    database=${postgres%/*}/$database
+  else
+    database=sqlite:$work/$1.db
+  fi
+  AUGURY_BIND=127.0.0.1:18404 AUGURY_DATA_DIR="$work/$1" AUGURY_DATABASE_URL="$database" AUGURY_LOG=error "$augury" serve &
+  server=$!
+  for _ in $(seq 400); do if (exec 3<> /dev/tcp/127.0.0.1/18404) 2> /dev/null; then return; fi; sleep 0.05; done
+  echo "no server" >&2
+  exit 1
+}
+phase() { # name phase options…
+  local name=$1
+  shift
+  serve "$name"
+  "$bench" --to 127.0.0.1:18404 --pid "$server" "$@" > "$work/$name.json"
+  echo "$name: $(cat "$work/$name.json")"
+  kill "$server"
+  wait "$server" || true
+  server=
+}
+
+for round in 1 2 3; do
+  phase "none$round" matching
+  phase "many$round" matching --subscriptions "$many"
+done
+phase latency latency --subscriptions 1 --seconds 10
+phase thousand latency --subscriptions 1000 --seconds 10
+phase dead dead --subscriptions 1000 --seconds 10
+phase rate rate --subscriptions 100 --rate 500
+python3 - "$work" "$many" <<'PY'
+import json, statistics, sys
+work, many = sys.argv[1:]
+load = lambda name: json.load(open(f"{work}/{name}.json"))
+none, some = (statistics.median(load(f"{name}{n}")["rate"] for n in (1, 2, 3)) for name in ("none", "many"))
+print(f"writes without Subscriptions {none:,.0f}/s; with {many} of them {some:,.0f}/s = {100 * some / none:.0f} %")
+one, thousand, dead = load("latency"), load("thousand"), load("dead")
+print(f"write to notification: p50 {one['p50_ms']:.1f} ms, p99 {one['p99_ms']:.1f} ms")
+print(f"with 1,000: p99 {thousand['p99_ms']:.1f} ms; of them 100 dead: p99 {dead['p99_ms']:.1f} ms "
+      f"= {100 * dead['p99_ms'] / thousand['p99_ms']:.0f} %")
+print(f"notifications: {load('rate')['rate']:,.0f}/s, {load('rate')['per_core_second']:,.0f} for each second of a processor")
+PY
