@@ -455,7 +455,10 @@ fn what_a_header_says_is_nowhere_to_be_read() {
         tell(Answer::of(request.send().unwrap()), 200);
         server.wait_for(&path, |now| now["status"] == "active").unwrap();
         server.post("/fhir/Observation", &observation("p", "1-1")).unwrap().expect(201).unwrap();
-        hook.wait(LONG, |calls| calls.len() >= 2);
+        let of = |calls: &[Call], secret: &str| {
+            calls.iter().any(|call| call.header("authorization").ends_with(secret))
+        };
+        hook.wait(LONG, |calls| of(calls, "swordfish2") && of(calls, "swordfish4"));
         for address in [
             path.clone(),
             format!("{path}?_format=xml"),
