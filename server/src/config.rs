@@ -44,6 +44,9 @@
 //! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
 //! | `oidc_user_claim` | `AUGURY_OIDC_USER_CLAIM` | `fhirUser`: the claim that says who somebody is in FHIR |
 //! | `webhook_allow` | `AUGURY_WEBHOOK_ALLOW` | none: addresses and networks (`10.1.0.0/16`) in private space that Subscriptions may send to, separated by commas |
+//! | `webhook_ca` | `AUGURY_WEBHOOK_CA` | none: roots (PEM) of endpoints' certificates, beside the system's |
+//! | `webhook_tls_cert`, `webhook_tls_key` | `AUGURY_WEBHOOK_TLS_CERT`, … | none: PEM files of the certificate that is shown to endpoints |
+//! | `webhook_tokens` | `AUGURY_WEBHOOK_TOKENS` | none: access tokens for endpoints, `https://emr.example/hooks token=https://emr.example/token client=ID secret=… scope="…"` a line, or `key` in the place of the secret |
 //! | `subscription_event_days` | `AUGURY_SUBSCRIPTION_EVENT_DAYS` | `7`: how long events that were delivered can be asked for again |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
@@ -53,6 +56,7 @@
 
 mod servers;
 mod trail;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -71,6 +75,7 @@ pub use trail::{Address, Trail};
 use zeroize::Zeroizing;
 
 pub use servers::{Foreign, Upstream};
+pub use webhook::{Grantor, Webhooks};
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,8 +218,8 @@ pub struct Config {
     pub foreign: Option<Foreign>,
     /// Who says where requests come from.
     pub proxies: Proxies,
-    /// Networks in private space that Subscriptions may send to.
-    pub webhook_allow: Arc<[IpNet]>,
+    /// How endpoints of Subscriptions are reached.
+    pub webhooks: Webhooks,
     /// For so many days events that were delivered can be asked for again.
     pub event_days: u32,
     /// How often an address may ask that says nobody's name.
@@ -245,7 +250,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 48] = [
+const NAMES: [&str; 52] = [
     "bind",
     "public_url",
     "database_url",
@@ -255,6 +260,10 @@ const NAMES: [&str; 48] = [
     "packages",
     "validate_claims",
     "webhook_allow",
+    "webhook_ca",
+    "webhook_tls_cert",
+    "webhook_tls_key",
+    "webhook_tokens",
     "subscription_event_days",
     "audit",
     "audit_failure",
@@ -400,10 +409,6 @@ impl Config {
         let trusted = trusted.map_err(|one| {
             wrong("trusted_proxies", format!("`{one}` is neither an address nor like 10.0.0.0/8"))
         })?;
-        let webhook_allow = networks(get("webhook_allow").unwrap_or_default());
-        let webhook_allow = webhook_allow.map_err(|one| {
-            wrong("webhook_allow", format!("`{one}` is neither an address nor like 10.1.0.0/16"))
-        })?;
         let event_days = match get("subscription_event_days").map(str::parse) {
             None => 7,
             Some(Ok(days)) if (1..=3650).contains(&days) => days,
@@ -471,7 +476,7 @@ impl Config {
             secret: secret.map(Hidden::new),
             foreign,
             proxies: Proxies { trusted, header },
-            webhook_allow: webhook_allow.into(),
+            webhooks: Webhooks::from_values(get)?,
             event_days,
             rate_anonymous: Rate::parse("rate_anonymous", get("rate_anonymous").unwrap_or("100/hour"))?,
             rate_sign_in: Rate::parse("rate_sign_in", get("rate_sign_in").unwrap_or("20/minute"))?,
@@ -500,7 +505,7 @@ impl Config {
     /// Where Subscriptions may send to.
     pub(crate) fn reach(&self) -> Reach {
         let loopback = self.bind.ip().is_loopback();
-        Reach { loopback, private: false, allowed: Arc::clone(&self.webhook_allow) }
+        Reach { loopback, private: false, allowed: Arc::clone(&self.webhooks.allow) }
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) enum Endpoint {
     SubscriptionStatus,
     SubscriptionsStatus,
     SubscriptionEvents,
+    WebhookSecret,
 }
 
 /// What a CapabilityStatement says of it.
@@ -177,6 +178,12 @@ pub(crate) const ALL: &[Interaction] = &[
         ASK,
         Endpoint::SubscriptionEvents,
         &[Offer::Operation(Listed::At(ResourceType::SUBSCRIPTION), BACKPORT, "events")],
+    ),
+    on(
+        "/fhir/Subscription/{id}/$webhook-secret",
+        POST,
+        Endpoint::WebhookSecret,
+        &[Offer::Operation(Listed::At(ResourceType::SUBSCRIPTION), OWN, "webhook-secret")],
     ),
     on(
         "/fhir/{type}/$validate",
@@ -325,7 +332,8 @@ pub(crate) fn name(address: &str, method: &Method) -> &'static str {
             | Endpoint::Accounting
             | Endpoint::SubscriptionStatus
             | Endpoint::SubscriptionsStatus
-            | Endpoint::SubscriptionEvents,
+            | Endpoint::SubscriptionEvents
+            | Endpoint::WebhookSecret,
         ) => "operation",
         None => "other",
     }

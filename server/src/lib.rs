@@ -11,6 +11,7 @@ pub mod app;
 mod audit;
 pub mod cmd;
 pub mod config;
+mod encryption;
 mod forward;
 mod health;
 mod http;

@@ -53,9 +53,17 @@ impl Reach {
                 let [a, b, ..] = ip.octets();
                 // RFC 6598: shared by the customers of a provider; clouds have services there.
                 let shared = a == 100 && (64..128).contains(&b);
-                (ip.is_link_local() || ip.is_broadcast() || a == 0 || a >= 240, ip.is_private() || shared)
+                // RFC 6890 and RFC 2544: of protocols and benchmarks; clouds have services there too.
+                let special = matches!(ip.octets(), [192, 0, 0, _] | [198, 18..=19, ..]);
+                let local = ip.is_link_local() || ip.is_broadcast() || a == 0 || a >= 240;
+                (local, ip.is_private() || shared || special)
             }
-            IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.is_unique_local() || is_translated(ip)),
+            IpAddr::V6(ip) => {
+                // What was site-local before RFC 3879.
+                let site = ip.octets().starts_with(&[0xfe])
+                    && ip.octets().get(1).is_some_and(|next| next & 0xc0 == 0xc0);
+                (ip.is_unicast_link_local(), ip.is_unique_local() || site || is_translated(ip))
+            }
         };
         !(local || ip.is_unspecified() || ip.is_multicast()) && (self.private || !private)
     }
@@ -67,9 +75,9 @@ impl Reach {
     }
 }
 
-/// Addresses of version 4 behind one of version 6 (RFC 6052, RFC 3056).
+/// Addresses of version 4 behind one of version 6 (RFC 6052, RFC 3056, RFC 4380, RFC 4291 section 2.5.5.1).
 fn is_translated(ip: std::net::Ipv6Addr) -> bool {
-    matches!(ip.segments(), [0x64, 0xff9b, ..] | [0x2002, ..])
+    matches!(ip.segments(), [0x64, 0xff9b, ..] | [0x2002, ..] | [0x2001, 0, ..] | [0, 0, 0, 0, 0, 0, ..])
 }
 
 struct Outside(Reach);
@@ -119,6 +127,23 @@ mod tests {
             let url = Url::parse(address).unwrap();
             let found = [&outside, &here, &public, &listed].map(|reach| reach.permits(&url).is_ok());
             assert_eq!(found, expected, "{address}");
+        }
+    }
+    #[tokio::test]
+    async fn a_name_is_looked_at_when_it_is_connected_to() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let here = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        here.set_nonblocking(true).unwrap();
+        let address = format!("http://localhost:{}/", here.local_addr().unwrap().port());
+        for (reach, arrives) in [
+            (reach(false, true, &[]), false),
+            (reach(true, true, &[]), true),
+            (reach(false, false, &["127.0.0.1/32"]), true),
+        ] {
+            let http = reach.keeps(reqwest::Client::builder()).build().unwrap();
+            let asked = http.get(&address).timeout(std::time::Duration::from_millis(300)).send();
+            assert!(asked.await.is_err());
+            assert_eq!(here.accept().is_ok(), arrives, "{reach:?}");
         }
     }
 }

@@ -110,6 +110,7 @@ fn answer(endpoint: Endpoint, route: Route) -> Route {
         Endpoint::Accounting => route.to(rest::audit_event::accounting),
         Endpoint::SubscriptionStatus => route.to(rest::subscription::status),
         Endpoint::SubscriptionsStatus => route.to(rest::subscription::status_of_many),
+        Endpoint::WebhookSecret => route.to(rest::subscription::webhook_secret),
         Endpoint::SubscriptionEvents => route.to(rest::subscription::events),
     }
 }

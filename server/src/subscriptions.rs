@@ -8,6 +8,9 @@ pub(crate) mod mandate;
 mod matching;
 pub(crate) mod notification;
 mod origin;
+mod record;
+pub(crate) mod signature;
+mod tokens;
 mod webhook;
 
 use std::sync::Arc;

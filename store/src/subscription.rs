@@ -10,6 +10,7 @@ pub(crate) mod change;
 pub(crate) mod delivery;
 pub(crate) mod keep;
 pub(crate) mod numbering;
+pub(crate) mod rotation;
 pub(crate) mod sweep;
 mod vault;
 
@@ -107,6 +108,10 @@ pub struct Subscription {
     pub failing: Option<i64>,
     /// Why it failed the last time.
     pub error: String,
+    /// Of its secret: grows each time that another one takes its place.
+    pub generation: i64,
+    /// Since when it is this one; none for the first.
+    pub rotated: Option<i64>,
     /// The resource as it is now (JSON); empty if it was deleted.
     pub body: String,
 }
@@ -148,11 +153,14 @@ pub(crate) fn stamp(link: &mut Link) -> Result<i64, Fault> {
     Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default())
 }
 
-type Types =
-    ((BigInt, Text, BigInt, BigInt, Bool, BigInt, Text, Text), (BigInt, BigInt, BigInt, BigInt, Text, Text));
-type Row = ((i64, String, i64, i64, bool, i64, String, String), (i64, i64, i64, i64, String, String));
+type Types = (
+    (BigInt, Text, BigInt, BigInt, Bool, BigInt, Text, Text),
+    (BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Text),
+);
+type Row =
+    ((i64, String, i64, i64, bool, i64, String, String), (i64, i64, i64, i64, String, i64, i64, String));
 const COLUMNS: &str = "s.number, s.id, s.stamp, s.status, s.started, s.since, s.owner, s.headers, s.events, \
-                       s.delivered, s.tries, s.failing, s.error, COALESCE(r.body, '')";
+                       s.delivered, s.tries, s.failing, s.error, s.generation, s.rotated, COALESCE(r.body, '')";
 
 /// Subscriptions by what `which` says of `s`.
 pub(crate) fn load<'a>(
@@ -166,7 +174,7 @@ pub(crate) fn load<'a>(
     let rows = sql.rows::<Types, Row>(&mut link.connection)?;
     let register = link.register.clone();
     let of = |((number, id, stamp, status, started, since, owner, headers), rest): Row| {
-        let (events, delivered, tries, failing, error, body) = rest;
+        let (events, delivered, tries, failing, error, generation, rotated, body) = rest;
         let open = |headers: &str| register.as_ref()?.vault.open(&id, headers);
         let headers = open(&headers).unwrap_or_else(|| {
             tracing::error!(subscription = id, "its headers were sealed with another secret");
@@ -187,6 +195,8 @@ pub(crate) fn load<'a>(
             tries,
             failing,
             error,
+            generation,
+            rotated: (rotated > 0).then_some(rotated),
             body,
         }
     };

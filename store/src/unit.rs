@@ -34,6 +34,7 @@ use crate::subscription::Progress;
 use crate::subscription::delivery::{self, Claim};
 use crate::subscription::keep::{By, requested};
 use crate::subscription::numbering::{self, Numbering};
+use crate::subscription::rotation::{self, Asked};
 use crate::subscription::sweep::{self, Sweep};
 use crate::version::{Author, Step, apply, permitted};
 use crate::{account, consent, desk, find, member, tokens};
@@ -116,6 +117,7 @@ pub(crate) struct Unit {
     nudge: (Vec<i64>, bool),
     sweep: Option<Sweep>,
     progress: Option<Progress>,
+    secret: Option<Asked>,
     mandate: Arc<str>,
     of_model: bool,
     taken: Option<String>,
@@ -178,6 +180,7 @@ impl Unit {
             nudge: (Vec::new(), false),
             sweep: None,
             progress: None,
+            secret: None,
             mandate: Arc::clone(&context.mandate),
             of_model: false,
             taken: None,
@@ -244,6 +247,11 @@ impl Unit {
         self.progress.as_ref().map_or(0, |progress| progress.subscription)
     }
 
+    /// Asks for the secret of a Subscription, and records it.
+    pub(crate) fn asking(context: &Context, secret: Asked, notes: Vec<Entry>) -> Self {
+        Self { secret: Some(secret), access: context.access.clone(), notes, ..Self::empty(context) }
+    }
+
     fn author(&self) -> Author<'_> {
         let by = if self.progress.is_some() { By::Delivery } else { By::Caller(&self.mandate) };
         Author { of_model: self.of_model, by }
@@ -291,6 +299,9 @@ impl Unit {
         if let Some(claim) = &self.claim {
             delivery::claim(link, claim, self.at)?;
         }
+        if let Some(secret) = &self.secret {
+            rotation::ask(link, &sight, secret, self.at)?;
+        }
         delivery::nudge(link, &self.nudge.0, self.nudge.1, self.at)?;
         if let Some(sweep) = self.sweep {
             sweep::write(link, sweep)?;
@@ -337,6 +348,7 @@ impl Unit {
             && self.nudge.0.is_empty()
             && self.sweep.is_none()
             && self.progress.is_none()
+            && self.secret.is_none()
     }
 
     /// Runs several units that only create as if they were one: as many statements as for one.

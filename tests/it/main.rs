@@ -32,6 +32,7 @@ mod smart_clients;
 mod smart_roles;
 mod smart_trail;
 mod smart_upstream;
+mod subscription_security;
 mod subscriptions;
 mod tenants;
 mod tls;

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::{Value, json};
+
+use crate::webhook::asking;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,19 +115,7 @@ impl Receiver {
 
     /// A syslog server that asks for a certificate of that folder's authority.
     pub(crate) fn syslog(folder: &Path) -> Self {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let all = |name: &str| -> Vec<CertificateDer<'static>> {
-            CertificateDer::pem_file_iter(folder.join(name)).unwrap().map(Result::unwrap).collect()
-        };
-        let mut roots = RootCertStore::empty();
-        roots.add(all("ca.pem").remove(0)).unwrap();
-        let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-        let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
-        let config = ServerConfig::builder()
-            .with_client_cert_verifier(clients)
-            .with_single_cert(all("server.pem"), key)
-            .unwrap();
-        let config = Arc::new(config);
+        let config = asking(folder);
         Self::start(|got, _| {
             Arc::new(move |stream, goes_on| {
                 let session = ServerConnection::new(Arc::clone(&config)).unwrap();

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::webhook::{Call, Mood, Webhook};
 
-const LONG: Duration = Duration::from_secs(10);
+pub(crate) const LONG: Duration = Duration::from_secs(10);
 const IG: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/";
 
-fn observation(patient: &str, code: &str) -> Value {
+pub(crate) fn observation(patient: &str, code: &str) -> Value {
     json!({
         "resourceType": "Observation", "status": "final",
         "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
@@ -25,7 +25,7 @@ fn hours_ago(hours: u64) -> String {
 }
 
 /// R4's own.
-fn plain(criteria: &str, endpoint: &str, payload: Option<&str>) -> Value {
+pub(crate) fn plain(criteria: &str, endpoint: &str, payload: Option<&str>) -> Value {
     let mut channel = json!({"type": "rest-hook", "endpoint": endpoint, "header": ["X-Token: abc"]});
     if let Some(payload) = payload {
         channel["payload"] = json!(payload);
@@ -37,7 +37,7 @@ fn plain(criteria: &str, endpoint: &str, payload: Option<&str>) -> Value {
 }
 
 /// With a topic.
-fn topical(topic: &str, filters: &[&str], endpoint: &str, content: &str) -> Value {
+pub(crate) fn topical(topic: &str, filters: &[&str], endpoint: &str, content: &str) -> Value {
     let filters: Vec<Value> = filters
         .iter()
         .map(|one| json!({"url": format!("{IG}backport-filter-criteria"), "valueString": one}))
@@ -52,7 +52,7 @@ fn topical(topic: &str, filters: &[&str], endpoint: &str, content: &str) -> Valu
     subscription
 }
 
-fn subscribe(server: &Server, subscription: &Value) -> String {
+pub(crate) fn subscribe(server: &Server, subscription: &Value) -> String {
     let made = server.post("/fhir/Subscription", subscription).unwrap().expect(201).unwrap();
     assert_eq!(made.json["status"], "requested", "{}", made.text);
     let id = made.json["id"].as_str().unwrap().to_owned();

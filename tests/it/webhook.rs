@@ -1,10 +1,15 @@
 //! An endpoint of a subscriber, as it is: it answers what it is told to, late, or not at all.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 /// A request that came.
@@ -12,7 +17,7 @@ use serde_json::Value;
 pub(crate) struct Call {
     pub(crate) method: String,
     pub(crate) path: String,
-    headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
     /// What it was answered with.
     pub(crate) status: u16,
@@ -54,6 +59,10 @@ pub(crate) enum Mood {
     Hangs,
     /// Cuts the connection.
     Cuts,
+    /// Answers these very bytes, with a status of its own.
+    Says(&'static str),
+    /// Answers a byte a moment, for ever.
+    Drips,
 }
 
 type Calls = Arc<(Mutex<Vec<Call>>, Condvar)>;
@@ -61,6 +70,7 @@ type Decide = Arc<Mutex<Box<dyn FnMut(&Call) -> Mood + Send>>>;
 
 /// An endpoint on a port of its own.
 pub(crate) struct Webhook {
+    scheme: &'static str,
     port: u16,
     calls: Calls,
     decide: Decide,
@@ -68,6 +78,21 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn start() -> Self {
+        Self::listen(serve)
+    }
+
+    /// One that asks for a certificate of that folder's authority.
+    pub(crate) fn encrypted(folder: &Path) -> Self {
+        let config = asking(folder);
+        let hook = Self::listen(move |stream, calls, decide| {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            serve(StreamOwned::new(session, stream), calls, decide);
+        });
+        Self { scheme: "https", ..hook }
+    }
+
+    fn listen(serve: impl Fn(TcpStream, &Calls, &Decide) + Send + Sync + 'static) -> Self {
+        let serve = Arc::new(serve);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (calls, decide): (Calls, Decide) =
@@ -76,14 +101,15 @@ impl Webhook {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (kept, asked) = (Arc::clone(&kept), Arc::clone(&asked));
-                std::thread::spawn(move || serve(&stream, &kept, &asked));
+                let serve = Arc::clone(&serve);
+                std::thread::spawn(move || serve(stream, &kept, &asked));
             }
         });
-        Self { port, calls, decide }
+        Self { scheme: "http", port, calls, decide }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
     pub(crate) fn answers(&self, decide: impl FnMut(&Call) -> Mood + Send + 'static) {
@@ -107,26 +133,50 @@ impl Webhook {
     }
 }
 
-fn serve(stream: &TcpStream, calls: &Calls, decide: &Decide) {
+fn serve<S: Read + Write>(stream: S, calls: &Calls, decide: &Decide) {
     let mut reader = BufReader::new(stream);
     while let Some(mut call) = read(&mut reader) {
         let mood = decide.lock().unwrap()(&call);
-        let Mood::Answers(status) = mood else {
-            call.status = 0;
-            keep(calls, call);
-            if mood == Mood::Hangs {
-                std::thread::sleep(Duration::from_mins(1));
+        let answer = match mood {
+            Mood::Answers(status) => {
+                call.status = status;
+                format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n")
             }
-            return;
+            Mood::Says(answer) => answer.to_owned(),
+            Mood::Drips => "HTTP/1.1 200 OK\r\nX: ".to_owned(),
+            Mood::Hangs | Mood::Cuts => String::new(),
         };
-        call.status = status;
         keep(calls, call);
-        let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n");
-        let mut to = stream;
-        if to.write_all(answer.as_bytes()).is_err() {
+        let to = reader.get_mut();
+        if to.write_all(answer.as_bytes()).is_err() || to.flush().is_err() {
             return;
         }
+        match mood {
+            Mood::Answers(_) => {}
+            Mood::Hangs => return std::thread::sleep(Duration::from_mins(1)),
+            Mood::Cuts | Mood::Says(_) => return,
+            Mood::Drips => {
+                while to.write_all(b"x").is_ok() && to.flush().is_ok() {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                return;
+            }
+        }
     }
+}
+
+/// A TLS server with that folder's certificate, which asks for one of its authority.
+pub(crate) fn asking(folder: &Path) -> Arc<ServerConfig> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let all = |name: &str| -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_file_iter(folder.join(name)).unwrap().map(Result::unwrap).collect()
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add(all("ca.pem").remove(0)).unwrap();
+    let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    let config = ServerConfig::builder().with_client_cert_verifier(clients);
+    Arc::new(config.with_single_cert(all("server.pem"), key).unwrap())
 }
 
 fn keep(calls: &Calls, call: Call) {

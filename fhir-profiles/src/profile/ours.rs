@@ -12,7 +12,7 @@ const SOURCES: [&str; 5] = [
     include_str!("../../profiles/augury-provenance.json"),
 ];
 
-const OPERATIONS: [&str; 10] = [
+const OPERATIONS: [&str; 11] = [
     include_str!("../../operations/Resource-validate.json"),
     include_str!("../../operations/Resource-meta.json"),
     include_str!("../../operations/Resource-meta-add.json"),
@@ -23,6 +23,7 @@ const OPERATIONS: [&str; 10] = [
     include_str!("../../operations/verify.json"),
     include_str!("../../operations/proof.json"),
     include_str!("../../operations/accounting-of-disclosures.json"),
+    include_str!("../../operations/webhook-secret.json"),
 ];
 
 const EXTENSIONS: [&str; 11] = [

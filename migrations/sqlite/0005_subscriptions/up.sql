@@ -1,7 +1,8 @@
 -- How it stands with each Subscription. `stamp` grows with each change of what it asks for; `changes` up to
 -- `since` are not for it; `horizon` is the transaction that brought it (PostgreSQL). Of `events` that were
 -- numbered so many are `delivered`. From `due` on there is something to do for it; `holder` does it, `until`
--- then. `owner` is in whose name it is told of anything; `headers` are sealed.
+-- then. `owner` is in whose name it is told of anything; `headers` are sealed. What is sent is signed with the
+-- secret of that `generation`, which began at `rotated`; 0 if it is the first.
 CREATE TABLE subscription (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -19,7 +20,9 @@ CREATE TABLE subscription (
     failing INTEGER NOT NULL,
     holder TEXT NOT NULL,
     until INTEGER NOT NULL,
-    error TEXT NOT NULL
+    error TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    rotated INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX subscription_id ON subscription (id);
 CREATE INDEX subscription_stamp ON subscription (stamp);

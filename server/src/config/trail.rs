@@ -165,7 +165,7 @@ impl Trail {
 }
 
 /// Is an address another one, or under it on the same server? A name that only begins so is somebody else's.
-fn is_under(url: &Url, of: &Url) -> bool {
+pub(super) fn is_under(url: &Url, of: &Url) -> bool {
     if url.origin() != of.origin() || of.query().is_some_and(|query| url.query() != Some(query)) {
         return false;
     }

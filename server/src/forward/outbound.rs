@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::{Client, redirect};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Address, Trail};
+use crate::encryption::{self, Roots};
 
 /// Who does not answer in this time has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,31 +36,8 @@ impl Outbound {
         if trail.witnesses.iter().chain(&trail.forward).all(|one| matches!(one, Address::File(_))) {
             return Ok(None);
         }
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[&TLS13, &TLS12])?;
-        let builder = match &trail.ca {
-            None => builder.with_platform_verifier().context("the system's certificates")?,
-            Some(path) => {
-                let named = || format!("AUGURY_AUDIT_CA (audit_ca) {}", path.display());
-                let mut roots = RootCertStore::empty();
-                for root in CertificateDer::pem_file_iter(path).with_context(named)? {
-                    roots.add(root.with_context(named)?).with_context(named)?;
-                }
-                builder.with_root_certificates(roots)
-            }
-        };
-        let tls = match &trail.identity {
-            None => builder.with_no_client_auth(),
-            Some((cert, key)) => {
-                let named = || format!("AUGURY_AUDIT_TLS_CERT (audit_tls_cert) {}", cert.display());
-                let chain = CertificateDer::pem_file_iter(cert)
-                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                    .with_context(named)?;
-                let of_key = || format!("AUGURY_AUDIT_TLS_KEY (audit_tls_key) {}", key.display());
-                let key = PrivateKeyDer::from_pem_file(key).with_context(of_key)?;
-                builder.with_client_auth_cert(chain, key).with_context(named)?
-            }
-        };
+        let roots = trail.ca.as_deref().map_or(Roots::System, Roots::Only);
+        let tls = encryption::towards("audit", &roots, trail.identity.as_ref())?;
         let http = Client::builder()
             .redirect(redirect::Policy::none())
             .timeout(PATIENCE)

@@ -1,13 +1,15 @@
 //! Operations of Subscriptions: `$status` and `$events`
-//! (<https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>).
+//! (<https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>), and `$webhook-secret`.
 
-use actix_web::http::Method;
+use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use fhir::subscription::{Content, Occasion, statuses};
-use store::SubscriptionStatus;
+use fhir::time::format_instant;
+use serde_json::json;
+use store::{Act, Entry, SubscriptionStatus};
 use uuid::Uuid;
 
 use super::{id, named};
@@ -17,6 +19,7 @@ use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::{format, request};
 use crate::subscriptions::notification;
+use crate::subscriptions::signature::Key;
 
 /// Subscriptions that `$status` without a name tells of.
 const MOST: u32 = 1000;
@@ -146,4 +149,40 @@ pub(crate) async fn events(
     let text =
         status.notification(Occasion::QueryEvent, &uuid, app::now(), &notification::events(&told, &[]));
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+}
+
+/// `Subscription/[id]/$webhook-secret`: what its endpoint is to check signatures with.
+pub(crate) async fn webhook_secret(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let id = id(&path)?;
+    let mut rotate = false;
+    for (name, value) in asked(&request, payload).await? {
+        rotate = match (name.as_str(), value.as_str()) {
+            ("rotate", "true") => true,
+            ("rotate", "false") => false,
+            _ => return Err(Failure::bad_request("there is one parameter, rotate: true or false")),
+        };
+    }
+    let (app, caller) = (caller.app.clone(), caller.now());
+    let done = if rotate { "was replaced" } else { "was shown" };
+    let note = Entry {
+        entity: Some((ResourceType::SUBSCRIPTION, id.to_owned(), 0)),
+        note: format!("the webhook secret of Subscription/{id} {done}"),
+        ..Entry::of(Act::Security)
+    };
+    let found = app.store.subscription_secret(&caller.context, id, rotate, note).await?;
+    let (newest, before) = Key::of(&app.smart.secret, &found, caller.context.at);
+    let mut all = vec![json!({"name": "secret", "valueString": *newest.text()})];
+    all.extend(before.map(|(key, until)| {
+        let secret = json!({"name": "secret", "valueString": *key.text()});
+        let until = json!({"name": "until", "valueInstant": format_instant(until)});
+        json!({"name": "previous", "part": [secret, until]})
+    }));
+    let body = json!({"resourceType": "Parameters", "parameter": all}).to_string();
+    let no_store = (header::CACHE_CONTROL, "no-store");
+    Ok(HttpResponse::Ok().insert_header(no_store).content_type(FHIR_JSON).body(body))
 }

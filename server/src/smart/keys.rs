@@ -91,8 +91,30 @@ impl Keys {
         context: &Context,
         claims: &impl Serialize,
     ) -> Result<String, Refusal> {
+        self.signed(store, secret, context, Algorithm::RS256, claims).await
+    }
+
+    /// The same as SMART wants it of a client.
+    pub(crate) async fn assert(
+        &self,
+        store: &Store,
+        secret: &Secret,
+        context: &Context,
+        claims: &impl Serialize,
+    ) -> Result<String, Refusal> {
+        self.signed(store, secret, context, Algorithm::ES384, claims).await
+    }
+
+    async fn signed(
+        &self,
+        store: &Store,
+        secret: &Secret,
+        context: &Context,
+        by: Algorithm,
+        claims: &impl Serialize,
+    ) -> Result<String, Refusal> {
         let known = self.known(store, secret, context).await?;
-        let wanted = known.signing.iter().find(|(algorithm, ..)| *algorithm == Algorithm::RS256);
+        let wanted = known.signing.iter().find(|(algorithm, ..)| *algorithm == by);
         let (algorithm, id, key) = wanted.ok_or_else(|| Refusal::internal("there is no key to sign with"))?;
         let header = Header { kid: Some(id.clone()), ..Header::new(*algorithm) };
         jsonwebtoken::encode(&header, claims, key).map_err(Refusal::internal)

@@ -73,12 +73,17 @@ impl Secret {
 
     /// A text that only this server can make of these parts; the same each time.
     pub(crate) fn code(&self, purpose: &str, parts: &[&str]) -> String {
+        URL_SAFE_NO_PAD.encode(&*self.derived(purpose, parts))
+    }
+
+    /// The same as bytes.
+    pub(crate) fn derived(&self, purpose: &str, parts: &[&str]) -> Zeroizing<Vec<u8>> {
         let mut mac = hmac::Context::with_key(&self.code);
         for part in std::iter::once(&purpose).chain(parts) {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part.as_bytes());
         }
-        URL_SAFE_NO_PAD.encode(mac.sign().as_ref())
+        Zeroizing::new(mac.sign().as_ref().to_vec())
     }
 }
 

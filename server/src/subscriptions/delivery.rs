@@ -10,8 +10,8 @@ use fhir::resource_type::ResourceType;
 use fhir::subscription::{Channel, Occasion};
 use reqwest::Url;
 use store::{
-    Act, Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Outcome, Patch, Progress, Stored,
-    SubscriptionStatus, Target, Write,
+    Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Patch, Progress, Stored, SubscriptionStatus,
+    Target, Who, Write,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -20,9 +20,10 @@ use tokio::time::timeout;
 use super::LOOK;
 use super::book::Entry;
 use super::mandate::Standing;
-use super::notification;
 use super::origin::{Origins, uneven};
+use super::signature::Seal;
 use super::webhook::{Parcel, Refusal, Webhook};
+use super::{notification, record};
 use crate::app::{self, App};
 
 const SECOND: i64 = 1_000_000;
@@ -67,6 +68,8 @@ struct Drive {
     context: Context,
     /// By which claim.
     holder: Arc<str>,
+    /// To where, and in whose name, for the audit trail.
+    who: Arc<Who>,
     /// So many events it has.
     delivered: i64,
     until: i64,
@@ -111,7 +114,7 @@ impl Courier {
         let machine = machine.unwrap_or_else(|_| uuid::Uuid::new_v4().simple().to_string());
         Ok(Self {
             app: Arc::clone(app),
-            webhook: Webhook::new(app.config.reach())?,
+            webhook: Webhook::new(app)?,
             name: format!("{} {} ", machine.trim(), app.config.bind).into(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
@@ -207,7 +210,8 @@ impl Courier {
                 .end(number, &id, holder, delivered, SubscriptionStatus::Off, "its end has come")
                 .await;
         }
-        let mut drive = Drive { entry, context, holder: Arc::clone(holder), delivered, until };
+        let who = record::addressee(&entry, &context);
+        let mut drive = Drive { entry, context, holder: Arc::clone(holder), who, delivered, until };
         let mut receipts = Receipts::default();
         let stop = match self.origins.enter(&drive.origin(), app::now()).await {
             Err(again) => Stop::Later(again),
@@ -223,10 +227,13 @@ impl Courier {
         };
         let mut notes = match receipts.settled().await {
             Ok(notes) => notes,
-            Err(error) => return drop(Stop::from(error)),
+            Err(error) => {
+                drop(Stop::from(error));
+                return record::keep(&self.app, &drive.context(), receipts.notes).await;
+            }
         };
         match stop {
-            Stop::Lost | Stop::Begun => {}
+            Stop::Lost | Stop::Begun => record::keep(&self.app, &drive.context(), notes).await,
             Stop::Later(again) => self.say(&drive, Next::Later(again), notes).await,
             Stop::Rest(due) => self.say(&drive, Next::Rest(due), notes).await,
             Stop::Ended(why) => {
@@ -240,12 +247,17 @@ impl Courier {
                 let gone = refusal == Refusal::Answered(reqwest::StatusCode::GONE);
                 metrics::counter!("augury_subscription_failures_total").increment(1);
                 tracing::warn!(subscription = id, tries, error, "a notification did not arrive");
+                if notes.is_empty() {
+                    notes.push(record::failed(&drive.entry, error.clone()));
+                }
                 if handshakes || given_up || gone {
+                    // What was tried is recorded by itself: the end is this server's doing, in nobody's name.
+                    let next = Next::Fail { again: now + SPARE, error: error.clone() };
+                    self.say(&drive, next, notes).await;
                     return self
                         .end(number, &id, holder, drive.delivered, SubscriptionStatus::Error, &error)
                         .await;
                 }
-                notes.push(failed(&drive, error.clone()));
                 let tries = if drive.delivered > delivered { 0 } else { tries };
                 self.say(&drive, Next::Fail { again: now + pause(tries), error }, notes).await;
             }
@@ -324,6 +336,10 @@ impl Courier {
                     return stop;
                 }
                 if let Err(refusal) = self.tell(drive, events).await {
+                    let why = refusal.to_string();
+                    receipts
+                        .notes
+                        .extend(events.iter().flat_map(|event| record::told(&drive.entry, event, Err(&why))));
                     return Stop::Failed(refusal);
                 }
                 sent = true;
@@ -331,7 +347,9 @@ impl Courier {
                     drive.delivered = last.number;
                 }
                 metrics::counter!("augury_subscription_events_total").increment(events.len() as u64);
-                receipts.notes.extend(events.iter().map(|event| told(drive, event)));
+                receipts
+                    .notes
+                    .extend(events.iter().flat_map(|event| record::told(&drive.entry, event, Ok(()))));
                 if let Err(error) = receipts.hand_in(self, drive).await {
                     return error.into();
                 }
@@ -349,7 +367,7 @@ impl Courier {
         let notes = receipts.settled().await?;
         drive.until = app::now() + drive.patience() + SPARE;
         let progress = drive.progress(Next::GoOn(drive.until));
-        Ok(self.app.store.proceed(&context(), progress, notes).await?)
+        Ok(record::proceed(&self.app, &drive.context(), progress, notes).await?)
     }
 
     /// Sends some events.
@@ -357,7 +375,12 @@ impl Courier {
         let occasion = Occasion::EventNotification;
         let along = self.along(drive, events).await.map_err(|_| Refusal::Unread)?;
         if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events, &along) {
-            return self.post(drive, text?).await;
+            let numbers = [events.first(), events.last()].map(|one| one.map_or(0, |one| one.number));
+            let part = match numbers {
+                [first, last] if first == last => first.to_string(),
+                [first, last] => format!("{first}-{last}"),
+            };
+            return self.post(drive, text?, &part).await;
         }
         let (endpoint, headers) = drive.endpoint();
         for event in events {
@@ -367,7 +390,8 @@ impl Courier {
                 segments.pop_if_empty().extend(path);
             }
             let patience = Duration::from_micros(drive.patience().unsigned_abs());
-            self.webhook.send(Parcel { method, url, headers, body, patience }).await?;
+            let seal = self.seal(drive, &event.number.to_string());
+            self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await?;
         }
         Ok(())
     }
@@ -392,23 +416,34 @@ impl Courier {
     /// Without an event; nothing is sent where there is no topic.
     async fn say_hello(&self, drive: &Drive, occasion: Occasion) -> Result<(), Refusal> {
         match notification::text(&self.app, &drive.entry, occasion, &[], &[]) {
-            Some(text) => self.post(drive, text?).await,
+            Some(text) => {
+                let part = match occasion {
+                    Occasion::Handshake => format!("handshake-{}", drive.entry.subscription.stamp),
+                    _ => format!("heartbeat-{}", app::now()),
+                };
+                self.post(drive, text?, &part).await
+            }
             None => Ok(()),
         }
     }
 
-    async fn post(&self, drive: &Drive, (kind, text): (String, String)) -> Result<(), Refusal> {
+    fn seal(&self, drive: &Drive, part: &str) -> Seal {
+        Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now())
+    }
+
+    async fn post(&self, drive: &Drive, (kind, text): (String, String), part: &str) -> Result<(), Refusal> {
         let (endpoint, headers) = drive.endpoint();
         let patience = Duration::from_micros(drive.patience().unsigned_abs());
         let url = parsed(endpoint)?;
         let body = Some((kind, text));
-        self.webhook.send(Parcel { method: reqwest::Method::POST, url, headers, body, patience }).await
+        let (method, seal) = (reqwest::Method::POST, self.seal(drive, part));
+        self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await
     }
 
     /// Says how far it is.
     async fn say(&self, drive: &Drive, next: Next, notes: Vec<Note>) {
         let progress = drive.progress(next);
-        if let Err(error) = self.app.store.proceed(&context(), progress, notes).await
+        if let Err(error) = record::proceed(&self.app, &drive.context(), progress, notes).await
             && !matches!(error, Error::Conflict { .. })
         {
             tracing::error!(%error, "it was not kept how far a Subscription is");
@@ -473,9 +508,9 @@ impl Receipts {
         let notes = self.settled().await?;
         let app = Arc::clone(&courier.app);
         let progress = drive.progress(Next::GoOn(drive.until));
-        let context = context();
+        let context = drive.context();
         self.under_way =
-            Some(tokio::spawn(async move { app.store.proceed(&context, progress, notes).await }));
+            Some(tokio::spawn(async move { record::proceed(&app, &context, progress, notes).await }));
         Ok(())
     }
 
@@ -513,6 +548,10 @@ impl Drive {
         [period, self.entry.asked.end].into_iter().flatten().min()
     }
 
+    fn context(&self) -> Context {
+        Context { who: Arc::clone(&self.who), ..context() }
+    }
+
     fn progress(&self, then: Next) -> Progress {
         let subscription = self.entry.subscription.number;
         Progress { subscription, holder: Arc::clone(&self.holder), delivered: self.delivered, then }
@@ -521,18 +560,6 @@ impl Drive {
 
 fn context() -> Context {
     Context::system("subscriptions", app::now())
-}
-
-fn told(drive: &Drive, event: &Event) -> Note {
-    let note = format!("event {} of Subscription/{}", event.number, drive.entry.subscription.id);
-    let entity = event.stored.as_ref().map(|stored| (stored.kind, stored.id.clone(), stored.version));
-    let patient = event.stored.as_ref().map(|stored| stored.patient.clone()).unwrap_or_default();
-    Note { entity, patient, note, ..Note::of(Act::Deliver) }
-}
-
-fn failed(drive: &Drive, note: String) -> Note {
-    let entity = Some((ResourceType::SUBSCRIPTION, drive.entry.subscription.id.clone(), 0));
-    Note { outcome: Outcome::Serious, entity, note, ..Note::of(Act::Deliver) }
 }
 
 fn parsed(endpoint: &str) -> Result<Url, Refusal> {

@@ -1,14 +1,17 @@
 //! Requests to endpoints that subscribers name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use anyhow::Context as _;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, StatusCode, Url};
-use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::version::{TLS12, TLS13};
-use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::time::timeout;
 
+use super::signature::Seal;
+use super::tokens::Tokens;
+use crate::app::{self, App};
+use crate::encryption::{self, Roots};
 use crate::outside::Reach;
 
 /// One request.
@@ -21,6 +24,7 @@ pub(super) struct Parcel<'p> {
     pub(super) body: Option<(String, String)>,
     /// An answer is waited for so long.
     pub(super) patience: Duration,
+    pub(super) seal: Seal,
 }
 
 /// Why it did not arrive, without a word of what was sent.
@@ -34,6 +38,8 @@ pub(super) enum Refusal {
     Unread,
     /// It was answered with something else than success.
     Answered(StatusCode),
+    /// It wants an access token, and there is none.
+    Tokenless(&'static str),
 }
 
 impl Refusal {
@@ -47,7 +53,7 @@ impl Refusal {
                 status.is_client_error()
                     && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             }
-            Self::Unread | Self::Forbidden(_) => true,
+            Self::Unread | Self::Tokenless(_) | Self::Forbidden(_) => true,
             Self::Unreachable(_) => false,
         }
     }
@@ -58,6 +64,7 @@ impl std::fmt::Display for Refusal {
         match self {
             Self::Forbidden(why) => write!(f, "its endpoint may not be sent to: {why}"),
             Self::Unreachable(why) => write!(f, "its endpoint can't be reached: {why}"),
+            Self::Tokenless(why) => write!(f, "there is no access token for its endpoint: {why}"),
             Self::Unread => f.write_str("what it is to be told could not be read"),
             Self::Answered(status) => write!(f, "{} {status}", Self::ANSWERED),
         }
@@ -68,22 +75,44 @@ impl std::fmt::Display for Refusal {
 pub(super) struct Webhook {
     http: Client,
     reach: Reach,
+    tokens: Tokens,
 }
 
 impl Webhook {
-    pub(super) fn new(reach: Reach) -> anyhow::Result<Self> {
-        let tls = ClientConfig::builder_with_provider(std::sync::Arc::new(default_provider()))
-            .with_protocol_versions(&[&TLS13, &TLS12])?
-            .with_platform_verifier()?
-            .with_no_client_auth();
+    pub(super) fn new(app: &Arc<App>) -> anyhow::Result<Self> {
+        let (reach, said) = (app.config.reach(), &app.config.webhooks);
+        for grantor in &said.tokens {
+            let at = grantor.endpoint.origin().ascii_serialization();
+            let named = || format!("AUGURY_WEBHOOK_TOKENS (webhook_tokens) {at}");
+            reach.permits(&grantor.endpoint).map_err(anyhow::Error::msg).with_context(named)?;
+        }
+        let roots = said.ca.as_deref().map_or(Roots::System, Roots::Also);
+        let tls = encryption::towards("webhook", &roots, said.identity.as_ref())?;
         let builder =
             Client::builder().pool_idle_timeout(Duration::from_secs(30)).tls_backend_preconfigured(tls);
-        Ok(Self { http: reach.keeps(builder).build()?, reach })
+        Ok(Self { http: reach.keeps(builder).build()?, reach, tokens: Tokens::new(app) })
     }
 
-    /// Sends it; any answer of success counts.
+    /// Sends it; any answer of success counts. Nothing of it but its status is read.
     pub(super) async fn send(&self, parcel: Parcel<'_>) -> Result<(), Refusal> {
+        let late = |_| Refusal::Unreachable("no answer in time".to_owned());
+        timeout(parcel.patience, self.deliver(&parcel)).await.map_err(late)?
+    }
+
+    async fn deliver(&self, parcel: &Parcel<'_>) -> Result<(), Refusal> {
         self.reach.permits(&parcel.url).map_err(Refusal::Forbidden)?;
+        let token = self.tokens.header(&parcel.url, &self.http, &self.reach, None).await?;
+        let mut status = self.attempt(parcel, token.as_ref()).await?;
+        if status == StatusCode::UNAUTHORIZED && token.is_some() {
+            let other = self.tokens.header(&parcel.url, &self.http, &self.reach, token.as_ref()).await?;
+            if other != token {
+                status = self.attempt(parcel, other.as_ref()).await?;
+            }
+        }
+        if status.is_success() { Ok(()) } else { Err(Refusal::Answered(status)) }
+    }
+
+    async fn attempt(&self, parcel: &Parcel<'_>, token: Option<&HeaderValue>) -> Result<StatusCode, Refusal> {
         let mut headers = HeaderMap::new();
         for line in parcel.headers {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
@@ -93,13 +122,23 @@ impl Webhook {
                 headers.append(name, value);
             }
         }
-        let mut request =
-            self.http.request(parcel.method, parcel.url).timeout(parcel.patience).headers(headers);
-        if let Some((kind, body)) = parcel.body {
-            request = request.header(CONTENT_TYPE, kind).body(body);
+        if let Some(token) = token {
+            headers.insert(AUTHORIZATION, token.clone());
+        }
+        let seconds = app::now() / 1_000_000;
+        let body = parcel.body.as_ref().map_or(&[][..], |(_, body)| body.as_bytes());
+        let mut request = self
+            .http
+            .request(parcel.method.clone(), parcel.url.clone())
+            .headers(headers)
+            .header("webhook-id", &parcel.seal.id)
+            .header("webhook-timestamp", seconds)
+            .header("webhook-signature", parcel.seal.signatures(seconds, body));
+        if let Some((kind, body)) = &parcel.body {
+            request = request.header(CONTENT_TYPE, kind).body(body.clone());
         }
         let answer = request.send().await.map_err(|error| Refusal::Unreachable(why(&error).to_owned()))?;
-        if answer.status().is_success() { Ok(()) } else { Err(Refusal::Answered(answer.status())) }
+        Ok(answer.status())
     }
 }
 

@@ -55,6 +55,8 @@ pub enum Act {
     Activate,
     /// Something was sent to a subscriber.
     Deliver,
+    /// The same, with all that a resource says.
+    Disclose,
     /// A client or account was added, changed or revoked.
     Security,
     /// A setting was changed.
@@ -131,6 +133,7 @@ const ALL: &[Line] = &[
     (45, Act::Export, (DICOM, "110106", "Export"), (OWN, "export", "Data exported"), "R"),
     (46, Act::Alarm, (DICOM, "110113", "Security Alert"), (OWN, "alarm", "Audit trail is not what it was"), "E"),
     (47, Act::Accept, (DICOM, "110113", "Security Alert"), (OWN, "accept", "Audit trail accepted as it is"), "E"),
+    (48, Act::Disclose, (DICOM, "110106", "Export"), ("http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle", "disclose", "Disclose Record Lifecycle Event"), "R"),
     (60, Act::Refuse, (DICOM, "110113", "Security Alert"), (OWN, "refuse", "Accesses refused"), "E"),
     (61, Act::Decide, (DICOM, "110113", "Security Alert"), ("https://profiles.ihe.net/ITI/BALP/CodeSystem/AuthZsubType", "AuthZ-Consent", "Authorization Decision by Consent"), "E"),
     (62, Act::Retire, (DICOM, "110101", "Audit Log Used"), (OWN, "retire", "Audit events dropped by policy"), "D"),

@@ -115,6 +115,9 @@ fn profile(act: Act, row: &Event<'_>) -> Option<String> {
         Act::SearchType | Act::SearchSystem => "Query",
         Act::Decide => return Some(format!("{BALP}BasicAudit.AuthZconsent")),
         Act::Token => return (!row.query.is_empty()).then(|| format!("{BALP}IUA.71")),
+        // To whom it was sent a patient is told with the version, or the pattern is another.
+        Act::Disclose if row.patient.is_empty() || row.version == 0 => return None,
+        Act::Disclose => return Some(format!("{BALP}BasicAudit.PrivacyDisclosure.Source")),
         _ => return None,
     };
     let patient = if row.patient.is_empty() { "" } else { "Patient" };
@@ -130,7 +133,8 @@ fn purposes(purpose: &str, agent: &Agent) -> Value {
 /// The program that asked, this server, and the person, each in its direction.
 fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
     let (client, server, user) = match act {
-        Act::Read | Act::Vread | Act::Deliver | Act::Export => (DESTINATION, SOURCE, RECIPIENT),
+        Act::Deliver | Act::Disclose => return sent(agent, site),
+        Act::Read | Act::Vread | Act::Export => (DESTINATION, SOURCE, RECIPIENT),
         Act::Create | Act::Update | Act::Patch => (SOURCE, DESTINATION, AUTHOR),
         Act::Delete => (APPLICATION, CUSTODIAN, AUTHOR),
         Act::Token => (APPLICATION, ISSUER, RECIPIENT),
@@ -177,17 +181,6 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
     let jti = agent.token.as_ref().map(|token| format!("urn:ietf:params:oauth:jti:{token}"));
     let policy = jti.or_else(|| agent.opaque.clone()).map(|policy| json!([policy]));
     if let Some(id) = &agent.user {
-        let mut who = Map::new();
-        if let Some(reference) = &agent.fhir_user {
-            who.insert("reference".into(), json!(reference));
-        }
-        let mut identifier = Map::new();
-        if let Some(issuer) = &agent.issuer {
-            identifier.insert("system".into(), json!(issuer));
-        }
-        identifier.insert("value".into(), json!(id));
-        who.insert("identifier".into(), Value::Object(identifier));
-        who.extend(agent.user_name.as_ref().map(|name| ("display".to_owned(), json!(name))));
         let mut one = Map::new();
         // Who writes with a token is told as the one who has it, too.
         let also = match (&agent.token, &agent.opaque) {
@@ -202,7 +195,7 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
         if let Some(role) = &agent.role {
             one.insert("role".into(), json!([{ "text": role }]));
         }
-        one.insert("who".into(), Value::Object(who));
+        one.insert("who".into(), named(agent, id));
         if let Some(name) = &agent.user_name {
             one.insert("name".into(), json!(name));
         }
@@ -221,6 +214,52 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
         }
     }
     all
+}
+
+/// This server, where it sent something to, and in whose name.
+fn sent(agent: &Agent, site: &str) -> Vec<Value> {
+    let endpoint = agent.address.as_deref().unwrap_or("not known");
+    let nobody = agent.client.is_none() && agent.user.is_none();
+    let mut all = vec![
+        json!({
+            "type": concept(SOURCE),
+            "who": { "identifier": { "value": site }, "display": "Augury" },
+            "requestor": nobody,
+            "network": { "address": site, "type": NETWORK_URI },
+        }),
+        json!({
+            "type": concept(DESTINATION),
+            "who": { "identifier": { "value": endpoint }, "display": endpoint },
+            "requestor": false,
+            "network": { "address": endpoint, "type": NETWORK_URI },
+        }),
+    ];
+    if let Some(client) = &agent.client {
+        let name = agent.client_name.as_deref().unwrap_or("not known");
+        let who = json!({ "identifier": { "value": client }, "display": name });
+        all.push(json!({ "type": concept(APPLICATION), "who": who, "requestor": agent.user.is_none() }));
+    }
+    if let Some(id) = &agent.user {
+        let who = named(agent, id);
+        all.push(json!({ "type": concept(RECIPIENT), "who": who, "requestor": true }));
+    }
+    all
+}
+
+/// A person, as who says who they are calls them.
+fn named(agent: &Agent, id: &str) -> Value {
+    let mut who = Map::new();
+    if let Some(reference) = &agent.fhir_user {
+        who.insert("reference".into(), json!(reference));
+    }
+    let mut identifier = Map::new();
+    if let Some(issuer) = &agent.issuer {
+        identifier.insert("system".into(), json!(issuer));
+    }
+    identifier.insert("value".into(), json!(id));
+    who.insert("identifier".into(), Value::Object(identifier));
+    who.extend(agent.user_name.as_ref().map(|name| ("display".to_owned(), json!(name))));
+    Value::Object(who)
 }
 
 fn entities(act: Act, row: &Event<'_>) -> Vec<Value> {
@@ -247,7 +286,14 @@ fn entities(act: Act, row: &Event<'_>) -> Vec<Value> {
         one.insert("what".into(), json!({ "reference": format!("{kind}/{}{version}", row.id) }));
         all.push(one);
     }
-    if !row.query.is_empty() {
+    if matches!(act, Act::Deliver | Act::Disclose) {
+        // What asks for it is a Subscription.
+        if !row.query.is_empty() {
+            let mut one = entity(("2", "System Object"), ("9", "Subscriber"));
+            one.insert("what".into(), json!({ "reference": row.query }));
+            all.push(one);
+        }
+    } else if !row.query.is_empty() {
         let mut one = entity(("2", "System Object"), ("24", "Query"));
         one.insert("query".into(), json!(STANDARD.encode(row.query.as_bytes())));
         all.push(one);

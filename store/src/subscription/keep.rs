@@ -131,6 +131,8 @@ pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), F
                 sql.push(", started = ")
                     .bool(false)
                     .push(", headers = '', owner = '', holder = '', until = 0");
+                // Whoever makes one of that id again may be somebody else.
+                sql.push(", generation = generation + 1, rotated = 0");
                 sql.push(", status = ").int(SubscriptionStatus::Off.number()).push(", due = ").int(NEVER);
             }),
             None => Ok(()),
@@ -176,11 +178,11 @@ fn asked(
         let mut sql = Sql::new(
             link.dialect,
             "INSERT INTO subscription (id, stamp, status, started, since, horizon, owner, headers, events, \
-             delivered, due, tries, failing, holder, until, error) VALUES (",
+             delivered, due, tries, failing, holder, until, error, generation, rotated) VALUES (",
         );
         sql.text(kept.id).push(",").int(stamp).push(",").int(status.number()).push(",").bool(false);
         sql.push(",").int(since).push(",0,").text(owner).push(",").text(headers.as_str());
-        sql.push(",0,0,").int(due).push(",0,0,'',0,'')");
+        sql.push(",0,0,").int(due).push(",0,0,'',0,'',1,0)");
         sql.run(&mut link.connection)?;
         return Ok(());
     };

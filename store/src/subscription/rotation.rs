@@ -1,0 +1,67 @@
+//! Which secret what is sent to an endpoint is signed with: they are made of numbers, and only these are kept.
+
+use fhir::resource_type::ResourceType;
+use fhir::scope::Op;
+
+use super::Subscription;
+use crate::access::Sight;
+use crate::audit::Entry;
+use crate::connection::Link;
+use crate::context::Context;
+use crate::error::{Error, Fault};
+use crate::reader::is_shown;
+use crate::row;
+use crate::sql::Sql;
+use crate::store::Store;
+use crate::unit::Unit;
+
+/// Somebody wants to know the secret of a Subscription, or another one.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) id: String,
+    pub(crate) rotate: bool,
+}
+
+/// Only for who may read and change the Subscription: whoever has the secret can speak in this server's name.
+pub(crate) fn ask(link: &mut Link, sight: &Sight, asked: &Asked, at: i64) -> Result<(), Fault> {
+    let kind = ResourceType::SUBSCRIPTION;
+    sight.access().permits(Op::Read, kind)?;
+    sight.access().permits(Op::Update, kind)?;
+    let held = row::held(link, &[(kind, asked.id.as_str())])?.pop().ok_or(Error::NotFound)?;
+    if !is_shown(link, sight, Op::Read, &held)? {
+        return Err(Error::NotFound.into());
+    }
+    if held.deleted {
+        return Err(Error::Gone { version: held.version }.into());
+    }
+    if !is_shown(link, sight, Op::Update, &held)? {
+        return Err(Error::Denied(Op::Update, kind).into());
+    }
+    if asked.rotate {
+        link.touched = true;
+        let mut sql =
+            Sql::new(link.dialect, "UPDATE subscription SET generation = generation + 1, rotated = ");
+        sql.int(at).push(" WHERE id = ").text(asked.id.as_str());
+        sql.run(&mut link.connection)?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// A Subscription for who is to know its secret, after that was replaced if it is to be; what is noted
+    /// is recorded with it.
+    ///
+    /// # Errors
+    /// `NotFound` or `Denied` if the caller may not change the Subscription.
+    pub async fn subscription_secret(
+        &self,
+        context: &Context,
+        id: &str,
+        rotate: bool,
+        note: Entry,
+    ) -> Result<Subscription, Error> {
+        let asked = Asked { id: id.to_owned(), rotate };
+        self.write(Unit::asking(context, asked, vec![note])).await?;
+        self.subscriptions(vec![id.to_owned()]).await?.pop().ok_or(Error::NotFound)
+    }
+}
