@@ -164,7 +164,7 @@ fn every_operation_of_ours_has_its_definition() {
             assert_eq!(found["total"], 1, "{url}");
         }
         let profiles = server.get("/fhir/StructureDefinition?_summary=count").unwrap().json;
-        assert_eq!(profiles["total"], 15);
+        assert_eq!(profiles["total"], 16);
     });
 }
 

@@ -56,9 +56,9 @@ impl Running {
     /// Serves until SIGTERM or Ctrl-C; then requests under way are answered first.
     pub(super) async fn until_end(self) -> anyhow::Result<()> {
         let result = self.server.await;
+        sum_up(&self.app, true).await;
         self.worker.stop().await;
         self.teller.stop().await;
-        sum_up(&self.app, true).await;
         self.keeper.stop().await;
         self.forwarder.stop().await;
         Ok(result?)
