@@ -219,6 +219,20 @@ impl Authority {
         keys
     }
 
+    /// Of these spans of numbers that are missing from the log those that were not told yet; they wait no longer.
+    pub(super) fn misses(&self, mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+        let vanished = self.vanished.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |from: i64, to: i64| vanished.range(from..=to).count() as u64 > to.abs_diff(from);
+        spans.retain(|(from, to)| !told(*from, *to));
+        drop(vanished);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = spans.iter().flat_map(|(from, to)| waiting.rows.range(*from..=*to));
+        let rows: Vec<i64> = rows.map(|(key, _)| *key).collect();
+        drop(waiting);
+        self.sealed(rows.into_iter());
+        spans
+    }
+
     /// All that were taken out.
     pub(crate) fn vanished(&self) -> Vec<i64> {
         self.vanished.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()

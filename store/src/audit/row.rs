@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use diesel::sql_types::{BigInt, Binary};
+use diesel::sql_types::{BigInt, Binary, Bool};
 
 use super::act::Act;
 use super::agent::Who;
@@ -312,6 +312,10 @@ fn meet(link: &mut Link, authority: &Authority, records: &[Arc<Record>]) -> Resu
     Ok(())
 }
 
+/// Does something act where the trail is written, or might it still?
+const ACTING: &str = "(SELECT relkind <> 'r' OR relhastriggers OR relhasrules OR relrowsecurity FROM pg_class \
+                      WHERE oid = CAST('audit' AS regclass))";
+
 /// PostgreSQL numbers the transactions itself.
 fn insert(link: &mut Link, rows: &[Row]) -> Result<(), Fault> {
     let (more, zero) = if link.dialect == Dialect::Sqlite { (", epoch", ",0") } else { ("", "") };
@@ -324,6 +328,30 @@ fn insert(link: &mut Link, rows: &[Row]) -> Result<(), Fault> {
         }
         sql.push(",").text(row.body.as_str()).push(zero).push(")");
     }
-    sql.run(&mut link.connection)?;
-    Ok(())
+    let kept = match link.dialect {
+        Dialect::Sqlite => {
+            sql.run(&mut link.connection)?;
+            are_there(link, rows)?
+        }
+        // To ask once more is a round trip for each commit: only where what was said may not be so.
+        Dialect::Postgres => {
+            sql.push(" RETURNING key, ").push(ACTING);
+            let said = sql.rows::<(BigInt, Bool), (i64, bool)>(&mut link.connection)?;
+            if said.iter().any(|(_, acting)| *acting) {
+                link.execute("SET CONSTRAINTS ALL IMMEDIATE")?;
+                are_there(link, rows)?
+            } else {
+                said.len() == rows.len() && rows.iter().all(|row| said.iter().any(|(key, _)| *key == row.key))
+            }
+        }
+    };
+    if kept { Ok(()) } else { Err(Fault::Database("the audit trail: an event was not kept".into())) }
+}
+
+/// Whoever changed what the table is could have it take rows and keep none.
+fn are_there(link: &mut Link, rows: &[Row]) -> Result<bool, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM audit WHERE key IN ");
+    sql.ints(rows.iter().map(|row| row.key));
+    let found = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+    Ok(found.is_some_and(|found| usize::try_from(found) == Ok(rows.len())))
 }

@@ -13,6 +13,7 @@ use super::merkle::{
     Frontier, Hash, Span, consistency, inclusion, leaf, verify_consistency, verify_inclusion,
 };
 use super::reading::Reading;
+use super::scheme::{self, TABLES};
 use super::{retire, row};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
@@ -24,18 +25,6 @@ const TOGETHER: usize = 16;
 const NAMED: usize = 1000;
 /// After so long an event should be in the log, and its head at every witness.
 const LATE: i64 = 60_000_000;
-
-/// The tables of the trail, and what is in them.
-const TABLES: [(&str, &str); 8] = [
-    ("audit", "the events"),
-    ("audit_agent", "the ones who did it"),
-    ("audit_run", "the parts of the index"),
-    ("audit_index", "the pages of the index"),
-    ("audit_block", "the leaves of the log"),
-    ("audit_head", "the signed heads"),
-    ("audit_retired", "the accounts of what left by policy"),
-    ("audit_destination", "the receivers"),
-];
 
 /// What is wrong with the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +49,21 @@ pub enum Finding {
     Retired,
     /// A table of the trail is gone.
     Gone(&'static str),
+    /// What has the name of a table of the trail keeps no rows.
+    Replaced(&'static str),
+    /// A trigger, rule or policy, its name, and the table at which it acts.
+    Acting(String, String, String),
     /// A witness has none of the heads that it was shown.
     Witness(String),
     /// For so many seconds an event waits to be taken into the log, and a transaction of the database is open.
     Late(i64, Option<i64>),
+}
+
+impl Finding {
+    /// Is it so bad that nothing else can be looked at?
+    pub fn ends(&self) -> bool {
+        matches!(self, Self::Gone(_) | Self::Replaced(_))
+    }
 }
 
 impl std::fmt::Display for Finding {
@@ -86,6 +86,10 @@ impl std::fmt::Display for Finding {
             Self::Gone(table) => {
                 let (_, what) = TABLES.iter().find(|(name, _)| name == table).unwrap_or(&("", ""));
                 write!(f, "{what} of the trail are gone: there is no table {table}")
+            }
+            Self::Replaced(table) => write!(f, "{table} is not the table of the trail, but stands in for it"),
+            Self::Acting(what, name, table) => {
+                write!(f, "the {what} {name} at the table {table} can keep events out of the trail")
             }
             Self::Witness(name) => write!(f, "the witness {name} is missing, and the log is older"),
             Self::Late(seconds, held) => {
@@ -185,12 +189,8 @@ pub(super) fn verify(
     seen: &mut dyn FnMut(u64),
 ) -> Result<Verified, Fault> {
     let mut verified = Verified::default();
-    for (table, _) in TABLES {
-        if !is_there(link, table)? {
-            verified.add(Finding::Gone(table));
-        }
-    }
-    if verified.wrong > 0 {
+    scheme::harm(link)?.into_iter().for_each(|finding| verified.add(finding));
+    if verified.findings.iter().any(Finding::ends) {
         return Ok(verified);
     }
     let trusted = authority.signer.verifier();
