@@ -56,6 +56,8 @@ const GIVEN: &str = "SELECT MAX(COALESCE((SELECT high FROM audit_block ORDER BY 
 /// Makes and knows the codes of rows. The key is nowhere in the database.
 pub(crate) struct Authority {
     key: Hmac<Sha256>,
+    /// That of agents.
+    agents: Hmac<Sha256>,
     pub(super) signer: Signer,
     pub(crate) auditing: Auditing,
     /// What this server calls itself.
@@ -87,11 +89,13 @@ impl Authority {
         let secret = Hmac::<Sha256>::new_from_slice(secret).map_err(Error::internal)?;
         let derived = |what: &[u8]| secret.clone().chain_update(what).finalize().into_bytes();
         let key = Hmac::new_from_slice(&derived(b"audit row")).map_err(Error::internal)?;
+        let agents = Hmac::new_from_slice(&derived(b"audit agent")).map_err(Error::internal)?;
         let seed = Zeroizing::new(derived(b"audit head").into());
         let signer = Signer::new(ORIGIN, &seed).map_err(Error::internal)?;
         let numbers = Numbers::new("audit_key");
         Ok(Self {
             key,
+            agents,
             signer,
             auditing,
             site: site.to_owned(),
@@ -141,6 +145,11 @@ impl Authority {
         code.update(hashes.as_flattened());
         code.update(row.body.as_bytes());
         short(code)
+    }
+
+    /// What stands for an agent. Callers choose some of the text, so nobody else may know which number it gives.
+    pub(super) fn agent(&self, text: &str) -> i64 {
+        short(self.agents.clone().chain_update(text))
     }
 
     /// The code of numbers that say what this is about.

@@ -85,7 +85,7 @@ impl Row {
         let (mut body, mut canonical) = (Vec::with_capacity(records.len() * 256), Vec::with_capacity(1024));
         let mut leaves = Leaves { low, hashes: Vec::new(), about: Vec::with_capacity(records.len() * 2 + 1) };
         for (key, record) in (key..).zip(records) {
-            let event = Event::of(key, record);
+            let event = Event::of(key, authority.agent(&record.who.text), record);
             if !body.is_empty() {
                 body.push(b'\n');
             }
@@ -296,19 +296,20 @@ pub(crate) fn flush(link: &mut Link) -> Result<(), Fault> {
 
 /// Writes the agents that were not met yet.
 fn meet(link: &mut Link, authority: &Authority, records: &[Arc<Record>]) -> Result<(), Fault> {
-    let mut met: Vec<&Arc<Who>> = records.iter().map(|record| &record.who).collect();
-    met.sort_unstable_by_key(|who| who.key);
-    met.dedup_by_key(|who| who.key);
-    authority.unknown(&mut met, |who| who.key);
+    let one = |record: &Arc<Record>| (authority.agent(&record.who.text), Arc::clone(&record.who));
+    let mut met: Vec<(i64, Arc<Who>)> = records.iter().map(one).collect();
+    met.sort_unstable_by_key(|(key, _)| *key);
+    met.dedup_by_key(|(key, _)| *key);
+    authority.unknown(&mut met, |(key, _)| *key);
     for met in chunks(&met) {
         let mut sql = Sql::new(link.dialect, "INSERT INTO audit_agent (key, text) VALUES ");
-        for (n, who) in met.iter().enumerate() {
-            sql.push(if n > 0 { ",(" } else { "(" }).int(who.key).push(",").text(who.text.as_str()).push(")");
+        for (n, (key, who)) in met.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).int(*key).push(",").text(who.text.as_str()).push(")");
         }
         sql.push(" ON CONFLICT DO NOTHING");
         sql.run(&mut link.connection)?;
     }
-    link.met.extend(met.iter().map(|who| who.key));
+    link.met.extend(met.iter().map(|(key, _)| *key));
     Ok(())
 }
 

@@ -34,7 +34,8 @@ const POSTGRES_ACTING: &str = "SELECT CAST(what AS BYTEA), CAST(CAST(name AS TEX
      CAST(CAST(c.relname AS TEXT) AS BYTEA) FROM (SELECT 'trigger' AS what, tgname AS name, tgrelid AS at, \
      tgisinternal AS own FROM pg_trigger UNION ALL SELECT 'rule', rulename, ev_class, ev_type = '1' FROM pg_rewrite \
      UNION ALL SELECT 'policy', polname, polrelid, FALSE FROM pg_policy) t JOIN pg_class c ON c.oid = t.at \
-     WHERE c.relnamespace IN (SELECT relnamespace FROM pg_class WHERE relname = 'audit_agent' OR relname = 'audit') \
+     WHERE c.relnamespace IN (SELECT relnamespace FROM pg_class WHERE relname IN ('audit', 'audit_agent') \
+     AND pg_table_is_visible(oid)) \
      AND (NOT own OR c.relname LIKE 'audit%' AND c.relkind = 'r') ORDER BY 1, 2, 3";
 
 /// What is wrong with it.
