@@ -207,13 +207,18 @@ async fn look(app: &App) -> bool {
     }
 }
 
-/// Goes on over what was sealed long ago.
+/// Looks at the tables, and goes on over what was sealed long ago.
 async fn patrol(app: &App) {
     // Without its tables there is nothing to go over.
-    if !look(app).await {
-        return;
+    if look(app).await {
+        tell(app).await;
+        go_over(app).await;
     }
-    tell(app).await;
+    let harmed = app.standing.astray().is_some() || !app.standing.tables().is_empty();
+    metrics::gauge!("augury_audit_astray").set(if harmed { 1.0 } else { 0.0 });
+}
+
+async fn go_over(app: &App) {
     match app.store.patrol_audit(&Context::system("audit", app::now())).await {
         Ok(harm) => {
             if let Some(Astray { known, found, why }) = app.standing.is_harmed(harm) {
@@ -225,7 +230,6 @@ async fn patrol(app: &App) {
             tracing::error!(%error, "the old blocks of the audit log could not be looked at");
         }
     }
-    metrics::gauge!("augury_audit_astray").set(if app.standing.astray().is_some() { 1.0 } else { 0.0 });
 }
 
 /// Is there more to seal?

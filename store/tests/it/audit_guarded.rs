@@ -111,7 +111,7 @@ async fn what_stands_in_for_a_table_is_named(store: Store, url: String) {
             if made {
                 intrude(&url, &format!("CREATE VIEW {table} AS SELECT * FROM kept"));
             }
-            assert_eq!(store.audit_tables(&now()).await.unwrap(), [named.clone()]);
+            assert_eq!(store.audit_tables(&now()).await.unwrap(), std::slice::from_ref(&named));
             assert_eq!(findings(&store, Witnessed::default(), 0).await, [named]);
         }
         intrude(&url, &format!("DROP VIEW {table}; ALTER TABLE kept RENAME TO {table}"));
