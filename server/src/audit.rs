@@ -150,6 +150,8 @@ async fn keep(app: Arc<App>, witnesses: Witnesses, mut stopped: watch::Receiver<
         while seal(&app, &witnesses).await {}
         if !ends {
             patrol(&app).await;
+        } else if misses(&app).await {
+            while seal(&app, &witnesses).await {}
         }
         if let (Some(days), true, false) = (app.config.trail.retention, tidied.elapsed() > TIDIED, ends) {
             let before = app::now().saturating_sub(i64::from(days).saturating_mul(DAY));
@@ -250,22 +252,42 @@ async fn seal(app: &App, witnesses: &Witnesses) -> bool {
     if let Some(Astray { known, found, why }) = app.standing.strays(astray) {
         alarm(app, format!("the log of {known} events has {found} now, {why}: it is not sealed until `augury audit accept`")).await;
     }
-    let gone = vanished.iter().map(|(first, last)| last.abs_diff(*first).saturating_add(1));
+    vanish(app, vanished).await;
+    if let (Some(first), Some(last)) = (forged.first(), forged.last()) {
+        let many = forged.len();
+        alarm(app, format!("{many} rows of the trail, from AuditEvent/{first} to AuditEvent/{last}, were not written by this server")).await;
+    }
+    more
+}
+
+/// Was something that this process wrote, which ends, removed before it was in the log?
+async fn misses(app: &App) -> bool {
+    match app.store.missed_audit(&Context::system("audit", app::now())).await {
+        Ok(vanished) => {
+            let any = !vanished.is_empty();
+            vanish(app, vanished).await;
+            any
+        }
+        Err(error) => {
+            tracing::error!(%error, "whether all that was recorded last is still there could not be looked at");
+            false
+        }
+    }
+}
+
+/// Events were removed before they were in the log.
+async fn vanish(app: &App, spans: Vec<(i64, i64)>) {
+    let gone = spans.iter().map(|(first, last)| last.abs_diff(*first).saturating_add(1));
     let gone = gone.fold(0, u64::saturating_add);
     app.standing.vanished.fetch_add(gone, Ordering::Relaxed);
     metrics::counter!("augury_audit_vanished_total").increment(gone);
-    for (first, last) in vanished {
+    for (first, last) in spans {
         alarm(
             app,
             format!("AuditEvent/{first} to AuditEvent/{last} were removed before they were in the log"),
         )
         .await;
     }
-    if let (Some(first), Some(last)) = (forged.first(), forged.last()) {
-        let many = forged.len();
-        alarm(app, format!("{many} rows of the trail, from AuditEvent/{first} to AuditEvent/{last}, were not written by this server")).await;
-    }
-    more
 }
 
 /// What is wrong with the trail is in the log of the program, and in what follows of the trail itself: what can't be

@@ -69,17 +69,28 @@ impl Store {
                 sealed.head = Some(note);
             }
         }
-        let aged = self.authority.aged(at);
-        if !aged.is_empty() {
-            let authority = Arc::clone(&self.authority);
-            let gone = self.on_snapshot(move |link| Ok(lag::vanished(link, &authority, &aged)?)).await?;
-            for span in spans(&gone) {
-                if !sealed.vanished.contains(&span) {
-                    sealed.vanished.push(span);
-                }
+        for span in self.missing(at).await? {
+            if !sealed.vanished.contains(&span) {
+                sealed.vanished.push(span);
             }
         }
         Ok(sealed)
+    }
+
+    /// Of what this process wrote up to now, the events that were removed before they were in the log, from and to: for
+    /// one that ends, as nobody knows of them later.
+    pub async fn missed_audit(&self, _: &Context) -> Result<Vec<(i64, i64)>, Error> {
+        self.missing(i64::MAX).await
+    }
+
+    async fn missing(&self, at: i64) -> Result<Vec<(i64, i64)>, Error> {
+        let aged = self.authority.aged(at);
+        if aged.is_empty() {
+            return Ok(Vec::new());
+        }
+        let authority = Arc::clone(&self.authority);
+        let gone = self.on_snapshot(move |link| Ok(lag::vanished(link, &authority, &aged)?)).await?;
+        Ok(spans(&gone))
     }
 
     /// Looks at a few more of the old blocks of the log, and begins anew after the last; what is wrong with them, as far

@@ -135,4 +135,9 @@ async fn what_vanished_is_told_once(store: Store, url: String) {
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(store.seal_audit(&at(second + 500)).await.unwrap(), Sealed::default());
     }
+    // One that ends waits for nothing.
+    record(&store, 2000, 2).await;
+    intrude(&url, &format!("DELETE FROM audit WHERE key = {last}"));
+    assert_eq!(store.missed_audit(&at(2000)).await.unwrap().len(), 1);
+    assert_eq!(store.missed_audit(&at(2000)).await.unwrap(), []);
 }
