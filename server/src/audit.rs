@@ -3,11 +3,12 @@
 
 pub(crate) mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use store::{Act, Astray, Commit, Context, Entry, Error, Outcome, Sealed};
+use store::{Act, Astray, Commit, Context, Entry, Error, Finding, Outcome, Sealed};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -20,6 +21,8 @@ use witness::Witnesses;
 const PAUSE: Duration = Duration::from_secs(1);
 /// What is too old is looked for so often.
 const TIDIED: Duration = Duration::from_mins(10);
+/// Alarms that wait to be recorded, at most.
+const UNTOLD: usize = 1000;
 /// Microseconds.
 const DAY: i64 = 86_400_000_000;
 
@@ -29,6 +32,12 @@ pub(crate) struct Standing {
     astray: Mutex<Option<Astray>>,
     /// What is wrong with what was sealed long ago.
     harm: Mutex<Option<Astray>>,
+    /// What is wrong with its tables.
+    tables: Mutex<Vec<Finding>>,
+    /// Events that were removed before they were in the log.
+    vanished: AtomicU64,
+    /// Alarms that are not recorded yet.
+    untold: Mutex<VecDeque<String>>,
     /// Those that could not be shown a head, since when.
     witnesses: Mutex<BTreeMap<String, i64>>,
 }
@@ -39,6 +48,23 @@ impl Standing {
         let [astray, harm] =
             [&self.astray, &self.harm].map(|one| *one.lock().unwrap_or_else(PoisonError::into_inner));
         astray.or(harm)
+    }
+
+    /// What is wrong with the tables of the trail.
+    pub(crate) fn tables(&self) -> Vec<String> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).iter().map(ToString::to_string).collect()
+    }
+
+    /// So many events were removed before they were in the log, since this process began.
+    pub(crate) fn vanished(&self) -> u64 {
+        self.vanished.load(Ordering::Relaxed)
+    }
+
+    /// Of what is wrong with the tables now, what was not known.
+    fn has(&self, harm: Vec<Finding>) -> Vec<Finding> {
+        let mut known = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *known, harm);
+        known.iter().filter(|one| !before.contains(one)).cloned().collect()
     }
 
     fn strays(&self, astray: Option<Astray>) -> Option<Astray> {
@@ -87,6 +113,7 @@ impl Keeper {
         for head in witness::newest(&app.config.trail) {
             app.store.remember_audit(&head);
         }
+        look(app).await;
         record(app, Act::Start, format!("augury {} on {}", env!("CARGO_PKG_VERSION"), app.config.bind))
             .await?;
         let (stop, stopped) = watch::channel(false);
@@ -123,6 +150,8 @@ async fn keep(app: Arc<App>, witnesses: Witnesses, mut stopped: watch::Receiver<
         while seal(&app, &witnesses).await {}
         if !ends {
             patrol(&app).await;
+        } else if misses(&app).await {
+            while seal(&app, &witnesses).await {}
         }
         if let (Some(days), true, false) = (app.config.trail.retention, tidied.elapsed() > TIDIED, ends) {
             let before = app::now().saturating_sub(i64::from(days).saturating_mul(DAY));
@@ -162,8 +191,36 @@ async fn tidy(app: &App, before: i64) -> bool {
     }
 }
 
-/// Goes on over what was sealed long ago.
+/// Are the tables of the trail what they should be? If not, whoever can say so is to know it before the next event.
+async fn look(app: &App) -> bool {
+    match app.store.audit_tables(&Context::system("audit", app::now())).await {
+        Ok(harm) => {
+            let whole = !harm.iter().any(Finding::ends);
+            for finding in app.standing.has(harm) {
+                alarm(app, finding.to_string()).await;
+            }
+            whole
+        }
+        Err(error) => {
+            metrics::counter!("augury_audit_failures_total").increment(1);
+            tracing::error!(%error, "the tables of the audit trail could not be looked at");
+            true
+        }
+    }
+}
+
+/// Looks at the tables, and goes on over what was sealed long ago.
 async fn patrol(app: &App) {
+    // Without its tables there is nothing to go over.
+    if look(app).await {
+        tell(app).await;
+        go_over(app).await;
+    }
+    let harmed = app.standing.astray().is_some() || !app.standing.tables().is_empty();
+    metrics::gauge!("augury_audit_astray").set(if harmed { 1.0 } else { 0.0 });
+}
+
+async fn go_over(app: &App) {
     match app.store.patrol_audit(&Context::system("audit", app::now())).await {
         Ok(harm) => {
             if let Some(Astray { known, found, why }) = app.standing.is_harmed(harm) {
@@ -175,7 +232,6 @@ async fn patrol(app: &App) {
             tracing::error!(%error, "the old blocks of the audit log could not be looked at");
         }
     }
-    metrics::gauge!("augury_audit_astray").set(if app.standing.astray().is_some() { 1.0 } else { 0.0 });
 }
 
 /// Is there more to seal?
@@ -196,15 +252,7 @@ async fn seal(app: &App, witnesses: &Witnesses) -> bool {
     if let Some(Astray { known, found, why }) = app.standing.strays(astray) {
         alarm(app, format!("the log of {known} events has {found} now, {why}: it is not sealed until `augury audit accept`")).await;
     }
-    let gone = vanished.iter().map(|(first, last)| last.abs_diff(*first).saturating_add(1));
-    metrics::counter!("augury_audit_vanished_total").increment(gone.fold(0, u64::saturating_add));
-    for (first, last) in vanished {
-        alarm(
-            app,
-            format!("AuditEvent/{first} to AuditEvent/{last} were removed before they were in the log"),
-        )
-        .await;
-    }
+    vanish(app, vanished).await;
     if let (Some(first), Some(last)) = (forged.first(), forged.last()) {
         let many = forged.len();
         alarm(app, format!("{many} rows of the trail, from AuditEvent/{first} to AuditEvent/{last}, were not written by this server")).await;
@@ -212,10 +260,57 @@ async fn seal(app: &App, witnesses: &Witnesses) -> bool {
     more
 }
 
-/// What is wrong with the trail is in the log of the program, and in what follows of the trail itself.
+/// Was something that this process wrote, which ends, removed before it was in the log?
+async fn misses(app: &App) -> bool {
+    match app.store.missed_audit(&Context::system("audit", app::now())).await {
+        Ok(vanished) => {
+            let any = !vanished.is_empty();
+            vanish(app, vanished).await;
+            any
+        }
+        Err(error) => {
+            tracing::error!(%error, "whether all that was recorded last is still there could not be looked at");
+            false
+        }
+    }
+}
+
+/// Events were removed before they were in the log.
+async fn vanish(app: &App, spans: Vec<(i64, i64)>) {
+    let gone = spans.iter().map(|(first, last)| last.abs_diff(*first).saturating_add(1));
+    let gone = gone.fold(0, u64::saturating_add);
+    app.standing.vanished.fetch_add(gone, Ordering::Relaxed);
+    metrics::counter!("augury_audit_vanished_total").increment(gone);
+    for (first, last) in spans {
+        alarm(
+            app,
+            format!("AuditEvent/{first} to AuditEvent/{last} were removed before they were in the log"),
+        )
+        .await;
+    }
+}
+
+/// What is wrong with the trail is in the log of the program, and in what follows of the trail itself: what can't be
+/// recorded now is later.
 async fn alarm(app: &App, note: String) {
     tracing::error!("{note}");
-    if let Err(error) = record(app, Act::Alarm, note).await {
-        tracing::error!(%error, "the alarm could not be recorded");
+    {
+        let mut untold = app.standing.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if untold.len() < UNTOLD {
+            untold.push_back(note);
+        }
+    }
+    tell(app).await;
+}
+
+/// Records the alarms that wait. One task does, so each is recorded once.
+async fn tell(app: &App) {
+    let first = || app.standing.untold.lock().unwrap_or_else(PoisonError::into_inner).front().cloned();
+    while let Some(note) = first() {
+        if let Err(error) = record(app, Act::Alarm, note).await {
+            tracing::error!(%error, "an alarm could not be recorded; it will be tried again");
+            return;
+        }
+        app.standing.untold.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     }
 }

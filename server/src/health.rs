@@ -111,10 +111,12 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
 
 /// How it stands with the audit trail; and is that worse than it should be?
 fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
-    let Some(Lag { oldest, held }) = pulse.lag else { return (json!(null), true) };
+    let known = pulse.lag.is_some();
+    let Lag { oldest, held } = pulse.lag.unwrap_or_default();
     let since = |then: i64| now.saturating_sub(then).max(0) / 1_000_000;
     let unsealed = oldest.map_or(0, since);
-    let astray = app.standing.astray();
+    let (astray, tables, vanished) = (app.standing.astray(), app.standing.tables(), app.standing.vanished());
+    let harmed = astray.is_some() || !tables.is_empty() || vanished > 0;
     let behind = pulse.receivers.iter().any(|one| one.oldest.is_some_and(|oldest| since(oldest) > BEHIND));
     let forward: Vec<Value> = pulse
         .receivers
@@ -126,10 +128,12 @@ fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
         // On PostgreSQL any transaction of the cluster that has written holds sealing back while it is open.
         "open_transaction_s": held.map(since),
         "astray": astray.map(|Astray { known, found, why }| json!({"known": known, "found": found, "why": why})),
+        "tables": tables,
+        "vanished": vanished,
         "witnesses_failing": app.standing.failing(),
         "forward": forward,
     });
-    (audit, unsealed > LATE || astray.is_some() || behind)
+    (audit, !known || unsealed > LATE || harmed || behind)
 }
 
 /// How it stands with Subscriptions.

@@ -59,14 +59,15 @@ pub struct Source {
 pub enum AccountChange {
     /// A new one; login and id must be unused.
     Add(Account),
-    /// Another password. Whoever was signed in no longer is.
+    /// Another password. Whoever was signed in no longer is, and all that was allowed ends, for good.
     Password {
         /// Whose.
         id: String,
         /// argon2id hash.
         hash: String,
     },
-    /// What another provider says of somebody who signs in with it.
+    /// What is known of somebody, as an administrator or the provider they sign in with says. All that they allowed
+    /// as another, or with another role, ends for good.
     Describe {
         /// Whose.
         id: String,
@@ -135,9 +136,14 @@ fn one(link: &mut Link, at: i64, change: &AccountChange) -> Result<(), Fault> {
                 Sql::new(link.dialect, "UPDATE account SET failed = 0, locked_until = 0, password = ");
             sql.text(hash.as_str()).push(" WHERE id = ").text(id.as_str());
             there(sql.run(&mut link.connection)?)?;
+            crate::tokens::end_all(link, at, id)?;
             sign_out_everywhere(link, id)
         }
         AccountChange::Describe { id, name, role, fhir_user } => {
+            let before = accounts(link, "id", Some(id))?.pop().ok_or(Error::NotFound)?;
+            if (&before.role, &before.fhir_user) != (role, fhir_user) {
+                crate::tokens::end_all(link, at, id)?;
+            }
             let mut sql = Sql::new(link.dialect, "UPDATE account SET name = ");
             sql.text(name.as_str()).push(", role = ").text(role.as_str()).push(", fhir_user = ");
             sql.perhaps(fhir_user.as_deref()).push(" WHERE id = ").text(id.as_str());
@@ -309,9 +315,10 @@ fn accounts(link: &mut Link, column: &str, value: Option<&str>) -> Result<Vec<Ac
     Ok(rows.into_iter().map(account).collect())
 }
 
-/// Is it there, and not locked by somebody?
-pub(crate) fn may_act(link: &mut Link, id: &str) -> Result<bool, Fault> {
-    Ok(accounts(link, "id", Some(id))?.pop().is_some_and(|account| !account.locked))
+/// Is it there, not locked by somebody, and of that role still?
+pub(crate) fn may_act(link: &mut Link, id: &str, role: Option<&str>) -> Result<bool, Fault> {
+    let may = |account: Account| !account.locked && role.is_none_or(|role| role == account.role);
+    Ok(accounts(link, "id", Some(id))?.pop().is_some_and(may))
 }
 
 /// Whose session it is, and since when, if it has not ended.

@@ -223,7 +223,7 @@ fn living(link: &mut Link, id: &str) -> Result<(SmartGrant, SmartClient), Fault>
     let client = clients(link, Some(&grant.client))?.pop();
     let client = client.filter(|client| client.status == Status::Approved).ok_or(Error::NotFound)?;
     if let Some(account) = &grant.account
-        && !crate::account::may_act(link, account)?
+        && !crate::account::may_act(link, account, grant.granted.role.as_deref())?
     {
         return Err(Error::NotFound.into());
     }

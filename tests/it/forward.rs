@@ -264,6 +264,73 @@ fn harm_to_what_was_sealed_long_ago_is_told_too() {
 }
 
 #[test]
+fn what_can_keep_events_out_of_the_trail_is_told() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let health = || server.get("/health").unwrap().json;
+        load(&server, 1);
+        until("the log", || health()["audit"]["unsealed_s"] == 0);
+        for table in ["audit_agent", "audit_head", "audit_index", "audit"] {
+            for stands_in in [false, true] {
+                intrude(&server, &format!("ALTER TABLE {table} RENAME TO lost"));
+                if stands_in {
+                    intrude(&server, &format!("CREATE VIEW {table} AS SELECT * FROM lost"));
+                }
+                until(table, || {
+                    let health = health();
+                    health["status"] == "degraded" && health["audit"]["tables"].to_string().contains(table)
+                });
+                if stands_in {
+                    intrude(&server, &format!("DROP VIEW {table}"));
+                }
+                intrude(&server, &format!("ALTER TABLE lost RENAME TO {table}"));
+                until("the end of it", || health()["status"] == "ok");
+            }
+        }
+        let (made, dropped) = match backend {
+            Backend::Sqlite => (
+                "CREATE TRIGGER t1 AFTER INSERT ON audit BEGIN DELETE FROM audit WHERE key = new.key; END",
+                "DROP TRIGGER t1",
+            ),
+            Backend::Postgres => (
+                "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+                 CREATE TRIGGER t1 BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION swallow()",
+                "DROP TRIGGER t1 ON audit",
+            ),
+        };
+        intrude(&server, made);
+        assert_eq!(server.delete("/fhir/Patient/p0").unwrap().status, 500);
+        until("the alarm", || health()["status"] == "degraded");
+        let (code, said) = verified(&server);
+        assert!(code == Some(1) && said.contains("the trigger t1 at the table audit"), "{said}");
+        intrude(&server, dropped);
+        until("the end of it", || health()["status"] == "ok");
+        assert_eq!(server.get("/fhir/Patient/p0").unwrap().status, 200);
+        // What could not be recorded then is now, and once.
+        let told = |what: &str| {
+            let found = server.get("/fhir/AuditEvent?subtype=alarm&_count=100").unwrap().json;
+            found["entry"].as_array().unwrap().iter().filter(|one| one.to_string().contains(what)).count()
+        };
+        until("the alarm is recorded", || told("the trigger t1") == 1);
+
+        // What vanishes before it is sealed is an alarm too, and is told as long as this process lives.
+        let gone = if matches!(backend, Backend::Sqlite) {
+            "DELETE FROM audit WHERE key = (SELECT MAX(key) FROM audit)"
+        } else {
+            "DELETE FROM audit WHERE key = (SELECT MAX(key) FROM audit) AND epoch > \
+             (SELECT MAX(epoch) FROM audit_block)"
+        };
+        until("an event that is not sealed yet", || {
+            load(&server, 1);
+            intrude(&server, gone);
+            health()["audit"]["vanished"] != 0 || health()["audit"]["astray"].is_object()
+        });
+        until("the alarm", || told("before they were in the log") > 0);
+        assert_eq!(health()["status"], "degraded");
+    }
+}
+
+#[test]
 fn a_log_that_was_put_back_is_told_and_accepted() {
     for backend in BOTH {
         let server = Server::start(backend).unwrap();

@@ -73,13 +73,25 @@ fn what_a_lock_ended_does_not_come_back() {
         };
         let (token, refresh) = allowed(&mut browser);
         assert_eq!(place.read("/fhir/Patient/p1", &token), 200);
+        let is_over = |(token, refresh): &(String, String)| {
+            std::thread::sleep(std::time::Duration::from_millis(1100));
+            assert_eq!(place.read("/fhir/Patient/p1", token), 401, "{backend:?}");
+            let pairs =
+                [("grant_type", "refresh_token"), ("refresh_token", &**refresh), ("client_id", &*client)];
+            assert_eq!(place.form("/oauth/token", &pairs).json["error"], "invalid_grant");
+        };
         place.user(&["lock", "carol"]);
         place.user(&["unlock", "carol"]);
-        std::thread::sleep(std::time::Duration::from_millis(1100));
-        assert_eq!(place.read("/fhir/Patient/p1", &token), 401, "{backend:?}");
-        let pairs = [("grant_type", "refresh_token"), ("refresh_token", &*refresh), ("client_id", &*client)];
-        assert_eq!(place.form("/oauth/token", &pairs).json["error"], "invalid_grant");
+        is_over(&(token, refresh));
         assert!(browser.get("/oauth/manage").unwrap().text.contains("/oauth/sign-in"));
+        // Nor what was allowed with another role, or under another password.
+        for change in [["role", "carol", "operator"].as_slice(), &["password", "carol"]] {
+            let before = allowed(&mut browser);
+            assert_eq!(place.read("/fhir/Patient/p1", &before.0), 200);
+            place.user(change);
+            place.user(&["role", "carol", "clinician"]);
+            is_over(&before);
+        }
         // But what is allowed anew is good.
         let (token, _) = allowed(&mut browser);
         assert_eq!(place.read("/fhir/Patient/p1", &token), 200);

@@ -33,7 +33,7 @@ CREATE TABLE audit_index (
     PRIMARY KEY (run, first, key)
 );
 
--- The ones who did it, each once, found by a hash of the text.
+-- The ones who did it, each once, found by a code of the text that nobody without the key can make.
 CREATE TABLE audit_agent (
     key INTEGER PRIMARY KEY,
     text TEXT NOT NULL

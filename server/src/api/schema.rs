@@ -273,6 +273,10 @@ pub(crate) struct Trail {
     open_transaction_s: Option<i64>,
     /// The log is not the one that was sealed last, and is not sealed; or what was sealed long ago is harmed.
     astray: Option<Astray>,
+    /// What is wrong with the tables of the trail: one is gone, something stands in for it, or acts when it is written.
+    tables: Vec<String>,
+    /// Events that were removed before they were in the log, since this process began.
+    vanished: u64,
     /// Witnesses that could not be shown the newest head.
     witnesses_failing: Vec<String>,
     /// Those that events are sent to.

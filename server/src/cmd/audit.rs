@@ -146,7 +146,7 @@ async fn verify(store: &Store, context: &Context, witnessed: Witnessed) -> anyho
     if more > 0 {
         writeln!(out, "and {more} more")?;
     }
-    if verified.findings.iter().any(|one| matches!(one, Finding::Gone(_))) {
+    if verified.findings.iter().any(Finding::ends) {
         writeln!(out, "without that the rest can't be looked at")?;
         return Ok(ExitCode::FAILURE);
     }

@@ -49,14 +49,16 @@ pub(super) enum Action {
         /// Whose.
         login: String,
     },
-    /// Another role; what was allowed before stays within what it was.
+    /// Another role. What was allowed with the one before is worthless for good, within a second: each app asks
+    /// anew.
     Role {
         /// Whose.
         login: String,
         /// As with `add`.
         role: String,
     },
-    /// Another password, read or made like that of `add`; sessions end.
+    /// Another password, read or made like that of `add`. Sessions end, and what was allowed is worthless for good,
+    /// within a second.
     Password {
         /// Whose.
         login: String,
@@ -76,6 +78,11 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         let store = app::open_store(config)?;
         let context = Context::system("command line", app::now());
         let mut out = std::io::stdout();
+        let ended = match &action {
+            Action::Role { .. } => "what was allowed with another role has ended",
+            Action::Password { .. } => "sessions, and what was allowed, have ended",
+            _ => "",
+        };
         let (change, note) = match action {
             Action::List => {
                 for one in store.accounts(&context).await? {
@@ -160,6 +167,9 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 bail!(TAKEN)
             }
             done => drop(done?),
+        }
+        if !ended.is_empty() {
+            writeln!(out, "{ended}")?;
         }
         Ok(ExitCode::SUCCESS)
     })

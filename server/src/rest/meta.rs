@@ -104,6 +104,9 @@ async fn change(
     let caller = caller.clone().now();
     let written = caller.app.store.commit(&caller.context, commit_of(write, None, caller.context.at)).await?;
     let written = written.first().ok_or_else(|| Failure::internal("a write without an answer"))?;
+    if !caller.context.access.reveals(&written.stored) {
+        return Ok(HttpResponse::Ok().finish());
+    }
     answer(&written.stored)
 }
 

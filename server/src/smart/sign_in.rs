@@ -124,6 +124,8 @@ pub(crate) async fn enter_as(
     let notes = changed.into_iter().chain([Entry::of(Act::Login)]).collect();
     let commit = Commit { accounts: vec![change, entered], notes, ..Commit::default() };
     app.store.commit(&context, commit).await?;
+    // What they allowed with another role has ended.
+    app.smart.bearers.forget();
     go_on(app, cookie, sealed)
 }
 

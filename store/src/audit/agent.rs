@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// Who acts, as far as is known; what is not known is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +68,6 @@ pub struct Who {
     /// Who it is.
     pub agent: Agent,
     pub(super) text: String,
-    pub(super) key: i64,
 }
 
 impl Who {
@@ -78,8 +76,7 @@ impl Who {
     pub fn new(mut agent: Agent) -> Arc<Self> {
         let (token, opaque) = (agent.token.take(), agent.opaque.take());
         let text = serde_json::to_string(&agent).unwrap_or_default();
-        let key = key(&text);
-        Arc::new(Self { agent: Agent { token, opaque, ..agent }, text, key })
+        Arc::new(Self { agent: Agent { token, opaque, ..agent }, text })
     }
 
     /// A part of the program.
@@ -92,10 +89,4 @@ impl Who {
         let Agent { system, client, user, issuer, .. } = &self.agent;
         format!("{system:?} {client:?} {user:?} {issuer:?}")
     }
-}
-
-/// The first eight bytes of its SHA-256.
-pub(super) fn key(text: &str) -> i64 {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.first_chunk::<8>().map_or(0, |bytes| i64::from_be_bytes(*bytes))
 }

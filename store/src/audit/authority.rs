@@ -56,6 +56,8 @@ const GIVEN: &str = "SELECT MAX(COALESCE((SELECT high FROM audit_block ORDER BY 
 /// Makes and knows the codes of rows. The key is nowhere in the database.
 pub(crate) struct Authority {
     key: Hmac<Sha256>,
+    /// That of agents.
+    agents: Hmac<Sha256>,
     pub(super) signer: Signer,
     pub(crate) auditing: Auditing,
     /// What this server calls itself.
@@ -87,11 +89,13 @@ impl Authority {
         let secret = Hmac::<Sha256>::new_from_slice(secret).map_err(Error::internal)?;
         let derived = |what: &[u8]| secret.clone().chain_update(what).finalize().into_bytes();
         let key = Hmac::new_from_slice(&derived(b"audit row")).map_err(Error::internal)?;
+        let agents = Hmac::new_from_slice(&derived(b"audit agent")).map_err(Error::internal)?;
         let seed = Zeroizing::new(derived(b"audit head").into());
         let signer = Signer::new(ORIGIN, &seed).map_err(Error::internal)?;
         let numbers = Numbers::new("audit_key");
         Ok(Self {
             key,
+            agents,
             signer,
             auditing,
             site: site.to_owned(),
@@ -141,6 +145,11 @@ impl Authority {
         code.update(hashes.as_flattened());
         code.update(row.body.as_bytes());
         short(code)
+    }
+
+    /// What stands for an agent. Callers choose some of the text, so nobody else may know which number it gives.
+    pub(super) fn agent(&self, text: &str) -> i64 {
+        short(self.agents.clone().chain_update(text))
     }
 
     /// The code of numbers that say what this is about.
@@ -217,6 +226,20 @@ impl Authority {
         let room = LOOKED_AT.saturating_sub(vanished.len());
         vanished.extend(keys.iter().take(room));
         keys
+    }
+
+    /// Of these spans of numbers that are missing from the log those that were not told yet; they wait no longer.
+    pub(super) fn misses(&self, mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+        let vanished = self.vanished.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |from: i64, to: i64| vanished.range(from..=to).count() as u64 > to.abs_diff(from);
+        spans.retain(|(from, to)| !told(*from, *to));
+        drop(vanished);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = spans.iter().flat_map(|(from, to)| waiting.rows.range(*from..=*to));
+        let rows: Vec<i64> = rows.map(|(key, _)| *key).collect();
+        drop(waiting);
+        self.sealed(rows.into_iter());
+        spans
     }
 
     /// All that were taken out.

@@ -16,6 +16,8 @@ const PAGE: usize = 512;
 const TOGETHER: usize = 16;
 /// Larger runs stay as they are, which bounds what one seal may have to merge.
 const LARGE: usize = 1 << 16;
+/// No run is of a greater one: each level takes sixteen times as many pairs.
+const LEVELS: i64 = 16;
 /// Pages read by one statement.
 const READ: usize = 256;
 
@@ -215,10 +217,11 @@ pub(super) fn settle(keys: &mut Vec<i64>, descending: bool, most: usize) {
 
 /// All pairs; false if not each of them would be found where it is looked for.
 pub(super) fn all(link: &mut Link, seen: &mut dyn FnMut(Pair)) -> Result<bool, Fault> {
-    let sql = Sql::new(link.dialect, "SELECT run, pairs FROM audit_run ORDER BY run");
-    let runs = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?;
+    let sql = Sql::new(link.dialect, "SELECT run, level, pairs FROM audit_run ORDER BY run");
+    let runs = sql.rows::<(BigInt, BigInt, BigInt), (i64, i64, i64)>(&mut link.connection)?;
     let (mut met, mut sound) = (0_i64, true);
-    for (run, pairs) in runs {
+    for (run, level, pairs) in runs {
+        sound &= (0..LEVELS).contains(&level);
         let (mut many, mut last) = (0_i64, None);
         pages(link, run, &mut |page| {
             met += 1;

@@ -21,6 +21,7 @@ mod reading;
 mod record;
 mod retire;
 mod row;
+mod scheme;
 mod sieve;
 mod store;
 mod verify;

@@ -50,7 +50,8 @@ fn about(kind: ResourceType, id: &str) -> i64 {
 }
 
 impl<'a> Event<'a> {
-    pub(super) fn of(key: i64, record: &'a Record) -> Self {
+    /// `agent` stands for the one who did it.
+    pub(super) fn of(key: i64, agent: i64, record: &'a Record) -> Self {
         let Entry { act, outcome, entity, patient, query, note } = &record.entry;
         let Agent { token, opaque, .. } = &record.who.agent;
         let (kind, id, version) = match entity {
@@ -62,7 +63,7 @@ impl<'a> Event<'a> {
             at: record.at,
             act: act.number(),
             outcome: outcome.number(),
-            agent: record.who.key,
+            agent,
             request: Cow::Borrowed(&record.request),
             kind,
             id: Cow::Borrowed(id),

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use diesel::sql_types::{BigInt, Binary};
+use diesel::sql_types::{BigInt, Binary, Bool};
 
 use super::act::Act;
 use super::agent::Who;
@@ -85,7 +85,7 @@ impl Row {
         let (mut body, mut canonical) = (Vec::with_capacity(records.len() * 256), Vec::with_capacity(1024));
         let mut leaves = Leaves { low, hashes: Vec::new(), about: Vec::with_capacity(records.len() * 2 + 1) };
         for (key, record) in (key..).zip(records) {
-            let event = Event::of(key, record);
+            let event = Event::of(key, authority.agent(&record.who.text), record);
             if !body.is_empty() {
                 body.push(b'\n');
             }
@@ -296,21 +296,26 @@ pub(crate) fn flush(link: &mut Link) -> Result<(), Fault> {
 
 /// Writes the agents that were not met yet.
 fn meet(link: &mut Link, authority: &Authority, records: &[Arc<Record>]) -> Result<(), Fault> {
-    let mut met: Vec<&Arc<Who>> = records.iter().map(|record| &record.who).collect();
-    met.sort_unstable_by_key(|who| who.key);
-    met.dedup_by_key(|who| who.key);
-    authority.unknown(&mut met, |who| who.key);
+    let one = |record: &Arc<Record>| (authority.agent(&record.who.text), Arc::clone(&record.who));
+    let mut met: Vec<(i64, Arc<Who>)> = records.iter().map(one).collect();
+    met.sort_unstable_by_key(|(key, _)| *key);
+    met.dedup_by_key(|(key, _)| *key);
+    authority.unknown(&mut met, |(key, _)| *key);
     for met in chunks(&met) {
         let mut sql = Sql::new(link.dialect, "INSERT INTO audit_agent (key, text) VALUES ");
-        for (n, who) in met.iter().enumerate() {
-            sql.push(if n > 0 { ",(" } else { "(" }).int(who.key).push(",").text(who.text.as_str()).push(")");
+        for (n, (key, who)) in met.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).int(*key).push(",").text(who.text.as_str()).push(")");
         }
         sql.push(" ON CONFLICT DO NOTHING");
         sql.run(&mut link.connection)?;
     }
-    link.met.extend(met.iter().map(|who| who.key));
+    link.met.extend(met.iter().map(|(key, _)| *key));
     Ok(())
 }
+
+/// Does something act where the trail is written, or might it still?
+const ACTING: &str = "(SELECT relkind <> 'r' OR relhastriggers OR relhasrules OR relrowsecurity FROM pg_class \
+                      WHERE oid = CAST('audit' AS regclass))";
 
 /// PostgreSQL numbers the transactions itself.
 fn insert(link: &mut Link, rows: &[Row]) -> Result<(), Fault> {
@@ -324,6 +329,30 @@ fn insert(link: &mut Link, rows: &[Row]) -> Result<(), Fault> {
         }
         sql.push(",").text(row.body.as_str()).push(zero).push(")");
     }
-    sql.run(&mut link.connection)?;
-    Ok(())
+    let kept = match link.dialect {
+        Dialect::Sqlite => {
+            sql.run(&mut link.connection)?;
+            are_there(link, rows)?
+        }
+        // To ask once more is a round trip for each commit: only where what was said may not be so.
+        Dialect::Postgres => {
+            sql.push(" RETURNING key, ").push(ACTING);
+            let said = sql.rows::<(BigInt, Bool), (i64, bool)>(&mut link.connection)?;
+            if said.iter().any(|(_, acting)| *acting) {
+                link.execute("SET CONSTRAINTS ALL IMMEDIATE")?;
+                are_there(link, rows)?
+            } else {
+                said.len() == rows.len() && rows.iter().all(|row| said.iter().any(|(key, _)| *key == row.key))
+            }
+        }
+    };
+    if kept { Ok(()) } else { Err(Fault::Database("the audit trail: an event was not kept".into())) }
+}
+
+/// Whoever changed what the table is could have it take rows and keep none.
+fn are_there(link: &mut Link, rows: &[Row]) -> Result<bool, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM audit WHERE key IN ");
+    sql.ints(rows.iter().map(|row| row.key));
+    let found = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+    Ok(found.is_some_and(|found| usize::try_from(found) == Ok(rows.len())))
 }

@@ -6,9 +6,9 @@ use super::forward::{self, Batch, Destination, Forwarding};
 use super::lag::{self, Lag};
 use super::memory::{self, Astray};
 use super::retire::Old;
-use super::verify::{Proof, Verified, Witnessed, prove, spans, verify};
+use super::verify::{Finding, Proof, Verified, Witnessed, prove, spans, verify};
 use super::walk::Walk;
-use super::{Act, Auditing, Entry, log, retire};
+use super::{Act, Auditing, Entry, log, retire, scheme};
 use crate::commit::Commit;
 use crate::connection::{Link, Use};
 use crate::context::Context;
@@ -59,25 +59,38 @@ impl Store {
             Ok((None, forged)) => sealed.forged = self.authority.meets(forged),
             Ok((Some(sealing), forged)) => {
                 let (note, head, rows) = (sealing.note().to_owned(), sealing.head(), sealing.rows.clone());
-                (sealed.more, sealed.vanished) = (sealing.more, sealing.gaps.clone());
+                let gaps = sealing.gaps.clone();
+                sealed.more = sealing.more;
                 self.write(Unit::sealing(context, sealing)).await?;
+                sealed.vanished = self.authority.misses(gaps);
                 sealed.forged = self.authority.meets(forged);
                 self.authority.sealed(rows.into_iter());
                 self.authority.replace(head);
                 sealed.head = Some(note);
             }
         }
-        let aged = self.authority.aged(at);
-        if !aged.is_empty() {
-            let authority = Arc::clone(&self.authority);
-            let gone = self.on_snapshot(move |link| Ok(lag::vanished(link, &authority, &aged)?)).await?;
-            for span in spans(&gone) {
-                if !sealed.vanished.contains(&span) {
-                    sealed.vanished.push(span);
-                }
+        for span in self.missing(at).await? {
+            if !sealed.vanished.contains(&span) {
+                sealed.vanished.push(span);
             }
         }
         Ok(sealed)
+    }
+
+    /// Of what this process wrote up to now, the events that were removed before they were in the log, from and to: for
+    /// one that ends, as nobody knows of them later.
+    pub async fn missed_audit(&self, _: &Context) -> Result<Vec<(i64, i64)>, Error> {
+        self.missing(i64::MAX).await
+    }
+
+    async fn missing(&self, at: i64) -> Result<Vec<(i64, i64)>, Error> {
+        let aged = self.authority.aged(at);
+        if aged.is_empty() {
+            return Ok(Vec::new());
+        }
+        let authority = Arc::clone(&self.authority);
+        let gone = self.on_snapshot(move |link| Ok(lag::vanished(link, &authority, &aged)?)).await?;
+        Ok(spans(&gone))
     }
 
     /// Looks at a few more of the old blocks of the log, and begins anew after the last; what is wrong with them, as far
@@ -93,6 +106,14 @@ impl Store {
             Ok(walk.harm())
         })
         .await
+    }
+
+    /// What is wrong with the tables of the trail themselves, whatever is in them.
+    pub async fn audit_tables(&self, _: &Context) -> Result<Vec<Finding>, Error> {
+        if self.authority.auditing == Auditing::Off {
+            return Ok(Vec::new());
+        }
+        self.pool.run(scheme::harm).await
     }
 
     /// Remembers a head that was kept outside the database, if it is this log's and newer than what is

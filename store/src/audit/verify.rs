@@ -8,11 +8,12 @@ use super::authority::Authority;
 use super::head::{Head, Verifier};
 use super::index;
 use super::lag::{Lag, lag};
-use super::log::{self, BLOCK, number, signed};
+use super::log::{self, BLOCK, signed};
 use super::merkle::{
     Frontier, Hash, Span, consistency, inclusion, leaf, verify_consistency, verify_inclusion,
 };
 use super::reading::Reading;
+use super::scheme::{self, TABLES};
 use super::{retire, row};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
@@ -20,22 +21,12 @@ use crate::sql::{Dialect, Sql, lossy};
 
 /// Blocks read at a time.
 const TOGETHER: usize = 16;
+/// Heads and agents read at a time.
+const READ: usize = 1024;
 /// Findings that are named, at most.
 const NAMED: usize = 1000;
 /// After so long an event should be in the log, and its head at every witness.
 const LATE: i64 = 60_000_000;
-
-/// The tables of the trail, and what is in them.
-const TABLES: [(&str, &str); 8] = [
-    ("audit", "the events"),
-    ("audit_agent", "the ones who did it"),
-    ("audit_run", "the parts of the index"),
-    ("audit_index", "the pages of the index"),
-    ("audit_block", "the leaves of the log"),
-    ("audit_head", "the signed heads"),
-    ("audit_retired", "the accounts of what left by policy"),
-    ("audit_destination", "the receivers"),
-];
 
 /// What is wrong with the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +39,10 @@ pub enum Finding {
     Inserted(i64),
     /// The events from this place in the log on are not those that were signed.
     Tree(u64),
-    /// The head of this size is not one that this server signed.
+    /// The head of this size is not one that this server signed, or something else is said of it than it says.
     Head(u64),
+    /// Who that is was not recorded by this server.
+    Agent(i64),
     /// The log was longer once: a head of this size is known elsewhere.
     Shortened(u64),
     /// Events are not found by what they are about, or by what they are not.
@@ -60,10 +53,21 @@ pub enum Finding {
     Retired,
     /// A table of the trail is gone.
     Gone(&'static str),
+    /// What has the name of a table of the trail keeps no rows.
+    Replaced(&'static str),
+    /// A trigger, rule or policy, its name, and the table at which it acts.
+    Acting(String, String, String),
     /// A witness has none of the heads that it was shown.
     Witness(String),
     /// For so many seconds an event waits to be taken into the log, and a transaction of the database is open.
     Late(i64, Option<i64>),
+}
+
+impl Finding {
+    /// Is it so bad that nothing else can be looked at?
+    pub fn ends(&self) -> bool {
+        matches!(self, Self::Gone(_) | Self::Replaced(_))
+    }
 }
 
 impl std::fmt::Display for Finding {
@@ -74,6 +78,9 @@ impl std::fmt::Display for Finding {
             Self::Inserted(key) => write!(f, "AuditEvent/{key} was not recorded by this server"),
             Self::Tree(place) => write!(f, "the log from entry {place} on is not the one that was signed"),
             Self::Head(size) => write!(f, "the signed head of {size} entries is not genuine"),
+            Self::Agent(key) => {
+                write!(f, "who stands behind the number {key} was not recorded by this server")
+            }
             Self::Shortened(size) => write!(f, "the log had {size} entries once"),
             Self::Index => write!(f, "the index by patient, entity and agent is not that of the events"),
             Self::Vanished(key, to) if key == to => {
@@ -86,6 +93,10 @@ impl std::fmt::Display for Finding {
             Self::Gone(table) => {
                 let (_, what) = TABLES.iter().find(|(name, _)| name == table).unwrap_or(&("", ""));
                 write!(f, "{what} of the trail are gone: there is no table {table}")
+            }
+            Self::Replaced(table) => write!(f, "{table} is not the table of the trail, but stands in for it"),
+            Self::Acting(what, name, table) => {
+                write!(f, "the {what} {name} at the table {table} can keep events out of the trail")
             }
             Self::Witness(name) => write!(f, "the witness {name} is missing, and the log is older"),
             Self::Late(seconds, held) => {
@@ -185,26 +196,15 @@ pub(super) fn verify(
     seen: &mut dyn FnMut(u64),
 ) -> Result<Verified, Fault> {
     let mut verified = Verified::default();
-    for (table, _) in TABLES {
-        if !is_there(link, table)? {
-            verified.add(Finding::Gone(table));
-        }
-    }
-    if verified.wrong > 0 {
+    scheme::harm(link)?.into_iter().for_each(|finding| verified.add(finding));
+    if verified.findings.iter().any(Finding::ends) {
         return Ok(verified);
     }
     let trusted = authority.signer.verifier();
-    let kept = heads(link, " ORDER BY size")?;
-    verified.head = kept.last().map(|(_, note)| note.clone());
     // Each with when it was shown elsewhere: what was accepted since then no longer counts.
-    let mut heads: Vec<(Head, i64)> = Vec::with_capacity(kept.len());
+    let mut heads: Vec<(Head, i64)> =
+        heads(link, &trusted, &mut verified)?.into_iter().map(|head| (head, i64::MAX)).collect();
     let mut doubts: Vec<(Finding, i64)> = Vec::new();
-    for (size, note) in kept {
-        match trusted.open(&note) {
-            Ok(head) if signed(head.size) == size => heads.push((head, i64::MAX)),
-            _ => verified.add(Finding::Head(size.unsigned_abs())),
-        }
-    }
     let (newest, newest_last) = heads.last().map_or((0, None), |(head, _)| (head.size, Some(head.last)));
     if heads.first().is_some_and(|(head, _)| head.recorded < at.saturating_sub(LATE)) {
         let missing = witnessed.missing.iter().cloned();
@@ -222,6 +222,7 @@ pub(super) fn verify(
     }
     heads.sort_unstable_by_key(|(head, _)| head.size);
     other_kinds(link, &mut verified)?;
+    agents(link, authority, &mut verified)?;
     let mut heads = heads.into_iter().peekable();
     let mut frontier = Frontier::default();
     let mut reading = Reading::default();
@@ -322,37 +323,93 @@ pub(super) fn is_there(link: &mut Link, table: &'static str) -> Result<bool, Fau
     Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop() == Some(1))
 }
 
+/// Tables, what names their rows in a finding, and their columns of texts and of numbers.
+const KINDS: [(&str, &str, &[&str], &[&str]); 7] = [
+    ("audit", "key", &["body"], &["epoch", "events", "low", "high", "acts", "outcomes", "mac"]),
+    ("audit_agent", "key", &["text"], &[]),
+    ("audit_run", "0", &[], &["level", "pairs"]),
+    ("audit_index", "0", &["pairs"], &["run", "first", "key"]),
+    ("audit_block", "first", &["keys", "leaves", "root"], &["epoch", "high"]),
+    ("audit_head", "size", &["frontier", "note"], &["recorded"]),
+    ("audit_retired", "0", &[], &["events", "epoch", "key", "accepted", "sum", "mac"]),
+];
+
 /// A cell of SQLite may hold what its column is not for: read as that, it may say what it said, and a search
 /// compares it otherwise.
 fn other_kinds(link: &mut Link, verified: &mut Verified) -> Result<(), Fault> {
     if link.dialect == Dialect::Postgres {
         return Ok(());
     }
-    let mut sql = Sql::new(link.dialect, "SELECT key FROM audit WHERE typeof(body) <> 'text'");
-    for column in ["epoch", "events", "low", "high", "acts", "outcomes", "mac"] {
-        sql.push(" OR typeof(").push(column).push(") <> 'integer'");
-    }
-    sql.push(" ORDER BY key");
-    for key in sql.rows::<BigInt, i64>(&mut link.connection)? {
-        verified.add(Finding::Changed(key));
-    }
-    let sql = Sql::new(
-        link.dialect,
-        "SELECT COUNT(*) FROM audit_index WHERE typeof(run) <> 'integer' OR typeof(first) <> 'integer' \
-         OR typeof(key) <> 'integer' OR typeof(pairs) <> 'text'",
-    );
-    if sql.rows::<BigInt, i64>(&mut link.connection)?.pop() != Some(0) {
-        verified.add(Finding::Index);
+    for (table, name, texts, numbers) in KINDS {
+        let mut sql = Sql::new(link.dialect, "SELECT DISTINCT ");
+        sql.push(name).push(" FROM ").push(table).push(" WHERE 1 = 0");
+        for (columns, kind) in [(texts, "'text'"), (numbers, "'integer'")] {
+            for column in columns {
+                sql.push(" OR typeof(").push(column).push(") <> ").push(kind);
+            }
+        }
+        sql.push(" ORDER BY 1");
+        for name in sql.rows::<BigInt, i64>(&mut link.connection)? {
+            verified.add(match table {
+                "audit" => Finding::Changed(name),
+                "audit_agent" => Finding::Agent(name),
+                "audit_block" => Finding::Tree(name.unsigned_abs()),
+                "audit_head" => Finding::Head(name.unsigned_abs()),
+                "audit_retired" => Finding::Retired,
+                _ => Finding::Index,
+            });
+        }
     }
     Ok(())
 }
 
-/// Sizes and notes of heads, in that order.
-fn heads(link: &mut Link, order: &str) -> Result<Vec<(i64, String)>, Fault> {
-    let mut sql = Sql::new(link.dialect, "SELECT size, note FROM audit_head");
-    sql.push(order);
-    let found = sql.rows::<(BigInt, Binary), (i64, Vec<u8>)>(&mut link.connection)?;
-    Ok(found.into_iter().map(|(size, note)| (size, lossy(note))).collect())
+/// Is everybody there who this server says they are, and nobody else?
+fn agents(link: &mut Link, authority: &Authority, verified: &mut Verified) -> Result<(), Fault> {
+    let mut from = None;
+    loop {
+        let mut sql = Sql::new(link.dialect, "SELECT key, text FROM audit_agent");
+        if let Some(from) = from {
+            sql.push(" WHERE key > ").int(from);
+        }
+        sql.push(" ORDER BY key").limit(READ);
+        let found = sql.rows::<(BigInt, Binary), (i64, Vec<u8>)>(&mut link.connection)?;
+        let Some((last, _)) = found.last() else { return Ok(()) };
+        from = Some(*last);
+        for (key, text) in found {
+            if authority.agent(&lossy(text)) != key {
+                verified.add(Finding::Agent(key));
+            }
+        }
+    }
+}
+
+/// The genuine heads by their sizes; of the others, and of those of which something else is said, a finding.
+fn heads(link: &mut Link, trusted: &Verifier, verified: &mut Verified) -> Result<Vec<Head>, Fault> {
+    type Kept = (i64, i64, Vec<u8>, Vec<u8>);
+    let (mut heads, mut from) = (Vec::new(), None);
+    loop {
+        let mut sql = Sql::new(link.dialect, "SELECT size, recorded, frontier, note FROM audit_head");
+        if let Some(from) = from {
+            sql.push(" WHERE size > ").int(from);
+        }
+        sql.push(" ORDER BY size").limit(READ);
+        let found = sql.rows::<(BigInt, BigInt, Binary, Binary), Kept>(&mut link.connection)?;
+        let Some((last, ..)) = found.last() else { return Ok(heads) };
+        from = Some(*last);
+        for (size, recorded, edge, note) in found {
+            let note = lossy(note);
+            let head = trusted.open(&note).ok().filter(|head| signed(head.size) == size);
+            let edge = STANDARD.decode(edge).ok().and_then(|bytes| Frontier::from_bytes(&bytes));
+            let is_so = head.as_ref().zip(edge).is_some_and(|(head, edge)| {
+                head.recorded == recorded && edge.size() == head.size && edge.root() == head.root
+            });
+            if !is_so {
+                verified.add(Finding::Head(size.unsigned_abs()));
+            }
+            heads.extend(head);
+            verified.head = Some(note);
+        }
+    }
 }
 
 /// The sum over the index as it is; none where it is no index.
@@ -407,9 +464,8 @@ pub(super) fn prove(link: &mut Link, key: i64, older: Option<u64>) -> Result<Pro
     let block = block.into_iter().next().ok_or(Error::NotFound)?;
     let place = block.keys.iter().position(|known| *known == key).ok_or(Error::NotFound)?;
     let index = block.first + place as u64;
-    let head = heads(link, " ORDER BY size DESC LIMIT 1")?.pop();
-    let (size, head) = head.ok_or(Error::NotFound)?;
-    let size = number(size)?;
+    let (head, _) = log::newest(link)?.ok_or(Error::NotFound)?;
+    let size = log::size(link)?;
     let path = inclusion(index, size, &mut |span| stored(link, span))?.ok_or(Error::NotFound)?;
     let consistency = match older {
         Some(older) => {

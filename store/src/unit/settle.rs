@@ -93,6 +93,10 @@ pub(super) fn settle<'u>(link: &mut Link, sight: &Sight, planned: &'u Planned) -
             if old.deleted {
                 return Err(Error::Gone { version: old.version }.into());
             }
+            // How a patch ends tells what is there.
+            if !is_shown(link, sight, Op::Read, &old)? {
+                return Err(Error::Denied(Op::Read, kind).into());
+            }
             if let OnlyIf::Version(wanted) = only_if
                 && *wanted != old.version
             {

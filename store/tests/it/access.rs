@@ -13,6 +13,7 @@ both!(
     granular_scopes_are_filters,
     versions_and_what_was_deleted,
     writes_stay_inside,
+    who_may_not_read_learns_nothing_by_a_patch,
     any_query_of_any_scope_finds_what_both_allow,
 );
 
@@ -272,6 +273,23 @@ async fn writes_stay_inside(store: Store, _: String) {
     let before = found(&store, &now(), "Observation").await.unwrap();
     assert_eq!(store.commit(&a, commit).await.map(drop), Err(Error::Denied(Op::Create, OBSERVATION)));
     assert_eq!(found(&store, &now(), "Observation").await.unwrap(), before);
+}
+
+async fn who_may_not_read_learns_nothing_by_a_patch(store: Store, _: String) {
+    hospital(&store).await;
+    let patch = || Write::Patch {
+        target: store::Target::Id(OBSERVATION, "a1".into()),
+        only_if: store::OnlyIf::Always,
+        patch: store::Patch::new(|old| Ok(old.clone().into_owned())),
+    };
+    for scopes in
+        ["patient/Observation.u", "patient/Observation.cud patient/Observation.r?status=preliminary"]
+    {
+        let denied = Err(Error::Denied(Op::Read, OBSERVATION));
+        assert_eq!(one(&store, &with(scopes, "a"), patch()).await, denied, "{scopes}");
+    }
+    assert_eq!(one(&store, &with("patient/Observation.u", "b"), patch()).await, Err(Error::NotFound));
+    assert!(one(&store, &with("patient/Observation.ru", "a"), patch()).await.is_ok());
 }
 
 /// The SQL of every scope with every query finds what the query finds alone, without what the scope does

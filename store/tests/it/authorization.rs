@@ -207,8 +207,6 @@ async fn what_follows_from_a_grant_ends_with_it(store: Store, _: String) {
     good(true, true, false).await;
     people(&store, 1, begun.clone()).await.unwrap();
     good(true, true, true).await;
-    people(&store, 1, AccountChange::Password { id: "a1".into(), hash: "other".into() }).await.unwrap();
-    good(true, true, false).await;
     change(&store, 1, vec![Change::Decide { id: "c1".into(), status: Status::Revoked }]).await.unwrap();
     good(false, false, false).await;
     change(&store, 1, vec![Change::Decide { id: "c1".into(), status: Status::Approved }]).await.unwrap();
@@ -217,6 +215,38 @@ async fn what_follows_from_a_grant_ends_with_it(store: Store, _: String) {
     good(false, false, false).await;
     assert!(store.grants(&at(1), "a1").await.unwrap().is_empty());
     assert_eq!(store.grant(&at(1), "g1").await.unwrap_err(), Error::NotFound);
+    // So does another password, another role, or being somebody else.
+    let described = |role: &str, user: Option<&str>| AccountChange::Describe {
+        id: "a1".into(),
+        name: "Carol".into(),
+        role: role.into(),
+        fhir_user: user.map(Into::into),
+    };
+    for (n, ends) in [
+        AccountChange::Password { id: "a1".into(), hash: "other".into() },
+        described("operator", None),
+        described("clinician", Some("Practitioner/1")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("of-{n}");
+        people(&store, 1, described("clinician", None)).await.unwrap();
+        change(&store, 1, vec![Change::Grant(grant(&id))]).await.unwrap();
+        people(&store, 1, described("clinician", None)).await.unwrap();
+        assert!(store.grant(&at(1), &id).await.is_ok());
+        people(&store, 1, ends).await.unwrap();
+        assert_eq!(store.grant(&at(1), &id).await.unwrap_err(), Error::NotFound);
+        people(&store, 1, described("clinician", None)).await.unwrap();
+        assert_eq!(store.grant(&at(1), &id).await.unwrap_err(), Error::NotFound);
+    }
+    assert!(matches!(store.signed_in(&at(1), "session").await, Err(Error::NotFound)));
+    // Who allowed something while their role was changed has allowed nothing.
+    let late =
+        SmartGrant { granted: Granted { role: Some("admin".into()), ..Granted::default() }, ..grant("late") };
+    change(&store, 1, vec![Change::Grant(late)]).await.unwrap();
+    assert_eq!(store.grant(&at(1), "late").await.unwrap_err(), Error::NotFound);
+    change(&store, 1, vec![Change::Revoke { grant: "late".into() }]).await.unwrap();
     // A lock ends all for good, and nobody signs in beside it.
     change(&store, 1, vec![Change::Grant(grant("g2"))]).await.unwrap();
     assert_eq!(store.grants(&at(1), "a1").await.unwrap().len(), 1);

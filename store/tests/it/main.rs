@@ -16,6 +16,7 @@ macro_rules! both {
 
 mod access;
 mod audit;
+mod audit_guarded;
 mod audit_kept;
 mod audit_moved;
 mod audit_retired;
