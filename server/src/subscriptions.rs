@@ -43,7 +43,10 @@ pub(crate) fn findings(resource: &Json<'_>, topics: &Topics, base: &str, reach: 
             Ok(url) => reach.permits(&url).err(),
             Err(_) => Some("it is no address"),
         },
-        Channel::Websocket => None,
+        Channel::Websocket => {
+            let why = "websockets are not spoken; rest-hook is";
+            return Issue::error("not-supported", why).at("Subscription.channel.type").into();
+        }
     };
     match refused {
         Some(why) => Issue::error("forbidden", why).at("Subscription.channel.endpoint").into(),
