@@ -177,7 +177,7 @@ StructureDefinition all {"url":"urn:x","name":"X","status":"active","kind":"logi
 "differential":{"element":[{"id":"x","path":"x"}]}}
 StructureMap all {"url":"urn:x","name":"x","status":"active","group":[{"name":"x","typeMode":"none",\
 "input":[{"name":"x","mode":"source"}],"rule":[{"name":"x","source":[{"context":"x"}]}]}]}
-Subscription none {"status":"active","reason":"x","criteria":"x","channel":{"type":"email"}}
+Subscription none {"status":"off","reason":"x","criteria":"Basic?code=x","channel":{"type":"rest-hook","endpoint":"https://hook.example/"}}
 Substance all {"code":~}
 SubstanceNucleicAcid none {}
 SubstancePolymer none {}

@@ -234,6 +234,14 @@ def by_criteria(op: str, absent: int, done: int) -> Expect:
     return expect
 
 
+def of_patch(update: Expect) -> Expect:
+    """How a patch ends tells what is there: who may not read it may not patch it."""
+    def expect(caller: Caller, one: Resource) -> tuple[set[int], set[str] | None]:
+        statuses, shows = update(caller, one)
+        return ({403} if statuses == {200} and not caller.may("r", one) else statuses), shows
+    return expect
+
+
 class Deed(NamedTuple):
     """An interaction: how it is asked for, `T` and `I` being type and id, and what comes of it."""
     name: str
@@ -270,9 +278,9 @@ DEEDS = [
     Deed("update", "PUT", "T/I", of_update, "same"),
     Deed("update to create", "PUT", "T/N", of_update_new, "new"),
     Deed("conditional update", "PUT", "T?_id=I", by_criteria("u", 403, 200), "same"),
-    Deed("patch", "PATCH", "T/I", of_instance("u"), SAME, JSON_PATCH),
-    Deed("conditional patch", "PATCH", "T?_id=I", by_criteria("u", 404, 200), SAME, JSON_PATCH),
-    Deed("$meta-add", "POST", "T/I/$meta-add", of_instance("u"), "label"),
+    Deed("patch", "PATCH", "T/I", of_patch(of_instance("u")), SAME, JSON_PATCH),
+    Deed("conditional patch", "PATCH", "T?_id=I", of_patch(by_criteria("u", 404, 200)), SAME, JSON_PATCH),
+    Deed("$meta-add", "POST", "T/I/$meta-add", of_patch(of_instance("u")), "label"),
     Deed("delete", "DELETE", "T/I", of_instance("d", 204, 204)),
     Deed("conditional delete", "DELETE", "T?_id=I", by_criteria("d", 204, 204)),
     Deed("batch: read", "POST", "", of_instance("r"), entry="GET T/I"),
