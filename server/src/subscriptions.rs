@@ -21,7 +21,7 @@ use fhir::outcome::{Issue, Issues};
 use fhir::resource_type::ResourceType;
 use fhir::subscription::{Channel, Subscription, Topic, Topics};
 use reqwest::Url;
-use store::{Commit, Context, Error, OnlyIf, Target, Write};
+use store::{Commit, Context, Error, OnlyIf, SubscriptionStatus, Target, Write};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -34,6 +34,10 @@ pub(crate) use book::Shelf;
 
 /// What is wrong with a Subscription that is to be kept to.
 pub(crate) fn findings(resource: &Json<'_>, topics: &Topics, base: &str, reach: &Reach) -> Issues {
+    // Nothing comes of one that is off, whatever it says.
+    if resource.text("status") == Some(SubscriptionStatus::Off.code()) {
+        return Issues::default();
+    }
     let asked = match Subscription::parse(resource, topics, base) {
         Ok(asked) => asked,
         Err(issues) => return issues,

@@ -323,7 +323,8 @@ fn nothing_is_lost_when_the_server_dies() {
         let taken = |calls: &[Call]| {
             let mut bodies: Vec<String> = Vec::new();
             for call in calls.iter().filter(|call| call.status == 200) {
-                if bodies.last() != Some(&call.body) {
+                // What was taken in the moment of the end may come again, in order.
+                if !bodies.contains(&call.body) {
                     bodies.push(call.body.clone());
                 }
             }
