@@ -17,6 +17,10 @@ pub(crate) const FHIR_JSON: &str = "application/fhir+json";
 /// FHIR's XML media type.
 pub(crate) const FHIR_XML: &str = "application/fhir+xml";
 
+/// A server that is busy is asked again so often, after so long.
+const BUSY: usize = 2;
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// A server under test.
 pub(crate) struct Server {
     pub(crate) base: String,
@@ -192,12 +196,16 @@ impl Ask {
     }
 
     pub(crate) fn send(self) -> Result<Answer, Stop> {
-        let response = self.0.send().map_err(|e| format!("no answer: {e}"))?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.bytes().map_err(|e| format!("no whole answer: {e}"))?.to_vec();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status, headers, bytes, text, json })
+        // Who is busy is asked again.
+        for _ in 0..BUSY {
+            let Some(request) = self.0.try_clone() else { break };
+            let answer = Answer::of(request)?;
+            if answer.status != 503 {
+                return Ok(answer);
+            }
+            std::thread::sleep(AGAIN);
+        }
+        Answer::of(self.0)
     }
 }
 
@@ -211,6 +219,15 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    fn of(request: RequestBuilder) -> Result<Self, Stop> {
+        let response = request.send().map_err(|e| format!("no answer: {e}"))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().map_err(|e| format!("no whole answer: {e}"))?.to_vec();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok(Self { status, headers, bytes, text, json })
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
