@@ -45,8 +45,9 @@ fn begin(address: &str) -> Result<Shared, Stop> {
     // It ends with the runner.
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Whoever gives up in the middle is no concern of the next.
-            let _ = answer(stream, &shown);
+            // Whoever says nothing, or gives up in the middle, is no concern of the next.
+            let shown = Arc::clone(&shown);
+            std::thread::spawn(move || answer(stream, &shown));
         }
     });
     Ok(set)
@@ -55,6 +56,9 @@ fn begin(address: &str) -> Result<Shared, Stop> {
 fn answer(mut stream: TcpStream, set: &Mutex<Set>) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut lines = BufReader::new(stream.try_clone()?).lines();
+    if lines.next().transpose()?.is_none() {
+        return Ok(());
+    }
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     let mut set = locked(set);
     set.asked += 1;
