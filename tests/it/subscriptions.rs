@@ -366,9 +366,9 @@ fn who_sends_as_it_is_written_again_does_not_disturb_who_begins() {
     }
 }
 
-fn creatinine(value: &str, hours: u64) -> Value {
+fn creatinine(value: &str, at: &str) -> Value {
     let mut one = observation("egfr", "2160-0");
-    one["effectiveDateTime"] = json!(hours_ago(hours));
+    one["effectiveDateTime"] = json!(at);
     let value: Value = value.parse().unwrap();
     one["valueQuantity"] =
         json!({"value": value, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"});
@@ -395,11 +395,10 @@ fn risks_are_told_and_where_they_cross_a_band() {
             json!({"resourceType": "Patient", "id": "egfr", "gender": "female", "birthDate": "1960-01-02"});
         server.put("/fhir/Patient/egfr", &person).unwrap().expect(201).unwrap();
         for (value, hours) in [("0.80", 3), ("0.81", 2), ("3.0", 1)] {
-            server.post("/fhir/Observation", &creatinine(value, hours)).unwrap().expect(201).unwrap();
+            let at = hours_ago(hours);
+            server.post("/fhir/Observation", &creatinine(value, &at)).unwrap().expect(201).unwrap();
             let newest = |calls: &[Call]| {
-                calls.iter().any(|call| {
-                    call.body.contains("\"status\":\"final\"") && call.body.contains(&hours_ago(hours))
-                })
+                calls.iter().any(|call| call.body.contains("\"status\":\"final\"") && call.body.contains(&at))
             };
             hook.wait(LONG, newest);
         }
