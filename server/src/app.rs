@@ -132,6 +132,14 @@ impl App {
         Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What this process is called beside others. Who begins anew at the same address is the same, and goes on at
+    /// once: what was there before is dead.
+    pub(crate) fn process(&self) -> String {
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
+        let machine = machine.unwrap_or_else(|_| uuid::Uuid::new_v4().simple().to_string());
+        format!("{} {}", machine.trim(), self.config.bind)
+    }
+
     /// An endpoint of the authorization server.
     pub(crate) fn oauth(&self, endpoint: &str) -> String {
         format!("{}/oauth/{endpoint}", self.config.public_url)

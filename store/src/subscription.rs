@@ -19,6 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use diesel::sql_types::{BigInt, Bool, Text};
 use fhir::resource_type::ResourceType;
 use fhir::search::Index;
+pub use fhir::subscription::SubscriptionStatus;
 use tokio::sync::Notify;
 
 pub use self::change::Change;
@@ -31,51 +32,22 @@ use crate::error::{Error, Fault};
 use crate::record::Effect;
 use crate::sql::Sql;
 
-/// How it stands with a Subscription (<https://hl7.org/fhir/R4/valueset-subscription-status.html>).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubscriptionStatus {
-    /// Its endpoint has not answered a handshake yet.
-    Requested,
-    /// It is told.
-    Active,
-    /// It can't be told at present; if it was active, its events are numbered nevertheless.
-    Error,
-    /// It is not told, and no events are numbered.
-    Off,
+/// What stands for a status in the database.
+fn number(status: SubscriptionStatus) -> i64 {
+    match status {
+        SubscriptionStatus::Requested => 0,
+        SubscriptionStatus::Active => 1,
+        SubscriptionStatus::Error => 2,
+        SubscriptionStatus::Off => 3,
+    }
 }
 
-impl SubscriptionStatus {
-    /// As FHIR codes it.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::Active => "active",
-            Self::Error => "error",
-            Self::Off => "off",
-        }
-    }
-
-    /// The one of that code.
-    pub fn parse(code: &str) -> Option<Self> {
-        [Self::Requested, Self::Active, Self::Error, Self::Off].into_iter().find(|one| one.code() == code)
-    }
-
-    fn number(self) -> i64 {
-        match self {
-            Self::Requested => 0,
-            Self::Active => 1,
-            Self::Error => 2,
-            Self::Off => 3,
-        }
-    }
-
-    fn of(number: i64) -> Self {
-        match number {
-            0 => Self::Requested,
-            1 => Self::Active,
-            2 => Self::Error,
-            _ => Self::Off,
-        }
+fn status(number: i64) -> SubscriptionStatus {
+    match number {
+        0 => SubscriptionStatus::Requested,
+        1 => SubscriptionStatus::Active,
+        2 => SubscriptionStatus::Error,
+        _ => SubscriptionStatus::Off,
     }
 }
 
@@ -180,7 +152,7 @@ pub(crate) fn load<'a>(
             tracing::error!(subscription = id, "its headers were sealed with another secret");
             Vec::new()
         });
-        let (status, failing) = (SubscriptionStatus::of(status), (failing > 0).then_some(failing));
+        let (status, failing) = (self::status(status), (failing > 0).then_some(failing));
         Subscription {
             number,
             id,

@@ -24,7 +24,7 @@ pub use change::{Change, Interaction, State};
 pub use channel::{Channel, Header};
 pub use interest::Interest;
 pub use matcher::Matcher;
-pub use notification::{Event, Failure, Occasion, Standing, Status, Told, statuses};
+pub use notification::{Event, Failure, Occasion, Status, SubscriptionStatus, Told, statuses};
 pub use parse::{Subscription, Wanted};
 pub use payload::{Content, Format, Media, Payload};
 pub use topic::{FilterBy, Publication, Shape, Topic, Topics};

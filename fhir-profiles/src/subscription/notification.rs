@@ -21,18 +21,18 @@ const ERRORS: &str = "http://terminology.hl7.org/CodeSystem/subscription-error";
 
 /// What a Subscription is (<https://hl7.org/fhir/R4/valueset-subscription-status.html>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Not yet in use.
+pub enum SubscriptionStatus {
+    /// Its endpoint has not answered a handshake yet.
     Requested,
-    /// In use.
+    /// It is told.
     Active,
-    /// It failed.
+    /// It can't be told at present.
     Error,
-    /// Ended, or turned off.
+    /// It is not told: it ended, or was turned off.
     Off,
 }
 
-impl Standing {
+impl SubscriptionStatus {
     const ALL: [Self; 4] = [Self::Requested, Self::Active, Self::Error, Self::Off];
 
     /// The one of that code.
@@ -118,7 +118,7 @@ pub struct Status<'a> {
     /// The topic's canonical; none for R4's own criteria.
     pub topic: Option<&'a str>,
     /// What it is.
-    pub standing: Standing,
+    pub standing: SubscriptionStatus,
     /// How much is told of each event.
     pub content: Content,
     /// Events since it began, those that did not arrive too.

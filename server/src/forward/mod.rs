@@ -101,10 +101,7 @@ impl Receiver {
             Address::Syslog { host, port, tls } => Way::Wire(Wire::new(app, host, *port, *tls, outbound)),
             Address::File(_) => return None,
         };
-        // Who begins anew at the same address goes on at once: what was there before is dead.
-        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
-        let machine = machine.unwrap_or_else(|_| uuid::Uuid::new_v4().simple().to_string());
-        let holder = format!("{} {}", machine.trim(), app.config.bind);
+        let holder = app.process();
         Some(Self { app: Arc::clone(app), name: address.name(), way, holder, held: None, together: TOGETHER })
     }
 

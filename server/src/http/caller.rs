@@ -48,7 +48,7 @@ impl FromRequest for Caller {
                 at: app::now(),
                 who: Who::new(Agent { address: address(&request), ..Agent::default() }),
                 access: Access::Whole,
-                mandate: Mandate::Open.text(),
+                mandate: <Mandate>::Open.text(),
                 trail: Some(Trail::of(audited::asked(&request))),
             };
             if app.config.auth == Auth::Open {
@@ -157,8 +157,8 @@ async fn identified(
         Ok(bearer) => {
             let who = Who::new(bearer.agent(context.who.agent.address.clone()));
             let rights = Rights::Of(bearer.scopes.as_str().into());
-            let mandate = Mandate::Token(Box::new(bearer.as_ref().clone())).text();
-            Ok((Context { who, access: bearer.access(), mandate, ..context }, rights))
+            let (access, mandate) = (bearer.access(), bearer.mandate());
+            Ok((Context { who, access, mandate, ..context }, rights))
         }
         Err(Unproved::NotGood) => {
             let found = keyed(app, context, &key_hash(token)).await;
@@ -181,7 +181,7 @@ async fn keyed(app: &App, context: Context, key_hash: &str) -> Result<(Context, 
         Err(error) => return Err(error.into()),
     };
     let (address, access) = (context.who.agent.address.clone(), access(&client.scope, None, None, false));
-    let mandate = Mandate::Key(client.id.clone()).text();
+    let mandate = <Mandate>::Key(client.id.clone()).text();
     let (id, name) = (Some(client.id), Some(client.name));
     let who = Who::new(Agent { client: id, client_name: name, address, ..Agent::default() });
     Ok((Context { who, access, mandate, ..context }, Rights::Of(client.scope.into())))

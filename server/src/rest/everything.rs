@@ -3,20 +3,16 @@
 
 use std::sync::Arc;
 
-use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Clause, DateTest, Handling, Include, Prefix, Test, parameter};
 use store::Context;
 
 use super::search::{Scope, Wider, find_wider};
-use super::{id, named};
+use super::{id, parameters};
 use crate::app::App;
-use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::format;
-use crate::http::request;
 
 /// When care was given, by the first of these that a type has.
 const CARE: [&str; 7] =
@@ -29,12 +25,7 @@ pub(crate) async fn everything(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let patient = id(&path)?;
-    let mut asked = request::pairs(request.query_string());
-    let body = Body::read_short(payload).await?;
-    if request.method() == Method::POST && !body.is_empty() {
-        let parameters = format::read(&body, format::sent(&request)?)?;
-        asked.extend(named(&parameters)?);
-    }
+    let asked = parameters(&request, payload).await?;
     let text = find(&caller.app, &caller.context, patient, asked).await?;
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
 }

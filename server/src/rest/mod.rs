@@ -20,8 +20,8 @@ pub(crate) mod update;
 pub(crate) mod validate;
 mod value_set;
 
-use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::DateTime;
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues};
@@ -29,8 +29,10 @@ use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery, View};
 use store::{About, Commit, NewTask, Stored, Target, Write, Written};
 
+use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
+use crate::http::format;
 use crate::http::request::{self, Prefer, Return};
 use crate::packages::Claims;
 use crate::scoring;
@@ -72,6 +74,17 @@ fn criteria(kind: ResourceType, text: &str, base: &str, at: i64) -> Result<Searc
     let (query, _) =
         SearchQuery::parse(&[kind], &pairs, base, at, Handling::Strict).map_err(Failure::invalid)?;
     Ok(query)
+}
+
+/// What an operation is asked with: in the address, and in Parameters that are posted.
+async fn parameters(request: &HttpRequest, payload: web::Payload) -> Result<Vec<(String, String)>, Failure> {
+    let mut asked = request::pairs(request.query_string());
+    let body = Body::read_short(payload).await?;
+    if request.method() == Method::POST && !body.is_empty() {
+        asked.extend(named(&format::read(&body, format::sent(request)?)?)?);
+    }
+    asked.retain(|(name, _)| !matches!(name.as_str(), "_format" | "_pretty"));
+    Ok(asked)
 }
 
 /// The simple values of Parameters by name, in their order.

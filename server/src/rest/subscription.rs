@@ -1,7 +1,7 @@
 //! Operations of Subscriptions: `$status` and `$events`
 //! (<https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>), and `$webhook-secret`.
 
-use actix_web::http::{Method, header};
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
@@ -12,12 +12,10 @@ use serde_json::json;
 use store::{Act, Entry, SubscriptionStatus};
 use uuid::Uuid;
 
-use super::{id, named};
+use super::{id, parameters};
 use crate::app;
-use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::{format, request};
 use crate::subscriptions::notification;
 use crate::subscriptions::signature::Key;
 
@@ -25,16 +23,6 @@ use crate::subscriptions::signature::Key;
 const MOST: u32 = 1000;
 /// Events that `$events` tells of at once; who wants more goes on behind the last.
 const MOST_EVENTS: usize = 1000;
-
-async fn asked(request: &HttpRequest, payload: web::Payload) -> Result<Vec<(String, String)>, Failure> {
-    let mut asked = request::pairs(request.query_string());
-    let body = Body::read_short(payload).await?;
-    if request.method() == Method::POST && !body.is_empty() {
-        asked.extend(named(&format::read(&body, format::sent(request)?)?)?);
-    }
-    asked.retain(|(name, _)| !matches!(name.as_str(), "_format" | "_pretty"));
-    Ok(asked)
-}
 
 /// `Subscription/[id]/$status`
 pub(crate) async fn status(
@@ -44,7 +32,7 @@ pub(crate) async fn status(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let id = id(&path)?.to_owned();
-    if let Some((name, _)) = asked(&request, payload).await?.first() {
+    if let Some((name, _)) = parameters(&request, payload).await?.first() {
         return Err(Failure::bad_request(format!("no such parameter: {name}")));
     }
     caller.app.store.read(&caller.context, ResourceType::SUBSCRIPTION, &id).await?;
@@ -58,7 +46,7 @@ pub(crate) async fn status_of_many(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let (mut ids, mut wanted) = (Vec::new(), Vec::new());
-    for (name, value) in asked(&request, payload).await? {
+    for (name, value) in parameters(&request, payload).await? {
         for value in value.split(',').filter(|one| !one.is_empty()) {
             match name.as_str() {
                 "id" => ids.push(value.strip_prefix("Subscription/").unwrap_or(value).to_owned()),
@@ -117,7 +105,7 @@ pub(crate) async fn events(
 ) -> Result<HttpResponse, Failure> {
     let id = id(&path)?.to_owned();
     let (mut since, mut until, mut content) = (1, i64::MAX, None);
-    for (name, value) in asked(&request, payload).await? {
+    for (name, value) in parameters(&request, payload).await? {
         let number = || {
             let read = value.parse::<i64>().ok().filter(|number| *number >= 0);
             read.ok_or_else(|| Failure::bad_request(format!("{name} is the number of an event")))
@@ -160,7 +148,7 @@ pub(crate) async fn webhook_secret(
 ) -> Result<HttpResponse, Failure> {
     let id = id(&path)?;
     let mut rotate = false;
-    for (name, value) in asked(&request, payload).await? {
+    for (name, value) in parameters(&request, payload).await? {
         rotate = match (name.as_str(), value.as_str()) {
             ("rotate", "true") => true,
             ("rotate", "false") => false,

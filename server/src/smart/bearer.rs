@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::http::caller::key_hash;
 use crate::http::rights::access;
 use crate::http::tls::Shown;
+use crate::subscriptions::mandate::Mandate;
 
 const SECOND: i64 = 1_000_000;
 /// How long an access token is good.
@@ -67,6 +68,9 @@ pub(crate) struct Bearer {
     pub(crate) expires: i64,
     /// The certificate with which alone it is good (`x5t#S256`).
     pub(crate) certificate: Option<String>,
+    /// What [`Bearer::mandate`] made: the same for all requests with the token.
+    #[serde(skip)]
+    pub(crate) mandate: OnceLock<Arc<str>>,
 }
 
 /// Why nobody stands behind a token.
@@ -216,6 +220,7 @@ pub(crate) async fn verify(
         issued: token.issued,
         expires: token.expires,
         certificate: token.certificate,
+        mandate: OnceLock::new(),
     });
     app.smart.bearers.put(hash, Arc::clone(&bearer), context.at);
     Ok(bearer)
@@ -265,6 +270,11 @@ impl Bearer {
     pub(crate) fn access(&self) -> Access {
         let own = self.fhir_user.as_deref().and_then(|user| user.strip_prefix("Patient/"));
         access(&self.rights(), self.patient.as_deref(), own, self.subject.is_some())
+    }
+
+    /// In whose name things go on after a request with it.
+    pub(crate) fn mandate(&self) -> Arc<str> {
+        Arc::clone(self.mandate.get_or_init(|| Mandate::Token(self).text()))
     }
 
     /// Who it is, for the audit trail.

@@ -1,7 +1,7 @@
 //! Tokens of another authorization server, the EMR's own: JWTs by its keys (RFC 9068), anything else by
 //! asking it (RFC 7662). Issuer and audience are pinned; which claim says what is the operator's to say.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use store::Context;
@@ -167,6 +167,7 @@ fn bearer(claims: &Value, foreign: &Foreign, token: &str, at: i64) -> Option<Bea
         // Whatever number the issuer says must not end the process.
         expires: expires.saturating_mul(SECOND),
         certificate,
+        mandate: OnceLock::new(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Who the user is, signed: OpenID Connect's id_token with SMART's `fhirUser`
 //! (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#scopes-for-requesting-identity-data>).
 
+use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value, json};
 use store::{Context, SmartGrant};
 
@@ -43,5 +44,5 @@ pub(crate) async fn issue(
         }
     }
     let (keys, secret) = (&app.smart.keys, &app.smart.secret);
-    keys.sign(&app.store, secret, context, &Value::Object(claims)).await.map(Some)
+    keys.sign(&app.store, secret, context, Algorithm::RS256, &Value::Object(claims)).await.map(Some)
 }

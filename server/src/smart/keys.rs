@@ -83,29 +83,9 @@ impl Keys {
         Ok(known)
     }
 
-    /// Signs with the key that is in use.
+    /// Signs with the key of that algorithm that is in use: RS256 is what OpenID Connect wants, ES384 what SMART
+    /// wants of a client.
     pub(crate) async fn sign(
-        &self,
-        store: &Store,
-        secret: &Secret,
-        context: &Context,
-        claims: &impl Serialize,
-    ) -> Result<String, Refusal> {
-        self.signed(store, secret, context, Algorithm::RS256, claims).await
-    }
-
-    /// The same as SMART wants it of a client.
-    pub(crate) async fn assert(
-        &self,
-        store: &Store,
-        secret: &Secret,
-        context: &Context,
-        claims: &impl Serialize,
-    ) -> Result<String, Refusal> {
-        self.signed(store, secret, context, Algorithm::ES384, claims).await
-    }
-
-    async fn signed(
         &self,
         store: &Store,
         secret: &Secret,

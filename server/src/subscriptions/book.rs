@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use fhir::json::{self, Limits};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
-use fhir::subscription::{Matcher, Subscription, Topic, Topics};
+use fhir::subscription::{Channel, Matcher, Subscription, Topic, Topics};
+use reqwest::Url;
 use store::{Context, Error, SubscriptionStatus};
 
 use super::mandate::{Mandate, Standing};
@@ -78,6 +79,20 @@ impl Entry {
         let asked = asked.map_err(|issues| issues.to_string())?;
         let mandate = Mandate::parse(&subscription.owner).ok_or("it is in nobody's name")?;
         Ok(Self { subscription, asked, mandate })
+    }
+
+    /// Where it is sent to, and the header lines that are sent along.
+    pub(crate) fn endpoint(&self) -> (&str, &[String]) {
+        match &self.asked.channel {
+            Channel::RestHook { endpoint, .. } => (endpoint, &self.subscription.headers),
+            Channel::Websocket => ("", &[]),
+        }
+    }
+
+    /// The server that it is sent to.
+    pub(crate) fn origin(&self) -> Option<String> {
+        let (endpoint, _) = self.endpoint();
+        Url::parse(endpoint).ok().map(|url| url.origin().ascii_serialization())
     }
 }
 

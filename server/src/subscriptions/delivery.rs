@@ -7,8 +7,8 @@ use std::time::Duration;
 use fhir::json::Json;
 use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
-use fhir::subscription::{Channel, Occasion};
-use reqwest::Url;
+use fhir::subscription::Occasion;
+use reqwest::{Method, Url};
 use store::{
     Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Patch, Progress, Stored, SubscriptionStatus,
     Target, Who, Write,
@@ -109,13 +109,10 @@ impl From<Error> for Stop {
 
 impl Courier {
     pub(super) fn new(app: &Arc<App>) -> anyhow::Result<Self> {
-        // Who begins anew at the same address goes on at once: what was there before is dead.
-        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
-        let machine = machine.unwrap_or_else(|_| uuid::Uuid::new_v4().simple().to_string());
         Ok(Self {
             app: Arc::clone(app),
             webhook: Webhook::new(app)?,
-            name: format!("{} {} ", machine.trim(), app.config.bind).into(),
+            name: format!("{} ", app.process()).into(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),
@@ -213,7 +210,7 @@ impl Courier {
         let who = record::addressee(&entry, &context);
         let mut drive = Drive { entry, context, holder: Arc::clone(holder), who, delivered, until };
         let mut receipts = Receipts::default();
-        let stop = match self.origins.enter(&drive.origin(), app::now()).await {
+        let stop = match self.origins.enter(&drive.entry.origin().unwrap_or_default(), app::now()).await {
             Err(again) => Stop::Later(again),
             Ok(pass) => {
                 let stop = self.send(&mut drive, &mut receipts, stopped).await;
@@ -289,8 +286,8 @@ impl Courier {
             return Stop::Failed(refusal);
         }
         for _ in 0..TRIES {
-            let next = Next::Rest(drive.heartbeat());
-            match self.turn_into(drive, next, SubscriptionStatus::Active, "").await {
+            let progress = drive.progress(Next::Rest(drive.heartbeat()));
+            match self.change(&drive.entry.subscription.id, progress, SubscriptionStatus::Active, "").await {
                 // Somebody who began to write before it was known is not done yet.
                 Err(Error::Conflict { .. }) => tokio::time::sleep(SOON).await,
                 Err(error) => return error.into(),
@@ -380,18 +377,11 @@ impl Courier {
                 [first, last] if first == last => first.to_string(),
                 [first, last] => format!("{first}-{last}"),
             };
-            return self.post(drive, text?, &part).await;
+            return self.post(drive, Method::POST, Vec::new(), Some(text?), &part).await;
         }
-        let (endpoint, headers) = drive.endpoint();
         for event in events {
             let Some((method, path, body)) = notification::plain(&drive.entry, event)? else { continue };
-            let mut url = parsed(endpoint)?;
-            if let (false, Ok(mut segments)) = (path.is_empty(), url.path_segments_mut()) {
-                segments.pop_if_empty().extend(path);
-            }
-            let patience = Duration::from_micros(drive.patience().unsigned_abs());
-            let seal = self.seal(drive, &event.number.to_string());
-            self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await?;
+            self.post(drive, method, path, body, &event.number.to_string()).await?;
         }
         Ok(())
     }
@@ -421,22 +411,28 @@ impl Courier {
                     Occasion::Handshake => format!("handshake-{}", drive.entry.subscription.stamp),
                     _ => format!("heartbeat-{}", app::now()),
                 };
-                self.post(drive, text?, &part).await
+                self.post(drive, Method::POST, Vec::new(), Some(text?), &part).await
             }
             None => Ok(()),
         }
     }
 
-    fn seal(&self, drive: &Drive, part: &str) -> Seal {
-        Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now())
-    }
-
-    async fn post(&self, drive: &Drive, (kind, text): (String, String), part: &str) -> Result<(), Refusal> {
-        let (endpoint, headers) = drive.endpoint();
+    /// Sends a message to the endpoint, or to a path behind it; `part` tells it from others of the Subscription.
+    async fn post(
+        &self,
+        drive: &Drive,
+        method: Method,
+        path: Vec<String>,
+        body: Option<notification::Body>,
+        part: &str,
+    ) -> Result<(), Refusal> {
+        let (endpoint, headers) = drive.entry.endpoint();
+        let mut url = Url::parse(endpoint).map_err(|_| Refusal::Forbidden("it is no address"))?;
+        if let (false, Ok(mut segments)) = (path.is_empty(), url.path_segments_mut()) {
+            segments.pop_if_empty().extend(path);
+        }
         let patience = Duration::from_micros(drive.patience().unsigned_abs());
-        let url = parsed(endpoint)?;
-        let body = Some((kind, text));
-        let (method, seal) = (reqwest::Method::POST, self.seal(drive, part));
+        let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now());
         self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await
     }
 
@@ -448,18 +444,6 @@ impl Courier {
         {
             tracing::error!(%error, "it was not kept how far a Subscription is");
         }
-    }
-
-    /// Another status, in the resource too.
-    async fn turn_into(
-        &self,
-        drive: &Drive,
-        next: Next,
-        status: SubscriptionStatus,
-        error: &str,
-    ) -> Result<(), Error> {
-        let progress = drive.progress(next);
-        self.change(&drive.entry.subscription.id, progress, status, error).await
     }
 
     async fn end(
@@ -482,6 +466,7 @@ impl Courier {
         }
     }
 
+    /// Another status, in the resource too.
     async fn change(
         &self,
         id: &str,
@@ -524,19 +509,6 @@ impl Receipts {
 }
 
 impl Drive {
-    fn endpoint(&self) -> (&str, &[String]) {
-        match &self.entry.asked.channel {
-            Channel::RestHook { endpoint, .. } => (endpoint, &self.entry.subscription.headers),
-            Channel::Websocket => ("", &[]),
-        }
-    }
-
-    /// The server that it is sent to.
-    fn origin(&self) -> String {
-        let (endpoint, _) = self.endpoint();
-        Url::parse(endpoint).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
-    }
-
     /// How long an answer is waited for, in microseconds.
     fn patience(&self) -> i64 {
         i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE)) * SECOND
@@ -560,10 +532,6 @@ impl Drive {
 
 fn context() -> Context {
     Context::system("subscriptions", app::now())
-}
-
-fn parsed(endpoint: &str) -> Result<Url, Refusal> {
-    Url::parse(endpoint).map_err(|_| Refusal::Forbidden("it is no address"))
 }
 
 /// The same with another status.

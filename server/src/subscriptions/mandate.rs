@@ -14,13 +14,13 @@ use crate::smart::bearer::Bearer;
 /// What is kept of a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Mandate {
+pub(crate) enum Mandate<B = Box<Bearer>> {
     /// Anybody of this machine, where access is open.
     Open,
     /// A caller with an API key or a certificate, by its id.
     Key(String),
     /// Who came with a token.
-    Token(Box<Bearer>),
+    Token(B),
 }
 
 /// What is left of it.
@@ -31,11 +31,13 @@ pub(crate) enum Standing {
     Ended(&'static str),
 }
 
-impl Mandate {
+impl<B: Serialize> Mandate<B> {
     pub(crate) fn text(&self) -> Arc<str> {
         serde_json::to_string(self).unwrap_or_default().into()
     }
+}
 
+impl Mandate {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }

@@ -4,11 +4,11 @@ use fhir::json::{self, Limits};
 use fhir::resource_type::ResourceType;
 use fhir::search::{parameter, references};
 use fhir::subscription::{
-    self, Content, Failure, Format, Interaction, Media, Occasion, Payload, Standing, Status, Told,
+    self, Content, Failure, Format, Interaction, Media, Occasion, Payload, Status, Told,
 };
 use fhir::xml::{self, Layout};
 use reqwest::Method;
-use store::{Effect, Event, Stored, SubscriptionStatus};
+use store::{Effect, Event, Stored};
 use uuid::Uuid;
 
 use super::book::Entry;
@@ -32,13 +32,15 @@ pub(crate) fn standing<'s>(
         let answered = of.error.contains(Refusal::ANSWERED);
         (if answered { Failure::ErrorResponse } else { Failure::NoResponse }, of.error.as_str())
     });
-    let standing = match of.status {
-        SubscriptionStatus::Requested => Standing::Requested,
-        SubscriptionStatus::Active => Standing::Active,
-        SubscriptionStatus::Error => Standing::Error,
-        SubscriptionStatus::Off => Standing::Off,
-    };
-    Status { base, id: &of.id, topic, standing, content, events: of.events.unsigned_abs(), failure }
+    Status {
+        base,
+        id: &of.id,
+        topic,
+        standing: of.status,
+        content,
+        events: of.events.unsigned_abs(),
+        failure,
+    }
 }
 
 /// The canonical of the topic that a Subscription is about.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use fhir::resource_type::ResourceType;
-use fhir::subscription::{Channel, Content, Payload};
-use reqwest::Url;
+use fhir::subscription::{Content, Payload};
 use store::{Act, Agent, Commit, Context, Entry as Note, Error, Event, Outcome, Progress, Who};
 
 use super::book::Entry;
@@ -36,13 +35,9 @@ pub(super) async fn keep(app: &App, context: &Context, notes: Vec<Note>) {
 
 /// Where it is sent, and in whose name. Of an address its path and query may hold secrets.
 pub(super) fn addressee(entry: &Entry, context: &Context) -> Arc<Who> {
-    let origin = match &entry.asked.channel {
-        Channel::RestHook { endpoint, .. } => Url::parse(endpoint).ok(),
-        Channel::Websocket => None,
-    };
     Who::new(Agent {
         system: Some("subscriptions".to_owned()),
-        address: origin.map(|url| url.origin().ascii_serialization()),
+        address: entry.origin(),
         token: None,
         opaque: None,
         ..context.who.agent.clone()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use jsonwebtoken::Algorithm;
 use oauth2::basic::{BasicClient, BasicErrorResponse, BasicTokenResponse};
 use oauth2::{
     ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
@@ -139,7 +140,7 @@ impl Tokens {
             "jti": Uuid::new_v4().simple().to_string(),
         });
         let context = Context::system("subscriptions", now);
-        app.smart.keys.assert(&app.store, &app.smart.secret, &context, &claims).await.ok()
+        app.smart.keys.sign(&app.store, &app.smart.secret, &context, Algorithm::ES384, &claims).await.ok()
     }
 }
 

@@ -55,7 +55,7 @@ impl Watch {
             Some((true, Some(interest))) => Self::Known(interest),
             _ => {
                 let mut sql = Sql::new(link.dialect, "SELECT number FROM subscription WHERE status <> ");
-                sql.int(SubscriptionStatus::Off.number()).limit(1);
+                sql.int(super::number(SubscriptionStatus::Off)).limit(1);
                 let any = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
                 if any.is_some() { Self::Unknown } else { Self::Nobody }
             }

@@ -105,7 +105,7 @@ fn set_horizon(link: &mut Link, holder: &str, until: i64) -> Result<(), Fault> {
         "UPDATE subscription SET horizon = CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT) WHERE holder = ",
     );
     sql.text(holder.to_owned()).push(" AND until = ").int(until).push(" AND status = ");
-    sql.int(SubscriptionStatus::Requested.number());
+    sql.int(super::number(SubscriptionStatus::Requested));
     sql.run(&mut link.connection)?;
     Ok(())
 }
@@ -291,19 +291,20 @@ impl Store {
 
     /// Subscriptions that changed after that stamp, and the last stamp there is.
     pub async fn subscriptions_since(&self, since: i64) -> Result<(i64, Vec<Subscription>), Error> {
-        let look = move |link: &mut Link| {
-            let stamp = stamp(link)?;
-            Ok((stamp, changed(link, since)?))
-        };
-        self.pool.run(look).await
+        self.pool.run(move |link| changed(link, since)).await
     }
 }
 
-/// What changed after that stamp: more than up to the last one, if more changes meanwhile.
-fn changed(link: &mut Link, since: i64) -> Result<Vec<Subscription>, Fault> {
-    load(link, |sql| {
+/// The last stamp, and what changed after that one: more than up to the last, if more changes meanwhile.
+fn changed(link: &mut Link, since: i64) -> Result<(i64, Vec<Subscription>), Fault> {
+    let stamp = stamp(link)?;
+    if stamp == since {
+        return Ok((stamp, Vec::new()));
+    }
+    let changed = load(link, |sql| {
         sql.push("s.stamp > ").int(since).push(" ORDER BY s.stamp");
-    })
+    })?;
+    Ok((stamp, changed))
 }
 
 impl Reader<'_> {
@@ -315,8 +316,6 @@ impl Reader<'_> {
 
     /// [`Store::subscriptions_since`]
     pub fn subscriptions_since(&mut self, since: i64) -> Result<(i64, Vec<Subscription>), Error> {
-        let stamp = stamp(self.link())?;
-        let changed = if stamp == since { Vec::new() } else { changed(self.link(), since)? };
-        Ok((stamp, changed))
+        Ok(changed(self.link(), since)?)
     }
 }

@@ -133,7 +133,10 @@ pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), F
                     .push(", headers = '', owner = '', holder = '', until = 0");
                 // Whoever makes one of that id again may be somebody else.
                 sql.push(", generation = generation + 1, rotated = 0");
-                sql.push(", status = ").int(SubscriptionStatus::Off.number()).push(", due = ").int(NEVER);
+                sql.push(", status = ")
+                    .int(super::number(SubscriptionStatus::Off))
+                    .push(", due = ")
+                    .int(NEVER);
             }),
             None => Ok(()),
         },
@@ -142,7 +145,7 @@ pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), F
                 after_all_before_it(link, number)?;
             }
             change_row(link, number, stamp, |sql| {
-                sql.push(", status = ").int(status.number());
+                sql.push(", status = ").int(super::number(status));
                 match status {
                     SubscriptionStatus::Active => {
                         sql.push(", started = ").bool(true);
@@ -180,15 +183,16 @@ fn asked(
             "INSERT INTO subscription (id, stamp, status, started, since, horizon, owner, headers, events, \
              delivered, due, tries, failing, holder, until, error, generation, rotated) VALUES (",
         );
-        sql.text(kept.id).push(",").int(stamp).push(",").int(status.number()).push(",").bool(false);
+        sql.text(kept.id).push(",").int(stamp).push(",").int(super::number(status)).push(",").bool(false);
         sql.push(",").int(since).push(",0,").text(owner).push(",").text(headers.as_str());
         sql.push(",0,0,").int(due).push(",0,0,'',0,'',1,0)");
         sql.run(&mut link.connection)?;
         return Ok(());
     };
-    let goes_on = started && was != SubscriptionStatus::Off.number() && status != SubscriptionStatus::Off;
+    let goes_on =
+        started && was != super::number(SubscriptionStatus::Off) && status != SubscriptionStatus::Off;
     change_row(link, number, stamp, |sql| {
-        sql.push(", status = ").int(status.number()).push(", owner = ").text(owner.to_owned());
+        sql.push(", status = ").int(super::number(status)).push(", owner = ").text(owner.to_owned());
         sql.push(", headers = ").text(headers).push(", due = ").int(due);
         // Who sends at present has what was asked before.
         sql.push(", tries = 0, failing = 0, holder = '', until = 0, error = '', started = ").bool(goes_on);

@@ -71,7 +71,10 @@ pub(crate) fn write(link: &mut Link, numbering: &Numbering, at: i64) -> Result<(
         let mut sql = Sql::new(link.dialect, "UPDATE subscription SET events = events + ");
         // Who waits after a failure goes on waiting.
         sql.int(count).push(", due = CASE WHEN tries = 0 AND due > ").int(at).push(" AND status = ");
-        sql.int(super::SubscriptionStatus::Active.number()).push(" THEN ").int(at).push(" ELSE due END");
+        sql.int(super::number(super::SubscriptionStatus::Active))
+            .push(" THEN ")
+            .int(at)
+            .push(" ELSE due END");
         sql.push(" WHERE started AND number = ").int(*subscription).push(" RETURNING events");
         let Some(last) = sql.rows::<BigInt, i64>(&mut link.connection)?.pop() else { continue };
         for (number, (key, effect, at)) in (last - count + 1..).zip(events) {

@@ -55,7 +55,7 @@ fn old(link: &mut Link, subscription: i64, before: i64) -> Result<Option<Sweep>,
          WHERE e.subscription = ",
     );
     sql.int(subscription).push(" AND (e.number <= s.delivered OR s.status = ");
-    sql.int(SubscriptionStatus::Off.number()).push(") ORDER BY e.number").limit(TOGETHER);
+    sql.int(super::number(SubscriptionStatus::Off)).push(") ORDER BY e.number").limit(TOGETHER);
     sql.push(") first WHERE at < ").int(before);
     let upto = sql.rows::<Nullable<BigInt>, Option<i64>>(&mut link.connection)?.pop().flatten();
     Ok(upto.map(|upto| Sweep { subscription, upto }))
@@ -71,7 +71,7 @@ fn deliveries(link: &mut Link) -> Result<Deliveries, Fault> {
         sql.rows::<(BigInt, BigInt, BigInt, BigInt), (i64, i64, i64, i64)>(&mut link.connection)?;
     let mut all = Deliveries::default();
     for (status, count, failing, undelivered) in rows {
-        match SubscriptionStatus::of(status) {
+        match super::status(status) {
             SubscriptionStatus::Requested => all.requested = count,
             SubscriptionStatus::Active => (all.active, all.failing) = (count, failing),
             SubscriptionStatus::Error => all.error = count,
@@ -87,7 +87,7 @@ fn deliveries(link: &mut Link) -> Result<Deliveries, Fault> {
             "SELECT MIN(e.at) FROM subscription s JOIN event e ON e.subscription = s.number \
              AND e.number = s.delivered + 1 WHERE s.events > s.delivered AND s.status <> ",
         );
-        sql.int(SubscriptionStatus::Off.number());
+        sql.int(super::number(SubscriptionStatus::Off));
         all.oldest = sql.rows::<Nullable<BigInt>, Option<i64>>(&mut link.connection)?.pop().flatten();
     }
     Ok(all)

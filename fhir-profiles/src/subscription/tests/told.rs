@@ -1,6 +1,8 @@
 //! What is sent, word for word.
 
-use super::super::{Content, Event, Failure, Interaction, Occasion, Standing, Status, Told, statuses};
+use super::super::{
+    Content, Event, Failure, Interaction, Occasion, Status, SubscriptionStatus, Told, statuses,
+};
 use super::{BASE, json};
 use crate::json::Json;
 use crate::outcome::Severity;
@@ -22,7 +24,7 @@ fn status(content: Content) -> Status<'static> {
         base: BASE,
         id: "s",
         topic: Some(TOPIC),
-        standing: Standing::Active,
+        standing: SubscriptionStatus::Active,
         content,
         events: 2,
         failure: None,
@@ -82,7 +84,7 @@ fn names(bundle: &Json) -> Vec<String> {
 
 #[test]
 fn a_handshake_to_the_letter() {
-    let status = Status { standing: Standing::Requested, events: 0, ..status(Content::IdOnly) };
+    let status = Status { standing: SubscriptionStatus::Requested, events: 0, ..status(Content::IdOnly) };
     let event = event(1, Interaction::Create, None);
     let text = status.notification(Occasion::Handshake, UUID, at(), &[event]);
     let wanted = r#"{"resourceType":"Bundle","meta":{"profile":["http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription-notification-r4"]},"type":"history","timestamp":"2026-01-02T03:04:05.678Z","entry":[{"fullUrl":"urn:uuid:63c28e8a-f402-43e4-beb2-75b1c0f6833f","resource":{"resourceType":"Parameters","id":"63c28e8a-f402-43e4-beb2-75b1c0f6833f","meta":{"profile":["http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription-status-r4"]},"parameter":[{"name":"subscription","valueReference":{"reference":"https://h.example/fhir/Subscription/s"}},{"name":"topic","valueCanonical":"http://example.org/topic"},{"name":"status","valueCode":"requested"},{"name":"type","valueCode":"handshake"},{"name":"events-since-subscription-start","valueString":"0"}]},"request":{"method":"GET","url":"https://h.example/fhir/Subscription/s/$status"},"response":{"status":"200"}}]}"#;
@@ -172,7 +174,7 @@ fn heartbeats_tell_of_no_event_and_failures_are_coded() {
     assert_eq!(bundle.list("entry").len(), 1);
     assert!(text.contains(r#""heartbeat""#) && !text.contains("notification-event"));
     let failed = Status {
-        standing: Standing::Error,
+        standing: SubscriptionStatus::Error,
         failure: Some((Failure::NoResponse, "three attempts: \"timeout\"")),
         ..status(Content::Empty)
     };
@@ -185,7 +187,7 @@ fn heartbeats_tell_of_no_event_and_failures_are_coded() {
 
 #[test]
 fn how_several_stand() {
-    let off = Status { id: "t", topic: None, standing: Standing::Off, ..status(Content::Empty) };
+    let off = Status { id: "t", topic: None, standing: SubscriptionStatus::Off, ..status(Content::Empty) };
     let other = "385b23bd-6d03-462e-894d-a0694045d65c";
     let url = format!("{BASE}/Subscription/$status?id=s&id=t");
     let text = statuses([(status(Content::IdOnly), UUID), (off, other)], &url, at());
@@ -208,10 +210,10 @@ fn how_several_stand() {
 #[test]
 fn codes_come_back() {
     for code in ["requested", "active", "error", "off"] {
-        assert_eq!(Standing::parse(code).map(Standing::code), Some(code));
+        assert_eq!(SubscriptionStatus::parse(code).map(SubscriptionStatus::code), Some(code));
     }
     for code in ["dns-resolution-error", "no-response", "error-response"] {
         assert_eq!(Failure::parse(code).map(Failure::code), Some(code));
     }
-    assert_eq!((Standing::parse("on"), Failure::parse("")), (None, None));
+    assert_eq!((SubscriptionStatus::parse("on"), Failure::parse("")), (None, None));
 }
