@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -22,6 +22,8 @@ struct Set {
     keys: Value,
     cache: String,
     asked: usize,
+    /// Until then somebody may have it in mind.
+    kept: Option<Instant>,
 }
 
 type Shared = Arc<Mutex<Set>>;
@@ -62,6 +64,8 @@ fn answer(mut stream: TcpStream, set: &Mutex<Set>) -> std::io::Result<()> {
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     let mut set = locked(set);
     set.asked += 1;
+    let seconds = set.cache.strip_prefix("max-age=").and_then(|age| age.parse().ok()).unwrap_or_default();
+    set.kept = Some(Instant::now() + Duration::from_secs(seconds));
     let body = set.keys.to_string();
     write!(
         stream,
@@ -87,6 +91,11 @@ impl<'s> Turn<'s> {
         let bind = Smart::told(options.jwks.as_ref(), "jwks")?;
         let set = smart.served.set.get_or_init(|| begin(bind)).as_ref().map_err(Clone::clone)?;
         let alone = locked(&smart.served.turn);
+        // What the turn before allowed to be kept is none of this one's keys.
+        let kept = locked(set).kept;
+        std::thread::sleep(
+            kept.map_or(Duration::ZERO, |kept| kept.saturating_duration_since(Instant::now())),
+        );
         Ok(Self {
             server,
             client,
