@@ -18,6 +18,8 @@ use crate::unit::Unit;
 
 /// Units in one transaction at most: bounds what the first of them waits for the last.
 const GROUP: usize = 256;
+/// Where several came together more are on their way: they are waited for so long, and share the fsync.
+const GATHER: Duration = Duration::from_micros(300);
 /// How long criteria may be looked for: all others wait meanwhile.
 const CRITERIA: Duration = Duration::from_secs(1);
 /// How often a group is tried, where others were in the way, or nothing was decided.
@@ -90,7 +92,15 @@ fn write(
 ) {
     let keys = Numbers::of_versions();
     let mut jobs: Vec<Job> = Vec::with_capacity(GROUP);
+    let mut crowded = false;
     while receiver.blocking_recv_many(&mut jobs, GROUP) > 0 {
+        if crowded || jobs.len() > 1 {
+            thread::sleep(GATHER);
+            jobs.extend(
+                std::iter::from_fn(|| receiver.try_recv().ok()).take(GROUP.saturating_sub(jobs.len())),
+            );
+        }
+        crowded = jobs.len() > 1;
         if link.dialect == Dialect::Postgres {
             // As whoever numbers events takes them: both may have to wait, and not for each other.
             jobs.sort_by_key(|job| job.unit.told());

@@ -61,8 +61,9 @@ impl Origins {
             if now < until {
                 return Err(until + uneven(SECOND));
             }
+            // To ask costs the others writes of the store: what the one learns is known soon enough.
             let Ok(probe) = Arc::clone(&origin.probe).try_acquire_owned() else {
-                return Err(now + SECOND + uneven(SECOND));
+                return Err(now + LATEST / 2 + uneven(LATEST / 2));
             };
             places.push(probe);
         }

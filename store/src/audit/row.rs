@@ -79,13 +79,17 @@ pub(super) fn outcomes(of: impl Iterator<Item = Outcome>) -> i64 {
 
 impl Row {
     /// Of records whose keys begin with that one; and what the tree needs of it.
-    fn of(authority: &Authority, key: i64, records: &[Arc<Record>]) -> serde_json::Result<(Self, Leaves)> {
-        let times = || records.iter().map(|record| record.at);
+    fn of(
+        authority: &Authority,
+        key: i64,
+        records: &[(i64, Arc<Record>)],
+    ) -> serde_json::Result<(Self, Leaves)> {
+        let times = || records.iter().map(|(_, record)| record.at);
         let (low, high) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
         let (mut body, mut canonical) = (Vec::with_capacity(records.len() * 256), Vec::with_capacity(1024));
         let mut leaves = Leaves { low, hashes: Vec::new(), about: Vec::with_capacity(records.len() * 2 + 1) };
-        for (key, record) in (key..).zip(records) {
-            let event = Event::of(key, authority.agent(&record.who.text), record);
+        for (key, (agent, record)) in (key..).zip(records) {
+            let event = Event::of(key, *agent, record);
             if !body.is_empty() {
                 body.push(b'\n');
             }
@@ -101,8 +105,8 @@ impl Row {
             events: i64::try_from(records.len()).unwrap_or(i64::MAX),
             low,
             high,
-            acts: acts(records.iter().map(|record| record.entry.act)),
-            outcomes: outcomes(records.iter().map(|record| record.entry.outcome)),
+            acts: acts(records.iter().map(|(_, record)| record.entry.act)),
+            outcomes: outcomes(records.iter().map(|(_, record)| record.entry.outcome)),
             mac: 0,
             body: String::from_utf8(body).map_err(<serde_json::Error as serde::ser::Error>::custom)?,
         };
@@ -276,6 +280,7 @@ pub(crate) fn flush(link: &mut Link) -> Result<(), Fault> {
     if records.is_empty() {
         return Ok(());
     }
+    let records = named(&authority, records);
     meet(link, &authority, &records)?;
     let keys = authority.numbers.take(link, records.len())?;
     let (mut made, mut rest) = (Vec::new(), records.as_slice());
@@ -294,10 +299,23 @@ pub(crate) fn flush(link: &mut Link) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Each with what stands for its agent. Mostly one of them does many things in a row.
+fn named(authority: &Authority, records: Vec<Arc<Record>>) -> Vec<(i64, Arc<Record>)> {
+    let mut named: Vec<(i64, Arc<Record>)> = Vec::with_capacity(records.len());
+    for record in records {
+        let agent = match named.last() {
+            Some((agent, last)) if last.who.text == record.who.text => *agent,
+            _ => authority.agent(&record.who.text),
+        };
+        named.push((agent, record));
+    }
+    named
+}
+
 /// Writes the agents that were not met yet.
-fn meet(link: &mut Link, authority: &Authority, records: &[Arc<Record>]) -> Result<(), Fault> {
-    let one = |record: &Arc<Record>| (authority.agent(&record.who.text), Arc::clone(&record.who));
-    let mut met: Vec<(i64, Arc<Who>)> = records.iter().map(one).collect();
+fn meet(link: &mut Link, authority: &Authority, records: &[(i64, Arc<Record>)]) -> Result<(), Fault> {
+    let mut met: Vec<(i64, Arc<Who>)> =
+        records.iter().map(|(key, record)| (*key, Arc::clone(&record.who))).collect();
     met.sort_unstable_by_key(|(key, _)| *key);
     met.dedup_by_key(|(key, _)| *key);
     authority.unknown(&mut met, |(key, _)| *key);

@@ -111,6 +111,8 @@ struct Bench {
     http: reqwest::Client,
     seen: web::Data<Seen>,
     port: u16,
+    /// Of another server, which takes what it is sent and never answers.
+    silent: u16,
 }
 
 impl Bench {
@@ -133,7 +135,8 @@ impl Bench {
                 break;
             }
             let made = some.into_iter().map(|(criteria, path)| {
-                let endpoint = format!("http://127.0.0.1:{}{path}", self.port);
+                let port = if path == "/hangs" { self.silent } else { self.port };
+                let endpoint = format!("http://127.0.0.1:{port}{path}");
                 let channel = json!({"type": "rest-hook", "endpoint": endpoint, "payload": "application/fhir+json"});
                 let body = json!({"resourceType": "Subscription", "status": "requested", "reason": "bench", "criteria": criteria, "channel": channel});
                 async move { self.post("Subscription", &body).await }
@@ -249,15 +252,18 @@ async fn main() -> anyhow::Result<()> {
         App::new()
             .app_data(shared.clone())
             .app_data(web::PayloadConfig::new(1 << 20))
-            .route("/hangs/{rest:.*}", web::to(hang))
             .route("/taken/{rest:.*}", web::to(take))
     });
     let server = server.workers(1).bind(("127.0.0.1", 0))?;
+    let dead = HttpServer::new(|| App::new().route("/hangs/{rest:.*}", web::to(hang)));
+    let dead = dead.workers(1).bind(("127.0.0.1", 0))?;
     let port = server.addrs().first().context("no address")?.port();
+    let silent = dead.addrs().first().context("no address")?.port();
     actix_web::rt::spawn(server.run());
+    actix_web::rt::spawn(dead.run());
     let http = harness::client()?;
     let phase = options.phase;
-    let bench = Arc::new(Bench { options, http, seen, port });
+    let bench = Arc::new(Bench { options, http, seen, port, silent });
     let result = match phase {
         Phase::Matching => bench.matching().await?,
         Phase::Latency => bench.latency(0).await?,
