@@ -22,6 +22,7 @@ use crate::packages::Claims;
 use crate::smart::Smart;
 use crate::smart::secret::Secret;
 use crate::subscriptions::Shelf;
+use crate::subscriptions::socket::Lines;
 
 /// How often it is looked for models that others put in use.
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -50,6 +51,8 @@ pub struct App {
     pub(crate) smart: Smart,
     /// Who is told of changes.
     pub(crate) subscriptions: Shelf,
+    /// Those who are connected to hear of them.
+    pub(crate) lines: Lines,
     /// How it stands with the audit trail.
     pub(crate) standing: Standing,
     /// What the store said of itself last.
@@ -120,6 +123,7 @@ impl App {
             metrics,
             started: Utc::now(),
             subscriptions: Shelf::default(),
+            lines: Lines::default(),
             standing: Standing::default(),
             pulse: tokio::sync::Mutex::default(),
             active,

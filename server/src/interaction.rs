@@ -40,6 +40,8 @@ pub(crate) enum Endpoint {
     SubscriptionStatus,
     SubscriptionsStatus,
     SubscriptionEvents,
+    BindingToken,
+    BindingTokens,
     WebhookSecret,
 }
 
@@ -179,6 +181,13 @@ pub(crate) const ALL: &[Interaction] = &[
         Endpoint::SubscriptionEvents,
         &[Offer::Operation(Listed::At(ResourceType::SUBSCRIPTION), BACKPORT, "events")],
     ),
+    on(
+        "/fhir/Subscription/{id}/$get-ws-binding-token",
+        ASK,
+        Endpoint::BindingToken,
+        &[Offer::Operation(Listed::At(ResourceType::SUBSCRIPTION), BACKPORT, "get-ws-binding-token")],
+    ),
+    on("/fhir/Subscription/$get-ws-binding-token", ASK, Endpoint::BindingTokens, &[]),
     on(
         "/fhir/Subscription/{id}/$webhook-secret",
         POST,
@@ -333,6 +342,8 @@ pub(crate) fn name(address: &str, method: &Method) -> &'static str {
             | Endpoint::SubscriptionStatus
             | Endpoint::SubscriptionsStatus
             | Endpoint::SubscriptionEvents
+            | Endpoint::BindingToken
+            | Endpoint::BindingTokens
             | Endpoint::WebhookSecret,
         ) => "operation",
         None => "other",

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, Route};
 
 use crate::http::failure::Failure;
 use crate::interaction::{self, Endpoint};
+use crate::subscriptions::socket;
 use crate::{api, health, rest, smart};
 
 /// Mounts everything.
@@ -19,6 +20,7 @@ pub fn configure(service: &mut ServiceConfig) {
         service.service(routes.fold(resource(address), Resource::route));
     }
     service
+        .service(resource(socket::PATH).route(get().to(socket::open)))
         .service(resource("/predict").route(post().to(api::predict::predict)))
         .service(resource("/predictions").route(get().to(api::predictions::list)))
         .service(resource("/predictions/{id}").route(get().to(api::predictions::read)))
@@ -112,6 +114,8 @@ fn answer(endpoint: Endpoint, route: Route) -> Route {
         Endpoint::SubscriptionsStatus => route.to(rest::subscription::status_of_many),
         Endpoint::WebhookSecret => route.to(rest::subscription::webhook_secret),
         Endpoint::SubscriptionEvents => route.to(rest::subscription::events),
+        Endpoint::BindingToken => route.to(rest::subscription::binding_token),
+        Endpoint::BindingTokens => route.to(rest::subscription::binding_tokens),
     }
 }
 

@@ -2,6 +2,7 @@
 //! <https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>): for whom a change is (`matching`), and sending
 //! it to them (`delivery`), until they have it.
 
+pub(crate) mod binding;
 mod book;
 mod delivery;
 pub(crate) mod mandate;
@@ -10,6 +11,7 @@ pub(crate) mod notification;
 mod origin;
 mod record;
 pub(crate) mod signature;
+pub(crate) mod socket;
 mod tokens;
 mod webhook;
 
@@ -47,10 +49,7 @@ pub(crate) fn findings(resource: &Json<'_>, topics: &Topics, base: &str, reach: 
             Ok(url) => reach.permits(&url).err(),
             Err(_) => Some("it is no address"),
         },
-        Channel::Websocket => {
-            let why = "websockets are not spoken; rest-hook is";
-            return Issue::error("not-supported", why).at("Subscription.channel.type").into();
-        }
+        Channel::Websocket => None,
     };
     match refused {
         Some(why) => Issue::error("forbidden", why).at("Subscription.channel.endpoint").into(),

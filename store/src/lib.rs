@@ -74,6 +74,6 @@ pub use reader::{Cut, Latest, Reader, Wanted};
 pub use record::{Activation, Assessment, Backlog, Client, Effect, Page, Stored, Task, Written};
 pub use store::{Options, Store};
 pub use subscription::{
-    Change, Deliveries, Event, Interest, Match, Next, Progress, Subscription, SubscriptionStatus,
+    Change, Deliveries, Event, Interest, Match, Next, Progress, Subscription, SubscriptionStatus, UNCONNECTED,
 };
 pub use unit::new_id;

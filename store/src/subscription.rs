@@ -9,6 +9,7 @@
 pub(crate) mod change;
 pub(crate) mod delivery;
 pub(crate) mod keep;
+pub(crate) mod line;
 pub(crate) mod numbering;
 pub(crate) mod rotation;
 pub(crate) mod sweep;
@@ -24,6 +25,7 @@ use tokio::sync::Notify;
 
 pub use self::change::Change;
 pub use self::delivery::{Event, Next, Progress};
+pub use self::line::UNCONNECTED;
 pub use self::numbering::Match;
 pub use self::sweep::Deliveries;
 use self::vault::Vault;
@@ -84,6 +86,9 @@ pub struct Subscription {
     pub generation: i64,
     /// Since when it is this one; none for the first.
     pub rotated: Option<i64>,
+    /// The process that its subscriber is connected to: empty if it is sent to instead, [`UNCONNECTED`] if it is
+    /// to be connected and is not.
+    pub line: String,
     /// The resource as it is now (JSON); empty if it was deleted.
     pub body: String,
 }
@@ -127,12 +132,15 @@ pub(crate) fn stamp(link: &mut Link) -> Result<i64, Fault> {
 
 type Types = (
     (BigInt, Text, BigInt, BigInt, Bool, BigInt, Text, Text),
-    (BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Text),
+    (BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Text, Text),
 );
-type Row =
-    ((i64, String, i64, i64, bool, i64, String, String), (i64, i64, i64, i64, String, i64, i64, String));
+type Row = (
+    (i64, String, i64, i64, bool, i64, String, String),
+    (i64, i64, i64, i64, String, i64, i64, String, String),
+);
 const COLUMNS: &str = "s.number, s.id, s.stamp, s.status, s.started, s.since, s.owner, s.headers, s.events, \
-                       s.delivered, s.tries, s.failing, s.error, s.generation, s.rotated, COALESCE(r.body, '')";
+                       s.delivered, s.tries, s.failing, s.error, s.generation, s.rotated, s.line, \
+                       COALESCE(r.body, '')";
 
 /// Subscriptions by what `which` says of `s`.
 pub(crate) fn load<'a>(
@@ -146,7 +154,7 @@ pub(crate) fn load<'a>(
     let rows = sql.rows::<Types, Row>(&mut link.connection)?;
     let register = link.register.clone();
     let of = |((number, id, stamp, status, started, since, owner, headers), rest): Row| {
-        let (events, delivered, tries, failing, error, generation, rotated, body) = rest;
+        let (events, delivered, tries, failing, error, generation, rotated, process, body) = rest;
         let open = |headers: &str| register.as_ref()?.vault.open(&id, headers);
         let headers = open(&headers).unwrap_or_else(|| {
             tracing::error!(subscription = id, "its headers were sealed with another secret");
@@ -169,6 +177,7 @@ pub(crate) fn load<'a>(
             error,
             generation,
             rotated: (rotated > 0).then_some(rotated),
+            line: process,
             body,
         }
     };

@@ -33,6 +33,7 @@ use crate::record::{Stored, Written};
 use crate::subscription::Progress;
 use crate::subscription::delivery::{self, Claim};
 use crate::subscription::keep::{By, requested};
+use crate::subscription::line::{self, Line};
 use crate::subscription::numbering::{self, Numbering};
 use crate::subscription::rotation::{self, Asked};
 use crate::subscription::sweep::{self, Sweep};
@@ -116,6 +117,7 @@ pub(crate) struct Unit {
     claim: Option<Claim>,
     nudge: (Vec<i64>, bool),
     sweep: Option<Sweep>,
+    line: Option<Line>,
     progress: Option<Progress>,
     secret: Option<Asked>,
     mandate: Arc<str>,
@@ -179,6 +181,7 @@ impl Unit {
             claim: None,
             nudge: (Vec::new(), false),
             sweep: None,
+            line: None,
             progress: None,
             secret: None,
             mandate: Arc::clone(&context.mandate),
@@ -235,6 +238,11 @@ impl Unit {
     /// Drops old events, and nothing else.
     pub(crate) fn sweeping(context: &Context, sweep: Sweep) -> Self {
         Self { sweep: Some(sweep), ..Self::empty(context) }
+    }
+
+    /// A subscriber comes or goes, which is recorded.
+    pub(crate) fn connecting(context: &Context, line: Line, notes: Vec<Entry>) -> Self {
+        Self { line: Some(line), notes, ..Self::empty(context) }
     }
 
     /// Says how far a Subscription is, and records it.
@@ -306,6 +314,9 @@ impl Unit {
         if let Some(sweep) = self.sweep {
             sweep::write(link, sweep)?;
         }
+        if let Some(line) = &self.line {
+            line::write(link, line, self.at)?;
+        }
         if let Some(sealing) = &self.sealing {
             audit::seal(link, sealing)?;
         }
@@ -347,6 +358,7 @@ impl Unit {
             && self.claim.is_none()
             && self.nudge.0.is_empty()
             && self.sweep.is_none()
+            && self.line.is_none()
             && self.progress.is_none()
             && self.secret.is_none()
     }

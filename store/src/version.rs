@@ -255,7 +255,9 @@ fn keep_subscriptions(
         let headers = draft.map_or(&[][..], |draft| draft.headers.as_slice());
         let resource = draft.map(|_| draft::parse(&stored.body)).transpose()?;
         let status = resource.as_ref().map(|resource| status(resource)).transpose()?;
-        let kept = Kept { id: &stored.id, at: stored.updated, status, headers };
+        let kind = resource.as_ref().and_then(|resource| resource.get("channel")?.text("type"));
+        let connects = kind == Some("websocket");
+        let kept = Kept { id: &stored.id, at: stored.updated, status, headers, connects };
         keep(link, &kept, by)?;
     }
     Ok(())

@@ -39,3 +39,4 @@ mod tls;
 mod validation;
 mod versions;
 mod webhook;
+mod websocket;

@@ -186,7 +186,6 @@ fn what_cannot_be_kept_to_is_refused() {
     };
     for (wrong, at) in [
         (with("/channel/type", json!("email")), "Subscription.channel.type"),
-        (with("/channel/type", json!("websocket")), "Subscription.channel.type"),
         (with("/channel/endpoint", json!("https://169.254.169.254/x")), "Subscription.channel.endpoint"),
         (with("/channel/endpoint", json!("https://10.0.0.1/x")), "Subscription.channel.endpoint"),
         (with("/channel/endpoint", json!("http://hook.example/x")), "Subscription.channel.endpoint"),

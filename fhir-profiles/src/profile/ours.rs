@@ -12,7 +12,7 @@ const SOURCES: [&str; 5] = [
     include_str!("../../profiles/augury-provenance.json"),
 ];
 
-const OPERATIONS: [&str; 13] = [
+const OPERATIONS: [&str; 14] = [
     include_str!("../../operations/Resource-validate.json"),
     include_str!("../../operations/Resource-meta.json"),
     include_str!("../../operations/Resource-meta-add.json"),
@@ -26,6 +26,7 @@ const OPERATIONS: [&str; 13] = [
     include_str!("../../operations/webhook-secret.json"),
     include_str!("../../operations/backport-subscription-status.json"),
     include_str!("../../operations/backport-subscription-events.json"),
+    include_str!("../../operations/backport-subscription-get-ws-binding-token.json"),
 ];
 
 const EXTENSIONS: [&str; 11] = [

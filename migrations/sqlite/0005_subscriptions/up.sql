@@ -2,7 +2,8 @@
 -- `since` are not for it; `horizon` is the transaction that brought it (PostgreSQL). Of `events` that were
 -- numbered so many are `delivered`. From `due` on there is something to do for it; `holder` does it, `until`
 -- then. `owner` is in whose name it is told of anything; `headers` are sealed. What is sent is signed with the
--- secret of that `generation`, which began at `rotated`; 0 if it is the first.
+-- secret of that `generation`, which began at `rotated`; 0 if it is the first. `line` is the process to which a
+-- subscriber is connected that is told over a connection of its own, '-' while it is not; empty where it is sent to.
 CREATE TABLE subscription (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -22,7 +23,8 @@ CREATE TABLE subscription (
     until INTEGER NOT NULL,
     error TEXT NOT NULL,
     generation INTEGER NOT NULL,
-    rotated INTEGER NOT NULL
+    rotated INTEGER NOT NULL,
+    line TEXT NOT NULL
 );
 CREATE UNIQUE INDEX subscription_id ON subscription (id);
 CREATE INDEX subscription_stamp ON subscription (stamp);

@@ -112,6 +112,23 @@ async fn warn_of_rates(app: &App) -> Result<(), store::Error> {
     Ok(())
 }
 
+/// Connections that stay open keep the server from ending: they have to know of it.
+async fn told_to_end() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            let interrupted = tokio::signal::ctrl_c();
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = interrupted => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
 /// Opens the store, loads the models, binds the address.
 pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     if config.auth == Auth::Open {
@@ -181,5 +198,10 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let forwarder = Forwarder::start(&app, outbound.as_ref());
     let teller = Teller::start(&app).await?;
     tokio::spawn(app::follow_activations(Arc::clone(&app)));
+    let ending = Arc::clone(&app);
+    tokio::spawn(async move {
+        told_to_end().await;
+        ending.lines.end();
+    });
     Ok(Running { app, server, worker, teller, keeper, forwarder })
 }

@@ -13,10 +13,13 @@ use crate::app::App;
 use crate::http::failure::FHIR_JSON;
 use crate::interaction::{Listed, Offer, offers};
 use crate::scoring::terms;
+use crate::subscriptions::socket;
 
 /// Of Subscriptions with a topic (<https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>).
 const BACKPORT_SUBSCRIPTION: &str =
     "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription";
+/// Where a websocket is opened.
+const WEBSOCKET: &str = "http://hl7.org/fhir/StructureDefinition/capabilitystatement-websocket";
 /// A topic that there is.
 const TOPIC: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical";
 
@@ -42,6 +45,7 @@ pub(crate) fn statement(app: &App) -> Value {
         "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
         "rest": [{
             "mode": "server",
+            "extension": [{"url": WEBSOCKET, "valueUri": socket::address(&app.config.public_url)}],
             "documentation": "RiskAssessment.prediction.probabilityDecimal is a percentage (0-100); its extension risk-fraction is the same as a fraction in full precision.",
             "security": crate::smart::discovery::security(app),
             "resource": resources,

@@ -1,7 +1,7 @@
-//! Operations of Subscriptions: `$status` and `$events`
+//! Operations of Subscriptions: `$status`, `$events` and `$get-ws-binding-token`
 //! (<https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>), and `$webhook-secret`.
 
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
@@ -16,8 +16,10 @@ use super::{id, parameters};
 use crate::app;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::subscriptions::notification;
+use crate::subscriptions::binding::Binding;
 use crate::subscriptions::signature::Key;
+use crate::subscriptions::socket::MOST_BOUND;
+use crate::subscriptions::{notification, socket};
 
 /// Subscriptions that `$status` without a name tells of.
 const MOST: u32 = 1000;
@@ -137,6 +139,69 @@ pub(crate) async fn events(
     let text =
         status.notification(Occasion::QueryEvent, &uuid, app::now(), &notification::events(&told, &[]));
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+}
+
+/// `Subscription/[id]/$get-ws-binding-token`
+pub(crate) async fn binding_token(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let id = id(&path)?.to_owned();
+    if let Some((name, _)) = parameters(&request, payload).await?.first() {
+        return Err(Failure::bad_request(format!("no such parameter: {name}")));
+    }
+    bound(&caller, vec![id]).await
+}
+
+/// `Subscription/$get-ws-binding-token?ids=…`
+pub(crate) async fn binding_tokens(
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let mut ids = Vec::new();
+    for (name, value) in parameters(&request, payload).await? {
+        if name != "ids" {
+            return Err(Failure::bad_request(format!("no such parameter: {name}; there is ids")));
+        }
+        let all = value.split(',').filter(|one| !one.is_empty());
+        ids.extend(all.map(|one| one.strip_prefix("Subscription/").unwrap_or(one).to_owned()));
+    }
+    if ids.is_empty() || ids.len() > MOST_BOUND {
+        let why = format!("ids names between one and {MOST_BOUND} Subscriptions");
+        return Err(Failure::bad_request(why));
+    }
+    bound(&caller, ids).await
+}
+
+async fn bound(caller: &Caller, mut ids: Vec<String>) -> Result<HttpResponse, Failure> {
+    let (app, context) = (&caller.app, &caller.context);
+    ids.sort_unstable();
+    ids.dedup();
+    for id in &ids {
+        app.store.read(context, ResourceType::SUBSCRIPTION, id).await?;
+    }
+    let found = app.store.subscriptions(ids).await?;
+    if let Some(other) = found.iter().find(|one| one.line.is_empty()) {
+        let why = format!("Subscription/{} is not for a websocket", other.id);
+        let issue = Issue::error("not-supported", why).at("Subscription.channel.type");
+        return Err(Failure::invalid(issue.into()));
+    }
+    let binding = Binding::new(&found, &context.mandate, app::now()).map_err(|id| {
+        let why = format!("Subscription/{id} is told in another's name, who alone may be connected");
+        Failure::new(StatusCode::FORBIDDEN, "forbidden", why)
+    })?;
+    let mut all = vec![
+        json!({"name": "token", "valueString": binding.token(&app.smart.secret)}),
+        json!({"name": "expiration", "valueDateTime": format_instant(binding.expires)}),
+    ];
+    all.extend(found.iter().map(|one| json!({"name": "subscription", "valueString": one.id})));
+    all.push(json!({"name": "websocket-url", "valueUrl": socket::address(&app.config.public_url)}));
+    let body = json!({"resourceType": "Parameters", "parameter": all}).to_string();
+    let no_store = (header::CACHE_CONTROL, "no-store");
+    Ok(HttpResponse::Ok().insert_header(no_store).content_type(FHIR_JSON).body(body))
 }
 
 /// `Subscription/[id]/$webhook-secret`: what its endpoint is to check signatures with.

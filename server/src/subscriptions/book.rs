@@ -81,17 +81,22 @@ impl Entry {
         Ok(Self { subscription, asked, mandate })
     }
 
-    /// Where it is sent to, and the header lines that are sent along.
-    pub(crate) fn endpoint(&self) -> (&str, &[String]) {
+    /// Where it is sent to, and the header lines that are sent along; none where its subscriber connects.
+    pub(crate) fn endpoint(&self) -> Option<(&str, &[String])> {
         match &self.asked.channel {
-            Channel::RestHook { endpoint, .. } => (endpoint, &self.subscription.headers),
-            Channel::Websocket => ("", &[]),
+            Channel::RestHook { endpoint, .. } => Some((endpoint, &self.subscription.headers)),
+            Channel::Websocket => None,
         }
+    }
+
+    /// Does its subscriber connect?
+    pub(crate) fn connects(&self) -> bool {
+        self.asked.channel == Channel::Websocket
     }
 
     /// The server that it is sent to.
     pub(crate) fn origin(&self) -> Option<String> {
-        let (endpoint, _) = self.endpoint();
+        let (endpoint, _) = self.endpoint()?;
         Url::parse(endpoint).ok().map(|url| url.origin().ascii_serialization())
     }
 }
@@ -150,9 +155,11 @@ impl Shelf {
             // What was about another version of a topic is read again.
             changed = app.store.subscriptions_since(0).await?.1;
         }
+        let process = app.process();
         let mut contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for subscription in changed {
             let (number, id) = (subscription.number, subscription.id.clone());
+            app.lines.changed(&subscription, &process);
             contexts.remove(&number);
             entries.remove(&number);
             if subscription.status == SubscriptionStatus::Off {

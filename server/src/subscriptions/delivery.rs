@@ -11,7 +11,7 @@ use fhir::subscription::Occasion;
 use reqwest::{Method, Url};
 use store::{
     Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Patch, Progress, Stored, SubscriptionStatus,
-    Target, Who, Write,
+    Target, UNCONNECTED, Who, Write,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -44,8 +44,8 @@ const AGAIN: i64 = SECOND;
 const LATEST: i64 = 3600 * SECOND;
 /// A handshake is tried so often.
 const HANDSHAKES: i64 = 3;
-/// Whose endpoint takes nothing for so long is told nothing more until that is asked for.
-const GIVE_UP: i64 = 3 * 86_400 * SECOND;
+/// Whose endpoint takes nothing for so long, or who is not connected, is told nothing more until that is asked for.
+pub(super) const GIVE_UP: i64 = 3 * 86_400 * SECOND;
 /// What was written before a Subscription was known has ended soon.
 const SOON: Duration = Duration::from_millis(20);
 const TRIES: usize = 500;
@@ -55,7 +55,7 @@ pub(super) struct Courier {
     app: Arc<App>,
     webhook: Webhook,
     /// What this process is called beside others.
-    name: Arc<str>,
+    process: Arc<str>,
     places: Arc<Semaphore>,
     failing: Arc<Semaphore>,
     due: Notify,
@@ -94,6 +94,8 @@ enum Stop {
     Later(i64),
     /// Nobody may be told any more, and why.
     Ended(&'static str),
+    /// Whoever is to be connected was not, for long.
+    Abandoned,
     /// Somebody else has it, or it was changed.
     Lost,
 }
@@ -112,7 +114,7 @@ impl Courier {
         Ok(Self {
             app: Arc::clone(app),
             webhook: Webhook::new(app)?,
-            name: format!("{} ", app.process()).into(),
+            process: app.process().into(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),
@@ -128,7 +130,9 @@ impl Courier {
     /// What a process of this name held, which is dead, is to be taken up at once.
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
         let context = context();
-        self.app.store.release_subscriptions(&context, &self.name).await
+        let until = context.at + GIVE_UP;
+        self.app.store.disconnect_subscribers(&context, None, &self.process, until).await?;
+        self.app.store.release_subscriptions(&context, &format!("{} ", self.process)).await
     }
 
     /// Sends, until it is to stop; then waits for what is under way.
@@ -159,8 +163,9 @@ impl Courier {
             let until = now + i64::from(PATIENCE) * SECOND + SPARE;
             let context = Context::system("subscriptions", now);
             // Another name each time: what this process still does by an earlier claim is another's too.
-            let holder: Arc<str> = format!("{}{}", self.name, uuid::Uuid::new_v4().simple()).into();
-            let claimed = self.app.store.claim_subscriptions(&context, &holder, until, most, failing).await?;
+            let holder: Arc<str> = format!("{} {}", self.process, uuid::Uuid::new_v4().simple()).into();
+            let (store, process) = (&self.app.store, &self.process);
+            let claimed = store.claim_subscriptions(&context, process, &holder, until, most, failing).await?;
             more |= most > 0 && claimed.len() == most;
             for subscription in claimed {
                 let Ok(place) = Arc::clone(places).acquire_owned().await else { continue };
@@ -210,18 +215,23 @@ impl Courier {
         let who = record::addressee(&entry, &context);
         let mut drive = Drive { entry, context, holder: Arc::clone(holder), who, delivered, until };
         let mut receipts = Receipts::default();
-        let stop = match self.origins.enter(&drive.entry.origin().unwrap_or_default(), app::now()).await {
-            Err(again) => Stop::Later(again),
-            Ok(pass) => {
-                let stop = self.send(&mut drive, &mut receipts, stopped).await;
-                match &stop {
-                    Stop::Failed(refusal) => pass.said(refusal.is_of_one(), app::now()),
-                    Stop::Rest(_) | Stop::Begun => pass.said(true, app::now()),
-                    _ => {}
-                }
-                stop
-            }
+        let pass = match drive.entry.origin() {
+            Some(origin) => self.origins.enter(&origin, app::now()).await.map(Some),
+            // Who connects is a server for nobody else.
+            None => Ok(None),
         };
+        let stop = match &pass {
+            Err(again) => Stop::Later(*again),
+            Ok(_) => self.send(&mut drive, &mut receipts, stopped).await,
+        };
+        if let Ok(Some(pass)) = &pass {
+            match &stop {
+                Stop::Failed(refusal) => pass.said(refusal.is_of_one(), app::now()),
+                Stop::Rest(_) | Stop::Begun => pass.said(true, app::now()),
+                _ => {}
+            }
+        }
+        drop(pass);
         let mut notes = match receipts.settled().await {
             Ok(notes) => notes,
             Err(error) => {
@@ -235,6 +245,10 @@ impl Courier {
             Stop::Rest(due) => self.say(&drive, Next::Rest(due), notes).await,
             Stop::Ended(why) => {
                 self.end(number, &id, holder, drive.delivered, SubscriptionStatus::Off, why).await;
+            }
+            Stop::Abandoned => {
+                let why = "nobody was connected to be told";
+                self.end(number, &id, holder, drive.delivered, SubscriptionStatus::Error, why).await;
             }
             Stop::Failed(refusal) => {
                 let now = app::now();
@@ -275,18 +289,31 @@ impl Courier {
         }
         match drive.entry.subscription.status {
             SubscriptionStatus::Requested => self.begin(drive).await,
+            SubscriptionStatus::Active if drive.entry.subscription.line == UNCONNECTED => Stop::Abandoned,
+            // Who is about to go, or to come.
+            SubscriptionStatus::Active
+                if drive.entry.connects() && !self.app.lines.has(drive.entry.subscription.number) =>
+            {
+                Stop::Later(app::now() + SECOND)
+            }
             SubscriptionStatus::Active => self.send_all(drive, receipts, stopped).await,
             SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
         }
     }
 
-    /// Makes it active, once its endpoint has answered where it is asked.
+    /// Makes it active, once its endpoint has answered where it is asked. Who connects is asked then.
     async fn begin(&self, drive: &Drive) -> Stop {
-        if let Err(refusal) = self.say_hello(drive, Occasion::Handshake).await {
+        if !drive.entry.connects()
+            && let Err(refusal) = self.say_hello(drive, Occasion::Handshake).await
+        {
             return Stop::Failed(refusal);
         }
         for _ in 0..TRIES {
-            let progress = drive.progress(Next::Rest(drive.heartbeat()));
+            let then = match drive.entry.subscription.line.as_str() {
+                UNCONNECTED => Next::Later(app::now() + GIVE_UP),
+                _ => Next::Rest(drive.heartbeat()),
+            };
+            let progress = drive.progress(then);
             match self.change(&drive.entry.subscription.id, progress, SubscriptionStatus::Active, "").await {
                 // Somebody who began to write before it was known is not done yet.
                 Err(Error::Conflict { .. }) => tokio::time::sleep(SOON).await,
@@ -379,6 +406,10 @@ impl Courier {
             };
             return self.post(drive, Method::POST, Vec::new(), Some(text?), &part).await;
         }
+        if drive.entry.connects() {
+            let ping = format!("ping {}", drive.entry.subscription.id);
+            return self.post(drive, Method::POST, Vec::new(), Some((String::new(), ping)), "").await;
+        }
         for event in events {
             let Some((method, path, body)) = notification::plain(&drive.entry, event)? else { continue };
             self.post(drive, method, path, body, &event.number.to_string()).await?;
@@ -426,12 +457,15 @@ impl Courier {
         body: Option<notification::Body>,
         part: &str,
     ) -> Result<(), Refusal> {
-        let (endpoint, headers) = drive.entry.endpoint();
+        let patience = Duration::from_micros(drive.patience().unsigned_abs());
+        let Some((endpoint, headers)) = drive.entry.endpoint() else {
+            let text = body.map(|(_, text)| text).unwrap_or_default();
+            return self.app.lines.send(drive.entry.subscription.number, text, patience).await;
+        };
         let mut url = Url::parse(endpoint).map_err(|_| Refusal::Forbidden("it is no address"))?;
         if let (false, Ok(mut segments)) = (path.is_empty(), url.path_segments_mut()) {
             segments.pop_if_empty().extend(path);
         }
-        let patience = Duration::from_micros(drive.patience().unsigned_abs());
         let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now());
         self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await
     }

@@ -42,6 +42,16 @@ impl Mandate {
         serde_json::from_str(text).ok()
     }
 
+    /// Is it the same caller's, whose tokens come and go?
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Token(one), Self::Token(other)) => {
+                (&one.issuer, &one.client, &one.subject) == (&other.issuer, &other.client, &other.subject)
+            }
+            (one, other) => one == other,
+        }
+    }
+
     /// Whether it is good now, and what for.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use diesel::sql_types::BigInt;
 use fhir::scope::Op;
 
+use super::line::UNCONNECTED;
 use super::{Subscription, SubscriptionStatus, change, effect, load, stamp};
 use crate::audit::{Act, Entry};
 use crate::connection::Link;
@@ -74,6 +75,8 @@ pub enum Next {
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {
     pub(crate) holder: Arc<str>,
+    /// What the process is called that claims.
+    pub(crate) process: Arc<str>,
     pub(crate) until: i64,
     pub(crate) most: usize,
     pub(crate) failing: bool,
@@ -83,7 +86,7 @@ pub(crate) fn claim(link: &mut Link, claim: &Claim, at: i64) -> Result<(), Fault
     let mut sql = Sql::new(link.dialect, "UPDATE subscription SET holder = ");
     sql.text(&*claim.holder).push(", until = ").int(claim.until).push(", due = ").int(claim.until);
     sql.push(" WHERE number IN (SELECT number FROM subscription WHERE ");
-    is_due(&mut sql, claim.failing, at);
+    is_due(&mut sql, &claim.process, claim.failing, at);
     sql.push(" ORDER BY due");
     sql.limit(claim.most);
     if link.dialect == Dialect::Postgres {
@@ -110,9 +113,10 @@ fn set_horizon(link: &mut Link, holder: &str, until: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// There is something to do, and nobody does it.
-fn is_due(sql: &mut Sql<'_>, failing: bool, at: i64) {
+/// There is something to do, nobody does it, and this process could.
+fn is_due(sql: &mut Sql<'_>, process: &str, failing: bool, at: i64) {
     sql.push("due <= ").int(at).push(" AND until <= ").int(at);
+    sql.push(" AND line IN ").texts(["", UNCONNECTED, process].map(str::to_owned));
     sql.push(if failing { " AND tries > 0" } else { " AND tries = 0" });
 }
 
@@ -176,29 +180,32 @@ fn events(link: &mut Link, subscription: i64, after: i64, most: usize) -> Result
 
 impl Store {
     /// Claims Subscriptions for which there is something to do, `most` of them, as `holder`, until that time:
-    /// those that nobody holds, or nobody in time. Of them, those that failed the last time, or the others.
+    /// those that nobody holds, or nobody in time. Of them, those that failed the last time, or the others. Those
+    /// whose subscribers are connected are for the `process` that they are connected to.
     pub async fn claim_subscriptions(
         &self,
         context: &Context,
+        process: &Arc<str>,
         holder: &Arc<str>,
         until: i64,
         most: usize,
         failing: bool,
     ) -> Result<Vec<Subscription>, Error> {
-        let at = context.at;
+        let (at, of) = (context.at, Arc::clone(process));
         // Mostly there is nothing, and a claim is a write.
         let any = move |link: &mut Link| {
             let mut sql = Sql::new(link.dialect, "SELECT number FROM subscription WHERE ");
-            is_due(&mut sql, failing, at);
+            is_due(&mut sql, &of, failing, at);
             sql.limit(1);
             Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop())
         };
         if most == 0 || self.pool.run(any).await?.is_none() {
             return Ok(Vec::new());
         }
-        let claim = Claim { holder: Arc::clone(holder), until, most, failing };
+        let (holder, process) = (Arc::clone(holder), Arc::clone(process));
+        let claim = Claim { holder: Arc::clone(&holder), process, until, most, failing };
         self.write(Unit::claiming(context, claim)).await?;
-        let (holder, by) = (Arc::clone(holder), Arc::clone(holder));
+        let by = Arc::clone(&holder);
         let held = move |link: &mut Link| {
             load(link, |sql| {
                 sql.push("s.holder = ").text(holder.to_string()).push(" AND s.until = ").int(until);

@@ -7,6 +7,7 @@ use fhir::json::{Json, Object};
 use fhir::outcome::Issue;
 
 use super::delivery::NEVER;
+use super::line::UNCONNECTED;
 use super::{SubscriptionStatus, change};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
@@ -32,6 +33,8 @@ pub(crate) struct Kept<'a> {
     pub(crate) status: Option<SubscriptionStatus>,
     /// Header lines as they were sent.
     pub(crate) headers: &'a [String],
+    /// The subscriber connects, and is not sent to.
+    pub(crate) connects: bool,
 }
 
 type Before = (i64, i64, bool, String);
@@ -130,7 +133,7 @@ pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), F
             Some((number, ..)) => change_row(link, number, stamp, |sql| {
                 sql.push(", started = ")
                     .bool(false)
-                    .push(", headers = '', owner = '', holder = '', until = 0");
+                    .push(", headers = '', owner = '', holder = '', until = 0, line = ''");
                 // Whoever makes one of that id again may be somebody else.
                 sql.push(", generation = generation + 1, rotated = 0");
                 sql.push(", status = ")
@@ -177,15 +180,16 @@ fn asked(
     let headers = register.vault.seal(kept.id, &said)?;
     let due = if status == SubscriptionStatus::Requested { kept.at } else { NEVER };
     let since = change::last(link)?;
+    let connected = if kept.connects { UNCONNECTED } else { "" };
     let Some(&(number, was, started, _)) = before else {
         let mut sql = Sql::new(
             link.dialect,
             "INSERT INTO subscription (id, stamp, status, started, since, horizon, owner, headers, events, \
-             delivered, due, tries, failing, holder, until, error, generation, rotated) VALUES (",
+             delivered, due, tries, failing, holder, until, error, generation, rotated, line) VALUES (",
         );
         sql.text(kept.id).push(",").int(stamp).push(",").int(super::number(status)).push(",").bool(false);
         sql.push(",").int(since).push(",0,").text(owner).push(",").text(headers.as_str());
-        sql.push(",0,0,").int(due).push(",0,0,'',0,'',1,0)");
+        sql.push(",0,0,").int(due).push(",0,0,'',0,'',1,0,").text(connected).push(")");
         sql.run(&mut link.connection)?;
         return Ok(());
     };
@@ -196,6 +200,8 @@ fn asked(
         sql.push(", headers = ").text(headers).push(", due = ").int(due);
         // Who sends at present has what was asked before.
         sql.push(", tries = 0, failing = 0, holder = '', until = 0, error = '', started = ").bool(goes_on);
+        // Who was connected was so by what was asked before.
+        sql.push(", line = ").text(connected);
         if !goes_on {
             sql.push(", delivered = events, since = ").int(since);
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use diesel::sql_types::{BigInt, Bool};
 
 use super::change::{self, Change};
+use super::line::UNCONNECTED;
 use crate::access::{Access, Sight};
 use crate::connection::Link;
 use crate::context::Context;
@@ -72,6 +73,8 @@ pub(crate) fn write(link: &mut Link, numbering: &Numbering, at: i64) -> Result<(
         // Who waits after a failure goes on waiting.
         sql.int(count).push(", due = CASE WHEN tries = 0 AND due > ").int(at).push(" AND status = ");
         sql.int(super::number(super::SubscriptionStatus::Active))
+            .push(" AND line <> ")
+            .text(UNCONNECTED)
             .push(" THEN ")
             .int(at)
             .push(" ELSE due END");

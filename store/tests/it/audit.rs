@@ -230,7 +230,7 @@ async fn two_processes_seal_one_log(store: Store, url: String) {
             }
         }
     };
-    futures_util::future::join(work(&store), work(&other)).await;
+    futures_util::future::join(Box::pin(work(&store)), Box::pin(work(&other))).await;
     all_sealed(&store, 100).await;
     let found = verified(&store).await;
     assert_eq!((found.events, found.waiting, found.wrong), (80, 0, 0), "{:?}", found.findings);

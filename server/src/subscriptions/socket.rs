@@ -1,0 +1,380 @@
+//! Websockets: a subscriber connects, says what for, and is told over the connection
+//! (<https://hl7.org/fhir/R4/subscription.html#websocket>,
+//! <https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/channels.html#websockets>).
+//!
+//! What was told counts as delivered when the pong comes to the ping behind it: a program that answers a ping has
+//! read what was sent before it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use actix_ws::{CloseCode, CloseReason, Message, MessageStream, Session};
+use fhir::resource_type::ResourceType;
+use fhir::subscription::{Channel, Occasion};
+use store::{Act, Agent, Context, Entry as Note, Error, Who};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{interval, timeout};
+
+use super::binding::{self, Binding};
+use super::book::Entry;
+use super::delivery::GIVE_UP;
+use super::mandate::Standing;
+use super::notification;
+use super::webhook::Refusal;
+use crate::app::{self, App};
+use crate::config::Auth;
+use crate::http::caller::{Caller, address as peer, is_here};
+use crate::http::failure::Failure;
+use crate::smart::bearer;
+
+/// Where one is opened.
+pub(crate) const PATH: &str = "/websocket";
+/// Connections of one process, at most.
+const MOST: usize = 10_000;
+/// Subscriptions of one connection, at most.
+pub(crate) const MOST_BOUND: usize = 256;
+/// Bytes of what a subscriber says: a token for that many Subscriptions.
+const LONGEST: usize = 65_536;
+/// How often a connection is looked at.
+const BEAT: Duration = Duration::from_secs(20);
+/// Who was not heard of for so long is gone.
+const SILENCE: Duration = Duration::from_mins(1);
+/// Who says nothing for so long what the connection is for had no reason for it.
+const UNBOUND: Duration = Duration::from_secs(30);
+/// So long it may take to hand on what is sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a websocket is opened, in full.
+pub(crate) fn address(public_url: &str) -> String {
+    let rest = public_url.strip_prefix("http").unwrap_or(public_url);
+    format!("ws{rest}{PATH}")
+}
+
+/// Those who are connected to this process.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    all: Mutex<HashMap<i64, Line>>,
+    connections: AtomicUsize,
+    last: AtomicU64,
+    ending: watch::Sender<bool>,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        let (connections, last) = (AtomicUsize::default(), AtomicU64::default());
+        Self { all: Mutex::default(), connections, last, ending: watch::Sender::new(false) }
+    }
+}
+
+/// The connection of one Subscription.
+#[derive(Debug, Clone)]
+struct Line {
+    connection: u64,
+    frames: mpsc::Sender<Frame>,
+    hang_up: Arc<Notify>,
+    /// Of the Subscription when it was bound.
+    stamp: i64,
+}
+
+/// What is to be sent, and who waits until it is taken.
+#[derive(Debug)]
+struct Frame {
+    text: String,
+    taken: oneshot::Sender<()>,
+}
+
+/// A connection ends, and why, if there is anybody to be told.
+struct End(Option<CloseReason>);
+
+impl End {
+    const GONE: Self = Self(None);
+
+    fn because(code: CloseCode, why: &str) -> Self {
+        Self(Some(CloseReason { code, description: Some(why.to_owned()) }))
+    }
+}
+
+impl Lines {
+    fn all(&self) -> MutexGuard<'_, HashMap<i64, Line>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is somebody connected for it?
+    pub(super) fn has(&self, subscription: i64) -> bool {
+        self.all().contains_key(&subscription)
+    }
+
+    /// How many connections there are.
+    pub(crate) fn count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is taken.
+    pub(super) async fn send(
+        &self,
+        subscription: i64,
+        text: String,
+        patience: Duration,
+    ) -> Result<(), Refusal> {
+        let gone = || Refusal::Unreachable("nobody is connected".to_owned());
+        let line = self.all().get(&subscription).cloned().ok_or_else(gone)?;
+        let (taken, answer) = oneshot::channel();
+        let told = async {
+            line.frames.send(Frame { text, taken }).await.map_err(|_| gone())?;
+            answer.await.map_err(|_| gone())
+        };
+        let late = |_| Refusal::Unreachable("no answer in time".to_owned());
+        let told = timeout(patience, told).await.map_err(late).flatten();
+        if told.is_err() {
+            line.hang_up.notify_one();
+        }
+        told
+    }
+
+    /// Whoever is connected for one that was written anew, or to another process meanwhile, is to connect anew.
+    pub(super) fn changed(&self, subscription: &store::Subscription, process: &str) {
+        let mut all = self.all();
+        let is_other = |line: &Line| subscription.stamp > line.stamp && subscription.line != process;
+        if all.get(&subscription.number).is_some_and(is_other)
+            && let Some(line) = all.remove(&subscription.number)
+        {
+            line.hang_up.notify_one();
+        }
+    }
+
+    /// Ends all connections: whoever is told goes to another process.
+    pub(crate) fn end(&self) {
+        let _ = self.ending.send(true);
+    }
+}
+
+/// `GET /websocket`: anybody may open one; to be told, they have to show who they are here, or a token.
+pub(crate) async fn open(
+    request: HttpRequest,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let app = app.into_inner();
+    let by_itself = bearer::token(&request).is_none();
+    let caller = match Caller::extract(&request).await {
+        // A browser shows a certificate by itself, whatever page opens the connection.
+        Ok(caller) => Some(caller).filter(|_| !by_itself || is_own_page(&request, &app)),
+        Err(failure) if !by_itself || app.config.auth == Auth::Open => return Err(failure),
+        Err(_) => None,
+    };
+    if app.lines.count() >= MOST || *app.lines.ending.borrow() {
+        let why = "there are too many connections, or the server is ending; try again later";
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "throttled", why));
+    }
+    let why = "this is where a websocket is opened (RFC 6455), by GET and Upgrade: websocket";
+    let (response, session, stream) =
+        actix_ws::handle(&request, payload).map_err(|_| Failure::bad_request(why))?;
+    app.lines.connections.fetch_add(1, Ordering::Relaxed);
+    let (frames, queue) = mpsc::channel(16);
+    let conversation = Conversation {
+        connection: app.lines.last.fetch_add(1, Ordering::Relaxed),
+        process: app.process().into(),
+        address: peer(&request),
+        app,
+        caller,
+        session,
+        frames,
+        hang_up: Arc::default(),
+        bound: Vec::new(),
+        sent: 0,
+        waiting: VecDeque::new(),
+    };
+    actix_web::rt::spawn(conversation.hold(stream.max_frame_size(LONGEST), queue));
+    Ok(response)
+}
+
+fn is_own_page(request: &HttpRequest, app: &App) -> bool {
+    let origin = request.headers().get(header::ORIGIN);
+    origin.is_none_or(|origin| origin.to_str().is_ok_and(|origin| is_here(origin, &app.config.public_url)))
+}
+
+/// One connection.
+struct Conversation {
+    app: Arc<App>,
+    connection: u64,
+    process: Arc<str>,
+    address: Option<String>,
+    caller: Option<Caller>,
+    session: Session,
+    frames: mpsc::Sender<Frame>,
+    hang_up: Arc<Notify>,
+    bound: Vec<i64>,
+    sent: u64,
+    /// Who waits for which pong.
+    waiting: VecDeque<(u64, oneshot::Sender<()>)>,
+}
+
+impl Conversation {
+    async fn hold(mut self, mut stream: MessageStream, mut queue: mpsc::Receiver<Frame>) {
+        let mut ending = self.app.lines.ending.subscribe();
+        let (opened, mut heard) = (Instant::now(), Instant::now());
+        let (mut beat, hang_up) = (interval(BEAT), Arc::clone(&self.hang_up));
+        let why = loop {
+            let step = tokio::select! {
+                message = stream.recv() => {
+                    heard = Instant::now();
+                    match message {
+                        Some(Ok(message)) => self.hear(message).await,
+                        Some(Err(_)) => Err(End::because(CloseCode::Protocol, "not understood")),
+                        None => Err(End::GONE),
+                    }
+                }
+                Some(frame) = queue.recv() => self.tell(frame).await,
+                _ = beat.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        Err(End::GONE)
+                    } else if self.bound.is_empty() && opened.elapsed() > UNBOUND {
+                        Err(End::because(CloseCode::Policy, "nothing was bound"))
+                    } else {
+                        self.session.ping(b"").await.map_err(|_| End::GONE)
+                    }
+                }
+                () = hang_up.notified() => Err(End::because(CloseCode::Again, "bind again")),
+                () = async { drop(ending.wait_for(|ending| *ending).await) } => {
+                    Err(End::because(CloseCode::Away, "the server ends; connect again"))
+                }
+            };
+            if let Err(why) = step {
+                break why;
+            }
+        };
+        self.leave(why).await;
+    }
+
+    async fn leave(self, why: End) {
+        let gone: Vec<i64> = {
+            let mut all = self.app.lines.all();
+            let own = |line: &Line| line.connection == self.connection;
+            let gone = self.bound.iter().copied().filter(|one| all.get(one).is_some_and(own)).collect();
+            all.retain(|_, line| !own(line));
+            gone
+        };
+        let _ = timeout(PATIENCE, self.session.close(why.0)).await;
+        if !gone.is_empty() {
+            let context = Context::system("subscriptions", app::now());
+            let until = context.at + GIVE_UP;
+            let done = self.app.store.disconnect_subscribers(&context, Some(gone), &self.process, until);
+            if let Err(error) = done.await {
+                tracing::error!(%error, "it was not kept that a subscriber is not connected any more");
+            }
+        }
+        self.app.lines.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    async fn hear(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::Text(text) => self.asked(&text).await,
+            Message::Ping(bytes) => self.session.pong(&bytes).await.map_err(|_| End::GONE),
+            Message::Pong(bytes) => {
+                if let Ok(last) = <[u8; 8]>::try_from(&*bytes).map(u64::from_be_bytes) {
+                    while let Some((_, taken)) = self.waiting.pop_front_if(|(number, _)| *number <= last) {
+                        let _ = taken.send(());
+                    }
+                }
+                Ok(())
+            }
+            Message::Close(_) => Err(End::GONE),
+            Message::Binary(_) | Message::Continuation(_) => {
+                Err(End::because(CloseCode::Unsupported, "only whole texts are understood"))
+            }
+            Message::Nop => Ok(()),
+        }
+    }
+
+    async fn tell(&mut self, frame: Frame) -> Result<(), End> {
+        self.say(frame.text).await?;
+        self.sent += 1;
+        self.session.ping(&self.sent.to_be_bytes()).await.map_err(|_| End::GONE)?;
+        self.waiting.push_back((self.sent, frame.taken));
+        Ok(())
+    }
+
+    async fn say(&mut self, text: String) -> Result<(), End> {
+        timeout(PATIENCE, self.session.text(text)).await.map_err(|_| End::GONE)?.map_err(|_| End::GONE)
+    }
+
+    async fn asked(&mut self, text: &str) -> Result<(), End> {
+        let refused = || End::because(CloseCode::Policy, "this may not be bound");
+        let mut words = text.split_ascii_whitespace();
+        match (words.next(), words.next(), words.next()) {
+            (Some("bind"), Some(id), None) => {
+                let context = self.caller.clone().ok_or_else(refused)?.now().context;
+                let kind = ResourceType::SUBSCRIPTION;
+                self.app.store.read(&context, kind, id).await.map_err(|_| refused())?;
+                let found = self.found(vec![id.to_owned()]).await?;
+                let is_for = |one: &store::Subscription| binding::is_for(one, &context.mandate);
+                let found = found.into_iter().find(is_for).ok_or_else(refused)?;
+                self.bind(found).await
+            }
+            (Some("bind-with-token"), Some(token), None) => {
+                let binding = Binding::read(token, &self.app.smart.secret, app::now()).ok_or_else(refused)?;
+                let found = self.found(binding.ids()).await?;
+                if found.is_empty() || !found.iter().all(|one| binding.holds(one)) {
+                    return Err(refused());
+                }
+                for one in found {
+                    self.bind(one).await?;
+                }
+                Ok(())
+            }
+            _ => Err(End::because(CloseCode::Policy, "what is understood: bind ID, bind-with-token TOKEN")),
+        }
+    }
+
+    async fn found(&self, ids: Vec<String>) -> Result<Vec<store::Subscription>, End> {
+        let busy = |_| End::because(CloseCode::Again, "try again");
+        self.app.store.subscriptions(ids).await.map_err(busy)
+    }
+
+    /// From now on what it has not heard of is told here.
+    async fn bind(&mut self, subscription: store::Subscription) -> Result<(), End> {
+        let refused =
+            || End::because(CloseCode::Policy, "this is not told over a websocket, or not any more");
+        let busy = |_| End::because(CloseCode::Again, "try again");
+        if self.bound.len() >= MOST_BOUND {
+            return Err(End::because(CloseCode::Policy, "too many Subscriptions for one connection"));
+        }
+        let app = Arc::clone(&self.app);
+        let topics = &app.subscriptions.book().topics;
+        let entry = Entry::of(&app, topics, subscription).map_err(|_| refused())?;
+        let standing = entry.mandate.standing(&app, app::now()).await.map_err(busy)?;
+        let (Channel::Websocket, Standing::Good(context)) = (&entry.asked.channel, standing) else {
+            return Err(refused());
+        };
+        let (number, id, stamp) =
+            (entry.subscription.number, &entry.subscription.id, entry.subscription.stamp);
+        let hello = match notification::text(&app, &entry, Occasion::Handshake, &[], &[]) {
+            Some(text) => text.map_err(|_| refused())?.1,
+            None => format!("bound {id}"),
+        };
+        self.say(hello).await?;
+        let (frames, hang_up) = (self.frames.clone(), Arc::clone(&self.hang_up));
+        let line = Line { connection: self.connection, frames, hang_up, stamp };
+        let before = app.lines.all().insert(number, line);
+        if let Some(before) = before.filter(|before| before.connection != self.connection) {
+            before.hang_up.notify_one();
+        }
+        self.bound.push(number);
+        let agent = Agent { address: self.address.clone(), ..context.who.agent.clone() };
+        let context = Context { who: Who::new(agent), ..Context::system("subscriptions", app::now()) };
+        let note = Note {
+            entity: Some((ResourceType::SUBSCRIPTION, id.clone(), 0)),
+            note: format!("Subscription/{id} is told over a websocket"),
+            ..Note::of(Act::Deliver)
+        };
+        match app.store.connect_subscriber(&context, number, &self.process, vec![note]).await {
+            Ok(()) => Ok(()),
+            Err(Error::Conflict { .. }) => Err(refused()),
+            Err(error) => Err(busy(error)),
+        }
+    }
+}
