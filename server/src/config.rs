@@ -47,6 +47,7 @@
 //! | `webhook_ca` | `AUGURY_WEBHOOK_CA` | none: roots (PEM) of endpoints' certificates, beside the system's |
 //! | `webhook_tls_cert`, `webhook_tls_key` | `AUGURY_WEBHOOK_TLS_CERT`, … | none: PEM files of the certificate that is shown to endpoints |
 //! | `webhook_tokens` | `AUGURY_WEBHOOK_TOKENS` | none: access tokens for endpoints, `https://emr.example/hooks token=https://emr.example/token client=ID secret=… scope="…"` a line, or `key` in the place of the secret |
+//! | `webhook_refusals` | `AUGURY_WEBHOOK_REFUSALS` | `8`: an event refused so often as wrong becomes a dead letter; `0` for never |
 //! | `subscription_event_days` | `AUGURY_SUBSCRIPTION_EVENT_DAYS` | `7`: how long events that were delivered can be asked for again |
 //! | `log` | `AUGURY_LOG` | `info` |
 //! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
@@ -250,7 +251,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 52] = [
+const NAMES: [&str; 53] = [
     "bind",
     "public_url",
     "database_url",
@@ -265,6 +266,7 @@ const NAMES: [&str; 52] = [
     "webhook_tls_key",
     "webhook_tokens",
     "subscription_event_days",
+    "webhook_refusals",
     "audit",
     "audit_failure",
     "audit_witness",

@@ -195,6 +195,7 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
                 metrics::gauge!("augury_subscriptions", "status" => status).set(count as f64);
             }
             metrics::gauge!("augury_subscriptions_failing").set(all.failing as f64);
+            metrics::gauge!("augury_subscription_dead_letters").set(all.dead as f64);
             metrics::gauge!("augury_subscription_events_undelivered").set(all.undelivered as f64);
             let oldest = all.oldest.map_or(0, |oldest| app::now().saturating_sub(oldest).max(0));
             metrics::gauge!("augury_subscription_oldest_seconds").set(oldest as f64 / 1e6);

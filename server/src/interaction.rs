@@ -42,6 +42,8 @@ pub(crate) enum Endpoint {
     SubscriptionEvents,
     BindingToken,
     BindingTokens,
+    DeadLetters,
+    Redeliver,
     WebhookSecret,
 }
 
@@ -186,6 +188,18 @@ pub(crate) const ALL: &[Interaction] = &[
         ASK,
         Endpoint::BindingToken,
         &[Offer::Operation(Listed::At(ResourceType::SUBSCRIPTION), BACKPORT, "get-ws-binding-token")],
+    ),
+    on(
+        "/fhir/Subscription/{id}/$dead-letters",
+        ASK,
+        Endpoint::DeadLetters,
+        &[Offer::Operation(Listed::At(ResourceType::SUBSCRIPTION), OWN, "dead-letters")],
+    ),
+    on(
+        "/fhir/Subscription/{id}/$redeliver",
+        POST,
+        Endpoint::Redeliver,
+        &[Offer::Operation(Listed::At(ResourceType::SUBSCRIPTION), OWN, "redeliver")],
     ),
     on("/fhir/Subscription/$get-ws-binding-token", ASK, Endpoint::BindingTokens, &[]),
     on(
@@ -343,6 +357,8 @@ pub(crate) fn name(address: &str, method: &Method) -> &'static str {
             | Endpoint::SubscriptionsStatus
             | Endpoint::SubscriptionEvents
             | Endpoint::BindingToken
+            | Endpoint::DeadLetters
+            | Endpoint::Redeliver
             | Endpoint::BindingTokens
             | Endpoint::WebhookSecret,
         ) => "operation",

@@ -114,6 +114,8 @@ fn answer(endpoint: Endpoint, route: Route) -> Route {
         Endpoint::SubscriptionsStatus => route.to(rest::subscription::status_of_many),
         Endpoint::WebhookSecret => route.to(rest::subscription::webhook_secret),
         Endpoint::SubscriptionEvents => route.to(rest::subscription::events),
+        Endpoint::DeadLetters => route.to(rest::subscription::dead_letters),
+        Endpoint::Redeliver => route.to(rest::subscription::redeliver),
         Endpoint::BindingToken => route.to(rest::subscription::binding_token),
         Endpoint::BindingTokens => route.to(rest::subscription::binding_tokens),
     }

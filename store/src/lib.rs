@@ -74,6 +74,7 @@ pub use reader::{Cut, Latest, Reader, Wanted};
 pub use record::{Activation, Assessment, Backlog, Client, Effect, Page, Stored, Task, Written};
 pub use store::{Options, Store};
 pub use subscription::{
-    Change, Deliveries, Event, Interest, Match, Next, Progress, Subscription, SubscriptionStatus, UNCONNECTED,
+    Change, DeadLetter, Deliveries, Event, Interest, Match, Next, Progress, Subscription, SubscriptionStatus,
+    UNCONNECTED,
 };
 pub use unit::new_id;

@@ -7,6 +7,7 @@
 //! its resource (`keep`).
 
 pub(crate) mod change;
+pub(crate) mod dead_letter;
 pub(crate) mod delivery;
 pub(crate) mod keep;
 pub(crate) mod line;
@@ -24,6 +25,7 @@ pub use fhir::subscription::SubscriptionStatus;
 use tokio::sync::Notify;
 
 pub use self::change::Change;
+pub use self::dead_letter::DeadLetter;
 pub use self::delivery::{Event, Next, Progress};
 pub use self::line::UNCONNECTED;
 pub use self::numbering::Match;
@@ -89,6 +91,8 @@ pub struct Subscription {
     /// The process that its subscriber is connected to: empty if it is sent to instead, [`UNCONNECTED`] if it is
     /// to be connected and is not.
     pub line: String,
+    /// Dead letters are to be sent again.
+    pub again: bool,
     /// The resource as it is now (JSON); empty if it was deleted.
     pub body: String,
 }
@@ -132,14 +136,14 @@ pub(crate) fn stamp(link: &mut Link) -> Result<i64, Fault> {
 
 type Types = (
     (BigInt, Text, BigInt, BigInt, Bool, BigInt, Text, Text),
-    (BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Text, Text),
+    (BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Text, Bool, Text),
 );
 type Row = (
     (i64, String, i64, i64, bool, i64, String, String),
-    (i64, i64, i64, i64, String, i64, i64, String, String),
+    (i64, i64, i64, i64, String, i64, i64, String, bool, String),
 );
 const COLUMNS: &str = "s.number, s.id, s.stamp, s.status, s.started, s.since, s.owner, s.headers, s.events, \
-                       s.delivered, s.tries, s.failing, s.error, s.generation, s.rotated, s.line, \
+                       s.delivered, s.tries, s.failing, s.error, s.generation, s.rotated, s.line, s.again, \
                        COALESCE(r.body, '')";
 
 /// Subscriptions by what `which` says of `s`.
@@ -154,7 +158,7 @@ pub(crate) fn load<'a>(
     let rows = sql.rows::<Types, Row>(&mut link.connection)?;
     let register = link.register.clone();
     let of = |((number, id, stamp, status, started, since, owner, headers), rest): Row| {
-        let (events, delivered, tries, failing, error, generation, rotated, process, body) = rest;
+        let (events, delivered, tries, failing, error, generation, rotated, process, again, body) = rest;
         let open = |headers: &str| register.as_ref()?.vault.open(&id, headers);
         let headers = open(&headers).unwrap_or_else(|| {
             tracing::error!(subscription = id, "its headers were sealed with another secret");
@@ -178,6 +182,7 @@ pub(crate) fn load<'a>(
             generation,
             rotated: (rotated > 0).then_some(rotated),
             line: process,
+            again,
             body,
         }
     };

@@ -31,6 +31,7 @@ use crate::keys::Numbers;
 use crate::reader::Reader;
 use crate::record::{Stored, Written};
 use crate::subscription::Progress;
+use crate::subscription::dead_letter::{self, Again};
 use crate::subscription::delivery::{self, Claim};
 use crate::subscription::keep::{By, requested};
 use crate::subscription::line::{self, Line};
@@ -118,6 +119,7 @@ pub(crate) struct Unit {
     nudge: (Vec<i64>, bool),
     sweep: Option<Sweep>,
     line: Option<Line>,
+    again: Option<Again>,
     progress: Option<Progress>,
     secret: Option<Asked>,
     mandate: Arc<str>,
@@ -182,6 +184,7 @@ impl Unit {
             nudge: (Vec::new(), false),
             sweep: None,
             line: None,
+            again: None,
             progress: None,
             secret: None,
             mandate: Arc::clone(&context.mandate),
@@ -260,6 +263,11 @@ impl Unit {
         Self { secret: Some(secret), access: context.access.clone(), notes, ..Self::empty(context) }
     }
 
+    /// Has dead letters sent again, and nothing else.
+    pub(crate) fn redelivering(context: &Context, again: Again) -> Self {
+        Self { again: Some(again), access: context.access.clone(), ..Self::empty(context) }
+    }
+
     fn author(&self) -> Author<'_> {
         let by = if self.progress.is_some() { By::Delivery } else { By::Caller(&self.mandate) };
         Author { of_model: self.of_model, by }
@@ -310,6 +318,9 @@ impl Unit {
         if let Some(secret) = &self.secret {
             rotation::ask(link, &sight, secret, self.at)?;
         }
+        if let Some(again) = &self.again {
+            dead_letter::again(link, &sight, again, self.at)?;
+        }
         delivery::nudge(link, &self.nudge.0, self.nudge.1, self.at)?;
         if let Some(sweep) = self.sweep {
             sweep::write(link, sweep)?;
@@ -359,6 +370,7 @@ impl Unit {
             && self.nudge.0.is_empty()
             && self.sweep.is_none()
             && self.line.is_none()
+            && self.again.is_none()
             && self.progress.is_none()
             && self.secret.is_none()
     }

@@ -11,6 +11,7 @@ mod conformance;
 mod consent;
 mod consent_members;
 mod crash;
+mod dead_letters;
 mod demo;
 mod foreign;
 mod formats;

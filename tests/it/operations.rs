@@ -157,7 +157,7 @@ fn every_operation_of_ours_has_its_definition() {
             all.map(|one| one["definition"].as_str().unwrap().to_owned()).collect();
         definitions.sort();
         definitions.dedup();
-        assert_eq!(definitions.len(), 14);
+        assert_eq!(definitions.len(), 16);
         for url in definitions {
             let found = server.get(&format!("/fhir/OperationDefinition?url={url}")).unwrap().json;
             assert_eq!(found["total"], 1, "{url}");

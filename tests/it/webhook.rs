@@ -126,7 +126,8 @@ impl Webhook {
         let mut calls = self.calls.0.lock().unwrap();
         while !enough(&calls) {
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited in vain; {} calls came", calls.len());
+            let seen = || calls.iter().map(|call| (call.status, call.numbers())).collect::<Vec<_>>();
+            assert!(!left.is_zero(), "waited in vain; these calls came: {:?}", seen());
             calls = self.calls.1.wait_timeout(calls, left).unwrap().0;
         }
         calls.clone()

@@ -12,7 +12,7 @@ const SOURCES: [&str; 5] = [
     include_str!("../../profiles/augury-provenance.json"),
 ];
 
-const OPERATIONS: [&str; 14] = [
+const OPERATIONS: [&str; 16] = [
     include_str!("../../operations/Resource-validate.json"),
     include_str!("../../operations/Resource-meta.json"),
     include_str!("../../operations/Resource-meta-add.json"),
@@ -24,6 +24,8 @@ const OPERATIONS: [&str; 14] = [
     include_str!("../../operations/proof.json"),
     include_str!("../../operations/accounting-of-disclosures.json"),
     include_str!("../../operations/webhook-secret.json"),
+    include_str!("../../operations/dead-letters.json"),
+    include_str!("../../operations/redeliver.json"),
     include_str!("../../operations/backport-subscription-status.json"),
     include_str!("../../operations/backport-subscription-events.json"),
     include_str!("../../operations/backport-subscription-get-ws-binding-token.json"),

@@ -1,3 +1,4 @@
+DROP TABLE dead_letter;
 DROP TABLE event;
 DROP TABLE change;
 DROP TABLE subscription_state;

@@ -4,6 +4,7 @@
 -- then. `owner` is in whose name it is told of anything; `headers` are sealed. What is sent is signed with the
 -- secret of that `generation`, which began at `rotated`; 0 if it is the first. `line` is the process to which a
 -- subscriber is connected that is told over a connection of its own, '-' while it is not; empty where it is sent to.
+-- `again` says that dead letters are to be sent.
 CREATE TABLE subscription (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -24,7 +25,8 @@ CREATE TABLE subscription (
     error TEXT NOT NULL,
     generation INTEGER NOT NULL,
     rotated INTEGER NOT NULL,
-    line TEXT NOT NULL
+    line TEXT NOT NULL,
+    again BOOLEAN NOT NULL
 );
 CREATE UNIQUE INDEX subscription_id ON subscription (id);
 CREATE INDEX subscription_stamp ON subscription (stamp);
@@ -48,5 +50,15 @@ CREATE TABLE event (
     key INTEGER NOT NULL,
     effect INTEGER NOT NULL,
     at INTEGER NOT NULL,
+    PRIMARY KEY (subscription, number)
+) WITHOUT ROWID;
+
+-- Events that an endpoint would not take: why, since when, and whether they are to be sent again.
+CREATE TABLE dead_letter (
+    subscription INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    again BOOLEAN NOT NULL,
     PRIMARY KEY (subscription, number)
 ) WITHOUT ROWID;

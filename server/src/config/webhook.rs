@@ -10,6 +10,9 @@ use super::trail::is_under;
 use super::{ConfigError, Hidden, wrong};
 use crate::http::peer::networks;
 
+/// With the pauses between, that takes some minutes.
+const REFUSALS: i64 = 8;
+
 /// What the settings say of it.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
@@ -19,6 +22,8 @@ pub struct Webhooks {
     pub ca: Option<PathBuf>,
     /// The certificate and key (PEM) that are shown to them.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// An event that its endpoint would not take so often in a row is put aside; 0 for none.
+    pub refusals: i64,
     /// Where access tokens come from, for those that want one.
     pub tokens: Vec<Grantor>,
 }
@@ -56,7 +61,13 @@ impl Webhooks {
         let tokens = lines.enumerate().map(|(n, line)| {
             Grantor::parse(line).map_err(|why| wrong("webhook_tokens", format!("line {}: {why}", n + 1)))
         });
+        let refusals = match get("webhook_refusals").map(str::parse::<u16>) {
+            None => REFUSALS,
+            Some(Ok(refusals)) => i64::from(refusals),
+            Some(Err(_)) => return Err(wrong("webhook_refusals", "is a whole number, 0 for never")),
+        };
         Ok(Self {
+            refusals,
             allow: allow.into(),
             ca: file("webhook_ca"),
             identity,

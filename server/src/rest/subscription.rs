@@ -9,7 +9,7 @@ use fhir::search::{Handling, SearchQuery};
 use fhir::subscription::{Content, Occasion, statuses};
 use fhir::time::format_instant;
 use serde_json::json;
-use store::{Act, Entry, SubscriptionStatus};
+use store::{Act, DeadLetter, Entry, SubscriptionStatus};
 use uuid::Uuid;
 
 use super::{id, parameters};
@@ -139,6 +139,76 @@ pub(crate) async fn events(
     let text =
         status.notification(Occasion::QueryEvent, &uuid, app::now(), &notification::events(&told, &[]));
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+}
+
+/// `Subscription/[id]/$dead-letters`: what its endpoint would not take, in order.
+pub(crate) async fn dead_letters(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let id = id(&path)?.to_owned();
+    if let Some((name, _)) = parameters(&request, payload).await?.first() {
+        return Err(Failure::bad_request(format!("no such parameter: {name}")));
+    }
+    let (app, context) = (&caller.app, &caller.context);
+    app.store.read(context, ResourceType::SUBSCRIPTION, &id).await?;
+    let found = app.store.subscriptions(vec![id]).await?.pop();
+    let found = found.ok_or_else(|| Failure::not_found("nothing is kept of this Subscription"))?;
+    let letters = app.store.dead_letters(context, found.number, false, MOST_EVENTS).await?;
+    let letter = |letter: &DeadLetter| {
+        let mut part = vec![
+            json!({"name": "event-number", "valueString": letter.event.number.to_string()}),
+            json!({"name": "timestamp", "valueInstant": format_instant(letter.event.at)}),
+            json!({"name": "since", "valueInstant": format_instant(letter.since)}),
+            json!({"name": "error", "valueString": letter.error}),
+            json!({"name": "redelivery", "valueBoolean": letter.again}),
+        ];
+        part.extend(letter.event.stored.as_ref().map(|stored| {
+            let to = format!("{}/{}/_history/{}", stored.kind.name(), stored.id, stored.version);
+            json!({"name": "focus", "valueReference": {"reference": to}})
+        }));
+        json!({"name": "dead-letter", "part": part})
+    };
+    let body = match letters.as_slice() {
+        // FHIR has no empty lists.
+        [] => json!({"resourceType": "Parameters"}),
+        some => {
+            json!({"resourceType": "Parameters", "parameter": some.iter().map(letter).collect::<Vec<_>>()})
+        }
+    };
+    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(body.to_string()))
+}
+
+/// `Subscription/[id]/$redeliver`: they are sent again, those that `eventNumber` names, or all.
+pub(crate) async fn redeliver(
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let id = id(&path)?.to_owned();
+    let mut numbers = Vec::new();
+    for (name, value) in parameters(&request, payload).await? {
+        let number = value.parse::<i64>().ok().filter(|number| *number > 0 && name == "eventNumber");
+        let why = "there is one parameter, eventNumber: the number of an event; it may repeat";
+        numbers.push(number.ok_or_else(|| Failure::bad_request(why))?);
+    }
+    let (app, caller) = (caller.app.clone(), caller.now());
+    match app.store.redeliver(&caller.context, &id, numbers).await {
+        Ok(()) => {}
+        Err(store::Error::Conflict { .. }) => {
+            let why = "it is told nothing at present: put its status to requested first";
+            return Err(Failure::new(StatusCode::CONFLICT, "conflict", why));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let body = json!({"resourceType": "OperationOutcome", "issue": [{
+        "severity": "information", "code": "informational",
+        "details": {"text": "dead letters are sent again, before what comes next"}
+    }]});
+    Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(body.to_string()))
 }
 
 /// `Subscription/[id]/$get-ws-binding-token`

@@ -1,6 +1,9 @@
 //! Sending: each Subscription gets its events one after the other, by one process at a time, again and again
 //! until its endpoint has taken them. One that fails waits, longer each time, and no other waits for it.
 
+mod dead_letter;
+mod message;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +11,9 @@ use fhir::json::Json;
 use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
 use fhir::subscription::Occasion;
-use reqwest::{Method, Url};
 use store::{
-    Commit, Context, Entry as Note, Error, Event, Next, OnlyIf, Patch, Progress, Stored, SubscriptionStatus,
-    Target, UNCONNECTED, Who, Write,
+    Commit, Context, Entry as Note, Error, Next, OnlyIf, Patch, Progress, SubscriptionStatus, Target,
+    UNCONNECTED, Who, Write,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -21,9 +23,8 @@ use super::LOOK;
 use super::book::Entry;
 use super::mandate::Standing;
 use super::origin::{Origins, uneven};
-use super::signature::Seal;
-use super::webhook::{Parcel, Refusal, Webhook};
-use super::{notification, record};
+use super::record;
+use super::webhook::{Refusal, Webhook};
 use crate::app::{self, App};
 
 const SECOND: i64 = 1_000_000;
@@ -334,9 +335,15 @@ impl Courier {
         receipts: &mut Receipts,
         stopped: &watch::Receiver<bool>,
     ) -> Stop {
-        let number = drive.entry.subscription.number;
-        let together =
-            drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(TOGETHER));
+        if drive.entry.subscription.again
+            && let Err(stop) = self.send_again(drive, receipts).await
+        {
+            return stop;
+        }
+        let (number, tries) = (drive.entry.subscription.number, drive.entry.subscription.tries);
+        let most = drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(TOGETHER));
+        // Which of several is not taken is found out one by one.
+        let together = if tries > 0 { 1 } else { most };
         let (mut sent, turn) = (false, app::now() + TURN);
         while !*stopped.borrow() && app::now() < turn {
             let events = match self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await
@@ -364,6 +371,17 @@ impl Courier {
                     receipts
                         .notes
                         .extend(events.iter().flat_map(|event| record::told(&drive.entry, event, Err(&why))));
+                    let often = self.app.config.webhooks.refusals;
+                    let first = drive.delivered == drive.entry.subscription.delivered;
+                    if let ([event], true) = (events, often > 0 && first && tries + 1 >= often)
+                        && refusal.is_of_message()
+                    {
+                        // The next has as many tries of its own.
+                        return match self.bury(drive, receipts, event.number, why).await {
+                            Ok(()) => Stop::Later(app::now()),
+                            Err(stop) => stop,
+                        };
+                    }
                     return Stop::Failed(refusal);
                 }
                 sent = true;
@@ -392,82 +410,6 @@ impl Courier {
         drive.until = app::now() + drive.patience() + SPARE;
         let progress = drive.progress(Next::GoOn(drive.until));
         Ok(record::proceed(&self.app, &drive.context(), progress, notes).await?)
-    }
-
-    /// Sends some events.
-    async fn tell(&self, drive: &Drive, events: &[Event]) -> Result<(), Refusal> {
-        let occasion = Occasion::EventNotification;
-        let along = self.along(drive, events).await.map_err(|_| Refusal::Unread)?;
-        if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events, &along) {
-            let numbers = [events.first(), events.last()].map(|one| one.map_or(0, |one| one.number));
-            let part = match numbers {
-                [first, last] if first == last => first.to_string(),
-                [first, last] => format!("{first}-{last}"),
-            };
-            return self.post(drive, Method::POST, Vec::new(), Some(text?), &part).await;
-        }
-        if drive.entry.connects() {
-            let ping = format!("ping {}", drive.entry.subscription.id);
-            return self.post(drive, Method::POST, Vec::new(), Some((String::new(), ping)), "").await;
-        }
-        for event in events {
-            let Some((method, path, body)) = notification::plain(&drive.entry, event)? else { continue };
-            self.post(drive, method, path, body, &event.number.to_string()).await?;
-        }
-        Ok(())
-    }
-
-    /// What comes along with each event, as far as whom it is for may see it.
-    async fn along(&self, drive: &Drive, events: &[Event]) -> Result<Vec<Vec<Stored>>, Error> {
-        let mut all = Vec::with_capacity(events.len());
-        for event in events {
-            let mut along = Vec::new();
-            for (kind, id) in notification::along(&drive.entry, event) {
-                match self.app.store.read(&drive.context, kind, &id).await {
-                    Ok(stored) => along.push(stored),
-                    Err(Error::NotFound | Error::Gone { .. } | Error::Denied(..)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            all.push(along);
-        }
-        Ok(all)
-    }
-
-    /// Without an event; nothing is sent where there is no topic.
-    async fn say_hello(&self, drive: &Drive, occasion: Occasion) -> Result<(), Refusal> {
-        match notification::text(&self.app, &drive.entry, occasion, &[], &[]) {
-            Some(text) => {
-                let part = match occasion {
-                    Occasion::Handshake => format!("handshake-{}", drive.entry.subscription.stamp),
-                    _ => format!("heartbeat-{}", app::now()),
-                };
-                self.post(drive, Method::POST, Vec::new(), Some(text?), &part).await
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Sends a message to the endpoint, or to a path behind it; `part` tells it from others of the Subscription.
-    async fn post(
-        &self,
-        drive: &Drive,
-        method: Method,
-        path: Vec<String>,
-        body: Option<notification::Body>,
-        part: &str,
-    ) -> Result<(), Refusal> {
-        let patience = Duration::from_micros(drive.patience().unsigned_abs());
-        let Some((endpoint, headers)) = drive.entry.endpoint() else {
-            let text = body.map(|(_, text)| text).unwrap_or_default();
-            return self.app.lines.send(drive.entry.subscription.number, text, patience).await;
-        };
-        let mut url = Url::parse(endpoint).map_err(|_| Refusal::Forbidden("it is no address"))?;
-        if let (false, Ok(mut segments)) = (path.is_empty(), url.path_segments_mut()) {
-            segments.pop_if_empty().extend(path);
-        }
-        let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now());
-        self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await
     }
 
     /// Says how far it is.

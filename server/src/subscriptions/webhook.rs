@@ -46,6 +46,23 @@ impl Refusal {
     /// What it says of itself if there was an answer.
     pub(super) const ANSWERED: &str = "its endpoint answered";
 
+    /// Is it about what was sent, so that another message may be taken?
+    pub(super) fn is_of_message(&self) -> bool {
+        use StatusCode as Status;
+        matches!(
+            self,
+            Self::Answered(
+                Status::BAD_REQUEST
+                    | Status::NOT_ACCEPTABLE
+                    | Status::CONFLICT
+                    | Status::PRECONDITION_FAILED
+                    | Status::PAYLOAD_TOO_LARGE
+                    | Status::UNSUPPORTED_MEDIA_TYPE
+                    | Status::UNPROCESSABLE_ENTITY
+            )
+        )
+    }
+
     /// Does it say nothing of the server, and of what else is sent there?
     pub(super) fn is_of_one(&self) -> bool {
         match self {

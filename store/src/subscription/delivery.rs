@@ -7,7 +7,7 @@ use diesel::sql_types::BigInt;
 use fhir::scope::Op;
 
 use super::line::UNCONNECTED;
-use super::{Subscription, SubscriptionStatus, change, effect, load, stamp};
+use super::{Subscription, SubscriptionStatus, change, dead_letter, effect, load, stamp};
 use crate::audit::{Act, Entry};
 use crate::connection::Link;
 use crate::consent;
@@ -53,6 +53,22 @@ pub struct Progress {
 pub enum Next {
     /// The same process goes on, and nobody else until then (microseconds since 1970 UTC).
     GoOn(i64),
+    /// The same process goes on until then, as after [`Next::GoOn`]: an event was put aside that is not taken.
+    Bury {
+        /// Its number.
+        event: i64,
+        /// Why; never a patient's data.
+        error: String,
+        /// Microseconds since 1970 UTC.
+        until: i64,
+    },
+    /// The same: an event that was put aside was taken; with 0, there is none left to be sent again.
+    Raise {
+        /// Its number.
+        event: i64,
+        /// Microseconds since 1970 UTC.
+        until: i64,
+    },
     /// Anybody, when there are more events, or else at that time; none for never.
     Rest(Option<i64>),
     /// Anybody, at that time and not sooner.
@@ -131,9 +147,23 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
                 .push(", due = ")
                 .int(*until);
         }
+        // It has not taken anything.
+        Next::Bury { until, .. } => {
+            sql.push(", tries = 0, until = ").int(*until).push(", due = ").int(*until);
+        }
+        Next::Raise { until, event } => {
+            sql.push(", tries = 0, failing = 0, error = '', until = ")
+                .int(*until)
+                .push(", due = ")
+                .int(*until);
+            if *event == 0 {
+                sql.push(", again = EXISTS (SELECT 1 FROM dead_letter WHERE again AND subscription = ");
+                sql.int(progress.subscription).push(")");
+            }
+        }
         Next::Rest(due) => {
             sql.push(", tries = 0, failing = 0, error = '', until = 0, due = CASE WHEN events > ");
-            sql.int(progress.delivered).push(" THEN ").int(at).push(" ELSE ");
+            sql.int(progress.delivered).push(" OR again THEN ").int(at).push(" ELSE ");
             sql.int(due.unwrap_or(NEVER)).push(" END");
         }
         Next::Later(due) => {
@@ -155,7 +185,11 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
     if sql.run(&mut link.connection)? == 0 {
         return Err(Error::Conflict { current: 0 }.into());
     }
-    Ok(())
+    match &progress.then {
+        Next::Bury { event, error, .. } => dead_letter::bury(link, progress.subscription, *event, error, at),
+        Next::Raise { event, .. } if *event > 0 => dead_letter::raise(link, progress.subscription, *event),
+        _ => Ok(()),
+    }
 }
 
 /// Makes Subscriptions due, inside the open transaction, and takes them from who holds them.
@@ -176,6 +210,24 @@ fn events(link: &mut Link, subscription: i64, after: i64, most: usize) -> Result
     let rows = sql.rows::<(BigInt, BigInt, BigInt, BigInt), (i64, i64, i64, i64)>(&mut link.connection)?;
     let event = |(number, key, done, at)| (Event { number, effect: effect(done), at, stored: None }, key);
     Ok(rows.into_iter().map(event).collect())
+}
+
+/// Events with their versions, as far as the one who asks may see them.
+pub(super) fn seen(link: &mut Link, asker: &Context, found: Vec<(Event, i64)>) -> Result<Vec<Event>, Fault> {
+    let keys: Vec<i64> = found.iter().map(|(_, key)| *key).collect();
+    let mut versions = change::versions(link, &keys)?;
+    let sight = consent::sight(link, asker)?;
+    let mut seen = Vec::with_capacity(found.len());
+    for (event, key) in found {
+        let mut stored = versions.remove(&key);
+        if let Some(version) = &stored
+            && !is_shown(link, &sight, Op::Read, version)?
+        {
+            stored = None;
+        }
+        seen.push(Event { stored, ..event });
+    }
+    Ok(seen)
 }
 
 impl Store {
@@ -248,20 +300,7 @@ impl Store {
         let asker = context.clone();
         let look = move |link: &mut Link| {
             let found = events(link, subscription, after, most)?;
-            let keys: Vec<i64> = found.iter().map(|(_, key)| *key).collect();
-            let mut versions = change::versions(link, &keys)?;
-            let sight = consent::sight(link, &asker)?;
-            let mut seen = Vec::with_capacity(found.len());
-            for (event, key) in found {
-                let mut stored = versions.remove(&key);
-                if let Some(version) = &stored
-                    && !is_shown(link, &sight, Op::Read, version)?
-                {
-                    stored = None;
-                }
-                seen.push(Event { stored, ..event });
-            }
-            Ok(seen)
+            seen(link, &asker, found)
         };
         let seen: Vec<Event> = self.pool.run(look).await?;
         let shown = seen.iter().filter_map(|event| event.stored.as_ref());

@@ -185,11 +185,11 @@ fn asked(
         let mut sql = Sql::new(
             link.dialect,
             "INSERT INTO subscription (id, stamp, status, started, since, horizon, owner, headers, events, \
-             delivered, due, tries, failing, holder, until, error, generation, rotated, line) VALUES (",
+             delivered, due, tries, failing, holder, until, error, generation, rotated, line, again) VALUES (",
         );
         sql.text(kept.id).push(",").int(stamp).push(",").int(super::number(status)).push(",").bool(false);
         sql.push(",").int(since).push(",0,").text(owner).push(",").text(headers.as_str());
-        sql.push(",0,0,").int(due).push(",0,0,'',0,'',1,0,").text(connected).push(")");
+        sql.push(",0,0,").int(due).push(",0,0,'',0,'',1,0,").text(connected).push(",").bool(false).push(")");
         sql.run(&mut link.connection)?;
         return Ok(());
     };

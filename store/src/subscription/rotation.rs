@@ -22,12 +22,12 @@ pub(crate) struct Asked {
     pub(crate) rotate: bool,
 }
 
-/// Only for who may read and change the Subscription: whoever has the secret can speak in this server's name.
-pub(crate) fn ask(link: &mut Link, sight: &Sight, asked: &Asked, at: i64) -> Result<(), Fault> {
+/// Is the one who asks somebody who may read and change it?
+pub(super) fn may_change(link: &mut Link, sight: &Sight, id: &str) -> Result<(), Fault> {
     let kind = ResourceType::SUBSCRIPTION;
     sight.access().permits(Op::Read, kind)?;
     sight.access().permits(Op::Update, kind)?;
-    let held = row::held(link, &[(kind, asked.id.as_str())])?.pop().ok_or(Error::NotFound)?;
+    let held = row::held(link, &[(kind, id)])?.pop().ok_or(Error::NotFound)?;
     if !is_shown(link, sight, Op::Read, &held)? {
         return Err(Error::NotFound.into());
     }
@@ -37,6 +37,12 @@ pub(crate) fn ask(link: &mut Link, sight: &Sight, asked: &Asked, at: i64) -> Res
     if !is_shown(link, sight, Op::Update, &held)? {
         return Err(Error::Denied(Op::Update, kind).into());
     }
+    Ok(())
+}
+
+/// Only for who may read and change the Subscription: whoever has the secret can speak in this server's name.
+pub(crate) fn ask(link: &mut Link, sight: &Sight, asked: &Asked, at: i64) -> Result<(), Fault> {
+    may_change(link, sight, &asked.id)?;
     if asked.rotate {
         link.touched = true;
         let mut sql =

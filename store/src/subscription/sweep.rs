@@ -26,7 +26,9 @@ pub struct Deliveries {
     pub error: i64,
     /// Events that were not delivered yet.
     pub undelivered: i64,
-    /// When the oldest of them happened, microseconds since 1970 UTC.
+    /// Events that were put aside, as their endpoints would not take them.
+    pub dead: i64,
+    /// When the oldest of those that are undelivered happened, microseconds since 1970 UTC.
     pub oldest: Option<i64>,
     /// Changes of which it is not decided for whom they are.
     pub changes: i64,
@@ -42,6 +44,9 @@ pub(crate) struct Sweep {
 /// Removes them, inside the open transaction.
 pub(crate) fn write(link: &mut Link, sweep: Sweep) -> Result<(), Fault> {
     let mut sql = Sql::new(link.dialect, "DELETE FROM event WHERE subscription = ");
+    sql.int(sweep.subscription).push(" AND number <= ").int(sweep.upto);
+    sql.run(&mut link.connection)?;
+    let mut sql = Sql::new(link.dialect, "DELETE FROM dead_letter WHERE subscription = ");
     sql.int(sweep.subscription).push(" AND number <= ").int(sweep.upto);
     sql.run(&mut link.connection)?;
     Ok(())
@@ -79,6 +84,8 @@ fn deliveries(link: &mut Link) -> Result<Deliveries, Fault> {
         }
         all.undelivered += undelivered;
     }
+    let sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM dead_letter");
+    all.dead = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
     let sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM change");
     all.changes = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
     if all.undelivered > 0 {

@@ -1,0 +1,91 @@
+//! One message to a subscriber, wherever that is.
+
+use std::time::Duration;
+
+use fhir::subscription::Occasion;
+use reqwest::{Method, Url};
+use store::{Error, Event, Stored};
+
+use super::{Courier, Drive};
+use crate::app;
+use crate::subscriptions::notification;
+use crate::subscriptions::signature::Seal;
+use crate::subscriptions::webhook::{Parcel, Refusal};
+
+impl Courier {
+    /// Sends some events.
+    pub(super) async fn tell(&self, drive: &Drive, events: &[Event]) -> Result<(), Refusal> {
+        let occasion = Occasion::EventNotification;
+        let along = self.along(drive, events).await.map_err(|_| Refusal::Unread)?;
+        if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events, &along) {
+            let numbers = [events.first(), events.last()].map(|one| one.map_or(0, |one| one.number));
+            let part = match numbers {
+                [first, last] if first == last => first.to_string(),
+                [first, last] => format!("{first}-{last}"),
+            };
+            return self.post(drive, Method::POST, Vec::new(), Some(text?), &part).await;
+        }
+        if drive.entry.connects() {
+            let ping = format!("ping {}", drive.entry.subscription.id);
+            return self.post(drive, Method::POST, Vec::new(), Some((String::new(), ping)), "").await;
+        }
+        for event in events {
+            let Some((method, path, body)) = notification::plain(&drive.entry, event)? else { continue };
+            self.post(drive, method, path, body, &event.number.to_string()).await?;
+        }
+        Ok(())
+    }
+
+    /// What comes along with each event, as far as whom it is for may see it.
+    async fn along(&self, drive: &Drive, events: &[Event]) -> Result<Vec<Vec<Stored>>, Error> {
+        let mut all = Vec::with_capacity(events.len());
+        for event in events {
+            let mut along = Vec::new();
+            for (kind, id) in notification::along(&drive.entry, event) {
+                match self.app.store.read(&drive.context, kind, &id).await {
+                    Ok(stored) => along.push(stored),
+                    Err(Error::NotFound | Error::Gone { .. } | Error::Denied(..)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            all.push(along);
+        }
+        Ok(all)
+    }
+
+    /// Without an event; nothing is sent where there is no topic.
+    pub(super) async fn say_hello(&self, drive: &Drive, occasion: Occasion) -> Result<(), Refusal> {
+        match notification::text(&self.app, &drive.entry, occasion, &[], &[]) {
+            Some(text) => {
+                let part = match occasion {
+                    Occasion::Handshake => format!("handshake-{}", drive.entry.subscription.stamp),
+                    _ => format!("heartbeat-{}", app::now()),
+                };
+                self.post(drive, Method::POST, Vec::new(), Some(text?), &part).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a message to the endpoint, or to a path behind it; `part` tells it from others of the Subscription.
+    async fn post(
+        &self,
+        drive: &Drive,
+        method: Method,
+        path: Vec<String>,
+        body: Option<notification::Body>,
+        part: &str,
+    ) -> Result<(), Refusal> {
+        let patience = Duration::from_micros(drive.patience().unsigned_abs());
+        let Some((endpoint, headers)) = drive.entry.endpoint() else {
+            let text = body.map(|(_, text)| text).unwrap_or_default();
+            return self.app.lines.send(drive.entry.subscription.number, text, patience).await;
+        };
+        let mut url = Url::parse(endpoint).map_err(|_| Refusal::Forbidden("it is no address"))?;
+        if let (false, Ok(mut segments)) = (path.is_empty(), url.path_segments_mut()) {
+            segments.pop_if_empty().extend(path);
+        }
+        let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now());
+        self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await
+    }
+}

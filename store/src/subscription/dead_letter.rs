@@ -1,0 +1,138 @@
+//! Events that an endpoint would not take again and again: they are put aside, so that those behind them go on, until
+//! somebody asks for them to be sent again.
+
+use diesel::sql_types::{BigInt, Text};
+
+use super::delivery::{Event, seen};
+use super::rotation::may_change;
+use super::{SubscriptionStatus, effect, number};
+use crate::access::Sight;
+use crate::connection::Link;
+use crate::context::Context;
+use crate::error::{Error, Fault};
+use crate::sql::{Sql, chunks};
+use crate::store::Store;
+use crate::unit::Unit;
+
+/// An event that was put aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The event.
+    pub event: Event,
+    /// Since when, microseconds since 1970 UTC.
+    pub since: i64,
+    /// Why; never a patient's data.
+    pub error: String,
+    /// It is to be sent again.
+    pub again: bool,
+}
+
+/// Somebody wants these events of a Subscription to be sent again, or all.
+#[derive(Debug, Clone)]
+pub(crate) struct Again {
+    pub(crate) id: String,
+    pub(crate) numbers: Vec<i64>,
+}
+
+/// Puts an event aside, inside the open transaction.
+pub(super) fn bury(
+    link: &mut Link,
+    subscription: i64,
+    event: i64,
+    error: &str,
+    at: i64,
+) -> Result<(), Fault> {
+    let mut sql =
+        Sql::new(link.dialect, "INSERT INTO dead_letter (subscription, number, at, error, again) VALUES (");
+    sql.int(subscription).push(",").int(event).push(",").int(at).push(",").text(error.to_owned());
+    sql.push(",").bool(false).push(") ON CONFLICT (subscription, number) DO UPDATE SET at = excluded.at, ");
+    sql.push("error = excluded.error, again = excluded.again");
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
+/// It was taken after all.
+pub(super) fn raise(link: &mut Link, subscription: i64, event: i64) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "DELETE FROM dead_letter WHERE subscription = ");
+    sql.int(subscription).push(" AND number = ").int(event);
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
+/// Only for who may change the Subscription, which has to be active.
+pub(crate) fn again(link: &mut Link, sight: &Sight, again: &Again, at: i64) -> Result<(), Fault> {
+    may_change(link, sight, &again.id)?;
+    link.touched = true;
+    let mut sql = Sql::new(link.dialect, "UPDATE subscription SET again = ");
+    sql.bool(true).push(", due = CASE WHEN until > ").int(at).push(" THEN due ELSE ").int(at);
+    sql.push(" END WHERE id = ").text(again.id.clone()).push(" AND status = ");
+    sql.int(number(SubscriptionStatus::Active)).push(" RETURNING number");
+    let Some(subscription) = sql.rows::<BigInt, i64>(&mut link.connection)?.pop() else {
+        return Err(Error::Conflict { current: 0 }.into());
+    };
+    let mut ask = |numbers: Option<&[i64]>| {
+        let mut sql = Sql::new(link.dialect, "UPDATE dead_letter SET again = ");
+        sql.bool(true).push(" WHERE subscription = ").int(subscription);
+        if let Some(numbers) = numbers {
+            sql.push(" AND number IN ").ints(numbers.iter().copied());
+        }
+        sql.run(&mut link.connection).map(drop)
+    };
+    if again.numbers.is_empty() {
+        ask(None)?;
+    }
+    for numbers in chunks(&again.numbers) {
+        ask(Some(numbers))?;
+    }
+    Ok(())
+}
+
+type Row = (i64, i64, i64, i64, i64, String, bool);
+
+impl Store {
+    /// What was put aside of a Subscription, in order, as the one who asks may see it: all, or what is to be sent
+    /// again.
+    pub async fn dead_letters(
+        &self,
+        context: &Context,
+        subscription: i64,
+        again: bool,
+        most: usize,
+    ) -> Result<Vec<DeadLetter>, Error> {
+        let asker = context.clone();
+        let look = move |link: &mut Link| {
+            let mut sql = Sql::new(
+                link.dialect,
+                "SELECT d.number, e.key, e.effect, e.at, d.at, d.error, d.again FROM dead_letter d \
+                 JOIN event e ON e.subscription = d.subscription AND e.number = d.number WHERE d.subscription = ",
+            );
+            sql.int(subscription);
+            if again {
+                sql.push(" AND d.again = ").bool(true);
+            }
+            sql.push(" ORDER BY d.number").limit(most);
+            let rows = sql
+                .rows::<(BigInt, BigInt, BigInt, BigInt, BigInt, Text, diesel::sql_types::Bool), Row>(
+                    &mut link.connection,
+                )?;
+            let (mut events, mut rest) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+            for (number, key, done, at, since, error, again) in rows {
+                events.push((Event { number, effect: effect(done), at, stored: None }, key));
+                rest.push((since, error, again));
+            }
+            let events = seen(link, &asker, events)?;
+            let letter = |(event, (since, error, again))| DeadLetter { event, since, error, again };
+            Ok(events.into_iter().zip(rest).map(letter).collect::<Vec<_>>())
+        };
+        self.pool.run(look).await
+    }
+
+    /// Has these events sent again that were put aside, or all of them.
+    ///
+    /// # Errors
+    /// `NotFound` or `Denied` if the caller may not change the Subscription; `Conflict` if it is not active.
+    pub async fn redeliver(&self, context: &Context, id: &str, numbers: Vec<i64>) -> Result<(), Error> {
+        let again = Again { id: id.to_owned(), numbers };
+        self.write(Unit::redelivering(context, again)).await.map(drop)
+    }
+}

@@ -1,0 +1,135 @@
+//! What an endpoint takes to be wrong keeps nothing else from being sent.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use harness::{BOTH, Server};
+use serde_json::{Value, json};
+
+use crate::subscriptions::{LONG, observation, subscribe, topical};
+use crate::webhook::{Call, Mood, Webhook};
+
+const TOPIC: &str = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
+
+fn critical() -> Value {
+    let mut one = observation("p", "1234-5");
+    let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
+    one["interpretation"] = json!([{"coding": [{"system": system, "code": "HH"}]}]);
+    one
+}
+
+/// The number and reason of each, and whether it is to be sent again.
+fn letters(server: &Server, id: &str) -> Vec<(String, String, bool)> {
+    let all = server.get(&format!("/fhir/Subscription/{id}/$dead-letters")).unwrap().expect(200).unwrap();
+    let all = all.json["parameter"].as_array().cloned().unwrap_or_default();
+    let part = |letter: &Value, name: &str| {
+        let parts = letter["part"].as_array().unwrap();
+        parts.iter().find(|one| one["name"] == name).unwrap().clone()
+    };
+    let text = |letter: &Value, name: &str| part(letter, name)["valueString"].as_str().unwrap().to_owned();
+    let one = |letter: &Value| {
+        assert!(part(letter, "focus")["valueReference"]["reference"].is_string());
+        let again = part(letter, "redelivery")["valueBoolean"].as_bool().unwrap();
+        (text(letter, "event-number"), text(letter, "error"), again)
+    };
+    all.iter().map(one).collect()
+}
+
+#[test]
+fn what_is_refused_as_wrong_is_put_aside_and_can_be_sent_again() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_WEBHOOK_REFUSALS", "2")]).unwrap();
+        let hook = Webhook::start();
+        let wrong: Arc<Mutex<BTreeSet<u64>>> = Arc::new(Mutex::new([2, 4].into()));
+        let asked = Arc::clone(&wrong);
+        hook.answers(move |call: &Call| {
+            let is_wrong = call.numbers().iter().any(|number| asked.lock().unwrap().contains(number));
+            Mood::Answers(if is_wrong { 422 } else { 200 })
+        });
+        let mut subscription = topical(TOPIC, &[], &hook.url("/hook"), "id-only");
+        // Which of those that are told together is not taken is found out.
+        subscription["channel"]["extension"] = json!([{
+            "url": "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-max-count",
+            "valuePositiveInt": 10
+        }]);
+        let id = subscribe(&server, &subscription);
+        for _ in 0..5 {
+            server.post("/fhir/Observation", &critical()).unwrap().expect(201).unwrap();
+        }
+        let taken = |calls: &[Call]| -> Vec<u64> {
+            calls.iter().filter(|call| call.status == 200).flat_map(Call::numbers).collect()
+        };
+        let calls = hook.wait(LONG * 2, |calls| taken(calls).len() >= 3);
+        assert_eq!(taken(&calls), [1, 3, 5]);
+        let why = "its endpoint answered 422 Unprocessable Entity";
+        let aside = |number: &str| (number.to_owned(), why.to_owned(), false);
+        assert_eq!(letters(&server, &id), [aside("2"), aside("4")]);
+        let metrics = server.get("/metrics").unwrap().text;
+        assert!(metrics.contains("augury_subscription_dead_letters 2"), "{metrics}");
+
+        // What was not mended is put aside once more, after one try.
+        let path = format!("/fhir/Subscription/{id}/$redeliver");
+        let none = json!({"resourceType": "Parameters"});
+        wrong.lock().unwrap().remove(&2);
+        let before = hook.calls().len();
+        server.post(&path, &none).unwrap().expect(200).unwrap();
+        hook.wait(LONG, |calls| calls.len() >= before + 2);
+        server
+            .wait_for(&format!("/fhir/Subscription/{id}/$dead-letters"), |all| {
+                all["parameter"].as_array().is_some_and(|all| all.len() == 1)
+            })
+            .unwrap();
+        assert_eq!(letters(&server, &id), [aside("4")]);
+        wrong.lock().unwrap().clear();
+        let four =
+            json!({"resourceType": "Parameters", "parameter": [{"name": "eventNumber", "valueString": "4"}]});
+        server.post(&path, &four).unwrap().expect(200).unwrap();
+        let calls = hook.wait(LONG, |calls| taken(calls).len() >= 5);
+        assert_eq!(taken(&calls), [1, 3, 5, 2, 4]);
+        // The same event, the same name.
+        let names = |number: u64| -> BTreeSet<String> {
+            let of = calls.iter().filter(|call| call.numbers() == [number]);
+            of.map(|call| call.header("webhook-id").to_owned()).collect()
+        };
+        assert_eq!((names(2).len(), names(4).len()), (1, 1));
+        server
+            .wait_for(&format!("/fhir/Subscription/{id}/$dead-letters"), |all| all["parameter"].is_null())
+            .unwrap();
+        // It goes on.
+        server.post("/fhir/Observation", &critical()).unwrap().expect(201).unwrap();
+        let calls = hook.wait(LONG, |calls| taken(calls).len() >= 6);
+        assert_eq!(taken(&calls).last(), Some(&6));
+
+        for (body, status) in [
+            (
+                json!({"resourceType": "Parameters", "parameter": [{"name": "eventNumber", "valueString": "x"}]}),
+                400,
+            ),
+            (
+                json!({"resourceType": "Parameters", "parameter": [{"name": "other", "valueString": "1"}]}),
+                400,
+            ),
+        ] {
+            server.post(&path, &body).unwrap().expect(status).unwrap();
+        }
+        server.post("/fhir/Subscription/none/$redeliver", &none).unwrap().expect(404).unwrap();
+        let mut off = subscription.clone();
+        (off["id"], off["status"]) = (json!(id), json!("off"));
+        server.put(&format!("/fhir/Subscription/{id}"), &off).unwrap().expect(200).unwrap();
+        server.post(&path, &none).unwrap().expect(409).unwrap();
+    }
+}
+
+#[test]
+fn what_says_nothing_of_the_message_puts_nothing_aside() {
+    let server = Server::start_with(harness::Backend::Sqlite, &[("AUGURY_WEBHOOK_REFUSALS", "1")]).unwrap();
+    for status in [401, 403, 404, 408, 429, 500, 503] {
+        let hook = Webhook::start();
+        let id = subscribe(&server, &topical(TOPIC, &[], &hook.url("/hook"), "id-only"));
+        hook.answers(move |_| Mood::Answers(status));
+        server.post("/fhir/Observation", &critical()).unwrap().expect(201).unwrap();
+        hook.wait(LONG, |calls| calls.iter().filter(|call| call.status == status).count() >= 2);
+        assert_eq!(letters(&server, &id), []);
+        server.delete(&format!("/fhir/Subscription/{id}")).unwrap();
+    }
+}
