@@ -103,7 +103,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         "store": store,
         "queue": queue,
         "audit": audit,
-        "subscriptions": pulse.deliveries.map(|all| subscriptions(&all, now)),
+        "subscriptions": pulse.deliveries.as_ref().map(|all| subscriptions(all, now)),
         "redis": is_here.map(|here| json!({"status": if here { "ok" } else { "unavailable" }})),
         "models": models,
     }))
@@ -199,6 +199,7 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
             metrics::gauge!("augury_subscription_events_undelivered").set(all.undelivered as f64);
             let oldest = all.oldest.map_or(0, |oldest| app::now().saturating_sub(oldest).max(0));
             metrics::gauge!("augury_subscription_oldest_seconds").set(oldest as f64 / 1e6);
+            app.subscriptions.measure(&all.behind);
             metrics::gauge!("augury_subscription_changes_waiting").set(all.changes as f64);
         }
     }

@@ -5,6 +5,7 @@
 pub(crate) mod binding;
 mod book;
 mod delivery;
+mod endpoint;
 pub(crate) mod mandate;
 mod matching;
 pub(crate) mod notification;

@@ -74,7 +74,7 @@ pub use reader::{Cut, Latest, Reader, Wanted};
 pub use record::{Activation, Assessment, Backlog, Client, Effect, Page, Stored, Task, Written};
 pub use store::{Options, Store};
 pub use subscription::{
-    Change, DeadLetter, Deliveries, Event, Interest, Match, Next, Progress, Subscription, SubscriptionStatus,
-    UNCONNECTED,
+    Behind, Change, DeadLetter, Deliveries, Event, Interest, Match, Next, Progress, Subscription,
+    SubscriptionStatus, UNCONNECTED,
 };
 pub use unit::new_id;

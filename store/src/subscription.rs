@@ -29,7 +29,7 @@ pub use self::dead_letter::DeadLetter;
 pub use self::delivery::{Event, Next, Progress};
 pub use self::line::UNCONNECTED;
 pub use self::numbering::Match;
-pub use self::sweep::Deliveries;
+pub use self::sweep::{Behind, Deliveries};
 use self::vault::Vault;
 use crate::connection::Link;
 use crate::error::{Error, Fault};

@@ -65,7 +65,15 @@ fn what_is_refused_as_wrong_is_put_aside_and_can_be_sent_again() {
         let aside = |number: &str| (number.to_owned(), why.to_owned(), false);
         assert_eq!(letters(&server, &id), [aside("2"), aside("4")]);
         let metrics = server.get("/metrics").unwrap().text;
-        assert!(metrics.contains("augury_subscription_dead_letters 2"), "{metrics}");
+        let endpoint = hook.url("");
+        for line in [
+            "augury_subscription_dead_letters 2".to_owned(),
+            format!("augury_subscription_attempts_total{{endpoint=\"{endpoint}\",outcome=\"refused\"}}"),
+            format!("augury_subscription_endpoint_undelivered{{endpoint=\"{endpoint}\"}} 0"),
+            format!("augury_subscription_endpoint_failing{{endpoint=\"{endpoint}\"}} 0"),
+        ] {
+            assert!(metrics.contains(&line), "{line}: {metrics}");
+        }
 
         // What was not mended is put aside once more, after one try.
         let path = format!("/fhir/Subscription/{id}/$redeliver");

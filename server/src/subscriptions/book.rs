@@ -10,6 +10,7 @@ use fhir::subscription::{Channel, Matcher, Subscription, Topic, Topics};
 use reqwest::Url;
 use store::{Context, Error, SubscriptionStatus};
 
+use super::endpoint::Endpoints;
 use super::mandate::{Mandate, Standing};
 use crate::app::{self, App};
 
@@ -65,6 +66,7 @@ pub(crate) struct Shelf {
     turning: tokio::sync::Mutex<()>,
     /// What is known of those who are told, and when that was looked at.
     known: Mutex<HashMap<i64, (Known, i64)>>,
+    pub(super) endpoints: Endpoints,
 }
 
 impl Entry {

@@ -13,8 +13,11 @@ use crate::unit::Unit;
 /// Events that leave in one transaction.
 const TOGETHER: usize = 1000;
 
+/// Subscriptions that are told of one by one, at most.
+const MOST: usize = 10_000;
+
 /// How it stands with all Subscriptions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deliveries {
     /// Those that have not answered yet.
     pub requested: i64,
@@ -30,8 +33,21 @@ pub struct Deliveries {
     pub dead: i64,
     /// When the oldest of those that are undelivered happened, microseconds since 1970 UTC.
     pub oldest: Option<i64>,
+    /// Those that were not told of everything yet, or failed.
+    pub behind: Vec<Behind>,
     /// Changes of which it is not decided for whom they are.
     pub changes: i64,
+}
+
+/// A Subscription that was not told of everything yet, or failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// [`super::Subscription::number`]
+    pub subscription: i64,
+    /// So many events it does not have.
+    pub undelivered: i64,
+    /// It could not be told the last time.
+    pub failing: bool,
 }
 
 /// Some events of one Subscription, all up to a number.
@@ -84,6 +100,15 @@ fn deliveries(link: &mut Link) -> Result<Deliveries, Fault> {
         }
         all.undelivered += undelivered;
     }
+    let mut sql = Sql::new(
+        link.dialect,
+        "SELECT number, events - delivered, tries FROM subscription WHERE (events > delivered OR tries > 0) AND status <> ",
+    );
+    sql.int(super::number(SubscriptionStatus::Off)).push(" ORDER BY number").limit(MOST);
+    let behind =
+        |(subscription, undelivered, tries)| Behind { subscription, undelivered, failing: tries > 0 };
+    let rows = sql.rows::<(BigInt, BigInt, BigInt), (i64, i64, i64)>(&mut link.connection)?;
+    all.behind = rows.into_iter().map(behind).collect();
     let sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM dead_letter");
     all.dead = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
     let sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM change");

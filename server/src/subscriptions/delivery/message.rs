@@ -86,6 +86,9 @@ impl Courier {
             segments.pop_if_empty().extend(path);
         }
         let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now());
-        self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await
+        let origin = url.origin().ascii_serialization();
+        let answer = self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await;
+        self.app.subscriptions.endpoints.tried(&origin, &answer);
+        answer
     }
 }
