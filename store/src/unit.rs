@@ -115,13 +115,13 @@ pub(crate) struct Unit {
     forwarding: Option<Forwarding>,
     retiring: Option<Retiring>,
     numbering: Option<Numbering>,
-    claim: Option<Claim>,
+    claim: Option<Box<Claim>>,
     nudge: (Vec<i64>, bool),
     sweep: Option<Sweep>,
-    line: Option<Line>,
-    again: Option<Again>,
+    line: Option<Box<Line>>,
+    again: Option<Box<Again>>,
     progress: Option<Progress>,
-    secret: Option<Asked>,
+    secret: Option<Box<Asked>>,
     mandate: Arc<str>,
     of_model: bool,
     taken: Option<String>,
@@ -225,7 +225,7 @@ impl Unit {
 
     /// Claims Subscriptions, and nothing else.
     pub(crate) fn claiming(context: &Context, claim: Claim) -> Self {
-        Self { claim: Some(claim), ..Self::empty(context) }
+        Self { claim: Some(Box::new(claim)), ..Self::empty(context) }
     }
 
     /// Makes Subscriptions due, and nothing else.
@@ -245,7 +245,7 @@ impl Unit {
 
     /// A subscriber comes or goes, which is recorded.
     pub(crate) fn connecting(context: &Context, line: Line, notes: Vec<Entry>) -> Self {
-        Self { line: Some(line), notes, ..Self::empty(context) }
+        Self { line: Some(Box::new(line)), notes, ..Self::empty(context) }
     }
 
     /// Says how far a Subscription is, and records it.
@@ -260,12 +260,12 @@ impl Unit {
 
     /// Asks for the secret of a Subscription, and records it.
     pub(crate) fn asking(context: &Context, secret: Asked, notes: Vec<Entry>) -> Self {
-        Self { secret: Some(secret), access: context.access.clone(), notes, ..Self::empty(context) }
+        Self { secret: Some(Box::new(secret)), access: context.access.clone(), notes, ..Self::empty(context) }
     }
 
     /// Has dead letters sent again, and nothing else.
     pub(crate) fn redelivering(context: &Context, again: Again) -> Self {
-        Self { again: Some(again), access: context.access.clone(), ..Self::empty(context) }
+        Self { again: Some(Box::new(again)), access: context.access.clone(), ..Self::empty(context) }
     }
 
     fn author(&self) -> Author<'_> {

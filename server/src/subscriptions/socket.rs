@@ -356,7 +356,6 @@ impl Conversation {
             Some(text) => text.map_err(|_| refused())?.1,
             None => format!("bound {id}"),
         };
-        self.say(hello).await?;
         let (frames, hang_up) = (self.frames.clone(), Arc::clone(&self.hang_up));
         let line = Line { connection: self.connection, frames, hang_up, stamp };
         let before = app.lines.all().insert(number, line);
@@ -371,8 +370,9 @@ impl Conversation {
             note: format!("Subscription/{id} is told over a websocket"),
             ..Note::of(Act::Deliver)
         };
-        match app.store.connect_subscriber(&context, number, &self.process, vec![note]).await {
-            Ok(()) => Ok(()),
+        match app.store.connect_subscriber(&context, &entry.subscription, &self.process, vec![note]).await {
+            // Events wait in line until this is said.
+            Ok(()) => self.say(hello).await,
             Err(Error::Conflict { .. }) => Err(refused()),
             Err(error) => Err(busy(error)),
         }

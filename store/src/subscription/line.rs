@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{SubscriptionStatus, number};
+use super::{Subscription, SubscriptionStatus, number};
 use crate::audit::Entry;
 use crate::connection::Link;
 use crate::context::Context;
@@ -18,8 +18,9 @@ pub const UNCONNECTED: &str = "-";
 /// A subscriber comes or goes.
 #[derive(Debug, Clone)]
 pub(crate) enum Line {
-    /// One comes; whoever was connected before is not any more.
-    Opened { subscription: i64, process: Arc<str> },
+    /// One comes, for whom it is as long as it is told in the name of that owner; whoever was connected before is not
+    /// any more.
+    Opened { subscription: i64, owner: String, process: Arc<str> },
     /// These go, or all of the process. Who does not come back until then is told no more.
     Closed { subscriptions: Option<Vec<i64>>, process: Arc<str>, until: i64 },
 }
@@ -28,12 +29,12 @@ pub(crate) enum Line {
 pub(crate) fn write(link: &mut Link, change: &Line, at: i64) -> Result<(), Fault> {
     let mut sql = Sql::new(link.dialect, "UPDATE subscription SET holder = '', until = 0, ");
     match change {
-        Line::Opened { subscription, process } => {
+        Line::Opened { subscription, owner, process } => {
             link.touched = true;
             sql.push("tries = 0, failing = 0, error = '', line = ").text(&**process);
             sql.push(", due = ").int(at).push(" WHERE line <> '' AND status IN ");
             sql.ints([SubscriptionStatus::Requested, SubscriptionStatus::Active].map(number));
-            sql.push(" AND number = ").int(*subscription);
+            sql.push(" AND number = ").int(*subscription).push(" AND owner = ").text(owner.as_str());
             if sql.run(&mut link.connection)? == 0 {
                 return Err(Error::Conflict { current: 0 }.into());
             }
@@ -55,15 +56,16 @@ impl Store {
     /// A subscriber is connected to `process`, which alone tells it from now on; what is noted is recorded with it.
     ///
     /// # Errors
-    /// `Conflict` if the Subscription is of another channel, or is told no more.
+    /// `Conflict` if the Subscription is of another channel, is told no more, or is another's by now.
     pub async fn connect_subscriber(
         &self,
         context: &Context,
-        subscription: i64,
+        subscription: &Subscription,
         process: &Arc<str>,
         notes: Vec<Entry>,
     ) -> Result<(), Error> {
-        let line = Line::Opened { subscription, process: Arc::clone(process) };
+        let (number, owner) = (subscription.number, subscription.owner.clone());
+        let line = Line::Opened { subscription: number, owner, process: Arc::clone(process) };
         self.write(Unit::connecting(context, line, notes)).await.map(drop)
     }
 
