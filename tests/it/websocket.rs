@@ -171,7 +171,8 @@ fn what_was_not_answered_is_told_again() {
         next.say(&format!("bind-with-token {}", token(&server, &id)));
         assert_eq!(kind(&next.notification()), "handshake");
         assert_eq!((0..3).map(|_| number(&next.notification())).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(deaf.closed(), 1013);
+        // With pings to answer it may find the connection gone before it reads why.
+        assert!([0, 1013].contains(&deaf.closed()));
     }
 }
 

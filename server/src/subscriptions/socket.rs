@@ -17,7 +17,7 @@ use fhir::resource_type::ResourceType;
 use fhir::subscription::{Channel, Occasion};
 use store::{Act, Agent, Context, Entry as Note, Error, Who};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{interval, timeout};
+use tokio::time::{interval_at, timeout};
 
 use super::binding::{self, Binding};
 use super::book::Entry;
@@ -217,7 +217,8 @@ impl Conversation {
     async fn hold(mut self, mut stream: MessageStream, mut queue: mpsc::Receiver<Frame>) {
         let mut ending = self.app.lines.ending.subscribe();
         let (opened, mut heard) = (Instant::now(), Instant::now());
-        let (mut beat, hang_up) = (interval(BEAT), Arc::clone(&self.hang_up));
+        let (mut beat, hang_up) =
+            (interval_at(tokio::time::Instant::now() + BEAT, BEAT), Arc::clone(&self.hang_up));
         let why = loop {
             let step = tokio::select! {
                 message = stream.recv() => {
