@@ -71,7 +71,7 @@ MUTANTS = [
     ("count as an integer", lambda b: said(b)[4].update(valueInteger=int(said(b)[4].pop("valueString")))),
     ("no parts", lambda b: said(b)[5].pop("part")),
     ("no event-number", lambda b: said(b)[5]["part"].pop(0)),
-    ("event-number as an integer", lambda b: said(b)[5]["part"][0].update(valueUnsignedInt=2, valueString=None) or said(b)[5]["part"][0].pop("valueString")),
+    ("event-number as an integer", lambda b: said(b)[5]["part"][0].update(valueInteger=int(said(b)[5]["part"][0].pop("valueString")))),
     ("timestamp as a dateTime", lambda b: said(b)[5]["part"][1].update(valueDateTime=said(b)[5]["part"][1].pop("valueInstant"))),
     ("two foci", lambda b: said(b)[5]["part"].append(said(b)[5]["part"][2])),
     ("focus as an uri", lambda b: said(b)[5]["part"][2].update(valueUri=said(b)[5]["part"][2].pop("valueReference")["reference"])),
