@@ -504,3 +504,28 @@ fn a_topic_is_named_once_and_not_when_it_is_retired() {
     let times = |name: &str| statement.matches(&format!("https://hospital.example/topics/{name}\"")).count();
     assert_eq!([times("visit"), times("former"), times("last")], [1, 0, 1]);
 }
+
+#[test]
+fn who_is_about_a_topic_that_is_gone_is_in_error() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        let of = |name: &str| {
+            format!("http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.{name}")
+        };
+        let (url, kind) =
+            ("https://hospital.example/topics/gone", json!({"url": "resource", "valueUri": "Encounter"}));
+        let topic = json!({
+            "resourceType": "Basic", "id": "gone", "code": {"coding": [{"system": "http://hl7.org/fhir/fhir-types", "code": "SubscriptionTopic"}]},
+            "modifierExtension": [{"url": of("status"), "valueCode": "active"}],
+            "extension": [{"url": of("url"), "valueUri": url}, {"url": of("resourceTrigger"), "extension": [kind]}]
+        });
+        server.put("/fhir/Basic/gone", &topic).unwrap().expect(201).unwrap();
+        server.wait_for("/fhir/metadata", |statement| statement.to_string().contains(url)).unwrap();
+        let id = subscribe(&server, &topical(url, &[], &hook.url("/"), "id-only"));
+        server.delete("/fhir/Basic/gone").unwrap().expect(204).unwrap();
+        let path = format!("/fhir/Subscription/{id}");
+        let told = server.wait_for(&path, |now| now["status"] == "error").unwrap();
+        assert!(told["error"].as_str().unwrap().contains("there is no topic"), "{told}");
+    }
+}
