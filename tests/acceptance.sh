@@ -59,6 +59,12 @@ pairs=${CARGO_TARGET_DIR:-target}/release/examples/xml_pairs
 "$pairs" pairs "$shared/data/r4-examples"
 "$pairs" read "$shared/data/bad" "$shared/data/fhirpath" | tail -n 1
 
+echo "== subscriptions"
+# With fhir.resources beside it, where tests/run.sh has installed that.
+python=tests/clients/venv/bin/python
+[ -x "$python" ] || python=python3
+"$python" tests/acceptance/subscriptions.py "$augury" "$shared/data/subscriptions-backport"
+
 echo "== fhirpath"
 cargo build --release --quiet -p fhir --example fhirpath_suite
 "${CARGO_TARGET_DIR:-target}/release/examples/fhirpath_suite" "$shared/data/fhirpath"

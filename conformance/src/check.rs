@@ -30,8 +30,8 @@ impl From<&str> for Stop {
 /// What came of a check.
 pub(crate) type Outcome = Result<(), Stop>;
 
-/// Where SMART App Launch is, below <https://hl7.org/fhir/>.
-const SMART: &str = "smart-app-launch/STU2.2/";
+/// Where SMART App Launch and Subscriptions Backport are, below <https://hl7.org/fhir/>.
+const GUIDES: [&str; 2] = ["smart-app-launch/STU2.2/", "uv/subscriptions-backport/STU1.1/"];
 
 type Run = Box<dyn Fn(&Server) -> Outcome + Send + Sync>;
 
@@ -39,7 +39,7 @@ type Run = Box<dyn Fn(&Server) -> Outcome + Send + Sync>;
 pub(crate) struct Check {
     /// Stays the same for as long as the check means the same: `chapter/name`.
     pub(crate) id: String,
-    /// Page and anchor of <https://hl7.org/fhir/R4/>, or of [`SMART`] if it begins so.
+    /// Page and anchor of <https://hl7.org/fhir/R4/>, or of one of [`GUIDES`] if it begins so.
     pub(crate) section: &'static str,
     /// What must hold.
     pub(crate) title: String,
@@ -62,7 +62,8 @@ impl Check {
 
     /// The address of the section.
     pub(crate) fn address(&self) -> String {
-        let version = if self.section.starts_with(SMART) { "" } else { "R4/" };
+        let guide = GUIDES.iter().any(|guide| self.section.starts_with(guide));
+        let version = if guide { "" } else { "R4/" };
         format!("https://hl7.org/fhir/{version}{}", self.section)
     }
 

@@ -20,6 +20,7 @@ mod requirements;
 mod search;
 mod server;
 mod smart;
+mod subscriptions;
 mod table;
 mod types;
 mod us_core;
@@ -66,6 +67,8 @@ struct Arguments {
     table: Option<Vec<PathBuf>>,
     #[command(flatten)]
     smart: smart::Options,
+    #[command(flatten)]
+    subscriptions: subscriptions::Options,
 }
 
 /// Every check, by chapter.
@@ -86,6 +89,7 @@ fn all() -> Vec<Check> {
         us_core::checks(),
         types::checks(),
         smart::checks(),
+        subscriptions::checks(),
     ];
     chapters.into_iter().flatten().collect()
 }
@@ -125,7 +129,9 @@ fn run(arguments: Arguments) -> Result<bool, String> {
         return print(&table::markdown(&checks, &reports)).map(|()| true);
     }
     let base = arguments.base.unwrap_or_default();
-    let server = Server::new(&base, arguments.token, smart::Smart::new(arguments.smart)?)?;
+    let smart = smart::Smart::new(arguments.smart)?;
+    let subscriptions = subscriptions::Subscriptions::new(arguments.subscriptions);
+    let server = Server::new(&base, arguments.token, smart, subscriptions)?;
     let name = arguments.name.unwrap_or_else(|| server.software().to_owned());
     let results = check::run(&server, checks, arguments.threads.max(1));
     print(&report::text(&results))?;

@@ -25,7 +25,7 @@ pub(crate) fn of(check: &str) -> Vec<&'static str> {
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Requirement> {
-    OURS.iter().chain(crate::smart::requirements::ALL)
+    OURS.iter().chain(crate::smart::requirements::ALL).chain(crate::subscriptions::requirements::ALL)
 }
 
 const OURS: &[Requirement] = &[

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::check::{Outcome, Stop, ensure};
 use crate::smart::{Smart, page};
+use crate::subscriptions::Subscriptions;
 
 /// FHIR's JSON media type.
 pub(crate) const FHIR_JSON: &str = "application/fhir+json";
@@ -31,16 +32,24 @@ pub(crate) struct Server {
     claims: Claims,
     /// What the SMART checks were told, and what they found out.
     pub(crate) smart: Smart,
+    /// The same for Subscriptions.
+    pub(crate) subscriptions: Subscriptions,
 }
 
 impl Server {
     /// Reads its CapabilityStatement; without one nothing can be checked.
-    pub(crate) fn new(base: &str, token: Option<String>, smart: Smart) -> Result<Self, String> {
+    pub(crate) fn new(
+        base: &str,
+        token: Option<String>,
+        smart: Smart,
+        subscriptions: Subscriptions,
+    ) -> Result<Self, String> {
         let http = Client::builder().timeout(Duration::from_mins(1)).redirect(Policy::none());
         let http = http.build().map_err(|e| e.to_string())?;
         let base = base.trim_end_matches('/').to_owned();
         let empty = Claims(HashSet::new());
-        let mut server = Self { base, token, http, statement: Value::Null, claims: empty, smart };
+        let statement = Value::Null;
+        let mut server = Self { base, token, http, statement, claims: empty, smart, subscriptions };
         match server.ask("GET", "/metadata").header("accept", FHIR_JSON).send() {
             Ok(answer) if answer.status == 200 && answer.is("CapabilityStatement") => {
                 server.claims = Claims::of(&answer.json);

@@ -42,7 +42,7 @@ pub(crate) fn markdown(checks: &[Check], reports: &[Value]) -> String {
             out,
             "| `{}` | [{}]({}) | {} | {} |",
             check.id,
-            check.section.strip_prefix("smart-app-launch/").unwrap_or(check.section),
+            shown(check.section),
             check.address(),
             cell(&check.title),
             found.join(" | ")
@@ -85,10 +85,29 @@ The apps may have any scope, the backend clients `system/*.rs`. It goes through 
 scripts: it signs in where there is a password field, takes the button or box that has the patient's id (or types the
 family name into a search), and presses what says allow or deny. A box's value must be the scope it stands for.
 
+For Subscriptions with topics the runner is the endpoint, and defines a topic of its own as a `Basic`. On one machine with the
+server that is all; else, or where a server takes no topics, it has to be told:
+
+| | |
+|---|---|
+| `--subscriptions-hook ADDRESS:PORT` | where the runner waits for notifications |
+| `--subscriptions-endpoint URL` | the address of that for the server, if it is another: of a proxy, perhaps with TLS |
+| `--subscriptions-topic` `--subscriptions-filter` | a topic, and a filter of it with `<patient>` for the reference: `Encounter?patient=<patient>` |
+| `--subscriptions-trigger FILE` | a resource, JSON with `<patient>` in it, that lets the topic speak when it is created |
+| `--subscriptions-patience` | seconds that a notification may take, 20 if nothing is said |
+
+What is only recommended there, and not done, is a skip.
+
 Each check makes what it needs under tags and identifiers of its own and touches nothing else; it leaves behind what it
-made. This file is written by `just conformance-table`.
+made, all but Subscriptions. This file is written by `just conformance-table`.
 
 ";
+
+/// A section without what all of its guide begin with.
+fn shown(section: &str) -> &str {
+    let guides = ["smart-app-launch/", "uv/"];
+    guides.iter().find_map(|guide| section.strip_prefix(guide)).unwrap_or(section)
+}
 
 /// `types/…` as a matrix: a row for each type, a column for each group of interactions.
 fn types(checks: &[Check], names: &[&str], results: &[HashMap<&str, &str>]) -> String {

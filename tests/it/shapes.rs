@@ -5,6 +5,8 @@ use harness::{Backend, Folder, Server};
 use serde_json::{Value, json};
 
 use crate::clients;
+use crate::subscriptions::{LONG, observation as observed, subscribe, topical};
+use crate::webhook::{Call, Webhook};
 
 /// The answers, each a file named after what was asked.
 struct Shapes {
@@ -249,6 +251,37 @@ fn ask(all: &mut Shapes) {
     all.send("POST /Patient/shape/$meta-delete", &labels, 200, "Parameters");
 }
 
+/// What endpoints are told, of each content and on each occasion, and what can be asked about it.
+fn tell(all: &mut Shapes) {
+    let hook = Webhook::start();
+    let topic = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
+    let period =
+        "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-heartbeat-period";
+    let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
+    for content in ["empty", "id-only", "full-resource"] {
+        let path = format!("/{content}");
+        let mut asked = topical(topic, &["Observation?patient=Patient/shape"], &hook.url(&path), content);
+        asked["channel"]["extension"] = json!([{"url": period, "valueUnsignedInt": 1}]);
+        let id = subscribe(&all.server, &asked);
+        let mut critical = observed("shape", "1234-5");
+        critical["interpretation"] = json!([{"coding": [{"system": system, "code": "HH"}]}]);
+        all.send("POST /Observation", &critical, 201, "Observation");
+        let of = |calls: &[Call], kind: &str| -> Option<Call> {
+            calls.iter().find(|call| call.path == path && call.said("type")["valueCode"] == kind).cloned()
+        };
+        let kinds = ["handshake", "event-notification", "heartbeat"];
+        let calls = hook.wait(LONG, |calls| kinds.iter().all(|kind| of(calls, kind).is_some()));
+        for kind in kinds {
+            all.keep(&format!("told {content} {kind}"), &of(&calls, kind).unwrap().body);
+        }
+        all.get(&format!("/Subscription/{id}"), "Subscription");
+        all.get(&format!("/Subscription/{id}/$status"), "Bundle");
+        all.get(&format!("/Subscription/{id}/$events"), "Bundle");
+    }
+    all.get("/Subscription/$status", "Bundle");
+    all.get("/Basic?code=SubscriptionTopic", "Bundle");
+}
+
 fn refuse(all: &mut Shapes) {
     let json_patch: &[(&str, &str)] = &[("content-type", "application/json-patch+json")];
     let shape = patient().to_string();
@@ -293,6 +326,7 @@ fn judged(backend: Backend) {
     write(&mut all);
     read(&mut all);
     ask(&mut all);
+    tell(&mut all);
     refuse(&mut all);
     for judge in ["judge.test.mjs", "test_judge.py"] {
         clients::run(judge, &[("AUGURY_ANSWERS", all.folder.path().to_str().unwrap())]);

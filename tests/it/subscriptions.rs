@@ -469,3 +469,62 @@ fn topics_of_users_say_when_to_tell() {
         assert_eq!(refused.status, 422, "{}", refused.text);
     }
 }
+
+#[test]
+fn a_topic_is_named_once_and_not_when_it_is_retired() {
+    let server = Server::start(harness::Backend::Sqlite).unwrap();
+    let of = |name: &str| {
+        format!("http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.{name}")
+    };
+    let define = |name: &str, version: &str, status: &str| {
+        let url = format!("https://hospital.example/topics/{name}");
+        let kind =
+            json!({"url": "resource", "valueUri": "http://hl7.org/fhir/StructureDefinition/Encounter"});
+        let basic = json!({
+            "resourceType": "Basic", "code": {"coding": [{"system": "http://hl7.org/fhir/fhir-types", "code": "SubscriptionTopic"}]},
+            "modifierExtension": [{"url": of("status"), "valueCode": status}],
+            "extension": [
+                {"url": of("url"), "valueUri": url}, {"url": of("version"), "valueString": version},
+                {"url": of("resourceTrigger"), "extension": [kind]}
+            ]
+        });
+        server.post("/fhir/Basic", &basic).unwrap().expect(201).unwrap();
+    };
+    for (name, version, status) in [
+        ("visit", "1", "active"),
+        ("visit", "2", "draft"),
+        ("former", "1", "retired"),
+        ("last", "1", "active"),
+    ] {
+        define(name, version, status);
+    }
+    let named = |statement: &Value| statement.to_string().contains("topics/last");
+    let statement = server.wait_for("/fhir/metadata", named).unwrap().to_string();
+    let times = |name: &str| statement.matches(&format!("https://hospital.example/topics/{name}\"")).count();
+    assert_eq!([times("visit"), times("former"), times("last")], [1, 0, 1]);
+}
+
+#[test]
+fn who_is_about_a_topic_that_is_gone_is_in_error() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        let of = |name: &str| {
+            format!("http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.{name}")
+        };
+        let (url, kind) =
+            ("https://hospital.example/topics/gone", json!({"url": "resource", "valueUri": "Encounter"}));
+        let topic = json!({
+            "resourceType": "Basic", "id": "gone", "code": {"coding": [{"system": "http://hl7.org/fhir/fhir-types", "code": "SubscriptionTopic"}]},
+            "modifierExtension": [{"url": of("status"), "valueCode": "active"}],
+            "extension": [{"url": of("url"), "valueUri": url}, {"url": of("resourceTrigger"), "extension": [kind]}]
+        });
+        server.put("/fhir/Basic/gone", &topic).unwrap().expect(201).unwrap();
+        server.wait_for("/fhir/metadata", |statement| statement.to_string().contains(url)).unwrap();
+        let id = subscribe(&server, &topical(url, &[], &hook.url("/"), "id-only"));
+        server.delete("/fhir/Basic/gone").unwrap().expect(204).unwrap();
+        let path = format!("/fhir/Subscription/{id}");
+        let told = server.wait_for(&path, |now| now["status"] == "error").unwrap();
+        assert!(told["error"].as_str().unwrap().contains("there is no topic"), "{told}");
+    }
+}

@@ -1,12 +1,10 @@
 //! `GET [base]/metadata`: what is routed and indexed, and nothing else
 //! (<https://hl7.org/fhir/R4/http.html#capabilities>).
 
-use std::sync::Arc;
-
 use actix_web::{HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Kind, Parameter, links, of_type};
-use fhir::subscription::Topic;
+use fhir::subscription::Publication;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -128,10 +126,13 @@ fn resource(app: &App, kind: ResourceType) -> Value {
     Value::Object(resource)
 }
 
-/// The topics that there are.
+/// The topics that can be subscribed to, each once, however many versions there are.
 fn topics(app: &App) -> Vec<Value> {
-    let topic = |topic: &Arc<Topic>| json!({"url": TOPIC, "valueCanonical": topic.url});
-    app.subscriptions.book().topics.iter().map(topic).collect()
+    let book = app.subscriptions.book();
+    let open = book.topics.iter().filter(|topic| topic.status != Publication::Retired);
+    let mut urls: Vec<&str> = open.map(|topic| topic.url.as_str()).collect();
+    urls.dedup();
+    urls.into_iter().map(|url| json!({"url": TOPIC, "valueCanonical": url})).collect()
 }
 
 fn operations(wanted: &[Listed]) -> Vec<Value> {

@@ -157,22 +157,25 @@ impl Shelf {
             // What was about another version of a topic is read again.
             changed = app.store.subscriptions_since(0).await?.1;
         }
-        let process = app.process();
-        let mut contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (process, mut lost) = (app.process(), Vec::new());
         for subscription in changed {
-            let (number, id) = (subscription.number, subscription.id.clone());
+            let (number, id, status) = (subscription.number, subscription.id.clone(), subscription.status);
             app.lines.changed(&subscription, &process);
-            contexts.remove(&number);
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
             entries.remove(&number);
             if subscription.status == SubscriptionStatus::Off {
                 continue;
             }
             match Entry::of(app, &topics, subscription) {
                 Ok(entry) => drop(entries.insert(number, Arc::new(entry))),
-                Err(why) => tracing::error!(subscription = id, why, "a Subscription can't be kept to"),
+                Err(why) => {
+                    tracing::error!(subscription = id, why, "a Subscription can't be kept to");
+                    if status != SubscriptionStatus::Error {
+                        lost.push(number);
+                    }
+                }
             }
         }
-        drop(contexts);
         let interests = entries.iter().map(|(number, entry)| (*number, entry.asked.interest.clone()));
         let matcher = Arc::new(Matcher::new(interests));
         let asked = Arc::clone(&matcher);
@@ -180,6 +183,10 @@ impl Shelf {
         app.claims.know(&topics);
         let book = Arc::new(Book { stamp, entries, matcher, topics, defined });
         *self.book.write().unwrap_or_else(PoisonError::into_inner) = book;
+        // Whoever sends says so of it, where its subscriber sees that: its topic may be gone.
+        if !lost.is_empty() {
+            app.store.nudge_subscriptions(&Context::system("subscriptions", app::now()), lost).await?;
+        }
         Ok(true)
     }
 

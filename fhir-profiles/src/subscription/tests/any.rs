@@ -5,10 +5,13 @@ use proptest::prelude::*;
 use super::super::{Subscription, Topic, Topics};
 use super::{BASE, json};
 use crate::json::Json;
+use crate::outcome::Issues;
 
 const TOPIC: &str = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
 
 const SUBSCRIPTION: &str = r#"{"resourceType":"Subscription","status":"active","end":"2027-01-02T03:04:05Z","criteria":"https://augury.dev/fhir/SubscriptionTopic/observation-critical|1.0.0","_criteria":{"extension":[{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-filter-criteria","valueString":"Observation?patient=Patient/1&date=ge2024"}]},"channel":{"extension":[{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-timeout","valueUnsignedInt":5}],"type":"rest-hook","endpoint":"https://h.example/","header":["X-A: b"],"payload":"application/fhir+json","_payload":{"extension":[{"url":"http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content","valueCode":"empty"}]}}}"#;
+
+const OF_R4: &str = r#"{"resourceType":"Subscription","status":"requested","reason":"a test","criteria":"Observation?code=http://loinc.org|1-8,2-7&status:not=final&date=ge2024&value-quantity=gt5|http://unitsofmeasure.org|mg","channel":{"type":"rest-hook","endpoint":"https://h.example:8443/in?a=b%20c","header":["Authorization: Bearer a","X-A: b"],"payload":"application/fhir+json; charset=utf-8"}}"#;
 
 const BASIC: &str = r#"{"resourceType":"Basic","extension":[{"url":"http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.url","valueUri":"http://example.org/t"},{"url":"http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.resourceTrigger","extension":[{"url":"resource","valueUri":"Encounter"},{"url":"supportedInteraction","valueCode":"create"},{"url":"queryCriteria","extension":[{"url":"previous","valueString":"status:not=finished"},{"url":"current","valueString":"status=finished"},{"url":"requireBoth","valueBoolean":true}]},{"url":"fhirPathCriteria","valueString":"%current.status = 'finished'"}]},{"url":"http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.canFilterBy","extension":[{"url":"resource","valueUri":"*"},{"url":"filterParameter","valueString":"patient"}]},{"url":"http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.notificationShape","extension":[{"url":"resource","valueUri":"Encounter"},{"url":"include","valueString":"Encounter:patient&iterate=Patient.link"}]}],"modifierExtension":[{"url":"http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.status","valueCode":"active"}],"code":{"coding":[{"system":"http://hl7.org/fhir/fhir-types","code":"SubscriptionTopic"}]}}"#;
 
@@ -75,9 +78,49 @@ fn put(node: &mut Json<'static>, left: &mut usize, new: &Json<'static>) {
     }
 }
 
+/// Changes a text: takes out `length` letters at a place, and puts others there.
+fn edit(node: &mut Json<'static>, left: &mut usize, (at, length, new): (usize, usize, &str)) {
+    match node {
+        Json::String(text) => {
+            if *left == 0 {
+                let letters: Vec<char> = text.chars().collect();
+                let at = at % (letters.len() + 1);
+                let (head, tail) = letters.split_at(at);
+                let rest = tail.iter().skip(length);
+                *text =
+                    head.iter().copied().chain(new.chars()).chain(rest.copied()).collect::<String>().into();
+            }
+            *left = left.wrapping_sub(1);
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| edit(item, left, (at, length, new))),
+        Json::Object(object) => {
+            object.iter_mut().for_each(|(_, value)| edit(value, left, (at, length, new)));
+        }
+        _ => {}
+    }
+}
+
+/// What is refused of a Subscription or a topic names its element; what is doubted too.
+fn named(read: Result<Issues, Issues>) -> bool {
+    match read {
+        Ok(doubts) => doubts.0.iter().all(|issue| !issue.expression.is_empty()),
+        Err(issues) => !issues.0.is_empty() && issues.0.iter().all(|issue| !issue.expression.is_empty()),
+    }
+}
+
+fn subscription_is_named(json: &Json<'_>) -> bool {
+    named(Subscription::parse(json, Topics::built_in(), BASE).map(|_| Issues::default()))
+}
+
+fn topic_is_named(json: &Json<'_>) -> bool {
+    named(Topic::parse(json).map(|topic| topic.map(|topic| topic.doubts).unwrap_or_default()))
+}
+
 #[test]
 fn what_is_changed_below_is_whole() {
-    assert!(Subscription::parse(&json(SUBSCRIPTION), Topics::built_in(), BASE).is_ok());
+    for whole in [SUBSCRIPTION, OF_R4] {
+        assert!(Subscription::parse(&json(whole), Topics::built_in(), BASE).is_ok());
+    }
     assert!(matches!(Topic::parse(&json(BASIC)), Ok(Some(topic)) if topic.doubts.0.is_empty()));
 }
 
@@ -86,8 +129,29 @@ proptest! {
 
     #[test]
     fn any_json_is_read_or_refused(json in any_json()) {
-        let _ = Subscription::parse(&json, Topics::built_in(), BASE);
-        let _ = Topic::parse(&json);
+        prop_assert!(subscription_is_named(&json));
+        prop_assert!(topic_is_named(&json));
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(
+        which in 0..3_usize,
+        left in 0..40_usize,
+        at in any::<usize>(),
+        length in 0..40_usize,
+        new in prop_oneof![
+            "[ -~]{0,6}",
+            "[?&=.|,:%$\\\\/\"'()-]{1,8}",
+            Just("%ff".to_owned()),
+            Just("\r\n".to_owned()),
+            Just("\0".to_owned()),
+            any::<String>()
+        ],
+    ) {
+        let mut changed = json([SUBSCRIPTION, OF_R4, BASIC][which]).into_owned();
+        edit(&mut changed, &mut left.clone(), (at, length, &new));
+        prop_assert!(subscription_is_named(&changed), "{}", changed.to_text());
+        prop_assert!(topic_is_named(&changed), "{}", changed.to_text());
     }
 
     #[test]
@@ -100,6 +164,7 @@ proptest! {
         }
         let mut basic = json(BASIC).into_owned();
         put(&mut basic, &mut at.clone(), &new);
+        prop_assert!(topic_is_named(&basic), "{}", basic.to_text());
         if let Ok(Some(topic)) = Topic::parse(&basic) {
             let written = topic.to_basic();
             let read = Topic::parse(&written).ok().flatten().map(|topic| topic.to_basic());
