@@ -180,8 +180,24 @@ impl Server {
 
     /// Ends it with SIGKILL and starts it again on the same database and port.
     pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.kill()?;
+        self.restart()
+    }
+
+    /// SIGTERM: it answers what it was asked, and ends.
+    pub fn end(&mut self) -> anyhow::Result<()> {
+        let pid = self.child.id().to_string();
+        anyhow::ensure!(
+            Command::new("kill").args(["-s", "TERM", &pid]).status()?.success(),
+            "no such process"
+        );
+        let status = self.child.wait()?;
+        anyhow::ensure!(status.success(), "the server ended: {status}");
+        Ok(())
+    }
+
+    /// Starts one that ended again, on the same database and port.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
         self.child = spawn("serve", &self.folder, &self.database_url, &self.bind, &self.settings)?;
         self.wait_ready()
     }
