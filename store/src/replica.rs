@@ -28,6 +28,8 @@ use crate::store::Shared;
 const WAIT: Duration = Duration::from_millis(100);
 /// Between two looks at the replica; what was not fit to be asked is not asked before the next.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same while it is behind, which may soon be over.
+const SOON: Duration = Duration::from_millis(100);
 /// Who looks hangs itself, if it has not looked for so long.
 const HANGS: Duration = Duration::from_secs(5);
 /// Reads that one question to the primary is for, at most; more wait outside.
@@ -254,6 +256,12 @@ impl Replica {
         }
     }
 
+    /// Is it time for the next look?
+    fn is_due(&self) -> bool {
+        let line = self.line();
+        line.standing == Standing::Behind || line.looked.elapsed() >= LOOK
+    }
+
     /// Looks how it stands with the replica; none where the primary does not say what that is to be compared with.
     fn look(&self, link: &mut Option<Link>) -> Result<Option<(Standing, i64)>, Fault> {
         let manager = || Manager::new(&self.place, Use::Read, self.patience, &self.shared);
@@ -271,10 +279,10 @@ impl Replica {
                 return Ok(None);
             };
             renew = false;
-            let (standing, lag) = has(&mut known, &position, Instant::now() + WAIT)?;
-            if last || standing != Standing::Foreign {
-                *link = Some(known);
-                return Ok(Some((standing, lag)));
+            let found = has(&mut known, &position, Instant::now() + WAIT);
+            if last || !matches!(found, Ok((Standing::Foreign, _))) {
+                *link = (!matches!(found, Err(Fault::Lost(_)))).then_some(known);
+                return found.map(Some);
             }
         }
         Ok(None)
@@ -320,18 +328,25 @@ impl Replica {
 
 /// Looks at the replica as long as somebody may ask it.
 fn watch(replica: &Weak<Replica>) {
-    let (mut link, mut told) = (None, None);
+    let (mut link, mut told, mut behind) = (None, None, None);
     while let Some(replica) = replica.upgrade() {
-        let found = replica.look(&mut link);
-        let (standing, error) = replica.note(found);
-        drop(replica);
-        if told.replace(standing) != Some(standing) {
-            match standing.why() {
-                None => tracing::info!("the replica answers searches"),
-                Some(why) => tracing::warn!(why, error, "the primary answers searches, and the replica none"),
+        if replica.is_due() || told.is_none() {
+            let found = replica.look(&mut link);
+            let (standing, error) = replica.note(found);
+            behind = (standing == Standing::Behind).then(|| behind.unwrap_or_else(Instant::now));
+            // Nothing is said of what is over at once.
+            let lasts = behind.is_none_or(|since: Instant| since.elapsed() >= LOOK);
+            if lasts && told.replace(standing) != Some(standing) {
+                match standing.why() {
+                    None => tracing::info!("the replica answers searches"),
+                    Some(why) => {
+                        tracing::warn!(why, error, "the primary answers all searches, the replica none")
+                    }
+                }
             }
         }
-        thread::sleep(LOOK);
+        drop(replica);
+        thread::sleep(SOON);
     }
 }
 

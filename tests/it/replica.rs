@@ -93,6 +93,16 @@ impl Cluster {
         stop
     }
 
+    /// To all of its processes: `STOP` makes one that is there and says nothing.
+    fn signal(&self, name: &str) {
+        let pid = std::fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap().to_owned();
+        let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap().stdout;
+        let children = String::from_utf8(children).unwrap();
+        let all = std::iter::once(pid.as_str()).chain(children.lines());
+        ran(Command::new("kill").args(["-s", name]).args(all));
+    }
+
     fn url(&self) -> String {
         format!("postgres://augury@127.0.0.1:{}/postgres", self.port)
     }
@@ -221,6 +231,14 @@ fn what_was_answered_is_found_at_the_replica() {
     ground.replica.run("SELECT pg_wal_replay_resume()");
     ground.is_back("resumed");
 
+    ground.replica.signal("STOP");
+    let began = Instant::now();
+    ground.rounds("frozen");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    ground.wait_for(Some("it does not answer"));
+    ground.replica.signal("CONT");
+    ground.is_back("thawed");
+
     ran(&mut ground.replica.end("fast"));
     ground.rounds("stopped");
     ground.wait_for(Some("it does not answer"));
@@ -248,6 +266,15 @@ fn what_was_answered_is_found_at_the_replica() {
     ground.rounds("foreign");
 }
 
+/// Others go on until this is dropped, also by a test that fails.
+pub(crate) struct Ends<'s>(pub(crate) &'s AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn pages_of_a_replica_skip_and_repeat_nothing() {
     const KEPT: usize = 40;
@@ -265,6 +292,7 @@ fn pages_of_a_replica_skip_and_repeat_nothing() {
     (0..KEPT).for_each(|id| write(id, id));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _end = Ends(&stop);
         for writer in 0..3 {
             let (write, stop) = (&write, &stop);
             scope.spawn(move || {
@@ -301,7 +329,6 @@ fn pages_of_a_replica_skip_and_repeat_nothing() {
                 }
             }
         }
-        stop.store(true, Ordering::Relaxed);
         println!("{searches} searches through all their pages");
     });
     let [by_replica, by_primary] = ground.reads();

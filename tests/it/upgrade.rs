@@ -13,6 +13,7 @@ use harness::{Answer, BOTH, Backend, Server, builder};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
+use crate::replica::Ends;
 use crate::subscriptions::{LONG, observation, plain, subscribe};
 use crate::webhook::Webhook;
 
@@ -76,6 +77,7 @@ fn versions_are_replaced_one_by_one() {
     let http = builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(30)).build().unwrap();
     let clients = Clients { urls: RwLock::new(vec![old.url("")]), http, turn: AtomicU64::new(0) };
     let new = scope(|scope| {
+        let _end = Ends(&stop);
         for client in 0..4 {
             let (stop, made, clients, searches) = (&stop, &made, &clients, &searches);
             scope.spawn(move || {
@@ -100,9 +102,11 @@ fn versions_are_replaced_one_by_one() {
         }
         let goes_on = || {
             let before = searches.load(Ordering::Relaxed);
-            while searches.load(Ordering::Relaxed) < before + 40 && !stop.load(Ordering::Relaxed) {
+            let some = (0..3000).any(|_| {
                 sleep(Duration::from_millis(20));
-            }
+                searches.load(Ordering::Relaxed) >= before + 40
+            });
+            assert!(some, "clients wait for each other, or have ended");
         };
         goes_on();
         run(&database, EXPAND);
@@ -117,7 +121,6 @@ fn versions_are_replaced_one_by_one() {
         // Something went wrong with the newer one, say: the older one starts again.
         old.restart().unwrap();
         goes_on();
-        stop.store(true, Ordering::Relaxed);
         new
     });
     let made = made.into_inner().unwrap();
