@@ -227,6 +227,7 @@ impl Replica {
         let (answer, lost, late) = task.await.ok()???;
         if lost {
             self.lose(Standing::Silent);
+            return None;
         }
         match answer {
             Ok(found) => Some(Ok(found)),

@@ -319,6 +319,15 @@ impl Drop for Server {
     }
 }
 
+/// All tests may be run with searches answered by a replica: the one of the cluster that `AUGURY_TEST_REPLICA`
+/// names, if it does.
+fn replica(database_url: &str) -> Option<String> {
+    let cluster = std::env::var("AUGURY_TEST_REPLICA").ok()?;
+    let (server, _) = cluster.rsplit_once('/')?;
+    let (_, name) = database_url.strip_prefix("postgres://")?.rsplit_once('/')?;
+    Some(format!("{server}/{name}"))
+}
+
 fn spawn(
     what: &str,
     folder: &Folder,
@@ -337,6 +346,7 @@ fn spawn(
         .env("AUGURY_DATA_DIR", folder.path())
         .env("AUGURY_LOG", "warn")
         .env("AUGURY_SECRET", SECRET)
+        .envs(replica(database_url).map(|url| ("AUGURY_DATABASE_READ_URL", url)))
         .envs(settings.iter().map(|(k, v)| (k, v)))
         .stdout(Stdio::null());
     Ok(command.spawn()?)
