@@ -341,7 +341,7 @@ fn watch(replica: &Weak<Replica>) {
                 match standing.why() {
                     None => tracing::info!("the replica answers searches"),
                     Some(why) => {
-                        tracing::warn!(why, error, "the primary answers all searches, the replica none")
+                        tracing::warn!(why, error, "the primary answers searches, and the replica none");
                     }
                 }
             }
