@@ -11,6 +11,7 @@ use fhir::reference::hash_text;
 use metrics_exporter_prometheus::PrometheusHandle;
 use models::{Catalogue, Settings};
 use store::{Activation, Context, Reader, Store};
+use zeroize::Zeroizing;
 
 use crate::audit::Standing;
 use crate::config::Config;
@@ -167,6 +168,7 @@ pub fn open_store(config: &Config) -> anyhow::Result<Store> {
         auditing: config.auditing,
         site: config.public_url.clone(),
         secret: Some(Secret::load(config)?.audit()),
+        replica: config.database_read_url.as_ref().map(|url| Zeroizing::new(url.as_str().to_owned())),
         ..store::Options::default()
     };
     Store::open(&config.database_url, &options).map_err(|error| no_database(config, error))

@@ -5,6 +5,7 @@
 //! | `bind` | `AUGURY_BIND` | `127.0.0.1:8080` |
 //! | `public_url` | `AUGURY_PUBLIC_URL` | `http://`, with TLS `https://`, + bind |
 //! | `database_url` | `AUGURY_DATABASE_URL` | `sqlite:` + data_dir + `/augury.db` |
+//! | `database_read_url` | `AUGURY_DATABASE_READ_URL` | none: a replica of PostgreSQL's that answers searches where it is as far as the database itself |
 //! | `data_dir` | `AUGURY_DATA_DIR` | `./augury-data` |
 //! | `auth` | `AUGURY_AUTH` | `open` on a loopback address, else `required` |
 //! | `region` | `AUGURY_REGION` | none: models that need one refuse |
@@ -55,6 +56,7 @@
 //! Each may be given as `…_FILE`, the value then being the file's content. A name that is not
 //! in the table, or a value that can't be used, stops the start with one line that says so.
 
+mod database;
 mod servers;
 mod trail;
 mod webhook;
@@ -197,6 +199,8 @@ pub struct Config {
     pub public_url: String,
     /// `sqlite:PATH` or `postgres://…`.
     pub database_url: String,
+    /// A replica that answers searches, `postgres://…`.
+    pub database_read_url: Option<Hidden>,
     /// Where files of ours live.
     pub data_dir: PathBuf,
     /// Who may call.
@@ -255,6 +259,7 @@ const NAMES: [&str; 53] = [
     "bind",
     "public_url",
     "database_url",
+    "database_read_url",
     "data_dir",
     "auth",
     "region",
@@ -467,6 +472,7 @@ impl Config {
             said: values.keys().cloned().collect(),
             bind,
             public_url,
+            database_read_url: database::read_url(get, &database_url)?,
             database_url,
             data_dir,
             auth,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, Responder, web};
 use serde_json::{Value, json};
-use store::{Astray, Backlog, Context, Deliveries, Destination, Error, Lag};
+use store::{Astray, Backlog, Context, Deliveries, Destination, Error, Following, Lag, Schema};
 
 use crate::api::schema;
 use crate::app::{self, App};
@@ -23,6 +23,7 @@ pub(crate) struct Pulse {
     /// When it was asked.
     asked: Instant,
     backlog: Result<Backlog, Error>,
+    schema: Option<Schema>,
     lag: Option<Lag>,
     receivers: Vec<Destination>,
     deliveries: Option<Deliveries>,
@@ -39,6 +40,7 @@ async fn pulse(app: &App) -> Arc<Pulse> {
     let pulse = Arc::new(Pulse {
         asked,
         backlog: app.store.backlog(&context).await,
+        schema: app.store.schema().await.ok(),
         lag: app.store.audit_lag(&context).await.ok(),
         receivers: receivers(app, &context).await,
         deliveries: app.store.deliveries().await.ok(),
@@ -54,7 +56,7 @@ pub(crate) async fn live() -> impl Responder {
 }
 
 /// Ready to answer.
-#[utoipa::path(get, path = "/health/ready", summary = "Does the store answer and take writes?",
+#[utoipa::path(get, path = "/health/ready", summary = "Does the store answer, take writes, and serve this version?",
     responses((status = 200, description = "it does", body = schema::Status), (status = 503, description = "it does not; send nothing here", body = schema::Status)))]
 pub(crate) async fn ready(app: web::Data<App>) -> HttpResponse {
     match app.store.ping(&Context::system("health", app::now())).await {
@@ -85,7 +87,11 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
             let lag = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0) / 1000);
             let queue = json!({"waiting": waiting, "lag_ms": lag, "put_off": put_off});
             let status = if *put_off > 0 { "degraded" } else { "ok" };
-            (StatusCode::OK, status, json!({"backend": backend}), queue)
+            let store = json!({"backend": backend, "schema": pulse.schema.as_ref().map(schema_of)});
+            // What the database serves no more may find anything there.
+            let is_served = pulse.schema.is_none_or(Schema::is_served);
+            let code = if is_served { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (code, if is_served { status } else { "unavailable" }, store, queue)
         }
         Err(error) => {
             tracing::warn!(%error, "the store does not answer");
@@ -96,6 +102,9 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
     let status = if worried && status == "ok" { "degraded" } else { status };
     let is_here = app.redis.as_ref().map(|redis| redis.is_here());
     let status = if is_here == Some(false) && status == "ok" { "degraded" } else { status };
+    let following = app.store.following();
+    let aside = following.as_ref().is_some_and(|following| following.why.is_some());
+    let status = if aside && status == "ok" { "degraded" } else { status };
     HttpResponse::build(code).json(json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
@@ -104,9 +113,21 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         "queue": queue,
         "audit": audit,
         "subscriptions": pulse.deliveries.as_ref().map(|all| subscriptions(all, now)),
+        "replica": following.as_ref().map(replica),
         "redis": is_here.map(|here| json!({"status": if here { "ok" } else { "unavailable" }})),
         "models": models,
     }))
+}
+
+/// How the schemas of program and database stand to each other.
+fn schema_of(Schema { program, database, oldest }: &Schema) -> Value {
+    json!({"program": program, "database": database, "oldest": oldest})
+}
+
+/// How it stands with the replica.
+fn replica(Following { why, lag, .. }: &Following) -> Value {
+    let status = if why.is_none() { "ok" } else { "unavailable" };
+    json!({"status": status, "why": why, "lag_bytes": lag})
 }
 
 /// How it stands with the audit trail; and is that worse than it should be?
@@ -202,6 +223,13 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
             app.subscriptions.measure(&all.behind);
             metrics::gauge!("augury_subscription_changes_waiting").set(all.changes as f64);
         }
+    }
+    if let Some(Following { why, lag, by_replica, by_primary }) = app.store.following() {
+        metrics::counter!("augury_reads_total", "by" => "replica").absolute(by_replica);
+        metrics::counter!("augury_reads_total", "by" => "primary").absolute(by_primary);
+        metrics::gauge!("augury_replica_up").set(f64::from(u8::from(why.is_none())));
+        #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
+        metrics::gauge!("augury_replica_lag_bytes").set(lag.unwrap_or_default() as f64);
     }
     if let Some(redis) = &app.redis {
         metrics::gauge!("augury_redis_up").set(f64::from(u8::from(redis.is_here())));

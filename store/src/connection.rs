@@ -12,7 +12,9 @@ use crate::charts::{ChartRow, Charts};
 use crate::consent::Known;
 use crate::deadline::Deadline;
 use crate::error::{Error, Fault};
+use crate::moment::Moment;
 use crate::sql::Dialect;
+use crate::store::Shared;
 use crate::subscription::Register;
 
 /// How long a question may take, where nothing else is said.
@@ -31,6 +33,8 @@ const SETTINGS: &str = "SET synchronous_commit = on; SET lock_timeout = '10s'; S
                         SET idle_in_transaction_session_timeout = '5s'; SET tcp_user_timeout = '10s'; \
                         SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
                         SET tcp_keepalives_count = 3";
+/// Nothing is written there, whatever becomes of the replica.
+const READING: &str = "SET default_transaction_read_only = on";
 /// The same at this end, where the address says nothing else.
 const AWAY: [(&str, &str); 5] = [
     ("connect_timeout", "5"),
@@ -49,7 +53,8 @@ pub(crate) enum Place {
     Postgres(String),
 }
 
-/// What a connection is for; SQLite's are opened differently.
+/// What a connection is for; SQLite's are opened differently, and those to a replica of PostgreSQL's, which
+/// alone are for reading there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
     Write,
@@ -86,6 +91,9 @@ impl Place {
                 let mut connection =
                     PgConnection::establish(&impatient(url)).map_err(|error| unreachable_at(&error))?;
                 connection.batch_execute(SETTINGS).map_err(Error::internal)?;
+                if purpose == Use::Read {
+                    connection.batch_execute(READING).map_err(Error::internal)?;
+                }
                 Ok((Database::Postgres(connection), None))
             }
         }
@@ -186,6 +194,8 @@ pub(crate) struct Link {
     pub(crate) leaves: Vec<(i64, Leaves)>,
     /// It queues changes.
     pub(crate) queued: bool,
+    /// At a replica: the moment of the primary's that searches begin at.
+    pub(crate) began: Option<Moment>,
 }
 
 impl Link {
@@ -212,6 +222,7 @@ impl Link {
             met: Vec::new(),
             leaves: Vec::new(),
             queued: false,
+            began: None,
         })
     }
 
@@ -257,6 +268,20 @@ pub(crate) struct Manager {
     pub(crate) patience: Duration,
     pub(crate) authority: Option<Arc<Authority>>,
     pub(crate) register: Option<Arc<Register>>,
+}
+
+impl Manager {
+    pub(crate) fn new(place: &Place, purpose: Use, patience: Duration, shared: &Shared) -> Self {
+        Self {
+            place: place.clone(),
+            purpose,
+            charts: Arc::default(),
+            denials: Arc::default(),
+            patience,
+            authority: Some(Arc::clone(&shared.authority)),
+            register: Some(Arc::clone(&shared.register)),
+        }
+    }
 }
 
 impl ManageConnection for Manager {

@@ -31,8 +31,21 @@ const MOST_CHANGED: usize = 20_000;
 /// Charts that are named where a number is told of them, at most.
 pub(crate) const MOST_COUNTED: usize = 1_000;
 
+/// Where a page begins: what its place is judged by, and what it comes after.
+type Start<'a> = (&'a Moment, Option<&'a Cursor>);
+
 /// One page, and the total where it is wanted or plain to see.
 pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Result<Page, Fault> {
+    page_of(link, sight, query, None)
+}
+
+/// The same of a search that has further pages. A first one is of this snapshot, if `began` says nothing else.
+pub(crate) fn page_of(
+    link: &mut Link,
+    sight: &Sight,
+    query: &SearchQuery,
+    began: Option<Moment>,
+) -> Result<Page, Fault> {
     let narrowed = sight.narrow(query)?;
     let query = narrowed.query();
     if query.kind() == Some(ResourceType::AUDIT_EVENT) {
@@ -46,15 +59,26 @@ pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Resul
         return Ok(Page { total: Some(count(link, sight, &plan)?), ..Page::default() });
     }
     let most = usize::try_from(query.count).unwrap_or(usize::MAX).max(1);
-    let (mut found, total) = seen(link, sight, query, &plan, after.as_ref(), most.saturating_add(1))?;
+    let enough = most.saturating_add(1);
+    let start = after.as_ref().map(|(moment, cursor)| (moment, Some(cursor)));
+    let (mut found, mut total) = seen(link, sight, query, &plan, start, enough)?;
+    let moment = match (&after, began) {
+        (Some((moment, _)), _) => Some(moment.clone()),
+        (None, _) if found.len() <= most => None,
+        (None, None) => Some(Moment::now(link)?),
+        (None, Some(began)) => {
+            let began = began.here(link)?;
+            if !began.is_here() {
+                (found, total) = seen(link, sight, query, &plan, Some((&began, None)), enough)?;
+            }
+            Some(began)
+        }
+    };
     let total = total.or_else(|| (found.len() <= most && after.is_none()).then_some(found.len()));
     let more = found.len() > most;
     found.truncate(most);
-    let next = match (found.last().filter(|_| more), after) {
-        (None, _) => None,
-        (Some((cursor, _)), Some((moment, _))) => Some(format!("{moment} {cursor}")),
-        (Some((cursor, _)), None) => Some(format!("{} {cursor}", Moment::now(link)?)),
-    };
+    let last = found.last().filter(|_| more).zip(moment);
+    let next = last.map(|((cursor, _), moment)| format!("{moment} {cursor}"));
     let total = match total {
         Some(total) => u64::try_from(total).ok(),
         None if query.total => Some(count(link, sight, &plan)?),
@@ -68,19 +92,19 @@ pub(crate) fn page(link: &mut Link, sight: &Sight, query: &SearchQuery) -> Resul
 /// Matches, each in its place, and how many match in all if that is known.
 type Seen = (Vec<(Cursor, Stored)>, Option<usize>);
 
-/// At most so many matches after the cursor that may be seen.
+/// At most so many matches from the start on that may be seen.
 fn seen(
     link: &mut Link,
     sight: &Sight,
     query: &SearchQuery,
     plan: &Plan<'_>,
-    after: Option<&(Moment, Cursor)>,
+    start: Option<Start<'_>>,
     most: usize,
 ) -> Result<Seen, Fault> {
     let mut seen: Vec<(Cursor, Stored)> = Vec::new();
     let mut last: Option<(Moment, Cursor)> = None;
     loop {
-        let after = last.as_ref().or(after).map(|(moment, cursor)| (moment, cursor));
+        let after = last.as_ref().map(|(moment, cursor)| (moment, Some(cursor))).or(start);
         let (found, all) = if plan.ordered() {
             (placed(link, plan, after, most)?, None)
         } else {
@@ -112,11 +136,11 @@ fn begin(link: &mut Link, text: &str) -> Result<(Moment, Cursor), Fault> {
     Ok((Moment::parse(link, moment)?, Cursor::parse(cursor)?))
 }
 
-/// At most so many matches after the cursor, as the database orders.
+/// At most so many matches from the start on, as the database orders.
 fn placed(
     link: &mut Link,
     plan: &Plan<'_>,
-    after: Option<(&Moment, &Cursor)>,
+    after: Option<Start<'_>>,
     most: usize,
 ) -> Result<Vec<(Cursor, Stored)>, Fault> {
     let found = run(link, &plan.page(link.dialect, after, most)?)?;
@@ -124,11 +148,18 @@ fn placed(
         (order.into_iter().take(plan.depth()).collect(), stored)
     };
     let mut found: Vec<(Vec<i64>, Stored)> = found.into_iter().map(place).collect();
-    if let Some((moment, Cursor::At { order: last, id })) = after {
+    if let Some((moment, last)) = after {
         let moved = moved(link, plan, moment)?;
         for (former, now) in moved {
             let place = plan.place(&former, &fhir::search::index(former.kind, &draft::parse(&former.body)?));
-            if plan.compare((&place, &former.id), (last, id)) == Ordering::Greater {
+            let comes = match last {
+                None => true,
+                Some(Cursor::At { order, id }) => {
+                    plan.compare((&place, &former.id), (order, id)) == Ordering::Greater
+                }
+                Some(Cursor::Of { .. }) => return Err(Cursor::wrong().into()),
+            };
+            if comes {
                 found.push((place, now));
             }
         }
@@ -187,13 +218,13 @@ fn load(link: &mut Link, keys: &[i64]) -> Result<Vec<Stored>, Fault> {
     row::load(link, &sql)
 }
 
-/// All matches in the order of the query, those after the cursor, at most so many; and how many
+/// All matches in the order of the query, those from the start on, at most so many; and how many
 /// match in all.
 fn ordered(
     link: &mut Link,
     query: &SearchQuery,
     plan: &Plan<'_>,
-    after: Option<(&Moment, &Cursor)>,
+    after: Option<Start<'_>>,
     most: usize,
 ) -> Result<(Vec<(Cursor, Stored)>, usize), Fault> {
     let unchanged = after.map(|(moment, _)| (moment, Part::Unchanged));
@@ -236,7 +267,7 @@ fn ordered(
     };
     found.sort_by(|(a, one, _), (b, other, _)| compare((a, one), (b, other)));
     let all = found.len();
-    if let Some((_, after)) = after {
+    if let Some((_, Some(after))) = after {
         let Cursor::Of { order, id } = after else { return Err(Cursor::wrong().into()) };
         if order.len() != query.sort.len() + usize::from(query.kind().is_none()) {
             return Err(Cursor::wrong().into());

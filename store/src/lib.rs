@@ -4,7 +4,7 @@
 //! A commit is one thing: what changed, how it is found and who has to act on it are one
 //! transaction. On SQLite one thread (`lane`) makes a durable transaction of all commits that wait;
 //! on PostgreSQL each is its own (`pool`), tried again where others were in the way. Both run the
-//! same `unit` with the same statements (`sql`).
+//! same `unit` with the same statements (`sql`). What is read there may be answered by a replica (`replica`).
 //!
 //! Tables are described in `migrations/`; times are microseconds since 1970 UTC everywhere.
 
@@ -40,6 +40,7 @@ mod pool;
 mod queue;
 mod reader;
 mod record;
+mod replica;
 mod row;
 mod seal;
 mod sql;
@@ -69,9 +70,11 @@ pub use consent::Decision;
 pub use context::Context;
 pub use error::Error;
 pub use history::HistoryQuery;
+pub use migration::Schema;
 pub use queue::Worked;
 pub use reader::{Cut, Latest, Reader, Wanted};
 pub use record::{Activation, Assessment, Backlog, Client, Effect, Page, Stored, Task, Written};
+pub use replica::Following;
 pub use store::{Options, Store};
 pub use subscription::{
     Behind, Change, DeadLetter, Deliveries, Event, Interest, Match, Next, Progress, Subscription,

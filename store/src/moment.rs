@@ -5,6 +5,9 @@
 //! On SQLite versions are numbered as they are committed, so the greatest number is the moment. On
 //! PostgreSQL transactions overtake each other: there it is the database's own snapshot
 //! (`pg_current_snapshot`), compared with who wrote a row (`xmin`).
+//!
+//! A replica does not say which transactions were open in its snapshot. A search that is begun there is of a
+//! moment of the primary's, shortly before, which its first page keeps to as later ones do.
 
 use diesel::sql_types::{BigInt, Text};
 
@@ -49,6 +52,10 @@ pub(crate) enum Part {
     Changed,
 }
 
+/// What PostgreSQL says of the moment of a statement, for [`Moment::of`].
+pub(crate) const NOW: &str =
+    "CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT), CAST(pg_current_snapshot() AS TEXT)";
+
 impl Moment {
     pub(crate) fn now(link: &mut Link) -> Result<Self, Fault> {
         if link.dialect == Dialect::Sqlite {
@@ -56,12 +63,16 @@ impl Moment {
             let key = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
             return Ok(Self::Key(key.unwrap_or_default()));
         }
-        let sql = Sql::new(
-            link.dialect,
-            "SELECT CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT), CAST(pg_current_snapshot() AS TEXT)",
-        );
+        let mut sql = Sql::new(link.dialect, "SELECT ");
+        sql.push(NOW);
         let found = sql.rows::<(BigInt, Text), (i64, String)>(&mut link.connection)?.pop();
-        let snapshot = found.and_then(|(at, text)| Snapshot::parse(&format!("{at}:{text}")));
+        let (at, snapshot) = found.unwrap_or_default();
+        Self::of(at, &snapshot)
+    }
+
+    /// That of a snapshot of PostgreSQL's.
+    pub(crate) fn of(at: i64, snapshot: &str) -> Result<Self, Fault> {
+        let snapshot = Snapshot::parse(&format!("{at}:{snapshot}"));
         snapshot.map(Self::Snapshot).ok_or_else(|| Fault::Database("a snapshot can't be read".into()))
     }
 
@@ -71,13 +82,28 @@ impl Moment {
         if link.dialect == Dialect::Sqlite {
             return text.parse().map(Self::Key).map_err(|_| wrong());
         }
-        let snapshot = Snapshot::parse(text).ok_or_else(wrong)?;
+        Self::Snapshot(Snapshot::parse(text).ok_or_else(wrong)?).here(link)
+    }
+
+    /// The same, to be compared with what this snapshot holds.
+    pub(crate) fn here(self, link: &mut Link) -> Result<Self, Fault> {
+        let Self::Snapshot(snapshot) = self else { return Ok(self) };
         let sql = Sql::new(
             link.dialect,
             "SELECT CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS TEXT) AS BIGINT)",
         );
         let next = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
         Ok(Self::Snapshot(Snapshot { next, ..snapshot }))
+    }
+
+    /// Is it plain that nothing was written between it and the snapshot it is compared with?
+    pub(crate) fn is_here(&self) -> bool {
+        match self {
+            Self::Key(_) => false,
+            Self::Snapshot(Snapshot { low, high, open, next, .. }) => {
+                open.is_empty() && low == high && next <= high
+            }
+        }
     }
 
     /// Writes ` AND …` for rows `r` of `resource`.

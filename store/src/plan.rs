@@ -230,7 +230,7 @@ impl<'q> Plan<'q> {
     pub(crate) fn page(
         &self,
         dialect: Dialect,
-        after: Option<(&Moment, &Cursor)>,
+        after: Option<(&Moment, Option<&Cursor>)>,
         most: usize,
     ) -> Result<Sql<'q>, Error> {
         let way = if self.descending { " DESC" } else { "" };
@@ -244,7 +244,7 @@ impl<'q> Plan<'q> {
         }
         sql.push("r.id AS id, r.key AS key");
         self.matches(&mut sql, after.map(|(moment, _)| (moment, Part::Unchanged)));
-        if let Some((_, after)) = after {
+        if let Some((_, Some(after))) = after {
             self.past(&mut sql, after)?;
         }
         sql.push(" ORDER BY ");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use diesel::r2d2;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::connection::{Link, Manager, Place, Use};
 use crate::error::{Error, Fault};
@@ -38,15 +39,7 @@ impl Pool {
             .min_idle(Some(1))
             .test_on_check_out(false)
             .connection_timeout(Duration::from_secs(5))
-            .build(Manager {
-                place: place.clone(),
-                purpose,
-                charts: Arc::default(),
-                denials: Arc::default(),
-                patience,
-                authority: Some(Arc::clone(&shared.authority)),
-                register: Some(Arc::clone(&shared.register)),
-            })
+            .build(Manager::new(place, purpose, patience, shared))
             .map_err(Error::internal)?;
         Ok(Self { links, gate: Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1))) })
     }
@@ -73,6 +66,23 @@ impl Pool {
             })
         });
         task.await.map_err(|_| Error::Internal("the work on the database panicked".into()))?
+    }
+}
+
+impl Pool {
+    /// Begins work that is done once at most, if a connection is free in that time: for who can ask elsewhere.
+    pub(crate) async fn begin<T: Send + 'static>(
+        &self,
+        wait: Duration,
+        work: impl FnOnce(&mut Link) -> T + Send + 'static,
+    ) -> Option<JoinHandle<Option<T>>> {
+        let permit = tokio::time::timeout(wait, Arc::clone(&self.gate).acquire_owned()).await.ok()?.ok()?;
+        let links = self.links.clone();
+        Some(tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let mut link = links.get_timeout(wait).ok()?;
+            Some(work(&mut link))
+        }))
     }
 }
 

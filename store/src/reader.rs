@@ -144,7 +144,8 @@ impl<'c> Reader<'c> {
 
     /// One page of matches; `query.after` is [`Page::next`] of the page before.
     pub fn search(&mut self, query: &SearchQuery) -> Result<Page, Error> {
-        let page = find::page(self.link, self.sight, query)?;
+        let began = self.link.began.clone();
+        let page = find::page_of(self.link, self.sight, query, began)?;
         let (entries, included) = (self.named(page.entries)?, self.named(page.included)?);
         Ok(Page { entries, included, ..page })
     }

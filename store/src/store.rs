@@ -1,7 +1,7 @@
 //! The store itself: a handle that is cheap to clone, and its calls.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fhir::resource_type::ResourceType;
@@ -19,10 +19,12 @@ use crate::find::MOST_COUNTED;
 use crate::history::HistoryQuery;
 use crate::keys::Numbers;
 use crate::lane::Lane;
+use crate::migration::Schema;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::reader::{self, Reader};
 use crate::record::{Backlog, Client, Page, Stored, Written};
+use crate::replica::{Following, Replica};
 use crate::seal::Seal;
 use crate::subscription::{Interest, Register};
 use crate::unit::{Unit, new_id};
@@ -35,8 +37,11 @@ pub struct Options {
     pub migrate: bool,
     /// Connections that read an SQLite file.
     pub readers: u32,
-    /// Connections to PostgreSQL.
+    /// Connections to PostgreSQL, and as many to its replica.
     pub connections: u32,
+    /// A replica of PostgreSQL's that answers what is asked on one snapshot, once [`Store::follow`] was called:
+    /// its URL.
+    pub replica: Option<Zeroizing<String>>,
     /// How long a search may take; then it is refused as busy.
     pub patience: Duration,
     /// How the audit trail is kept.
@@ -54,6 +59,7 @@ impl Default for Options {
             migrate: true,
             readers: 4,
             connections: 16,
+            replica: None,
             patience: PATIENCE,
             auditing: Auditing::default(),
             secret: None,
@@ -84,6 +90,7 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub struct Store {
     pub(crate) pool: Pool,
+    replica: Option<Arc<Replica>>,
     pub(crate) writer: Writer,
     pub(crate) queue: Arc<Queue>,
     changed: Arc<Notify>,
@@ -112,8 +119,8 @@ impl Store {
         let mut link = Link::open(&place, Use::Write)?;
         if options.migrate {
             migration::up(&mut link)?;
-        } else if migration::pending(&mut link)? {
-            return Err(Error::Internal("the schema is older than this program: run migrate".into()));
+        } else {
+            migration::is_fit(&mut link)?;
         }
         audit::epoch::go_on(&mut link)?;
         consent::reread(&mut link)?;
@@ -140,8 +147,13 @@ impl Store {
                 (Pool::open(&place, Use::Write, most, patience, &shared)?, Writer::Pool { keys })
             }
         };
+        let follow = |url: &Zeroizing<String>| {
+            Replica::new(url, &place, options.connections, patience, &shared).map(Arc::new)
+        };
+        let replica = options.replica.as_ref().map(follow).transpose()?;
         Ok(Self {
             pool,
+            replica,
             writer,
             queue: Arc::default(),
             changed: Arc::default(),
@@ -179,14 +191,29 @@ impl Store {
         migration::down(&mut Link::open(&Place::parse(url)?, Use::Write)?)
     }
 
-    /// Answers if the database answers and takes writes. After a write that failed it tries one, for
+    /// From now on the replica is asked too, if there is one.
+    pub fn follow(&self) -> Result<(), Error> {
+        self.replica.as_ref().map_or(Ok(()), Replica::follow)
+    }
+
+    /// How it stands with the replica, if there is one.
+    pub fn following(&self) -> Option<Following> {
+        self.replica.as_ref().map(|replica| replica.following())
+    }
+
+    /// What the database says of its schema.
+    pub async fn schema(&self) -> Result<Schema, Error> {
+        self.pool.run(migration::schema).await
+    }
+
+    /// Answers if the database answers, takes writes, and still serves this program. After a write that failed it tries one, for
     /// nobody sends others to who is not ready.
     pub async fn ping(&self, context: &Context) -> Result<(), Error> {
         if self.failing.load(Ordering::Relaxed) {
             let taken = Some(format!("probe {}", new_id()));
             self.write(Unit::new(context, Commit { taken, ..Commit::default() })?).await?;
         }
-        self.pool.run(|link| link.execute("SELECT 1")).await
+        self.schema().await?.serves()
     }
 
     /// The current version; `NotFound`, or `Gone` if that says it is deleted.
@@ -212,8 +239,10 @@ impl Store {
         id: &str,
         version: i64,
     ) -> Result<Stored, Error> {
-        let id = id.to_owned();
-        let stored = self.reading(context, move |reader| reader.vread(kind, &id, version)).await?;
+        let (id, asker) = (id.to_owned(), context.clone());
+        let read =
+            move |link: &mut Link| reader::asked(link, &asker, |reader| reader.vread(kind, &id, version));
+        let stored = self.pool.run(read).await?;
         context.saw(Act::Vread, &stored);
         Ok(stored)
     }
@@ -227,8 +256,7 @@ impl Store {
         let seal = Arc::clone(&self.seal);
         let act = if query.kind().is_some() { Act::SearchType } else { Act::SearchSystem };
         let (page, counted) = self
-            .pool
-            .run(move |link| {
+            .look(move |link| {
                 let (mut page, counted) = reader::asked(link, &asker, |reader| {
                     let page = reader.search(&query)?;
                     let untold = page.total.is_some_and(|total| total > page.entries.len() as u64);
@@ -269,8 +297,7 @@ impl Store {
             _ => (Act::HistorySystem, None),
         };
         let page = self
-            .pool
-            .run(move |link| {
+            .look(move |link| {
                 let mut page = reader::asked(link, &asker, |reader| reader.history(&query))?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok(page)
@@ -284,14 +311,31 @@ impl Store {
         Ok(page)
     }
 
-    /// Several reads on one snapshot. `read` may be called again if the connection was lost.
+    /// Several reads on one snapshot, of the replica's or the primary's. `read` may be called again if the
+    /// connection was lost.
     pub async fn reading<T: Send + 'static>(
         &self,
         context: &Context,
         mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let asker = context.clone();
-        self.pool.run(move |link| reader::asked(link, &asker, &mut read)).await
+        self.look(move |link| reader::asked(link, &asker, &mut read)).await
+    }
+
+    /// A look at what was answered until now, and writes nothing: at the replica if that has it, else at the
+    /// primary. One that reads a row or two is not worth the questions before.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Link) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Error> {
+        let Some(replica) = &self.replica else { return self.pool.run(work).await };
+        let work = Arc::new(Mutex::new(work));
+        let again = Arc::clone(&work);
+        let first = move |link: &mut Link| work.lock().unwrap_or_else(PoisonError::into_inner)(link);
+        if let Some(answer) = replica.read(first).await {
+            return answer;
+        }
+        self.pool.run(move |link| again.lock().unwrap_or_else(PoisonError::into_inner)(link)).await
     }
 
     /// May who asks do this with a resource of the type whose subject is that patient, of which nothing else
@@ -306,8 +350,9 @@ impl Store {
         kind: ResourceType,
         patient: &str,
     ) -> Result<(), Error> {
-        let patient = patient.to_owned();
-        self.reading(context, move |reader| reader.permits_of(op, kind, &patient)).await
+        let (patient, asker) = (patient.to_owned(), context.clone());
+        let ask = move |reader: &mut Reader<'_>| reader.permits_of(op, kind, &patient);
+        self.pool.run(move |link| reader::asked(link, &asker, ask.clone())).await
     }
 
     /// Does all of it durably, or nothing; answers the writes in their order.

@@ -180,8 +180,24 @@ impl Server {
 
     /// Ends it with SIGKILL and starts it again on the same database and port.
     pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.kill()?;
+        self.restart()
+    }
+
+    /// SIGTERM: it answers what it was asked, and ends.
+    pub fn end(&mut self) -> anyhow::Result<()> {
+        let pid = self.child.id().to_string();
+        anyhow::ensure!(
+            Command::new("kill").args(["-s", "TERM", &pid]).status()?.success(),
+            "no such process"
+        );
+        let status = self.child.wait()?;
+        anyhow::ensure!(status.success(), "the server ended: {status}");
+        Ok(())
+    }
+
+    /// Starts one that ended again, on the same database and port.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
         self.child = spawn("serve", &self.folder, &self.database_url, &self.bind, &self.settings)?;
         self.wait_ready()
     }
@@ -303,6 +319,15 @@ impl Drop for Server {
     }
 }
 
+/// All tests may be run with searches answered by a replica: the one of the cluster that `AUGURY_TEST_REPLICA`
+/// names, if it does.
+fn replica(database_url: &str) -> Option<String> {
+    let cluster = std::env::var("AUGURY_TEST_REPLICA").ok()?;
+    let (server, _) = cluster.rsplit_once('/')?;
+    let (_, name) = database_url.strip_prefix("postgres://")?.rsplit_once('/')?;
+    Some(format!("{server}/{name}"))
+}
+
 fn spawn(
     what: &str,
     folder: &Folder,
@@ -321,6 +346,7 @@ fn spawn(
         .env("AUGURY_DATA_DIR", folder.path())
         .env("AUGURY_LOG", "warn")
         .env("AUGURY_SECRET", SECRET)
+        .envs(replica(database_url).map(|url| ("AUGURY_DATABASE_READ_URL", url)))
         .envs(settings.iter().map(|(k, v)| (k, v)))
         .stdout(Stdio::null());
     Ok(command.spawn()?)

@@ -234,7 +234,8 @@ pub(crate) struct Status {
 
 #[derive(ToSchema)]
 pub(crate) struct Health {
-    /// `ok`, `degraded` (scoring was put off, the audit log is behind or not what it was, or Redis is away), or `unavailable`.
+    /// `ok`, `degraded` (scoring was put off, the audit log is behind or not what it was, or Redis or the replica is away), or
+    /// `unavailable` (the store does not answer, or does not serve this version any more).
     status: String,
     version: String,
     started: String,
@@ -242,6 +243,8 @@ pub(crate) struct Health {
     queue: Option<Queue>,
     audit: Option<Trail>,
     subscriptions: Option<Deliveries>,
+    /// The replica that answers searches, if there is one.
+    replica: Option<Replica>,
     /// Where processes count requests together, if they do: `ok`, or `unavailable` (each counts by itself).
     redis: Option<Status>,
     models: Vec<InUse>,
@@ -303,6 +306,27 @@ pub(crate) struct Astray {
 #[derive(ToSchema)]
 pub(crate) struct Backend {
     backend: String,
+    schema: Option<Schema>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Schema {
+    /// The number of this version's schema.
+    program: i64,
+    /// That of the database, which a newer version may have changed.
+    database: i64,
+    /// That of the oldest version that the database still serves.
+    oldest: i64,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Replica {
+    /// `ok`, or `unavailable` (the primary answers).
+    status: String,
+    /// Why it is not asked.
+    why: Option<String>,
+    /// What it did not have of the primary's log when it was looked at last, in bytes.
+    lag_bytes: Option<i64>,
 }
 
 #[derive(ToSchema)]

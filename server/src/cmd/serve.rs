@@ -149,6 +149,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     if let Some(redis) = &app.redis {
         Arc::clone(redis).start().await?;
     }
+    app.store.follow()?;
     let summed = Arc::clone(&app);
     tokio::spawn(async move {
         loop {

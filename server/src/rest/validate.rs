@@ -182,13 +182,13 @@ async fn dangling(caller: &Caller, resource: &Json<'_>) -> Result<Issues, Failur
         .store
         .reading(&caller.context, move |reader| {
             let mut issues = Vec::new();
-            for (kind, id, at) in std::mem::take(&mut cited) {
-                match reader.read(kind, &id) {
+            for (kind, id, at) in &cited {
+                match reader.read(*kind, id) {
                     // Of what the caller may not read nothing is said.
                     Ok(_) | Err(store::Error::Denied(..)) => {}
                     Err(store::Error::NotFound | store::Error::Gone { .. }) => {
                         let details = format!("there is no {kind}/{id} here");
-                        issues.push(Issue::warning("not-found", details).at(at));
+                        issues.push(Issue::warning("not-found", details).at(at.clone()));
                     }
                     Err(error) => return Err(error),
                 }

@@ -45,7 +45,7 @@ fn both_databases_have_the_same_tables_and_columns() {
     .load(&mut connection)
     .unwrap();
     let of_sqlite = grouped(of_sqlite);
-    assert_eq!(of_sqlite.len(), 38);
+    assert_eq!(of_sqlite.len(), 41);
     assert_eq!(of_sqlite, grouped(of_postgres));
 }
 

@@ -1,0 +1,2 @@
+DROP TABLE replica_mark;
+DROP TABLE schema_support;
