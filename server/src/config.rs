@@ -255,7 +255,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 53] = [
+const NAMES: [&str; 54] = [
     "bind",
     "public_url",
     "database_url",
