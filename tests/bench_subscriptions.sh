@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What Subscriptions cost and how quick they are: writes with 10,000 of them that no write is for, beside writes
-# without any; from a write to its notification; the same with endpoints that never answer; notifications a second.
+# without any; from a write to its notification; the same with endpoints that never answer; notifications a second; and the memory that a million events take
+# which wait for an endpoint that never answers.
 #   bash tests/bench_subscriptions.sh
 # With AUGURY_TEST_POSTGRES=postgres://…/postgres on PostgreSQL.
 set -euo pipefail
@@ -29,7 +30,7 @@ serve() {
   else
     database=sqlite:$work/$1.db
   fi
-  AUGURY_BIND=127.0.0.1:18404 AUGURY_DATA_DIR="$work/$1" AUGURY_DATABASE_URL="$database" AUGURY_LOG=error "$augury" serve &
+  AUGURY_BIND=127.0.0.1:18404 AUGURY_DATA_DIR="$work/$1" AUGURY_DATABASE_URL="$database" AUGURY_LOG=error AUGURY_WEBHOOK_RATE=1000000 "$augury" serve &
   server=$!
   for _ in $(seq 400); do if (exec 3<> /dev/tcp/127.0.0.1/18404) 2> /dev/null; then return; fi; sleep 0.05; done
   echo "no server" >&2
@@ -54,6 +55,7 @@ phase latency latency --subscriptions 1 --seconds 10
 phase thousand latency --subscriptions 1000 --seconds 10
 phase dead dead --subscriptions 1000 --seconds 10
 phase rate rate --subscriptions 100 --rate 500
+phase undelivered undelivered --subscriptions 1000 --rate 1000
 python3 - "$work" "$many" <<'PY'
 import json, statistics, sys
 work, many = sys.argv[1:]
@@ -65,4 +67,6 @@ print(f"write to notification: p50 {one['p50_ms']:.1f} ms, p99 {one['p99_ms']:.1
 print(f"with 1,000: p99 {thousand['p99_ms']:.1f} ms; of them 100 dead: p99 {dead['p99_ms']:.1f} ms "
       f"= {100 * dead['p99_ms'] / thousand['p99_ms']:.0f} %")
 print(f"notifications: {load('rate')['rate']:,.0f}/s, {load('rate')['per_core_second']:,.0f} for each second of a processor")
+waiting = load("undelivered")
+print(f"memory before {waiting['events']:,} events wait: {waiting['before_mb']} MB; with them {waiting['with_mb']} MB")
 PY

@@ -48,6 +48,7 @@
 //! | `webhook_ca` | `AUGURY_WEBHOOK_CA` | none: roots (PEM) of endpoints' certificates, beside the system's |
 //! | `webhook_tls_cert`, `webhook_tls_key` | `AUGURY_WEBHOOK_TLS_CERT`, … | none: PEM files of the certificate that is shown to endpoints |
 //! | `webhook_tokens` | `AUGURY_WEBHOOK_TOKENS` | none: access tokens for endpoints, `https://emr.example/hooks token=https://emr.example/token client=ID secret=… scope="…"` a line, or `key` in the place of the secret |
+//! | `webhook_rate` | `AUGURY_WEBHOOK_RATE` | `500`: messages a second to one server, by each process |
 //! | `webhook_refusals` | `AUGURY_WEBHOOK_REFUSALS` | `8`: an event refused so often as wrong becomes a dead letter; `0` for never |
 //! | `subscription_event_days` | `AUGURY_SUBSCRIPTION_EVENT_DAYS` | `7`: how long events that were delivered can be asked for again |
 //! | `log` | `AUGURY_LOG` | `info` |
@@ -255,7 +256,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 54] = [
+const NAMES: [&str; 55] = [
     "bind",
     "public_url",
     "database_url",
@@ -271,6 +272,7 @@ const NAMES: [&str; 54] = [
     "webhook_tls_key",
     "webhook_tokens",
     "subscription_event_days",
+    "webhook_rate",
     "webhook_refusals",
     "audit",
     "audit_failure",

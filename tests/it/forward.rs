@@ -186,7 +186,7 @@ fn of_two_processes_one_sends() {
     }
 }
 
-fn intrude(server: &Server, sql: &str) {
+pub(crate) fn intrude(server: &Server, sql: &str) {
     use diesel::Connection;
     use diesel::connection::SimpleConnection;
     let url = server.database_url();

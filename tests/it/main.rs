@@ -21,6 +21,7 @@ mod newest;
 mod offline;
 mod openapi;
 mod operations;
+mod outage;
 mod receivers;
 mod redis;
 mod replica;

@@ -13,6 +13,11 @@ use crate::http::peer::networks;
 /// With the pauses between, that takes some minutes.
 const REFUSALS: i64 = 8;
 
+/// Messages a second to one server.
+const RATE: u32 = 500;
+/// Who waits for a turn holds a Subscription meanwhile.
+const SLOWEST: u32 = 20;
+
 /// What the settings say of it.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
@@ -22,6 +27,8 @@ pub struct Webhooks {
     pub ca: Option<PathBuf>,
     /// The certificate and key (PEM) that are shown to them.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// So many messages a second at most are sent to one server, by each process.
+    pub rate: u32,
     /// An event that its endpoint would not take so often in a row is put aside; 0 for none.
     pub refusals: i64,
     /// Where access tokens come from, for those that want one.
@@ -66,7 +73,13 @@ impl Webhooks {
             Some(Ok(refusals)) => i64::from(refusals),
             Some(Err(_)) => return Err(wrong("webhook_refusals", "is a whole number, 0 for never")),
         };
+        let rate = match get("webhook_rate").map(str::parse) {
+            None => RATE,
+            Some(Ok(rate @ SLOWEST..=1_000_000)) => rate,
+            Some(_) => return Err(wrong("webhook_rate", format!("is a whole number, {SLOWEST} to 1000000"))),
+        };
         Ok(Self {
+            rate,
             refusals,
             allow: allow.into(),
             ca: file("webhook_ca"),

@@ -119,7 +119,7 @@ impl Courier {
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),
-            origins: Origins::default(),
+            origins: Origins::new(app.config.webhooks.rate),
         })
     }
 

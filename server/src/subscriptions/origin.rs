@@ -17,17 +17,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const DOWN: u32 = 8;
 /// Then it is looked at again so soon, and each time later, up to this.
 const LATEST: i64 = 10 * SECOND;
+/// What was not sent in so long a time may be sent at once.
+const BURST: i64 = SECOND / 10;
 /// Servers that are remembered, at most.
 const MOST: usize = 10_000;
 
-#[derive(Default)]
-pub(super) struct Origins(Mutex<HashMap<String, Arc<Origin>>>);
+pub(super) struct Origins {
+    all: Mutex<HashMap<String, Arc<Origin>>>,
+    /// Microseconds between two messages to one server.
+    gap: i64,
+}
 
 struct Origin {
     places: Arc<Semaphore>,
     /// Failures in a row, and until when nobody tries.
     state: Mutex<(u32, i64)>,
     probe: Arc<Semaphore>,
+    /// When the next message may be sent.
+    next: Mutex<i64>,
 }
 
 /// Somebody may send.
@@ -37,14 +44,19 @@ pub(super) struct Pass {
 }
 
 impl Origins {
+    /// With so many messages a second to one server.
+    pub(super) fn new(rate: u32) -> Self {
+        Self { all: Mutex::default(), gap: SECOND / i64::from(rate.max(1)) }
+    }
+
     fn of(&self, name: &str) -> Arc<Origin> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST {
             all.retain(|_, origin| Arc::strong_count(origin) > 1);
         }
         let made = || {
             let (places, probe) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(1)));
-            Arc::new(Origin { places, state: Mutex::default(), probe })
+            Arc::new(Origin { places, state: Mutex::default(), probe, next: Mutex::default() })
         };
         Arc::clone(all.entry(name.to_owned()).or_insert_with(made))
     }
@@ -72,6 +84,20 @@ impl Origins {
         places.push(place);
         Ok(Pass { origin, _places: places })
     }
+
+    /// Waits for its turn, so that a server which was away is not flooded by what waited for it.
+    pub(super) async fn pace(&self, name: &str, now: i64) {
+        let wait = {
+            let origin = self.of(name);
+            let mut next = origin.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = (*next).max(now - BURST);
+            *next = at + self.gap;
+            at - now
+        };
+        if wait > 0 {
+            tokio::time::sleep(Duration::from_micros(wait.unsigned_abs())).await;
+        }
+    }
 }
 
 impl Pass {
@@ -96,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_takes_nothing_is_asked_by_one_alone() {
-        let origins = Origins::default();
+        let origins = Origins::new(500);
         let mut passes = Vec::new();
         for _ in 0..AT_ONCE {
             passes.push(origins.enter("a", 0).await.ok().unwrap());

@@ -27,6 +27,8 @@ enum Phase {
     Dead,
     /// Notifications a second: each write is for all Subscriptions.
     Rate,
+    /// Memory of the server while what each write is for all Subscriptions waits.
+    Undelivered,
 }
 
 #[derive(Debug, Parser)]
@@ -93,6 +95,14 @@ fn processor(pid: u32) -> anyhow::Result<f64> {
     let parts: Vec<&str> = rest.split_ascii_whitespace().collect();
     let ticks = |n: usize| parts.get(n).and_then(|part| part.parse::<f64>().ok()).unwrap_or_default();
     Ok((ticks(11) + ticks(12)) / 100.0)
+}
+
+/// Memory of a process, in MB.
+fn memory(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kilobytes / 1024)
 }
 
 fn observation(patient: &str) -> Value {
@@ -222,6 +232,35 @@ impl Bench {
         Ok(json!({"arrived": count, "p50_ms": middle, "p99_ms": late}))
     }
 
+    async fn undelivered(self: &Arc<Self>) -> anyhow::Result<Value> {
+        let of = |_| ("Observation?code=http://loinc.org|1234-5".to_owned(), "/hangs");
+        self.subscribe((0..self.options.subscriptions).map(of).collect()).await?;
+        let before = memory(self.options.pid)?;
+        let writes = self.options.rate;
+        for n in 0..writes {
+            self.post("Observation", &observation(&format!("p{n}"))).await?;
+        }
+        let (wanted, began) = (writes * self.options.subscriptions, Instant::now());
+        let mut most = 0;
+        loop {
+            let path = format!("http://{}/health", self.options.to);
+            let health: Value = serde_json::from_str(&self.http.get(path).send().await?.text().await?)?;
+            let waiting = health.pointer("/subscriptions/undelivered").and_then(Value::as_u64);
+            most = most.max(memory(self.options.pid)?);
+            if waiting.unwrap_or_default() >= wanted {
+                break;
+            }
+            ensure!(began.elapsed() < Duration::from_mins(10), "only {waiting:?} events: {health}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        // Those that are tried again, and again in vain, meanwhile.
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            most = most.max(memory(self.options.pid)?);
+        }
+        Ok(json!({"events": wanted, "before_mb": before, "with_mb": most}))
+    }
+
     async fn delivery(self: &Arc<Self>) -> anyhow::Result<Value> {
         let of = |_| ("Observation?code=http://loinc.org|1234-5".to_owned(), "/taken");
         self.subscribe((0..self.options.subscriptions).map(of).collect()).await?;
@@ -269,6 +308,7 @@ async fn main() -> anyhow::Result<()> {
         Phase::Latency => bench.latency(0).await?,
         Phase::Dead => bench.latency(bench.options.subscriptions / 10).await?,
         Phase::Rate => bench.delivery().await?,
+        Phase::Undelivered => bench.undelivered().await?,
     };
     println!("{result}");
     Ok(())

@@ -85,8 +85,9 @@ impl Courier {
         if let (false, Ok(mut segments)) = (path.is_empty(), url.path_segments_mut()) {
             segments.pop_if_empty().extend(path);
         }
-        let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now());
         let origin = url.origin().ascii_serialization();
+        self.origins.pace(&origin, app::now()).await;
+        let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now());
         let answer = self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await;
         self.app.subscriptions.endpoints.tried(&origin, &answer);
         answer

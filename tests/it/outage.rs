@@ -1,0 +1,72 @@
+//! An endpoint that was away for a day.
+
+use std::time::{Duration, Instant};
+
+use harness::{BOTH, Server};
+use serde_json::{Value, json};
+
+use crate::forward::intrude;
+use crate::subscriptions::{LONG, observation, subscribe, topical};
+use crate::webhook::{Call, Mood, Webhook};
+
+const TOPIC: &str = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
+const HOUR: i64 = 3_600_000_000;
+
+fn critical() -> Value {
+    let mut one = observation("p", "1234-5");
+    let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
+    one["interpretation"] = json!([{"coding": [{"system": system, "code": "HH"}]}]);
+    one
+}
+
+#[test]
+fn who_was_away_for_a_day_gets_everything_in_order_and_no_flood() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_WEBHOOK_RATE", "50")]).unwrap();
+        let hook = Webhook::start();
+        let id = subscribe(&server, &topical(TOPIC, &[], &hook.url("/hook"), "full-resource"));
+        hook.answers(|_| Mood::Answers(503));
+        let entry = json!({"resource": critical(), "request": {"method": "POST", "url": "Observation"}});
+        let bundle = json!({"resourceType": "Bundle", "type": "batch", "entry": vec![entry; 100]});
+        server.post("/fhir", &bundle).unwrap().expect(200).unwrap();
+        hook.wait(LONG, |calls| calls.iter().any(|call| call.status == 503));
+        let now = chrono::Utc::now().timestamp_micros();
+        // It is tried again and again, in vain, while more is to be told.
+        for hours in [1, 12, 24] {
+            let tried = hook.calls().len();
+            if hours > 1 {
+                server.post("/fhir", &bundle).unwrap().expect(200).unwrap();
+            }
+            let began = now - hours * HOUR;
+            let passed = format!(
+                "UPDATE subscription SET failing = {began}, due = 0, tries = 13 WHERE tries > 0 AND until = 0"
+            );
+            // What was answered is not kept at once.
+            while hook.calls().len() == tried {
+                intrude(&server, &passed);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        let status = server.get(&format!("/fhir/Subscription/{id}")).unwrap();
+        assert_eq!(status.json["status"], "active");
+        let events = |calls: &[Call]| -> Vec<u64> {
+            let taken = calls.iter().filter(|call| call.status == 200);
+            taken.flat_map(Call::numbers).collect()
+        };
+        server
+            .wait_for(&format!("/fhir/Subscription/{id}/$status"), |now| {
+                now.to_string().contains("\"valueString\":\"300\"")
+            })
+            .unwrap();
+        hook.answers(|_| Mood::Answers(200));
+        let began = Instant::now();
+        while events(&hook.calls()).is_empty() {
+            intrude(&server, "UPDATE subscription SET due = 0 WHERE tries > 0 AND until = 0");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let calls = hook.wait(LONG * 3, |calls| events(calls).len() >= 300);
+        assert_eq!(events(&calls), (1..=300).collect::<Vec<u64>>());
+        // 50 a second, but for what may be sent at once.
+        assert!(began.elapsed() > Duration::from_millis(5500), "{:?}", began.elapsed());
+    }
+}
