@@ -88,11 +88,13 @@ pub struct Subscription {
     pub generation: i64,
     /// Since when it is this one; none for the first.
     pub rotated: Option<i64>,
-    /// The process that its subscriber is connected to: empty if it is sent to instead, [`UNCONNECTED`] if it is
-    /// to be connected and is not.
+    /// What its subscriber's connection is called, which begins with the process it is to: empty if it is sent to
+    /// instead, [`UNCONNECTED`] if it is to be connected and is not.
     pub line: String,
     /// Dead letters are to be sent again.
     pub again: bool,
+    /// How often in a row its endpoint took the next event to be wrong.
+    pub refusals: i64,
     /// The resource as it is now (JSON); empty if it was deleted.
     pub body: String,
 }
@@ -136,14 +138,14 @@ pub(crate) fn stamp(link: &mut Link) -> Result<i64, Fault> {
 
 type Types = (
     (BigInt, Text, BigInt, BigInt, Bool, BigInt, Text, Text),
-    (BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Text, Bool, Text),
+    (BigInt, BigInt, BigInt, BigInt, Text, BigInt, BigInt, Text, Bool, BigInt, Text),
 );
 type Row = (
     (i64, String, i64, i64, bool, i64, String, String),
-    (i64, i64, i64, i64, String, i64, i64, String, bool, String),
+    (i64, i64, i64, i64, String, i64, i64, String, bool, i64, String),
 );
 const COLUMNS: &str = "s.number, s.id, s.stamp, s.status, s.started, s.since, s.owner, s.headers, s.events, \
-                       s.delivered, s.tries, s.failing, s.error, s.generation, s.rotated, s.line, s.again, \
+                       s.delivered, s.tries, s.failing, s.error, s.generation, s.rotated, s.line, s.again, s.refusals, \
                        COALESCE(r.body, '')";
 
 /// Subscriptions by what `which` says of `s`.
@@ -158,7 +160,8 @@ pub(crate) fn load<'a>(
     let rows = sql.rows::<Types, Row>(&mut link.connection)?;
     let register = link.register.clone();
     let of = |((number, id, stamp, status, started, since, owner, headers), rest): Row| {
-        let (events, delivered, tries, failing, error, generation, rotated, process, again, body) = rest;
+        let (events, delivered, tries, failing, error, generation, rotated, process, again, refusals, body) =
+            rest;
         let open = |headers: &str| register.as_ref()?.vault.open(&id, headers);
         let headers = open(&headers).unwrap_or_else(|| {
             tracing::error!(subscription = id, "its headers were sealed with another secret");
@@ -183,6 +186,7 @@ pub(crate) fn load<'a>(
             rotated: (rotated > 0).then_some(rotated),
             line: process,
             again,
+            refusals,
             body,
         }
     };

@@ -309,3 +309,32 @@ fn a_server_that_ends_tells_who_is_connected() {
     assert_eq!(socket.closed(), 1001);
     assert!(began.elapsed() < Duration::from_secs(5));
 }
+
+#[test]
+fn who_ends_is_told_no_more() {
+    let server = Server::start_with(Backend::Sqlite, &[("AUGURY_AUTH", "required")]).unwrap();
+    let scope = "system/Subscription.crus system/Observation.cr system/AuditEvent.rs";
+    let (own, reader) =
+        (server.key(&["own", "--scope", scope]).unwrap(), server.key(&["reader", "--scope", scope]).unwrap());
+    let bearer = format!("Bearer {own}");
+    let made = server.http().post(server.url("/fhir/Subscription")).bearer_auth(&own);
+    let asked = by_websocket(topical(TOPIC, &[], "", "id-only"));
+    let made = made.header("content-type", "application/fhir+json").body(asked.to_string()).send().unwrap();
+    let id = harness::Answer::of(made).unwrap().expect(201).unwrap().json["id"].as_str().unwrap().to_owned();
+    let mut socket = Socket::open(&server, &[("authorization", &bearer)]).unwrap();
+    socket.say(&format!("bind {id}"));
+    assert_eq!(kind(&socket.notification()), "handshake");
+    socket.0.get_mut().set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let clients = server.command(&["client", "list"], "").unwrap();
+    let client = clients.lines().find(|line| line.contains("own")).unwrap();
+    let client = client.split_whitespace().next().unwrap();
+    server.command(&["client", "revoke", client], "").unwrap();
+    assert!([1008, 1013].contains(&socket.closed()));
+    // Who was refused is in the trail.
+    let mut socket = Socket::open(&server, &[("authorization", &format!("Bearer {reader}"))]).unwrap();
+    socket.say(&format!("bind {id}"));
+    assert_eq!(socket.closed(), 1008);
+    let trail = server.http().get(server.url("/fhir/AuditEvent?outcome=4")).bearer_auth(&reader);
+    let trail = trail.send().unwrap().text().unwrap();
+    assert!(trail.contains("a websocket was refused"), "{trail}");
+}

@@ -2,8 +2,9 @@
 -- `since` are not for it; `horizon` is the transaction that brought it (PostgreSQL). Of `events` that were
 -- numbered so many are `delivered`. From `due` on there is something to do for it; `holder` does it, `until`
 -- then. `owner` is in whose name it is told of anything; `headers` are sealed. What is sent is signed with the
--- secret of that `generation`, which began at `rotated`; 0 if it is the first. `line` is the process to which a
--- subscriber is connected that is told over a connection of its own, '-' while it is not; empty where it is sent to.
+-- secret of that `generation`, which began at `rotated`; 0 if it is the first. `line` is the process and connection
+-- of a subscriber that connects to be told, '-' while it does not; empty where it is sent to. `refusals` counts how
+-- often in a row the next event was taken to be wrong.
 -- `again` says that dead letters are to be sent.
 CREATE TABLE subscription (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -26,7 +27,8 @@ CREATE TABLE subscription (
     generation INTEGER NOT NULL,
     rotated INTEGER NOT NULL,
     line TEXT NOT NULL,
-    again BOOLEAN NOT NULL
+    again BOOLEAN NOT NULL,
+    refusals INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX subscription_id ON subscription (id);
 CREATE INDEX subscription_stamp ON subscription (stamp);

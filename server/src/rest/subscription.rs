@@ -263,8 +263,10 @@ async fn bound(caller: &Caller, mut ids: Vec<String>) -> Result<HttpResponse, Fa
         let why = format!("Subscription/{id} is told in another's name, who alone may be connected");
         Failure::new(StatusCode::FORBIDDEN, "forbidden", why)
     })?;
+    let token = binding.token(&app.smart.secret);
+    let token = token.ok_or_else(|| Failure::internal("a token could not be sealed"))?;
     let mut all = vec![
-        json!({"name": "token", "valueString": binding.token(&app.smart.secret)}),
+        json!({"name": "token", "valueString": token}),
         json!({"name": "expiration", "valueDateTime": format_instant(binding.expires)}),
     ];
     all.extend(found.iter().map(|one| json!({"name": "subscription", "valueString": one.id})));

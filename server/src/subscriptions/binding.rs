@@ -2,15 +2,14 @@
 //! A page in a browser can't say who it is where it opens one; it gets a token for that
 //! (<https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/channels.html#websockets>).
 
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::mandate::Mandate;
 use crate::http::caller::digest;
 use crate::smart::secret::Secret;
 
+/// What tokens are sealed for.
+const PURPOSE: &str = "websocket";
 /// How long a token is good, in microseconds: it is got to be used at once.
 const LIFETIME: i64 = 60_000_000;
 
@@ -19,6 +18,8 @@ const LIFETIME: i64 = 60_000_000;
 pub(crate) struct Binding {
     /// Until when, microseconds since 1970 UTC.
     pub(crate) expires: i64,
+    /// The mandate of whoever asked for it, who is told no longer than that is good.
+    pub(super) by: String,
     /// The id of each, and the digest of in whose name it is told: in another's, it is not for them any more.
     of: Vec<(String, String)>,
 }
@@ -43,21 +44,17 @@ impl Binding {
             return Err(&other.id);
         }
         let of = subscriptions.iter().map(|one| (one.id.clone(), digest(one.owner.as_bytes()))).collect();
-        Ok(Self { expires: at + LIFETIME, of })
+        Ok(Self { expires: at + LIFETIME, by: mandate.to_owned(), of })
     }
 
-    /// As a token: nobody else can make one.
-    pub(crate) fn token(&self, secret: &Secret) -> String {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        let code = hmac::sign(&key(secret), text.as_bytes());
-        format!("{}.{}", URL_SAFE_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(code))
+    /// As a token: nobody else can make one, or read it.
+    pub(crate) fn token(&self, secret: &Secret) -> Option<String> {
+        secret.seal(PURPOSE, serde_json::to_string(self).ok()?.as_bytes())
     }
 
     /// Reads a token that is good.
     pub(super) fn read(token: &str, secret: &Secret, at: i64) -> Option<Self> {
-        let (text, code) = token.split_once('.')?;
-        let (text, code) = (URL_SAFE_NO_PAD.decode(text).ok()?, URL_SAFE_NO_PAD.decode(code).ok()?);
-        hmac::verify(&key(secret), &text, &code).ok()?;
+        let text = secret.open(PURPOSE, token)?;
         serde_json::from_slice(&text).ok().filter(|binding: &Self| binding.expires > at)
     }
 
@@ -71,8 +68,4 @@ impl Binding {
         let owner = digest(of.owner.as_bytes());
         self.of.iter().any(|(id, digest)| *id == of.id && *digest == owner)
     }
-}
-
-fn key(secret: &Secret) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, &secret.derived("websocket", &[]))
 }

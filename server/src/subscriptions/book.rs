@@ -157,10 +157,10 @@ impl Shelf {
             // What was about another version of a topic is read again.
             changed = app.store.subscriptions_since(0).await?.1;
         }
-        let (process, mut lost) = (app.process(), Vec::new());
+        let mut lost = Vec::new();
         for subscription in changed {
             let (number, id, status) = (subscription.number, subscription.id.clone(), subscription.status);
-            app.lines.changed(&subscription, &process);
+            app.lines.changed(&subscription);
             self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
             entries.remove(&number);
             if subscription.status == SubscriptionStatus::Off {
@@ -181,12 +181,12 @@ impl Shelf {
         let asked = Arc::clone(&matcher);
         app.store.watch(stamp, Arc::new(move |kind, before, after| asked.may_concern(kind, before, after)));
         app.claims.know(&topics);
-        let book = Arc::new(Book { stamp, entries, matcher, topics, defined });
-        *self.book.write().unwrap_or_else(PoisonError::into_inner) = book;
         // Whoever sends says so of it, where its subscriber sees that: its topic may be gone.
         if !lost.is_empty() {
             app.store.nudge_subscriptions(&Context::system("subscriptions", app::now()), lost).await?;
         }
+        let book = Arc::new(Book { stamp, entries, matcher, topics, defined });
+        *self.book.write().unwrap_or_else(PoisonError::into_inner) = book;
         Ok(true)
     }
 

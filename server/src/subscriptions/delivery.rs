@@ -132,7 +132,7 @@ impl Courier {
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
         let context = context();
         let until = context.at + GIVE_UP;
-        self.app.store.disconnect_subscribers(&context, None, &self.process, until).await?;
+        self.app.store.disconnect_subscribers(&context, &self.process, until).await?;
         self.app.store.release_subscriptions(&context, &format!("{} ", self.process)).await
     }
 
@@ -216,23 +216,21 @@ impl Courier {
         let who = record::addressee(&entry, &context);
         let mut drive = Drive { entry, context, holder: Arc::clone(holder), who, delivered, until };
         let mut receipts = Receipts::default();
-        let pass = match drive.entry.origin() {
-            Some(origin) => self.origins.enter(&origin, app::now()).await.map(Some),
-            // Who connects is a server for nobody else.
-            None => Ok(None),
-        };
-        let stop = match &pass {
-            Err(again) => Stop::Later(*again),
-            Ok(_) => self.send(&mut drive, &mut receipts, stopped).await,
-        };
-        if let Ok(Some(pass)) = &pass {
-            match &stop {
-                Stop::Failed(refusal) => pass.said(refusal.is_of_one(), app::now()),
-                Stop::Rest(_) | Stop::Begun => pass.said(true, app::now()),
-                _ => {}
+        // Those who connect are one for each in whose name they do: none takes all places.
+        let to =
+            drive.entry.origin().unwrap_or_else(|| format!("websocket {}", drive.entry.subscription.owner));
+        let stop = match self.origins.enter(&to, app::now()).await {
+            Err(again) => Stop::Later(again),
+            Ok(pass) => {
+                let stop = self.send(&mut drive, &mut receipts, stopped).await;
+                match &stop {
+                    Stop::Failed(refusal) => pass.said(refusal.is_of_one(), app::now()),
+                    Stop::Rest(_) | Stop::Begun => pass.said(true, app::now()),
+                    _ => {}
+                }
+                stop
             }
-        }
-        drop(pass);
+        };
         let mut notes = match receipts.settled().await {
             Ok(notes) => notes,
             Err(error) => {
@@ -253,7 +251,7 @@ impl Courier {
             }
             Stop::Failed(refusal) => {
                 let now = app::now();
-                let error = refusal.to_string();
+                let (error, wrong) = (refusal.to_string(), refusal.is_of_message());
                 let handshakes = status == SubscriptionStatus::Requested && tries + 1 >= HANDSHAKES;
                 let given_up = failing.is_some_and(|since| now - since >= GIVE_UP);
                 let gone = refusal == Refusal::Answered(reqwest::StatusCode::GONE);
@@ -264,14 +262,14 @@ impl Courier {
                 }
                 if handshakes || given_up || gone {
                     // What was tried is recorded by itself: the end is this server's doing, in nobody's name.
-                    let next = Next::Fail { again: now + SPARE, error: error.clone() };
+                    let next = Next::Fail { again: now + SPARE, error: error.clone(), wrong };
                     self.say(&drive, next, notes).await;
                     return self
                         .end(number, &id, holder, drive.delivered, SubscriptionStatus::Error, &error)
                         .await;
                 }
                 let tries = if drive.delivered > delivered { 0 } else { tries };
-                self.say(&drive, Next::Fail { again: now + pause(tries), error }, notes).await;
+                self.say(&drive, Next::Fail { again: now + pause(tries), error, wrong }, notes).await;
             }
         }
     }
@@ -291,14 +289,21 @@ impl Courier {
         match drive.entry.subscription.status {
             SubscriptionStatus::Requested => self.begin(drive).await,
             SubscriptionStatus::Active if drive.entry.subscription.line == UNCONNECTED => Stop::Abandoned,
-            // Who is about to go, or to come.
-            SubscriptionStatus::Active
-                if drive.entry.connects() && !self.app.lines.has(drive.entry.subscription.number) =>
-            {
-                Stop::Later(app::now() + SECOND)
+            SubscriptionStatus::Active if drive.entry.connects() && !self.app.lines.has(&drive.entry) => {
+                self.hang_up(drive).await
             }
             SubscriptionStatus::Active => self.send_all(drive, receipts, stopped).await,
             SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
+        }
+    }
+
+    /// Whoever was connected is not any more, and nobody said so: their process may have died.
+    async fn hang_up(&self, drive: &Drive) -> Stop {
+        let context = context();
+        let (connection, until) = (drive.entry.subscription.line.as_str().into(), context.at + GIVE_UP);
+        match self.app.store.disconnect_subscriber(&context, &connection, until).await {
+            Ok(()) => Stop::Lost,
+            Err(error) => error.into(),
         }
     }
 
@@ -336,11 +341,15 @@ impl Courier {
         stopped: &watch::Receiver<bool>,
     ) -> Stop {
         if drive.entry.subscription.again
-            && let Err(stop) = self.send_again(drive, receipts).await
+            && let Err(stop) = self.send_again(drive, receipts, stopped).await
         {
             return stop;
         }
-        let (number, tries) = (drive.entry.subscription.number, drive.entry.subscription.tries);
+        let number = drive.entry.subscription.number;
+        // What was sent again meanwhile was taken.
+        let again = drive.entry.subscription.again;
+        let (tries, refusals) =
+            if again { (0, 0) } else { (drive.entry.subscription.tries, drive.entry.subscription.refusals) };
         let most = drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(TOGETHER));
         // Which of several is not taken is found out one by one.
         let together = if tries > 0 { 1 } else { most };
@@ -373,7 +382,7 @@ impl Courier {
                         .extend(events.iter().flat_map(|event| record::told(&drive.entry, event, Err(&why))));
                     let often = self.app.config.webhooks.refusals;
                     let first = drive.delivered == drive.entry.subscription.delivered;
-                    if let ([event], true) = (events, often > 0 && first && tries + 1 >= often)
+                    if let ([event], true) = (events, often > 0 && first && refusals + 1 >= often)
                         && refusal.is_of_message()
                     {
                         // The next has as many tries of its own.

@@ -50,6 +50,7 @@ impl Shelf {
         for name in self.endpoints.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             all.insert(name.clone(), (0, 0));
         }
+        all.insert(OTHERS.to_owned(), (0, 0));
         for one in behind {
             let origin = book.entries.get(&one.subscription).and_then(|entry| entry.origin());
             let Some(origin) = origin else { continue };

@@ -6,28 +6,29 @@
 //! read what was sent before it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use actix_ws::{CloseCode, CloseReason, Message, MessageStream, Session};
+use actix_ws::{CloseCode, CloseReason, Closed, Message, MessageStream, Session};
 use fhir::resource_type::ResourceType;
-use fhir::subscription::{Channel, Occasion};
-use store::{Act, Agent, Context, Entry as Note, Error, Who};
+use fhir::subscription::Occasion;
+use reqwest::Url;
+use store::{Act, Agent, Commit, Context, Entry as Note, Error, Outcome, SubscriptionStatus, Who};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{interval_at, timeout};
 
 use super::binding::{self, Binding};
 use super::book::Entry;
 use super::delivery::GIVE_UP;
-use super::mandate::Standing;
+use super::mandate::{Mandate, Standing};
 use super::notification;
 use super::webhook::Refusal;
 use crate::app::{self, App};
 use crate::config::Auth;
-use crate::http::caller::{Caller, address as peer, is_here};
+use crate::http::caller::{Caller, address as peer};
 use crate::http::failure::Failure;
 use crate::smart::bearer;
 
@@ -35,10 +36,12 @@ use crate::smart::bearer;
 pub(crate) const PATH: &str = "/websocket";
 /// Connections of one process, at most.
 const MOST: usize = 10_000;
+/// Of them, those that were not bound yet, by whoever that is.
+const MOST_UNBOUND: usize = 1000;
 /// Subscriptions of one connection, at most.
-pub(crate) const MOST_BOUND: usize = 256;
+pub(crate) const MOST_BOUND: usize = 64;
 /// Bytes of what a subscriber says: a token for that many Subscriptions.
-const LONGEST: usize = 65_536;
+const LONGEST: usize = 16_384;
 /// How often a connection is looked at.
 const BEAT: Duration = Duration::from_secs(20);
 /// Who was not heard of for so long is gone.
@@ -59,24 +62,24 @@ pub(crate) fn address(public_url: &str) -> String {
 pub(crate) struct Lines {
     all: Mutex<HashMap<i64, Line>>,
     connections: AtomicUsize,
-    last: AtomicU64,
+    unbound: AtomicUsize,
     ending: watch::Sender<bool>,
 }
 
 impl Default for Lines {
     fn default() -> Self {
-        let (connections, last) = (AtomicUsize::default(), AtomicU64::default());
-        Self { all: Mutex::default(), connections, last, ending: watch::Sender::new(false) }
+        let (connections, unbound) = (AtomicUsize::default(), AtomicUsize::default());
+        Self { all: Mutex::default(), connections, unbound, ending: watch::Sender::new(false) }
     }
 }
 
 /// The connection of one Subscription.
 #[derive(Debug, Clone)]
 struct Line {
-    connection: u64,
+    connection: Arc<str>,
     frames: mpsc::Sender<Frame>,
     hang_up: Arc<Notify>,
-    /// Of the Subscription when it was bound.
+    /// Of the Subscription since it was bound.
     stamp: i64,
 }
 
@@ -103,25 +106,22 @@ impl Lines {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Is somebody connected for it?
-    pub(super) fn has(&self, subscription: i64) -> bool {
-        self.all().contains_key(&subscription)
+    /// Is whoever the Subscription is told by here, over the connection that it was to be told over?
+    pub(super) fn has(&self, entry: &Entry) -> bool {
+        self.line(entry).is_some()
     }
 
-    /// How many connections there are.
-    pub(crate) fn count(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+    /// What comes by another connection is not for whoever has this one.
+    fn line(&self, entry: &Entry) -> Option<Line> {
+        let all = self.all();
+        let line = all.get(&entry.subscription.number)?;
+        (*line.connection == *entry.subscription.line).then(|| line.clone())
     }
 
     /// Waits until it is taken.
-    pub(super) async fn send(
-        &self,
-        subscription: i64,
-        text: String,
-        patience: Duration,
-    ) -> Result<(), Refusal> {
+    pub(super) async fn send(&self, entry: &Entry, text: String, patience: Duration) -> Result<(), Refusal> {
         let gone = || Refusal::Unreachable("nobody is connected".to_owned());
-        let line = self.all().get(&subscription).cloned().ok_or_else(gone)?;
+        let line = self.line(entry).ok_or_else(gone)?;
         let (taken, answer) = oneshot::channel();
         let told = async {
             line.frames.send(Frame { text, taken }).await.map_err(|_| gone())?;
@@ -135,10 +135,13 @@ impl Lines {
         told
     }
 
-    /// Whoever is connected for one that was written anew, or to another process meanwhile, is to connect anew.
-    pub(super) fn changed(&self, subscription: &store::Subscription, process: &str) {
+    /// Whoever is connected for one that was written anew, is told no more, or is told over another connection by now
+    /// hears of it.
+    pub(super) fn changed(&self, subscription: &store::Subscription) {
+        let over = matches!(subscription.status, SubscriptionStatus::Off | SubscriptionStatus::Error);
+        let is_other =
+            |line: &Line| subscription.stamp > line.stamp && (over || *line.connection != *subscription.line);
         let mut all = self.all();
-        let is_other = |line: &Line| subscription.stamp > line.stamp && subscription.line != process;
         if all.get(&subscription.number).is_some_and(is_other)
             && let Some(line) = all.remove(&subscription.number)
         {
@@ -148,7 +151,7 @@ impl Lines {
 
     /// Ends all connections: whoever is told goes to another process.
     pub(crate) fn end(&self) {
-        let _ = self.ending.send(true);
+        self.ending.send_replace(true);
     }
 }
 
@@ -166,7 +169,9 @@ pub(crate) async fn open(
         Err(failure) if !by_itself || app.config.auth == Auth::Open => return Err(failure),
         Err(_) => None,
     };
-    if app.lines.count() >= MOST || *app.lines.ending.borrow() {
+    let lines = &app.lines;
+    let (all, unbound) = (lines.connections.load(Ordering::Relaxed), lines.unbound.load(Ordering::Relaxed));
+    if all >= MOST || unbound >= MOST_UNBOUND || *lines.ending.borrow() {
         let why = "there are too many connections, or the server is ending; try again later";
         return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "throttled", why));
     }
@@ -174,10 +179,10 @@ pub(crate) async fn open(
     let (response, session, stream) =
         actix_ws::handle(&request, payload).map_err(|_| Failure::bad_request(why))?;
     app.lines.connections.fetch_add(1, Ordering::Relaxed);
+    app.lines.unbound.fetch_add(1, Ordering::Relaxed);
     let (frames, queue) = mpsc::channel(16);
     let conversation = Conversation {
-        connection: app.lines.last.fetch_add(1, Ordering::Relaxed),
-        process: app.process().into(),
+        connection: format!("{} {}", app.process(), uuid::Uuid::new_v4().simple()).into(),
         address: peer(&request),
         app,
         caller,
@@ -185,6 +190,7 @@ pub(crate) async fn open(
         frames,
         hang_up: Arc::default(),
         bound: Vec::new(),
+        names: Vec::new(),
         sent: 0,
         waiting: VecDeque::new(),
     };
@@ -193,21 +199,24 @@ pub(crate) async fn open(
 }
 
 fn is_own_page(request: &HttpRequest, app: &App) -> bool {
+    let own = Url::parse(&app.config.public_url).map(|url| url.origin().ascii_serialization());
     let origin = request.headers().get(header::ORIGIN);
-    origin.is_none_or(|origin| origin.to_str().is_ok_and(|origin| is_here(origin, &app.config.public_url)))
+    origin.is_none_or(|origin| own.is_ok_and(|own| origin.as_bytes() == own.as_bytes()))
 }
 
 /// One connection.
 struct Conversation {
     app: Arc<App>,
-    connection: u64,
-    process: Arc<str>,
+    /// What it is called: the process, and what no other connection is called.
+    connection: Arc<str>,
     address: Option<String>,
     caller: Option<Caller>,
     session: Session,
     frames: mpsc::Sender<Frame>,
     hang_up: Arc<Notify>,
     bound: Vec<i64>,
+    /// The mandates by which it was bound.
+    names: Vec<String>,
     sent: u64,
     /// Who waits for which pong.
     waiting: VecDeque<(u64, oneshot::Sender<()>)>,
@@ -236,7 +245,7 @@ impl Conversation {
                     } else if self.bound.is_empty() && opened.elapsed() > UNBOUND {
                         Err(End::because(CloseCode::Policy, "nothing was bound"))
                     } else {
-                        self.session.ping(b"").await.map_err(|_| End::GONE)
+                        self.look().await
                     }
                 }
                 () = hang_up.notified() => Err(End::because(CloseCode::Again, "bind again")),
@@ -251,30 +260,48 @@ impl Conversation {
         self.leave(why).await;
     }
 
+    /// Is whoever it was bound by still there, and still somebody?
+    async fn look(&mut self) -> Result<(), End> {
+        for name in &self.names {
+            let Some(mandate) = Mandate::parse(name) else { continue };
+            if let Ok(Standing::Ended(why)) = mandate.standing(&self.app, app::now()).await {
+                return Err(End::because(CloseCode::Policy, why));
+            }
+        }
+        patiently(self.session.ping(b"")).await
+    }
+
     async fn leave(self, why: End) {
-        let gone: Vec<i64> = {
-            let mut all = self.app.lines.all();
-            let own = |line: &Line| line.connection == self.connection;
-            let gone = self.bound.iter().copied().filter(|one| all.get(one).is_some_and(own)).collect();
-            all.retain(|_, line| !own(line));
-            gone
-        };
-        let _ = timeout(PATIENCE, self.session.close(why.0)).await;
-        if !gone.is_empty() {
-            let context = Context::system("subscriptions", app::now());
+        self.app.lines.all().retain(|_, line| line.connection != self.connection);
+        let context = Context::system("subscriptions", app::now());
+        if self.bound.is_empty() {
+            self.app.lines.unbound.fetch_sub(1, Ordering::Relaxed);
+        } else {
             let until = context.at + GIVE_UP;
-            let done = self.app.store.disconnect_subscribers(&context, Some(gone), &self.process, until);
-            if let Err(error) = done.await {
+            if let Err(error) = self.app.store.disconnect_subscriber(&context, &self.connection, until).await
+            {
                 tracing::error!(%error, "it was not kept that a subscriber is not connected any more");
             }
         }
+        if let Some(CloseReason { code: CloseCode::Policy, description }) = &why.0 {
+            let agent = Agent { address: self.address.clone(), ..Agent::default() };
+            let known = self.caller.as_ref().map(|caller| Arc::clone(&caller.context.who));
+            let context = Context { who: known.unwrap_or_else(|| Who::new(agent)), ..context };
+            let note = format!("a websocket was refused: {}", description.as_deref().unwrap_or_default());
+            let note = Note { outcome: Outcome::Minor, note, ..Note::of(Act::Deliver) };
+            let commit = Commit { notes: vec![note], ..Commit::default() };
+            if let Err(error) = self.app.store.commit(&context, commit).await {
+                tracing::error!(%error, "it could not be recorded that a websocket was refused");
+            }
+        }
+        let _ = timeout(PATIENCE, self.session.close(why.0)).await;
         self.app.lines.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     async fn hear(&mut self, message: Message) -> Result<(), End> {
         match message {
             Message::Text(text) => self.asked(&text).await,
-            Message::Ping(bytes) => self.session.pong(&bytes).await.map_err(|_| End::GONE),
+            Message::Ping(bytes) => patiently(self.session.pong(&bytes)).await,
             Message::Pong(bytes) => {
                 if let Ok(last) = <[u8; 8]>::try_from(&*bytes).map(u64::from_be_bytes) {
                     while let Some((_, taken)) = self.waiting.pop_front_if(|(number, _)| *number <= last) {
@@ -294,13 +321,13 @@ impl Conversation {
     async fn tell(&mut self, frame: Frame) -> Result<(), End> {
         self.say(frame.text).await?;
         self.sent += 1;
-        self.session.ping(&self.sent.to_be_bytes()).await.map_err(|_| End::GONE)?;
+        patiently(self.session.ping(&self.sent.to_be_bytes())).await?;
         self.waiting.push_back((self.sent, frame.taken));
         Ok(())
     }
 
     async fn say(&mut self, text: String) -> Result<(), End> {
-        timeout(PATIENCE, self.session.text(text)).await.map_err(|_| End::GONE)?.map_err(|_| End::GONE)
+        patiently(self.session.text(text)).await
     }
 
     async fn asked(&mut self, text: &str) -> Result<(), End> {
@@ -314,7 +341,7 @@ impl Conversation {
                 let found = self.found(vec![id.to_owned()]).await?;
                 let is_for = |one: &store::Subscription| binding::is_for(one, &context.mandate);
                 let found = found.into_iter().find(is_for).ok_or_else(refused)?;
-                self.bind(found).await
+                self.bind(found, &context.mandate).await
             }
             (Some("bind-with-token"), Some(token), None) => {
                 let binding = Binding::read(token, &self.app.smart.secret, app::now()).ok_or_else(refused)?;
@@ -323,7 +350,7 @@ impl Conversation {
                     return Err(refused());
                 }
                 for one in found {
-                    self.bind(one).await?;
+                    self.bind(one, &binding.by).await?;
                 }
                 Ok(())
             }
@@ -336,8 +363,8 @@ impl Conversation {
         self.app.store.subscriptions(ids).await.map_err(busy)
     }
 
-    /// From now on what it has not heard of is told here.
-    async fn bind(&mut self, subscription: store::Subscription) -> Result<(), End> {
+    /// From now on what it has not heard of is told here, to whoever has that mandate.
+    async fn bind(&mut self, subscription: store::Subscription, by: &str) -> Result<(), End> {
         let refused =
             || End::because(CloseCode::Policy, "this is not told over a websocket, or not any more");
         let busy = |_| End::because(CloseCode::Again, "try again");
@@ -347,35 +374,55 @@ impl Conversation {
         let app = Arc::clone(&self.app);
         let topics = &app.subscriptions.book().topics;
         let entry = Entry::of(&app, topics, subscription).map_err(|_| refused())?;
-        let standing = entry.mandate.standing(&app, app::now()).await.map_err(busy)?;
-        let (Channel::Websocket, Standing::Good(context)) = (&entry.asked.channel, standing) else {
+        let at = app::now();
+        let owner = entry.mandate.standing(&app, at).await.map_err(busy)?;
+        let caller = Mandate::parse(by).ok_or_else(refused)?.standing(&app, at).await.map_err(busy)?;
+        let (true, Standing::Good(_), Standing::Good(caller)) = (entry.connects(), owner, caller) else {
             return Err(refused());
         };
-        let (number, id, stamp) =
-            (entry.subscription.number, &entry.subscription.id, entry.subscription.stamp);
+        let (number, id) = (entry.subscription.number, &entry.subscription.id);
         let hello = match notification::text(&app, &entry, Occasion::Handshake, &[], &[]) {
             Some(text) => text.map_err(|_| refused())?.1,
             None => format!("bound {id}"),
         };
-        let (frames, hang_up) = (self.frames.clone(), Arc::clone(&self.hang_up));
-        let line = Line { connection: self.connection, frames, hang_up, stamp };
-        let before = app.lines.all().insert(number, line);
-        if let Some(before) = before.filter(|before| before.connection != self.connection) {
-            before.hang_up.notify_one();
+        if self.bound.is_empty() {
+            app.lines.unbound.fetch_sub(1, Ordering::Relaxed);
         }
         self.bound.push(number);
-        let agent = Agent { address: self.address.clone(), ..context.who.agent.clone() };
-        let context = Context { who: Who::new(agent), ..Context::system("subscriptions", app::now()) };
+        if !self.names.iter().any(|name| name == by) {
+            self.names.push(by.to_owned());
+        }
+        let connection = Arc::clone(&self.connection);
+        // Until it is known what it is bound to, nothing that was before is a change.
+        let (frames, hang_up, stamp) = (self.frames.clone(), Arc::clone(&self.hang_up), i64::MAX);
+        let line = Line { connection: Arc::clone(&connection), frames, hang_up, stamp };
+        let before = app.lines.all().insert(number, line);
+        if let Some(before) = before.filter(|before| before.connection != connection) {
+            before.hang_up.notify_one();
+        }
+        let agent = Agent { address: self.address.clone(), ..caller.who.agent.clone() };
+        let context = Context { who: Who::new(agent), ..Context::system("subscriptions", at) };
         let note = Note {
             entity: Some((ResourceType::SUBSCRIPTION, id.clone(), 0)),
             note: format!("Subscription/{id} is told over a websocket"),
             ..Note::of(Act::Deliver)
         };
-        match app.store.connect_subscriber(&context, &entry.subscription, &self.process, vec![note]).await {
-            // Events wait in line until this is said.
-            Ok(()) => self.say(hello).await,
-            Err(Error::Conflict { .. }) => Err(refused()),
-            Err(error) => Err(busy(error)),
+        match app.store.connect_subscriber(&context, &entry.subscription, &connection, vec![note]).await {
+            Ok(()) => {}
+            Err(Error::Conflict { .. }) => return Err(refused()),
+            Err(error) => return Err(busy(error)),
         }
+        let now = self.found(vec![id.clone()]).await?;
+        let now = now.first().filter(|now| *now.line == *connection).ok_or_else(refused)?;
+        if let Some(line) = app.lines.all().get_mut(&number).filter(|line| line.connection == connection) {
+            line.stamp = now.stamp;
+        }
+        // Events wait in line until this is said.
+        self.say(hello).await
     }
+}
+
+/// Whoever takes nothing for long is not there.
+async fn patiently(what: impl Future<Output = Result<(), Closed>>) -> Result<(), End> {
+    timeout(PATIENCE, what).await.map_err(|_| End::GONE)?.map_err(|_| End::GONE)
 }

@@ -4,9 +4,11 @@
 use diesel::sql_types::{BigInt, Text};
 
 use super::delivery::{Event, seen};
+use super::line::UNCONNECTED;
 use super::rotation::may_change;
 use super::{SubscriptionStatus, effect, number};
 use crate::access::Sight;
+use crate::audit::Act;
 use crate::connection::Link;
 use crate::context::Context;
 use crate::error::{Error, Fault};
@@ -59,12 +61,32 @@ pub(super) fn raise(link: &mut Link, subscription: i64, event: i64) -> Result<()
     Ok(())
 }
 
+/// What was put aside was for what it was before.
+pub(super) fn forget(link: &mut Link, subscription: i64) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "DELETE FROM dead_letter WHERE subscription = ");
+    sql.int(subscription);
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
+/// Is anything of it to be sent again? A statement of its own: what waits for a lock does not see what it waited for.
+pub(super) fn look(link: &mut Link, subscription: i64) -> Result<(), Fault> {
+    let mut sql = Sql::new(
+        link.dialect,
+        "UPDATE subscription SET again = EXISTS (SELECT 1 FROM dead_letter WHERE again AND subscription = ",
+    );
+    sql.int(subscription).push(") WHERE number = ").int(subscription);
+    sql.run(&mut link.connection)?;
+    Ok(())
+}
+
 /// Only for who may change the Subscription, which has to be active.
 pub(crate) fn again(link: &mut Link, sight: &Sight, again: &Again, at: i64) -> Result<(), Fault> {
     may_change(link, sight, &again.id)?;
     link.touched = true;
     let mut sql = Sql::new(link.dialect, "UPDATE subscription SET again = ");
-    sql.bool(true).push(", due = CASE WHEN until > ").int(at).push(" THEN due ELSE ").int(at);
+    sql.bool(true).push(", due = CASE WHEN until > ").int(at).push(" OR line = ");
+    sql.text(UNCONNECTED).push(" THEN due ELSE ").int(at);
     sql.push(" END WHERE id = ").text(again.id.clone()).push(" AND status = ");
     sql.int(number(SubscriptionStatus::Active)).push(" RETURNING number");
     let Some(subscription) = sql.rows::<BigInt, i64>(&mut link.connection)?.pop() else {
@@ -124,7 +146,10 @@ impl Store {
             let letter = |(event, (since, error, again))| DeadLetter { event, since, error, again };
             Ok(events.into_iter().zip(rest).map(letter).collect::<Vec<_>>())
         };
-        self.pool.run(look).await
+        let seen: Vec<DeadLetter> = self.pool.run(look).await?;
+        let shown = seen.iter().filter_map(|letter| letter.event.stored.as_ref());
+        context.saw_list(Act::Operation, None, shown.map(|stored| stored.patient.as_str()));
+        Ok(seen)
     }
 
     /// Has these events sent again that were put aside, or all of them.

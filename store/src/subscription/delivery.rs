@@ -6,7 +6,7 @@ use std::sync::Arc;
 use diesel::sql_types::BigInt;
 use fhir::scope::Op;
 
-use super::line::UNCONNECTED;
+use super::line::{UNCONNECTED, is_to};
 use super::{Subscription, SubscriptionStatus, change, dead_letter, effect, load, stamp};
 use crate::audit::{Act, Entry};
 use crate::connection::Link;
@@ -19,6 +19,8 @@ use crate::sql::{Dialect, Sql, chunks};
 use crate::store::Store;
 use crate::unit::Unit;
 
+/// What is due for so long could have been done by the process that a subscriber is connected to, if there was one.
+const DEAD: i64 = 600_000_000;
 /// When there is nothing to do.
 pub(crate) const NEVER: i64 = i64::MAX;
 
@@ -80,6 +82,8 @@ pub enum Next {
     },
     /// It failed; anybody may try again then.
     Fail {
+        /// What was sent was taken to be wrong.
+        wrong: bool,
         /// Microseconds since 1970 UTC.
         again: i64,
         /// Why; never a patient's data.
@@ -132,7 +136,10 @@ fn set_horizon(link: &mut Link, holder: &str, until: i64) -> Result<(), Fault> {
 /// There is something to do, nobody does it, and this process could.
 fn is_due(sql: &mut Sql<'_>, process: &str, failing: bool, at: i64) {
     sql.push("due <= ").int(at).push(" AND until <= ").int(at);
-    sql.push(" AND line IN ").texts(["", UNCONNECTED, process].map(str::to_owned));
+    sql.push(" AND (line IN ").texts(["", UNCONNECTED].map(str::to_owned)).push(" OR ");
+    is_to(sql, process);
+    // Whoever it was connected to is no more.
+    sql.push(" OR due <= ").int(at - DEAD).push(")");
     sql.push(if failing { " AND tries > 0" } else { " AND tries = 0" });
 }
 
@@ -141,28 +148,20 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
     let mut sql = Sql::new(link.dialect, "UPDATE subscription SET delivered = ");
     sql.int(progress.delivered);
     match &progress.then {
-        Next::GoOn(until) => {
-            sql.push(", tries = 0, failing = 0, error = '', until = ")
+        Next::GoOn(until) | Next::Raise { until, .. } => {
+            sql.push(", tries = 0, refusals = 0, failing = 0, error = '', until = ")
                 .int(*until)
                 .push(", due = ")
                 .int(*until);
         }
         // It has not taken anything.
         Next::Bury { until, .. } => {
-            sql.push(", tries = 0, until = ").int(*until).push(", due = ").int(*until);
-        }
-        Next::Raise { until, event } => {
-            sql.push(", tries = 0, failing = 0, error = '', until = ")
-                .int(*until)
-                .push(", due = ")
-                .int(*until);
-            if *event == 0 {
-                sql.push(", again = EXISTS (SELECT 1 FROM dead_letter WHERE again AND subscription = ");
-                sql.int(progress.subscription).push(")");
-            }
+            sql.push(", tries = 0, refusals = 0, until = ").int(*until).push(", due = ").int(*until);
         }
         Next::Rest(due) => {
-            sql.push(", tries = 0, failing = 0, error = '', until = 0, due = CASE WHEN events > ");
+            sql.push(
+                ", tries = 0, refusals = 0, failing = 0, error = '', until = 0, due = CASE WHEN events > ",
+            );
             sql.int(progress.delivered).push(" OR again THEN ").int(at).push(" ELSE ");
             sql.int(due.unwrap_or(NEVER)).push(" END");
         }
@@ -172,7 +171,8 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
         Next::End { error } => {
             sql.push(", until = 0, error = ").text(error.as_str()).push(", due = ").int(NEVER);
         }
-        Next::Fail { again, error } => {
+        Next::Fail { again, error, wrong } => {
+            sql.push(if *wrong { ", refusals = refusals + 1" } else { ", refusals = 0" });
             sql.push(", tries = tries + 1, failing = CASE WHEN failing = 0 THEN ").int(at);
             sql.push(" ELSE failing END, until = 0, error = ")
                 .text(error.as_str())
@@ -187,7 +187,8 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
     }
     match &progress.then {
         Next::Bury { event, error, .. } => dead_letter::bury(link, progress.subscription, *event, error, at),
-        Next::Raise { event, .. } if *event > 0 => dead_letter::raise(link, progress.subscription, *event),
+        Next::Raise { event: 0, .. } => dead_letter::look(link, progress.subscription),
+        Next::Raise { event, .. } => dead_letter::raise(link, progress.subscription, *event),
         _ => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use fhir::outcome::Issue;
 
 use super::delivery::NEVER;
 use super::line::UNCONNECTED;
-use super::{SubscriptionStatus, change};
+use super::{SubscriptionStatus, change, dead_letter};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::sql::{Dialect, Sql};
@@ -104,7 +104,7 @@ fn resolved(before: &[String], headers: &[String]) -> Result<Vec<String>, Error>
 }
 
 /// The next stamp; who else wants one waits until this transaction has ended.
-fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
+pub(super) fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
     link.queued = true;
     let sql = Sql::new(link.dialect, "UPDATE subscription_state SET stamp = stamp + 1 RETURNING stamp");
     let stamp = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
@@ -130,17 +130,22 @@ pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), F
     let before = sql.rows::<(BigInt, BigInt, Bool, Text), Before>(&mut link.connection)?.pop();
     match (kept.status, by, before) {
         (None, _, before) => match before {
-            Some((number, ..)) => change_row(link, number, stamp, |sql| {
-                sql.push(", started = ")
-                    .bool(false)
-                    .push(", headers = '', owner = '', holder = '', until = 0, line = ''");
-                // Whoever makes one of that id again may be somebody else.
-                sql.push(", generation = generation + 1, rotated = 0");
-                sql.push(", status = ")
-                    .int(super::number(SubscriptionStatus::Off))
-                    .push(", due = ")
-                    .int(NEVER);
-            }),
+            Some((number, ..)) => {
+                dead_letter::forget(link, number)?;
+                change_row(link, number, stamp, |sql| {
+                    sql.push(", started = ")
+                        .bool(false)
+                        .push(", headers = '', owner = '', holder = '', until = 0, line = ''");
+                    // Whoever makes one of that id again may be somebody else.
+                    sql.push(", generation = generation + 1, rotated = 0");
+                    sql.push(", status = ")
+                        .int(super::number(SubscriptionStatus::Off))
+                        .push(", again = ")
+                        .bool(false)
+                        .push(", refusals = 0, due = ")
+                        .int(NEVER);
+                })
+            }
             None => Ok(()),
         },
         (Some(status), By::Delivery, Some((number, ..))) => {
@@ -185,25 +190,35 @@ fn asked(
         let mut sql = Sql::new(
             link.dialect,
             "INSERT INTO subscription (id, stamp, status, started, since, horizon, owner, headers, events, \
-             delivered, due, tries, failing, holder, until, error, generation, rotated, line, again) VALUES (",
+             delivered, due, tries, failing, holder, until, error, generation, rotated, line, again, refusals) VALUES (",
         );
         sql.text(kept.id).push(",").int(stamp).push(",").int(super::number(status)).push(",").bool(false);
         sql.push(",").int(since).push(",0,").text(owner).push(",").text(headers.as_str());
-        sql.push(",0,0,").int(due).push(",0,0,'',0,'',1,0,").text(connected).push(",").bool(false).push(")");
+        sql.push(",0,0,")
+            .int(due)
+            .push(",0,0,'',0,'',1,0,")
+            .text(connected)
+            .push(",")
+            .bool(false)
+            .push(",0)");
         sql.run(&mut link.connection)?;
         return Ok(());
     };
     let goes_on =
         started && was != super::number(SubscriptionStatus::Off) && status != SubscriptionStatus::Off;
+    if !goes_on {
+        dead_letter::forget(link, number)?;
+    }
     change_row(link, number, stamp, |sql| {
         sql.push(", status = ").int(super::number(status)).push(", owner = ").text(owner.to_owned());
         sql.push(", headers = ").text(headers).push(", due = ").int(due);
         // Who sends at present has what was asked before.
-        sql.push(", tries = 0, failing = 0, holder = '', until = 0, error = '', started = ").bool(goes_on);
+        sql.push(", tries = 0, refusals = 0, failing = 0, holder = '', until = 0, error = '', started = ")
+            .bool(goes_on);
         // Who was connected was so by what was asked before.
         sql.push(", line = ").text(connected);
         if !goes_on {
-            sql.push(", delivered = events, since = ").int(since);
+            sql.push(", delivered = events, again = ").bool(false).push(", since = ").int(since);
         }
     })
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::keep::next_stamp;
 use super::{Subscription, SubscriptionStatus, number};
 use crate::audit::Entry;
 use crate::connection::Link;
@@ -20,18 +21,36 @@ pub const UNCONNECTED: &str = "-";
 pub(crate) enum Line {
     /// One comes, for whom it is as long as it is told in the name of that owner; whoever was connected before is not
     /// any more.
-    Opened { subscription: i64, owner: String, process: Arc<str> },
-    /// These go, or all of the process. Who does not come back until then is told no more.
-    Closed { subscriptions: Option<Vec<i64>>, process: Arc<str>, until: i64 },
+    Opened { subscription: i64, owner: String, connection: Arc<str> },
+    /// One goes. Who does not come back until then is told no more.
+    Closed { connection: Arc<str>, until: i64 },
+    /// All of a process go.
+    Ended { process: Arc<str>, until: i64 },
+}
+
+/// Is the subscriber connected to that process? The name of a connection begins with it.
+pub(super) fn is_to(sql: &mut Sql<'_>, process: &str) {
+    let begin = format!("{process} ");
+    sql.push("substr(line, 1, CAST(").int(i64::try_from(begin.chars().count()).unwrap_or(i64::MAX));
+    sql.push(" AS INTEGER)) = ").text(begin);
+}
+
+fn close(sql: &mut Sql<'_>, until: i64) {
+    sql.push("line = ").text(UNCONNECTED).push(", due = CASE WHEN status = ");
+    sql.int(number(SubscriptionStatus::Active)).push(" THEN ").int(until).push(" ELSE due END WHERE ");
 }
 
 /// Writes it, inside the open transaction; `Conflict` where nobody is told over a connection.
 pub(crate) fn write(link: &mut Link, change: &Line, at: i64) -> Result<(), Fault> {
-    let mut sql = Sql::new(link.dialect, "UPDATE subscription SET holder = '', until = 0, ");
+    let begin = "UPDATE subscription SET holder = '', until = 0, ";
     match change {
-        Line::Opened { subscription, owner, process } => {
+        Line::Opened { subscription, owner, connection } => {
+            // Whoever was connected before hears of it.
+            let stamp = next_stamp(link)?;
             link.touched = true;
-            sql.push("tries = 0, failing = 0, error = '', line = ").text(&**process);
+            let mut sql = Sql::new(link.dialect, begin);
+            sql.push("tries = 0, failing = 0, error = '', stamp = ").int(stamp);
+            sql.push(", line = ").text(&**connection);
             sql.push(", due = ").int(at).push(" WHERE line <> '' AND status IN ");
             sql.ints([SubscriptionStatus::Requested, SubscriptionStatus::Active].map(number));
             sql.push(" AND number = ").int(*subscription).push(" AND owner = ").text(owner.as_str());
@@ -39,13 +58,16 @@ pub(crate) fn write(link: &mut Link, change: &Line, at: i64) -> Result<(), Fault
                 return Err(Error::Conflict { current: 0 }.into());
             }
         }
-        Line::Closed { subscriptions, process, until } => {
-            sql.push("line = ").text(UNCONNECTED).push(", due = CASE WHEN status = ");
-            sql.int(number(SubscriptionStatus::Active)).push(" THEN ").int(*until);
-            sql.push(" ELSE due END WHERE line = ").text(&**process);
-            if let Some(subscriptions) = subscriptions {
-                sql.push(" AND number IN ").ints(subscriptions.iter().copied());
-            }
+        Line::Closed { connection, until } => {
+            let mut sql = Sql::new(link.dialect, begin);
+            close(&mut sql, *until);
+            sql.push("line = ").text(&**connection);
+            sql.run(&mut link.connection)?;
+        }
+        Line::Ended { process, until } => {
+            let mut sql = Sql::new(link.dialect, begin);
+            close(&mut sql, *until);
+            is_to(&mut sql, process);
             sql.run(&mut link.connection)?;
         }
     }
@@ -53,7 +75,8 @@ pub(crate) fn write(link: &mut Link, change: &Line, at: i64) -> Result<(), Fault
 }
 
 impl Store {
-    /// A subscriber is connected to `process`, which alone tells it from now on; what is noted is recorded with it.
+    /// A subscriber is connected, and told over that connection alone from now on: its name begins with the process,
+    /// and a space. What is noted is recorded with it.
     ///
     /// # Errors
     /// `Conflict` if the Subscription is of another channel, is told no more, or is another's by now.
@@ -61,24 +84,33 @@ impl Store {
         &self,
         context: &Context,
         subscription: &Subscription,
-        process: &Arc<str>,
+        connection: &Arc<str>,
         notes: Vec<Entry>,
     ) -> Result<(), Error> {
         let (number, owner) = (subscription.number, subscription.owner.clone());
-        let line = Line::Opened { subscription: number, owner, process: Arc::clone(process) };
+        let line = Line::Opened { subscription: number, owner, connection: Arc::clone(connection) };
         self.write(Unit::connecting(context, line, notes)).await.map(drop)
     }
 
-    /// Subscribers of these Subscriptions, or of all that were connected to `process`, are not any more. Who is
-    /// not connected until then is to be told no more.
+    /// That connection has ended. Whoever is not connected anew until then is to be told no more.
+    pub async fn disconnect_subscriber(
+        &self,
+        context: &Context,
+        connection: &Arc<str>,
+        until: i64,
+    ) -> Result<(), Error> {
+        let line = Line::Closed { connection: Arc::clone(connection), until };
+        self.write(Unit::connecting(context, line, Vec::new())).await.map(drop)
+    }
+
+    /// All connections to a process of that name have ended: that was another one, which is dead.
     pub async fn disconnect_subscribers(
         &self,
         context: &Context,
-        subscriptions: Option<Vec<i64>>,
         process: &Arc<str>,
         until: i64,
     ) -> Result<(), Error> {
-        let line = Line::Closed { subscriptions, process: Arc::clone(process), until };
+        let line = Line::Ended { process: Arc::clone(process), until };
         self.write(Unit::connecting(context, line, Vec::new())).await.map(drop)
     }
 }

@@ -2,8 +2,10 @@
 //! being sent.
 
 use store::Next;
+use tokio::sync::watch;
 
-use super::{Courier, Drive, Receipts, Stop, TOGETHER};
+use super::{Courier, Drive, Receipts, Stop, TOGETHER, TURN};
+use crate::app;
 use crate::subscriptions::record;
 
 impl Courier {
@@ -24,12 +26,21 @@ impl Courier {
     }
 
     /// Sends what was put aside and is asked for again.
-    pub(super) async fn send_again(&self, drive: &mut Drive, receipts: &mut Receipts) -> Result<(), Stop> {
+    pub(super) async fn send_again(
+        &self,
+        drive: &mut Drive,
+        receipts: &mut Receipts,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<(), Stop> {
+        let turn = app::now() + TURN;
         let number = drive.entry.subscription.number;
         loop {
             let letters = self.app.store.dead_letters(&drive.context, number, true, TOGETHER).await?;
             let none = letters.is_empty();
             for letter in letters {
+                if *stopped.borrow() || app::now() > turn {
+                    return Err(Stop::Later(app::now()));
+                }
                 self.go_on(drive, receipts).await?;
                 let event = letter.event.number;
                 match self.tell(drive, std::slice::from_ref(&letter.event)).await {

@@ -79,7 +79,7 @@ impl Courier {
         let patience = Duration::from_micros(drive.patience().unsigned_abs());
         let Some((endpoint, headers)) = drive.entry.endpoint() else {
             let text = body.map(|(_, text)| text).unwrap_or_default();
-            return self.app.lines.send(drive.entry.subscription.number, text, patience).await;
+            return self.app.lines.send(&drive.entry, text, patience).await;
         };
         let mut url = Url::parse(endpoint).map_err(|_| Refusal::Forbidden("it is no address"))?;
         if let (false, Ok(mut segments)) = (path.is_empty(), url.path_segments_mut()) {
