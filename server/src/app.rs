@@ -58,6 +58,9 @@ pub struct App {
     pub(crate) standing: Standing,
     /// What the store said of itself last.
     pub(crate) pulse: tokio::sync::Mutex<Option<Arc<Pulse>>>,
+    /// What this process is called beside others. Who begins anew at the same address is the same, and goes on at
+    /// once: what was there before is dead.
+    pub(crate) process: Arc<str>,
     active: RwLock<Arc<Active>>,
     /// Held while a model is put in use: what was read is what is replaced.
     pub activating: tokio::sync::Mutex<()>,
@@ -112,7 +115,11 @@ impl App {
         let smart = Smart::open(&config, redis.as_ref()).context("AUGURY_SECRET (secret)")?;
         let activating = tokio::sync::Mutex::default();
         let limits = Limits::new(&config, redis.as_ref());
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
+        let machine = machine.unwrap_or_else(|_| uuid::Uuid::new_v4().simple().to_string());
+        let process = format!("{} {}", machine.trim(), config.bind).into();
         Ok(Self {
+            process,
             claims,
             config,
             store,
@@ -135,14 +142,6 @@ impl App {
     /// The models in use, as of now.
     pub fn models(&self) -> Arc<Active> {
         Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// What this process is called beside others. Who begins anew at the same address is the same, and goes on at
-    /// once: what was there before is dead.
-    pub(crate) fn process(&self) -> String {
-        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");
-        let machine = machine.unwrap_or_else(|_| uuid::Uuid::new_v4().simple().to_string());
-        format!("{} {}", machine.trim(), self.config.bind)
     }
 
     /// An endpoint of the authorization server.

@@ -101,7 +101,7 @@ impl Receiver {
             Address::Syslog { host, port, tls } => Way::Wire(Wire::new(app, host, *port, *tls, outbound)),
             Address::File(_) => return None,
         };
-        let holder = app.process();
+        let holder = app.process.to_string();
         Some(Self { app: Arc::clone(app), name: address.name(), way, holder, held: None, together: TOGETHER })
     }
 

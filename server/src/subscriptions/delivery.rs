@@ -115,7 +115,7 @@ impl Courier {
         Ok(Self {
             app: Arc::clone(app),
             webhook: Webhook::new(app)?,
-            process: app.process().into(),
+            process: Arc::clone(&app.process),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),

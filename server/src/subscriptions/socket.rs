@@ -182,7 +182,7 @@ pub(crate) async fn open(
     app.lines.unbound.fetch_add(1, Ordering::Relaxed);
     let (frames, queue) = mpsc::channel(16);
     let conversation = Conversation {
-        connection: format!("{} {}", app.process(), uuid::Uuid::new_v4().simple()).into(),
+        connection: format!("{} {}", app.process, uuid::Uuid::new_v4().simple()).into(),
         address: peer(&request),
         app,
         caller,
