@@ -26,6 +26,27 @@ const MOST: u32 = 1000;
 /// Events that `$events` tells of at once; who wants more goes on behind the last.
 const MOST_EVENTS: usize = 1000;
 
+/// The id in the address of an operation that is asked with nothing else.
+async fn alone(
+    request: &HttpRequest,
+    path: &web::Path<String>,
+    payload: web::Payload,
+) -> Result<String, Failure> {
+    let id = id(path)?.to_owned();
+    match parameters(request, payload).await?.first() {
+        Some((name, _)) => Err(Failure::bad_request(format!("no such parameter: {name}"))),
+        None => Ok(id),
+    }
+}
+
+/// How it stands with a Subscription, for who may read it.
+async fn shown(caller: &Caller, id: String) -> Result<store::Subscription, Failure> {
+    let store = &caller.app.store;
+    store.read(&caller.context, ResourceType::SUBSCRIPTION, &id).await?;
+    let found = store.subscriptions(vec![id]).await?.pop();
+    found.ok_or_else(|| Failure::not_found("nothing is kept of this Subscription"))
+}
+
 /// `Subscription/[id]/$status`
 pub(crate) async fn status(
     caller: Caller,
@@ -33,10 +54,7 @@ pub(crate) async fn status(
     path: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    let id = id(&path)?.to_owned();
-    if let Some((name, _)) = parameters(&request, payload).await?.first() {
-        return Err(Failure::bad_request(format!("no such parameter: {name}")));
-    }
+    let id = alone(&request, &path, payload).await?;
     caller.app.store.read(&caller.context, ResourceType::SUBSCRIPTION, &id).await?;
     tell(&caller, &request, vec![id], &[]).await
 }
@@ -127,9 +145,7 @@ pub(crate) async fn events(
         }
     }
     let (app, base) = (&caller.app, caller.app.config.fhir_base());
-    app.store.read(&caller.context, ResourceType::SUBSCRIPTION, &id).await?;
-    let found = app.store.subscriptions(vec![id]).await?.pop();
-    let found = found.ok_or_else(|| Failure::not_found("nothing is kept of this Subscription"))?;
+    let found = shown(&caller, id).await?;
     let mut told = app.store.events(&caller.context, found.number, since.max(1) - 1, MOST_EVENTS).await?;
     told.retain(|event| event.number <= until);
     let content = content.unwrap_or_else(|| notification::content(&found));
@@ -148,14 +164,9 @@ pub(crate) async fn dead_letters(
     path: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    let id = id(&path)?.to_owned();
-    if let Some((name, _)) = parameters(&request, payload).await?.first() {
-        return Err(Failure::bad_request(format!("no such parameter: {name}")));
-    }
+    let id = alone(&request, &path, payload).await?;
     let (app, context) = (&caller.app, &caller.context);
-    app.store.read(context, ResourceType::SUBSCRIPTION, &id).await?;
-    let found = app.store.subscriptions(vec![id]).await?.pop();
-    let found = found.ok_or_else(|| Failure::not_found("nothing is kept of this Subscription"))?;
+    let found = shown(&caller, id).await?;
     let letters = app.store.dead_letters(context, found.number, false, MOST_EVENTS).await?;
     let letter = |letter: &DeadLetter| {
         let mut part = vec![
@@ -218,10 +229,7 @@ pub(crate) async fn binding_token(
     path: web::Path<String>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    let id = id(&path)?.to_owned();
-    if let Some((name, _)) = parameters(&request, payload).await?.first() {
-        return Err(Failure::bad_request(format!("no such parameter: {name}")));
-    }
+    let id = alone(&request, &path, payload).await?;
     bound(&caller, vec![id]).await
 }
 

@@ -64,10 +64,10 @@ pub enum Next {
         /// Microseconds since 1970 UTC.
         until: i64,
     },
-    /// The same: an event that was put aside was taken; with 0, there is none left to be sent again.
+    /// The same: an event that was put aside was taken; or none is left to be sent again.
     Raise {
         /// Its number.
-        event: i64,
+        event: Option<i64>,
         /// Microseconds since 1970 UTC.
         until: i64,
     },
@@ -187,8 +187,8 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
     }
     match &progress.then {
         Next::Bury { event, error, .. } => dead_letter::bury(link, progress.subscription, *event, error, at),
-        Next::Raise { event: 0, .. } => dead_letter::look(link, progress.subscription),
-        Next::Raise { event, .. } => dead_letter::raise(link, progress.subscription, *event),
+        Next::Raise { event: None, .. } => dead_letter::look(link, progress.subscription),
+        Next::Raise { event: Some(event), .. } => dead_letter::raise(link, progress.subscription, *event),
         _ => Ok(()),
     }
 }

@@ -56,11 +56,11 @@ impl Courier {
                     }
                 }
                 let notes = receipts.settled().await?;
-                let progress = drive.progress(Next::Raise { event, until: drive.until });
+                let progress = drive.progress(Next::Raise { event: Some(event), until: drive.until });
                 record::proceed(&self.app, &drive.context(), progress, notes).await?;
             }
             if none {
-                let progress = drive.progress(Next::Raise { event: 0, until: drive.until });
+                let progress = drive.progress(Next::Raise { event: None, until: drive.until });
                 return Ok(record::proceed(&self.app, &drive.context(), progress, Vec::new()).await?);
             }
         }
