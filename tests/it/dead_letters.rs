@@ -6,17 +6,8 @@ use std::sync::{Arc, Mutex};
 use harness::{BOTH, Server};
 use serde_json::{Value, json};
 
-use crate::subscriptions::{LONG, observation, subscribe, topical};
+use crate::subscriptions::{CRITICAL, LONG, critical, subscribe, topical};
 use crate::webhook::{Call, Mood, Webhook};
-
-const TOPIC: &str = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
-
-fn critical() -> Value {
-    let mut one = observation("p", "1234-5");
-    let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
-    one["interpretation"] = json!([{"coding": [{"system": system, "code": "HH"}]}]);
-    one
-}
 
 /// The number and reason of each, and whether it is to be sent again.
 fn letters(server: &Server, id: &str) -> Vec<(String, String, bool)> {
@@ -46,7 +37,7 @@ fn what_is_refused_as_wrong_is_put_aside_and_can_be_sent_again() {
             let is_wrong = call.numbers().iter().any(|number| asked.lock().unwrap().contains(number));
             Mood::Answers(if is_wrong { 422 } else { 200 })
         });
-        let mut subscription = topical(TOPIC, &[], &hook.url("/hook"), "id-only");
+        let mut subscription = topical(CRITICAL, &[], &hook.url("/hook"), "id-only");
         // Which of those that are told together is not taken is found out.
         subscription["channel"]["extension"] = json!([{
             "url": "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-max-count",
@@ -54,7 +45,7 @@ fn what_is_refused_as_wrong_is_put_aside_and_can_be_sent_again() {
         }]);
         let id = subscribe(&server, &subscription);
         for _ in 0..5 {
-            server.post("/fhir/Observation", &critical()).unwrap().expect(201).unwrap();
+            server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
         }
         let taken = |calls: &[Call]| -> Vec<u64> {
             calls.iter().filter(|call| call.status == 200).flat_map(Call::numbers).collect()
@@ -104,7 +95,7 @@ fn what_is_refused_as_wrong_is_put_aside_and_can_be_sent_again() {
             .wait_for(&format!("/fhir/Subscription/{id}/$dead-letters"), |all| all["parameter"].is_null())
             .unwrap();
         // It goes on.
-        server.post("/fhir/Observation", &critical()).unwrap().expect(201).unwrap();
+        server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
         let calls = hook.wait(LONG, |calls| taken(calls).len() >= 6);
         assert_eq!(taken(&calls).last(), Some(&6));
 
@@ -133,9 +124,9 @@ fn what_says_nothing_of_the_message_puts_nothing_aside() {
     let server = Server::start_with(harness::Backend::Sqlite, &[("AUGURY_WEBHOOK_REFUSALS", "1")]).unwrap();
     for status in [401, 403, 404, 408, 429, 500, 503] {
         let hook = Webhook::start();
-        let id = subscribe(&server, &topical(TOPIC, &[], &hook.url("/hook"), "id-only"));
+        let id = subscribe(&server, &topical(CRITICAL, &[], &hook.url("/hook"), "id-only"));
         hook.answers(move |_| Mood::Answers(status));
-        server.post("/fhir/Observation", &critical()).unwrap().expect(201).unwrap();
+        server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
         hook.wait(LONG, |calls| calls.iter().filter(|call| call.status == status).count() >= 2);
         assert_eq!(letters(&server, &id), []);
         server.delete(&format!("/fhir/Subscription/{id}")).unwrap();

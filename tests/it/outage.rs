@@ -3,30 +3,22 @@
 use std::time::{Duration, Instant};
 
 use harness::{BOTH, Server};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::forward::intrude;
-use crate::subscriptions::{LONG, observation, subscribe, topical};
+use crate::subscriptions::{CRITICAL, LONG, critical, subscribe, topical};
 use crate::webhook::{Call, Mood, Webhook};
 
-const TOPIC: &str = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
 const HOUR: i64 = 3_600_000_000;
-
-fn critical() -> Value {
-    let mut one = observation("p", "1234-5");
-    let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
-    one["interpretation"] = json!([{"coding": [{"system": system, "code": "HH"}]}]);
-    one
-}
 
 #[test]
 fn who_was_away_for_a_day_gets_everything_in_order_and_no_flood() {
     for backend in BOTH {
         let server = Server::start_with(backend, &[("AUGURY_WEBHOOK_RATE", "50")]).unwrap();
         let hook = Webhook::start();
-        let id = subscribe(&server, &topical(TOPIC, &[], &hook.url("/hook"), "full-resource"));
+        let id = subscribe(&server, &topical(CRITICAL, &[], &hook.url("/hook"), "full-resource"));
         hook.answers(|_| Mood::Answers(503));
-        let entry = json!({"resource": critical(), "request": {"method": "POST", "url": "Observation"}});
+        let entry = json!({"resource": critical("p"), "request": {"method": "POST", "url": "Observation"}});
         let bundle = json!({"resourceType": "Bundle", "type": "batch", "entry": vec![entry; 100]});
         server.post("/fhir", &bundle).unwrap().expect(200).unwrap();
         hook.wait(LONG, |calls| calls.iter().any(|call| call.status == 503));

@@ -8,18 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use harness::{Answer, BOTH, Backend, Folder, Server};
 use serde_json::{Value, json};
 
-use crate::subscriptions::{LONG, observation, plain, subscribe, topical};
+use crate::subscriptions::{CRITICAL, LONG, critical, observation, plain, subscribe, topical};
 use crate::tls::certificates;
 use crate::webhook::{Call, Mood, Webhook};
-
-const TOPIC: &str = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
-
-fn critical(patient: &str) -> Value {
-    let mut one = observation(patient, "1234-5");
-    let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
-    one["interpretation"] = json!([{"coding": [{"system": system, "code": "HH"}]}]);
-    one
-}
 
 /// Is it signed with one of these, as docs/subscriptions.md tells to find out?
 fn is_genuine(secrets: &[&str], call: &Call) -> bool {
@@ -72,7 +63,7 @@ fn who_receives_knows_who_sent() {
             }
             _ => Mood::Answers(200),
         });
-        let id = subscribe(&server, &topical(TOPIC, &[], &hook.url("/"), "full-resource"));
+        let id = subscribe(&server, &topical(CRITICAL, &[], &hook.url("/"), "full-resource"));
         let empty = subscribe(&server, &plain("Observation?status=final", &bare.url("/"), None));
         let ask = |id: &str, how: &str| {
             let path = format!("/fhir/Subscription/{id}/$webhook-secret{how}");
@@ -115,7 +106,7 @@ fn who_receives_knows_who_sent() {
         let path = format!("/fhir/Subscription/{id}");
         server.delete(&path).unwrap().expect(204).unwrap();
         assert_eq!(ask(&id, "").status, 410);
-        let mut again = topical(TOPIC, &[], &hook.url("/"), "empty");
+        let mut again = topical(CRITICAL, &[], &hook.url("/"), "empty");
         again["id"] = json!(id);
         server.put(&path, &again).unwrap().expect(201).unwrap();
         let (third, before) = secret(&ask(&id, "").expect(200).unwrap());
@@ -517,7 +508,7 @@ fn every_attempt_to_tell_is_recorded() {
             Answer::of(request.send().unwrap()).unwrap()
         };
         let told = |hook: &Webhook, content: &str| {
-            let asked = topical(TOPIC, &[], &hook.url("/secret?key=swordfish"), content);
+            let asked = topical(CRITICAL, &[], &hook.url("/secret?key=swordfish"), content);
             ask(&key, "POST", "/fhir/Subscription", &asked).expect(201).unwrap().json["id"]
                 .as_str()
                 .unwrap()

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::webhook::{Call, Mood, Webhook};
 
 pub(crate) const LONG: Duration = Duration::from_secs(10);
+pub(crate) const CRITICAL: &str = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
 const IG: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/";
 
 pub(crate) fn observation(patient: &str, code: &str) -> Value {
@@ -17,6 +18,14 @@ pub(crate) fn observation(patient: &str, code: &str) -> Value {
         "subject": {"reference": format!("Patient/{patient}")}, "effectiveDateTime": "2024-05-06T07:08:09Z",
         "valueQuantity": {"value": 7, "unit": "mmol/L", "system": "http://unitsofmeasure.org", "code": "mmol/L"}
     })
+}
+
+/// A value that the topic [`CRITICAL`] is about.
+pub(crate) fn critical(patient: &str) -> Value {
+    let mut one = observation(patient, "1234-5");
+    let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
+    one["interpretation"] = json!([{"coding": [{"system": system, "code": "HH"}]}]);
+    one
 }
 
 fn hours_ago(hours: u64) -> String {
@@ -106,12 +115,6 @@ fn a_topic_tells_of_events_by_number() {
         let hello = &hook.wait(LONG, |calls| !calls.is_empty())[0];
         assert_eq!(hello.said("type")["valueCode"], "handshake");
         assert_eq!(hello.said("status")["valueCode"], "requested");
-        let critical = |patient: &str| {
-            let mut one = observation(patient, "1234-5");
-            let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
-            one["interpretation"] = json!([{"coding": [{"system": system, "code": "HH"}]}]);
-            one
-        };
         for patient in ["p", "q", "p"] {
             server.post("/fhir/Observation", &critical(patient)).unwrap().expect(201).unwrap();
             server.post("/fhir/Observation", &observation(patient, "1234-5")).unwrap().expect(201).unwrap();

@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
-use crate::subscriptions::{observation, plain, topical};
-
-const TOPIC: &str = "https://augury.dev/fhir/SubscriptionTopic/observation-critical";
+use crate::subscriptions::{CRITICAL, critical, plain, topical};
 
 struct Socket(WebSocket<TcpStream>);
 
@@ -84,13 +82,6 @@ impl Socket {
     }
 }
 
-fn critical(patient: &str) -> Value {
-    let mut one = observation(patient, "1234-5");
-    let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
-    one["interpretation"] = json!([{"coding": [{"system": system, "code": "HH"}]}]);
-    one
-}
-
 fn by_websocket(mut subscription: Value) -> Value {
     subscription["channel"]["type"] = json!("websocket");
     let channel = subscription["channel"].as_object_mut().unwrap();
@@ -130,7 +121,7 @@ fn number(bundle: &Value) -> u64 {
 fn who_connects_is_told_what_there_is_and_what_comes() {
     for backend in BOTH {
         let server = Server::start(backend).unwrap();
-        let id = subscribe(&server, &by_websocket(topical(TOPIC, &[], "", "full-resource")));
+        let id = subscribe(&server, &by_websocket(topical(CRITICAL, &[], "", "full-resource")));
         // Nobody is there yet.
         for _ in 0..3 {
             server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
@@ -163,7 +154,7 @@ fn who_connects_is_told_what_there_is_and_what_comes() {
 fn what_was_not_answered_is_told_again() {
     for backend in BOTH {
         let server = Server::start(backend).unwrap();
-        let id = subscribe(&server, &by_websocket(topical(TOPIC, &[], "", "id-only")));
+        let id = subscribe(&server, &by_websocket(topical(CRITICAL, &[], "", "id-only")));
         let mut deaf = Socket::open(&server, &[]).unwrap();
         deaf.say(&format!("bind-with-token {}", token(&server, &id)));
         assert_eq!(kind(&deaf.notification()), "handshake");
@@ -213,7 +204,7 @@ fn nobody_else_may_be_connected() {
         let request = request.header("content-type", "application/fhir+json").body(body.to_string());
         harness::Answer::of(request.send().unwrap()).unwrap()
     };
-    let asked = by_websocket(topical(TOPIC, &[], "", "id-only"));
+    let asked = by_websocket(topical(CRITICAL, &[], "", "id-only"));
     let made = ask(&own, "POST", "/fhir/Subscription", &asked).expect(201).unwrap();
     let id = made.json["id"].as_str().unwrap().to_owned();
     let path = format!("/fhir/Subscription/{id}/$get-ws-binding-token");
@@ -221,7 +212,7 @@ fn nobody_else_may_be_connected() {
     ask(&other, "POST", &path, &none).expect(403).unwrap();
     ask("nobody", "POST", &path, &none).expect(401).unwrap();
     let hooked =
-        ask(&own, "POST", "/fhir/Subscription", &topical(TOPIC, &[], "http://127.0.0.1:9/", "id-only"));
+        ask(&own, "POST", "/fhir/Subscription", &topical(CRITICAL, &[], "http://127.0.0.1:9/", "id-only"));
     let hook = hooked.json["id"].as_str().unwrap().to_owned();
     ask(&own, "POST", &format!("/fhir/Subscription/{hook}/$get-ws-binding-token"), &none)
         .expect(400)
@@ -318,7 +309,7 @@ fn who_ends_is_told_no_more() {
         (server.key(&["own", "--scope", scope]).unwrap(), server.key(&["reader", "--scope", scope]).unwrap());
     let bearer = format!("Bearer {own}");
     let made = server.http().post(server.url("/fhir/Subscription")).bearer_auth(&own);
-    let asked = by_websocket(topical(TOPIC, &[], "", "id-only"));
+    let asked = by_websocket(topical(CRITICAL, &[], "", "id-only"));
     let made = made.header("content-type", "application/fhir+json").body(asked.to_string()).send().unwrap();
     let id = harness::Answer::of(made).unwrap().expect(201).unwrap().json["id"].as_str().unwrap().to_owned();
     let mut socket = Socket::open(&server, &[("authorization", &bearer)]).unwrap();
