@@ -7,7 +7,7 @@ use diesel::connection::SimpleConnection;
 use diesel::r2d2::ManageConnection;
 use diesel::{Connection as _, PgConnection, SqliteConnection};
 
-use crate::audit::{Authority, Leaves, Record};
+use crate::audit::{Authority, Leaves, Records};
 use crate::charts::{ChartRow, Charts};
 use crate::consent::Known;
 use crate::deadline::Deadline;
@@ -189,7 +189,7 @@ pub(crate) struct Link {
     /// Who is to be told of changes.
     pub(crate) register: Option<Arc<Register>>,
     /// What the open transaction adds to the trail, and the agents it adds.
-    pub(crate) audited: Vec<Arc<Record>>,
+    pub(crate) audited: Records,
     pub(crate) met: Vec<i64>,
     pub(crate) leaves: Vec<(i64, Leaves)>,
     /// It queues changes.
@@ -218,7 +218,7 @@ impl Link {
             brought: Vec::new(),
             authority: None,
             register: None,
-            audited: Vec::new(),
+            audited: Records::default(),
             met: Vec::new(),
             leaves: Vec::new(),
             queued: false,

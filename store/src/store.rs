@@ -419,11 +419,7 @@ impl Store {
             return Ok(());
         }
         if self.authority.auditing == Auditing::Buffered {
-            let record = |entry| {
-                let (request, who) = (Arc::clone(&context.request), Arc::clone(&context.who));
-                audit::Record { at: context.at, request, who, entry }
-            };
-            self.buffer.add(notes.into_iter().map(record), &self.recorder).await;
+            self.buffer.add(context, &notes, &self.recorder).await;
             return Ok(());
         }
         let unit = Unit::new(context, Commit { notes, ..Commit::default() })?;

@@ -98,7 +98,7 @@ pub(crate) struct Unit {
     /// What the request asks, if that is recorded.
     asked: String,
     /// Of others' requests, which were read.
-    records: Vec<Arc<audit::Record>>,
+    records: Option<Arc<audit::Records>>,
     writes: Vec<Planned>,
     reads: Vec<MustBe>,
     references: Vec<Conditional>,
@@ -163,7 +163,7 @@ impl Unit {
             access: Access::Whole,
             notes: Vec::new(),
             asked: String::new(),
-            records: Vec::new(),
+            records: None,
             writes: Vec::new(),
             reads: Vec::new(),
             references: Vec::new(),
@@ -199,8 +199,8 @@ impl Unit {
     }
 
     /// Records what was read, and nothing else.
-    pub(crate) fn recording(records: Vec<Arc<audit::Record>>) -> Self {
-        Self { records, ..Self::empty(&Context::system("audit", 0)) }
+    pub(crate) fn recording(records: Arc<audit::Records>) -> Self {
+        Self { records: Some(records), ..Self::empty(&Context::system("audit", 0)) }
     }
 
     /// Adds to the log of the audit trail, and nothing else.

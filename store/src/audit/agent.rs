@@ -1,5 +1,6 @@
 //! The one who did it.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,13 @@ pub struct Who {
     /// Who it is.
     pub agent: Agent,
     pub(super) text: String,
+}
+
+impl Hash for Who {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+        self.agent.token.hash(state);
+    }
 }
 
 impl Who {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::Record;
+use super::{Entry, Records};
+use crate::context::Context;
 use crate::error::Error;
 use crate::lane::Lane;
 use crate::unit::Unit;
@@ -26,17 +27,19 @@ pub(crate) struct Buffer {
 
 #[derive(Default)]
 struct Waiting {
-    records: Vec<Arc<Record>>,
+    records: Records,
     /// Somebody is about to write them.
     expected: bool,
 }
 
 impl Buffer {
-    /// Adds to them.
-    pub(crate) async fn add(self: &Arc<Self>, records: impl Iterator<Item = Record>, lane: &Lane) {
+    /// Adds what a request has seen.
+    pub(crate) async fn add(self: &Arc<Self>, context: &Context, notes: &[Entry], lane: &Lane) {
         let (begins, full) = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.records.extend(records.map(Arc::new));
+            for note in notes {
+                waiting.records.push(context.at, &context.request, &context.who, note);
+            }
             (!std::mem::replace(&mut waiting.expected, true), waiting.records.len() > MOST)
         };
         if begins {
@@ -60,15 +63,17 @@ impl Buffer {
             waiting.expected = false;
             std::mem::take(&mut waiting.records)
         };
-        let kept = records.clone();
-        let done =
-            if records.is_empty() { Ok(()) } else { lane.commit(Unit::recording(records)).await.map(drop) };
+        if records.is_empty() {
+            return Ok(());
+        }
+        let records = Arc::new(records);
+        let done = lane.commit(Unit::recording(Arc::clone(&records))).await.map(drop);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if done.is_err() {
             // They are tried again with the next, as far as there is room.
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = MOST.saturating_sub(waiting.records.len());
-            waiting.records.extend(kept.into_iter().take(room));
+            waiting.records.extend(&records, MOST);
         }
+        drop(waiting);
         self.written.notify_waiters();
         done
     }

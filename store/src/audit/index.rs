@@ -143,7 +143,8 @@ pub(super) fn prepare(link: &mut Link, mut run: i64, mut pairs: Vec<Pair>) -> Re
         merged.extend(small);
         level += 1;
     }
-    pairs.sort_unstable();
+    #[expect(clippy::stable_sort_primitive, reason = "it takes runs that are in order as they are")]
+    pairs.sort();
     pairs.dedup();
     let pages = pairs.chunks(PAGE).filter_map(page).collect();
     Ok(Adding { run, level, pairs: pairs.len(), pages, merged })

@@ -40,7 +40,7 @@ pub(crate) use forward::{Forwarding, write as forward};
 pub use lag::Lag;
 pub(crate) use log::{Sealing, write as seal};
 pub use memory::Astray;
-pub(crate) use record::Record;
+pub(crate) use record::Records;
 pub(crate) use retire::{Retiring, write as retire};
 pub(crate) use row::flush;
 pub use store::Sealed;

@@ -1,21 +1,153 @@
 //! One event of the trail: what is to be recorded, and what was.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fhir::reference::hash;
 use fhir::resource_type::ResourceType;
 
-use super::Entry;
-use super::agent::{Agent, Who};
+use super::agent::Who;
+use super::{Act, Entry, Outcome};
+
+/// Texts of an event.
+const TEXTS: usize = 5;
+/// Letters and events whose memory is kept for those that come after.
+const ROOM: (usize, usize) = (1 << 20, 1 << 14);
+
+/// Events that are still to be written. Their texts are one piece of memory, and each agent is there once: to keep
+/// each event by itself until then costs as much as to write it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Records {
+    texts: String,
+    packed: Vec<Packed>,
+    agents: Vec<Arc<Who>>,
+    /// Where each of them is.
+    places: HashMap<Arc<Who>, usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Packed {
+    at: i64,
+    agent: usize,
+    act: Act,
+    outcome: Outcome,
+    kind: Option<ResourceType>,
+    version: i64,
+    /// Where its texts begin, and each of them ends.
+    start: usize,
+    ends: [usize; TEXTS],
+}
 
 /// One that is still to be written.
-#[derive(Debug)]
-pub(crate) struct Record {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
     pub(crate) at: i64,
-    pub(crate) request: Arc<str>,
-    pub(crate) who: Arc<Who>,
-    pub(crate) entry: Entry,
+    /// Which of the agents.
+    pub(crate) agent: usize,
+    pub(crate) act: Act,
+    pub(crate) outcome: Outcome,
+    pub(crate) request: &'a str,
+    pub(crate) entity: Option<(ResourceType, &'a str, i64)>,
+    pub(crate) patient: &'a str,
+    pub(crate) query: &'a str,
+    pub(crate) note: &'a str,
+}
+
+impl Records {
+    /// Adds one of that time, request and agent.
+    pub(crate) fn push(&mut self, at: i64, request: &str, who: &Arc<Who>, entry: &Entry) {
+        let Entry { act, outcome, entity, patient, query, note } = entry;
+        let (kind, id, version) = match entity {
+            Some((kind, id, version)) => (Some(*kind), id.as_str(), *version),
+            None => (None, "", 0),
+        };
+        let (agent, start) = (self.place(who), self.texts.len());
+        let ends = [request, id, patient, query, note].map(|text| {
+            self.texts.push_str(text);
+            self.texts.len()
+        });
+        self.packed.push(Packed { at, agent, act: *act, outcome: *outcome, kind, version, start, ends });
+    }
+
+    fn place(&mut self, who: &Arc<Who>) -> usize {
+        match self.agents.last() {
+            Some(last) if Arc::ptr_eq(last, who) => self.agents.len() - 1,
+            _ => *self.places.entry(Arc::clone(who)).or_insert_with(|| {
+                self.agents.push(Arc::clone(who));
+                self.agents.len() - 1
+            }),
+        }
+    }
+
+    /// Adds others, as far as there are not more than so many then.
+    pub(crate) fn extend(&mut self, others: &Self, most: usize) {
+        let room = most.saturating_sub(self.packed.len());
+        let places: Vec<usize> = others.agents.iter().map(|who| self.place(who)).collect();
+        let from = self.texts.len();
+        let more = others.packed.get(..room).unwrap_or(&others.packed);
+        self.texts.push_str(others.texts.get(..more.last().map_or(0, Packed::end)).unwrap_or_default());
+        self.packed.extend(more.iter().map(|record| Packed {
+            agent: places.get(record.agent).copied().unwrap_or_default(),
+            start: record.start + from,
+            ends: record.ends.map(|end| end + from),
+            ..*record
+        }));
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.packed.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packed.is_empty()
+    }
+
+    /// Leaves the first so many.
+    pub(crate) fn truncate(&mut self, many: usize) {
+        self.packed.truncate(many);
+        self.texts.truncate(self.packed.last().map_or(0, Packed::end));
+        let agents = self.packed.iter().map(|record| record.agent + 1).max().unwrap_or_default();
+        self.agents.truncate(agents);
+        self.places.retain(|_, place| *place < agents);
+    }
+
+    /// Leaves none; the memory stays, if it is not much.
+    pub(crate) fn clear(&mut self) {
+        self.truncate(0);
+        self.texts.shrink_to(ROOM.0);
+        self.packed.shrink_to(ROOM.1);
+    }
+
+    /// Those who did it.
+    pub(super) fn agents(&self) -> &[Arc<Who>] {
+        &self.agents
+    }
+
+    /// Some of them, in order.
+    pub(super) fn part(&self, from: usize, many: usize) -> impl Iterator<Item = Record<'_>> + Clone {
+        self.packed.iter().skip(from).take(many).map(|packed| self.unpack(packed))
+    }
+
+    fn unpack(&self, packed: &Packed) -> Record<'_> {
+        let Packed { at, agent, act, outcome, kind, version, start, ends } = *packed;
+        let mut from = start;
+        let [request, id, patient, query, note] = ends.map(|end| {
+            let text = self.texts.get(from..end).unwrap_or_default();
+            from = end;
+            text
+        });
+        let entity = kind.map(|kind| (kind, id, version));
+        Record { at, agent, act, outcome, request, entity, patient, query, note }
+    }
+}
+
+impl Packed {
+    fn end(&self) -> usize {
+        let [.., end] = self.ends;
+        end
+    }
 }
 
 /// What is known of one. What it is about is known twice, by name and by hash.
@@ -51,30 +183,28 @@ fn about(kind: ResourceType, id: &str) -> i64 {
 
 impl<'a> Event<'a> {
     /// `agent` stands for the one who did it.
-    pub(super) fn of(key: i64, agent: i64, record: &'a Record) -> Self {
-        let Entry { act, outcome, entity, patient, query, note } = &record.entry;
-        let Agent { token, opaque, .. } = &record.who.agent;
-        let (kind, id, version) = match entity {
-            Some((kind, id, version)) => (i64::from(kind.index()), id.as_str(), *version),
+    pub(super) fn of(key: i64, agent: i64, who: &'a Who, record: &Record<'a>) -> Self {
+        let (kind, id, version) = match record.entity {
+            Some((kind, id, version)) => (i64::from(kind.index()), id, version),
             None => (-1, "", 0),
         };
         Self {
             key,
             at: record.at,
-            act: act.number(),
-            outcome: outcome.number(),
+            act: record.act.number(),
+            outcome: record.outcome.number(),
             agent,
-            request: Cow::Borrowed(&record.request),
+            request: Cow::Borrowed(record.request),
             kind,
             id: Cow::Borrowed(id),
             version,
-            entity: entity.as_ref().map_or(0, |(kind, id, _)| about(*kind, id)),
-            patient: Cow::Borrowed(patient),
-            chart: about(ResourceType::PATIENT, patient),
-            query: Cow::Borrowed(query),
-            note: Cow::Borrowed(note),
-            token: Cow::Borrowed(token.as_deref().unwrap_or_default()),
-            opaque: Cow::Borrowed(opaque.as_deref().unwrap_or_default()),
+            entity: record.entity.map_or(0, |(kind, id, _)| about(kind, id)),
+            patient: Cow::Borrowed(record.patient),
+            chart: about(ResourceType::PATIENT, record.patient),
+            query: Cow::Borrowed(record.query),
+            note: Cow::Borrowed(record.note),
+            token: Cow::Borrowed(who.agent.token.as_deref().unwrap_or_default()),
+            opaque: Cow::Borrowed(who.agent.opaque.as_deref().unwrap_or_default()),
         }
     }
 
@@ -130,5 +260,54 @@ impl<'a> Event<'a> {
     /// What it is found by: chart, entity and agent; 0 for none.
     pub(super) fn about(&self) -> [i64; 3] {
         [self.chart, self.entity, self.agent]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Agent;
+    use super::*;
+
+    fn entry(id: &str, note: &str) -> Entry {
+        let entity = (!id.is_empty()).then(|| (ResourceType::PATIENT, id.to_owned(), 3));
+        Entry { entity, patient: id.to_owned(), note: note.to_owned(), ..Entry::of(Act::Read) }
+    }
+
+    fn who(address: &str) -> Arc<Who> {
+        Who::new(Agent { address: Some(address.to_owned()), ..Agent::default() })
+    }
+
+    fn seen(records: &Records) -> Vec<(i64, String, String)> {
+        let of = |record: Record<'_>| {
+            let id = record.entity.map_or("-", |(_, id, _)| id);
+            let text = records.agents()[record.agent].agent.address.clone().unwrap();
+            (record.at, text, format!("{} {id} {} {}", record.request, record.patient, record.note))
+        };
+        records.part(0, usize::MAX).map(of).collect()
+    }
+
+    #[test]
+    fn what_is_packed_is_what_was_added() {
+        let mut one = Records::default();
+        one.push(1, "r1", &who("a"), &entry("p", "é"));
+        one.push(2, "r2", &who("b"), &entry("", ""));
+        one.push(3, "r3", &who("a"), &entry("q", "n"));
+        assert_eq!(one.agents().len(), 2);
+        let of = |at, who: &str, text: &str| (at, who.to_owned(), text.to_owned());
+        let all = vec![of(1, "a", "r1 p p é"), of(2, "b", "r2 -  "), of(3, "a", "r3 q q n")];
+        assert_eq!(seen(&one), all);
+
+        let mut more = Records::default();
+        more.push(0, "r0", &who("b"), &entry("z", ""));
+        more.extend(&one, 3);
+        assert_eq!(seen(&more), [&[of(0, "b", "r0 z z ")], &all[..2]].concat());
+        more.truncate(1);
+        assert_eq!((seen(&more), more.agents().len()), (vec![of(0, "b", "r0 z z ")], 1));
+        more.extend(&one, 2);
+        more.extend(&one, 9);
+        assert_eq!(seen(&more), [&[of(0, "b", "r0 z z "), all[0].clone()], &all[..]].concat());
+
+        more.clear();
+        assert!(more.is_empty() && more.agents().is_empty() && more.texts.is_empty());
     }
 }

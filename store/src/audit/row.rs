@@ -11,7 +11,7 @@ use super::act::Act;
 use super::agent::Who;
 use super::authority::{Authority, Leaves};
 use super::merkle::{Hash, leaf};
-use super::record::{Event, Record};
+use super::record::{Event, Record, Records};
 use super::{Auditing, Outcome};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
@@ -78,23 +78,26 @@ pub(super) fn outcomes(of: impl Iterator<Item = Outcome>) -> i64 {
 }
 
 impl Row {
-    /// Of records whose keys begin with that one; and what the tree needs of it.
-    fn of(
+    /// Of records whose keys begin with that one, and the numbers of their agents; and what the tree needs of it.
+    fn of<'a>(
         authority: &Authority,
         key: i64,
-        records: &[(i64, Arc<Record>)],
+        records: impl Iterator<Item = Record<'a>> + Clone,
+        agents: &'a [(i64, Arc<Who>)],
     ) -> serde_json::Result<(Self, Leaves)> {
-        let times = || records.iter().map(|(_, record)| record.at);
+        let times = || records.clone().map(|record| record.at);
         let (low, high) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
-        let (mut body, mut canonical) = (Vec::with_capacity(records.len() * 256), Vec::with_capacity(1024));
-        let mut leaves = Leaves { low, hashes: Vec::new(), about: Vec::with_capacity(records.len() * 2 + 1) };
-        for (key, (agent, record)) in (key..).zip(records) {
-            let event = Event::of(key, *agent, record);
+        let (mut body, mut canonical) = (Vec::with_capacity(MOST * 256), Vec::with_capacity(1024));
+        let mut leaves =
+            Leaves { low, hashes: Vec::with_capacity(MOST), about: Vec::with_capacity(MOST * 3) };
+        for (key, record) in (key..).zip(records.clone()) {
+            let Some((agent, who)) = agents.get(record.agent) else { continue };
+            let event = Event::of(key, *agent, who, &record);
             if !body.is_empty() {
                 body.push(b'\n');
             }
             event.write(low, &mut body)?;
-            event.canonical(&record.who.text, &mut canonical);
+            event.canonical(&who.text, &mut canonical);
             leaves.hashes.push(leaf(&canonical));
             leaves.about.extend(event.about());
         }
@@ -102,11 +105,11 @@ impl Row {
         let mut row = Self {
             key,
             epoch: 0,
-            events: i64::try_from(records.len()).unwrap_or(i64::MAX),
+            events: i64::try_from(leaves.hashes.len()).unwrap_or(i64::MAX),
             low,
             high,
-            acts: acts(records.iter().map(|(_, record)| record.entry.act)),
-            outcomes: outcomes(records.iter().map(|(_, record)| record.entry.outcome)),
+            acts: acts(records.clone().map(|record| record.act)),
+            outcomes: outcomes(records.map(|record| record.outcome)),
             mac: 0,
             body: String::from_utf8(body).map_err(<serde_json::Error as serde::ser::Error>::custom)?,
         };
@@ -273,25 +276,32 @@ pub(super) fn open(
 
 /// Writes what the open transaction has gathered.
 pub(crate) fn flush(link: &mut Link) -> Result<(), Fault> {
-    let records = std::mem::take(&mut link.audited);
-    let Some(authority) = link.authority.clone().filter(|one| one.auditing != Auditing::Off) else {
-        return Ok(());
-    };
-    if records.is_empty() {
-        return Ok(());
+    let mut records = std::mem::take(&mut link.audited);
+    let authority = link.authority.clone().filter(|one| one.auditing != Auditing::Off && !records.is_empty());
+    if let Some(authority) = authority {
+        write(link, &authority, &records)?;
     }
-    let records = named(&authority, records);
-    meet(link, &authority, &records)?;
+    records.clear();
+    link.audited = records;
+    Ok(())
+}
+
+fn write(link: &mut Link, authority: &Authority, records: &Records) -> Result<(), Fault> {
+    let agent = |who: &Arc<Who>| (authority.agent(&who.text), Arc::clone(who));
+    let agents: Vec<(i64, Arc<Who>)> = records.agents().iter().map(agent).collect();
+    meet(link, authority, agents.clone())?;
     let keys = authority.numbers.take(link, records.len())?;
-    let (mut made, mut rest) = (Vec::new(), records.as_slice());
+    let (mut made, mut done) = (Vec::new(), 0);
     for keys in keys.chunk_by(|one, next| *next == one + 1).flat_map(|run| run.chunks(MOST)) {
-        let (Some(first), Some((part, others))) = (keys.first(), rest.split_at_checked(keys.len())) else {
-            return Err(Fault::Database("the audit trail: not as many numbers as events".into()));
-        };
-        let (row, leaves) = Row::of(&authority, *first, part).map_err(Error::internal)?;
+        let Some(first) = keys.first() else { continue };
+        let part = records.part(done, keys.len());
+        let (row, leaves) = Row::of(authority, *first, part, &agents).map_err(Error::internal)?;
         link.leaves.push((row.key, leaves));
         made.push(row);
-        rest = others;
+        done += keys.len();
+    }
+    if done != records.len() {
+        return Err(Fault::Database("the audit trail: not as many numbers as events".into()));
     }
     for made in chunks(&made) {
         insert(link, made)?;
@@ -299,23 +309,8 @@ pub(crate) fn flush(link: &mut Link) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Each with what stands for its agent. Mostly one of them does many things in a row.
-fn named(authority: &Authority, records: Vec<Arc<Record>>) -> Vec<(i64, Arc<Record>)> {
-    let mut named: Vec<(i64, Arc<Record>)> = Vec::with_capacity(records.len());
-    for record in records {
-        let agent = match named.last() {
-            Some((agent, last)) if last.who.text == record.who.text => *agent,
-            _ => authority.agent(&record.who.text),
-        };
-        named.push((agent, record));
-    }
-    named
-}
-
 /// Writes the agents that were not met yet.
-fn meet(link: &mut Link, authority: &Authority, records: &[(i64, Arc<Record>)]) -> Result<(), Fault> {
-    let mut met: Vec<(i64, Arc<Who>)> =
-        records.iter().map(|(key, record)| (*key, Arc::clone(&record.who))).collect();
+fn meet(link: &mut Link, authority: &Authority, mut met: Vec<(i64, Arc<Who>)>) -> Result<(), Fault> {
     met.sort_unstable_by_key(|(key, _)| *key);
     met.dedup_by_key(|(key, _)| *key);
     authority.unknown(&mut met, |(key, _)| *key);

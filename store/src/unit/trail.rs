@@ -1,12 +1,11 @@
 //! What a unit leaves in the audit trail.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use fhir::resource_type::ResourceType;
 
 use super::{Planned, Unit};
-use crate::audit::{self, Act, Entry, Outcome};
+use crate::audit::{Act, Entry, Outcome};
 use crate::commit::{Activate, ClientChange};
 use crate::connection::Link;
 use crate::context::each;
@@ -20,8 +19,7 @@ impl Unit {
             return;
         }
         let mut note = |entry: Entry| {
-            let (request, who) = (Arc::clone(&self.request), Arc::clone(&self.who));
-            link.audited.push(Arc::new(audit::Record { at: self.at, request, who, entry }));
+            link.audited.push(self.at, &self.request, &self.who, &entry);
         };
         let mut touched: BTreeSet<String> = BTreeSet::new();
         for ((planned, Written { effect, stored }), moved) in self.writes.iter().zip(written).zip(moves) {
@@ -69,7 +67,11 @@ impl Unit {
             };
             note(Entry { note: text, ..Entry::of(Act::Security) });
         }
-        self.notes.iter().cloned().for_each(note);
-        link.audited.extend(self.records.iter().cloned());
+        for entry in &self.notes {
+            link.audited.push(self.at, &self.request, &self.who, entry);
+        }
+        if let Some(records) = &self.records {
+            link.audited.extend(records, usize::MAX);
+        }
     }
 }
