@@ -10,6 +10,7 @@ postgres=${AUGURY_TEST_POSTGRES:-}
 unset AUGURY_TEST_POSTGRES
 seconds=${BENCH_SECONDS:-5}
 connections=${BENCH_CONNECTIONS:-64}
+rounds=${BENCH_ROUNDS:-12}
 events=${BENCH_EVENTS:-1000000}
 if [ -z "${AUGURY_BIN:-}" ]; then
   cargo build --release --quiet -p augury -p augury-tests --bins
@@ -19,8 +20,8 @@ augury=$AUGURY_BIN
 unset AUGURY_BIN
 load=$(dirname "$augury")/load
 work=$(mktemp -d)
-server=
-cleanup() { [ -z "$server" ] || kill "$server" 2> /dev/null || true; rm -rf "$work"; }
+servers=()
+cleanup() { [ ${#servers[@]} = 0 ] || kill "${servers[@]}" 2> /dev/null || true; rm -rf "$work"; }
 trap cleanup EXIT
 python3 - "$work/observations" <<'PY'
 import json, sys
@@ -37,59 +38,81 @@ with open(sys.argv[1], "w") as f:
             "valueQuantity": {"value": 110 + n % 50, "unit": "mmol/L", "system": "http://unitsofmeasure.org", "code": "mmol/L"}}) + "\n")
 PY
 
-serve() { # mode database
-  rm -f "$work/audit-heads" # of another database
-  AUGURY_BIND=127.0.0.1:18403 AUGURY_DATA_DIR="$work" AUGURY_DATABASE_URL="$2" AUGURY_AUDIT="$1" AUGURY_LOG=warn "$augury" serve &
+serve() { # mode database [port] [directory]
+  rm -f "${4:-$work}/audit-heads" # of another database
+  AUGURY_BIND=127.0.0.1:${3:-18403} AUGURY_DATA_DIR="${4:-$work}" AUGURY_DATABASE_URL="$2" AUGURY_AUDIT="$1" AUGURY_LOG=warn "$augury" serve &
   server=$!
-  for _ in $(seq 200); do if (exec 3<> /dev/tcp/127.0.0.1/18403) 2> /dev/null; then return; fi; sleep 0.05; done
+  servers+=("$server")
+  for _ in $(seq 200); do if (exec 3<> "/dev/tcp/127.0.0.1/${3:-18403}") 2> /dev/null; then return; fi; sleep 0.05; done
   echo "no server" >&2
   exit 1
 }
-end() { kill "$server"; wait "$server" || true; server=; }
+end() {
+  local one
+  for one in "${servers[@]}"; do kill "$one"; wait "$one" || true; done
+  servers=()
+}
 post() { "$load" --seconds "$seconds" --to 127.0.0.1:18403 --path /fhir/Observation --lines "$work/observations" --connections "$connections" --pid "$server" --locations "$work/at"; }
-get() { "$load" --seconds "$1" --to 127.0.0.1:18403 --method GET --path '{}' --lines "$work/get" --connections "$connections" --pid "$server"; }
+get() { "$load" --seconds "$1" --to "127.0.0.1:$2" --method GET --path '{}' --lines "$work/get" --connections "$connections" --pid "$3"; }
 
 run() { # name
-  local database round mode
+  local database round mode n order modes=(off durable buffered) pids=()
   for round in 1 2 3; do
-    for mode in off durable buffered; do
+    for mode in "${modes[@]}"; do
       database=$(new "$mode$round")
       serve "$mode" "$database"
       post > "$work/$mode.post.$round"
       end
     done
   done
-  # What is read is the same for all, and they take turns: a machine is not always as quick.
+  # What is read is the same for all. They take turns of a few seconds, to and fro, as a machine is not always as
+  # quick, and what one leaves behind to be sealed falls into the turn of another.
   database=$(new read)
   serve durable "$database"
   post > /dev/null
   end
   sed -E 's/^"//; s#^https?://[^/]+##; s#/_history/.*##' "$work/at" > "$work/get"
-  for round in 1 2 3 4 5 6 7; do
-    for mode in off durable buffered; do
-      serve "$mode" "$database"
-      get "$seconds" > "$work/$mode.get.$round"
-      end
-    done
+  for n in 0 1 2; do
+    mkdir -p "$work/$n"
+    cp "$work/secret" "$work/$n/"
+    serve "${modes[n]}" "$(same "$database" "$n")" $((18403 + n)) "$work/$n"
+    pids+=("$server")
+    get 2 $((18403 + n)) "$server" > /dev/null
   done
-  python3 - "$work" "$1" <<'PY'
+  for round in $(seq "$rounds"); do
+    if [ $((round % 2)) = 1 ]; then order="0 1 2"; else order="2 1 0"; fi
+    for n in $order; do get "$seconds" $((18403 + n)) "${pids[n]}" > "$work/${modes[n]}.get.$round"; done
+  done
+  end
+  python3 - "$work" "$1" "$rounds" <<'PY'
 import json, statistics, sys
-work, name = sys.argv[1:]
-def median(mode, what, of):
-    rounds = range(1, 4 if what == "post" else 8)
-    return statistics.median(json.load(open(f"{work}/{mode}.{what}.{n}"))[of] for n in rounds)
+work, name, rounds = sys.argv[1:]
+def all(mode, what, of):
+    count = 3 if what == "post" else int(rounds)
+    return [json.load(open(f"{work}/{mode}.{what}.{n}"))[of] for n in range(1, count + 1)]
 for what in ("post", "get"):
-    off, spent = median("off", what, "rate"), median("off", what, "cpu_us")
-    print(f"{name}: {what.upper():4}  off {off:>8,.0f}/s, {spent:.0f} us of processor time" + "".join(
-        f"   {mode} {median(mode, what, 'rate'):>8,.0f}/s = {100 * median(mode, what, 'rate') / off:.0f} %, "
-        f"{median(mode, what, 'cpu_us'):.0f} us" for mode in ("durable", "buffered")))
+    off = all("off", what, "rate")
+    line = f"{name}: {what.upper():4}  off {sum(off) / len(off):>8,.0f}/s, {statistics.median(all('off', what, 'cpu_us')):.0f} us of processor time"
+    for mode in ("durable", "buffered"):
+        rate = all(mode, what, "rate")
+        pairs = statistics.quantiles([100 * one / other for one, other in zip(rate, off)], n=4)
+        line += (f"   {mode} {sum(rate) / len(rate):>8,.0f}/s = {100 * sum(rate) / sum(off):.1f} % (of pairs "
+                 f"{pairs[1]:.1f}, quartiles {pairs[0]:.1f} and {pairs[2]:.1f}), "
+                 f"{statistics.median(all(mode, what, 'cpu_us')):.0f} us")
+    print(line)
 PY
 }
 
 new() { echo "sqlite:$work/$1.db"; }
+same() { # database number
+  local of=${1#sqlite:} part
+  for part in "" -wal -shm; do if [ -e "$of$part" ]; then cp "$of$part" "$work/$2/read.db$part"; fi; done
+  echo "sqlite:$work/$2/read.db"
+}
 run SQLite
 if [ -n "$postgres" ]; then
   new() { local name=bench_audit_${RANDOM}_$1; psql -qc "CREATE DATABASE $name" "$postgres" > /dev/null; echo "${postgres%/*}/$name"; }
+  same() { psql -qc "CREATE DATABASE ${1##*/}_$2 TEMPLATE ${1##*/}" "$postgres" > /dev/null; echo "$1_$2"; }
   run PostgreSQL
 fi
 
