@@ -52,8 +52,10 @@ for round in 1 2 3; do
   phase "many$round" matching --subscriptions "$many"
 done
 phase latency latency --subscriptions 1 --seconds 10
-phase thousand latency --subscriptions 1000 --seconds 10
-phase dead dead --subscriptions 1000 --seconds 10
+for round in 1 2 3 4 5; do
+  phase "thousand$round" latency --subscriptions 1000 --seconds 10
+  phase "dead$round" dead --subscriptions 1000 --seconds 10
+done
 phase rate rate --subscriptions 100 --rate 500
 phase undelivered undelivered --subscriptions 1000 --rate 1000
 python3 - "$work" "$many" <<'PY'
@@ -62,10 +64,13 @@ work, many = sys.argv[1:]
 load = lambda name: json.load(open(f"{work}/{name}.json"))
 none, some = (statistics.median(load(f"{name}{n}")["rate"] for n in (1, 2, 3)) for name in ("none", "many"))
 print(f"writes without Subscriptions {none:,.0f}/s; with {many} of them {some:,.0f}/s = {100 * some / none:.0f} %")
-one, thousand, dead = load("latency"), load("thousand"), load("dead")
+one = load("latency")
 print(f"write to notification: p50 {one['p50_ms']:.1f} ms, p99 {one['p99_ms']:.1f} ms")
-print(f"with 1,000: p99 {thousand['p99_ms']:.1f} ms; of them 100 dead: p99 {dead['p99_ms']:.1f} ms "
-      f"= {100 * dead['p99_ms'] / thousand['p99_ms']:.0f} %")
+# One of two runs that follow each other may meet a slow moment of the disk: of five pairs the one in the middle.
+pairs = [(load(f"thousand{n}")["p99_ms"], load(f"dead{n}")["p99_ms"]) for n in range(1, 6)]
+print(f"with 1,000: p99 {statistics.median(live for live, _ in pairs):.1f} ms; of them 100 dead: p99 "
+      f"{statistics.median(dead for _, dead in pairs):.1f} ms; of the pairs "
+      f"{', '.join(f'{100 * dead / live:.0f} %' for live, dead in sorted(pairs, key=lambda pair: pair[1] / pair[0]))}")
 print(f"notifications: {load('rate')['rate']:,.0f}/s, {load('rate')['per_core_second']:,.0f} for each second of a processor")
 waiting = load("undelivered")
 print(f"memory before {waiting['events']:,} events wait: {waiting['before_mb']} MB; with them {waiting['with_mb']} MB")
