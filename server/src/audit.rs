@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use store::{Act, Astray, Commit, Context, Entry, Error, Finding, Outcome, Sealed};
+use store::{Act, Astray, Commit, Context, Entry, Error, Finding, Outcome, Retirement, Sealed};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -178,10 +178,16 @@ async fn tidy(app: &App, before: i64) -> bool {
         |to: &Address| receivers.iter().find(|one| one.name == to.name()).map_or(0, |one| one.delivered);
     let delivered = app.config.trail.forward.iter().map(has).min().unwrap_or(u64::MAX);
     match app.store.retire_audit(&context, before, delivered).await {
-        Ok(0) | Err(Error::Conflict { .. }) => false,
-        Ok(events) => {
-            tracing::info!(events, "audit events that are older than the policy says left");
-            true
+        Ok(Retirement { events, more }) => {
+            if events > 0 {
+                tracing::info!(events, "audit events that are older than the policy says left");
+            }
+            more
+        }
+        Err(Error::Conflict { .. }) => false,
+        Err(Error::Busy) => {
+            tracing::info!("somebody reads the audit trail: what is old leaves later");
+            false
         }
         Err(error) => {
             metrics::counter!("augury_audit_failures_total").increment(1);

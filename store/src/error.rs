@@ -115,7 +115,7 @@ impl From<Diesel> for Fault {
             ) => Self::Transient(text),
             Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, _)
             | Diesel::BrokenTransactionManager => Self::Lost(text),
-            // SQLite names a lock, and PostgreSQL a deadlock, in words alone.
+            // SQLite names a lock, and PostgreSQL a deadlock, and a number of a part that is gone, in words alone.
             Diesel::DatabaseError(_, information) => {
                 let message = information.message();
                 if message.contains("lock timeout")
@@ -123,7 +123,10 @@ impl From<Diesel> for Fault {
                     || message.contains(OVER)
                 {
                     Self::Refused(Error::Busy)
-                } else if message.contains("deadlock detected") || message.contains("database is locked") {
+                } else if ["deadlock detected", "database is locked", "no partition of relation"]
+                    .iter()
+                    .any(|words| message.contains(words))
+                {
                     Self::Transient(text)
                 } else if message.contains("server closed the connection")
                     || message.contains("terminating connection")

@@ -1,7 +1,8 @@
 //! The numbers that versions, and rows of the audit trail, get: unique for ever, growing.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use diesel::sql_types::BigInt;
 
@@ -11,6 +12,8 @@ use crate::sql::{Dialect, Sql};
 
 /// `INCREMENT BY` of the PostgreSQL sequence: what one `nextval` buys.
 const BLOCK: i64 = 64;
+/// A block is used within that time or not at all: once the sequence was moved on, nobody writes before it for long.
+const FRESH: Duration = Duration::from_secs(5);
 /// The greatest number of a version.
 const LAST: &str = "SELECT MAX(COALESCE((SELECT MAX(key) FROM resource), 0), \
                     COALESCE((SELECT MAX(key) FROM history), 0))";
@@ -20,7 +23,14 @@ const LAST: &str = "SELECT MAX(COALESCE((SELECT MAX(key) FROM resource), 0), \
 pub(crate) struct Numbers {
     /// PostgreSQL's.
     sequence: &'static str,
-    left: Mutex<Range<i64>>,
+    left: Mutex<Left>,
+}
+
+/// Numbers that are not used yet, and since when.
+#[derive(Debug, Default)]
+struct Left {
+    numbers: Range<i64>,
+    since: Option<Instant>,
 }
 
 impl Numbers {
@@ -44,14 +54,26 @@ impl Numbers {
     /// The next number is the one after that.
     pub(crate) fn go_on(&self, last: i64) {
         let next = last.saturating_add(1);
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = next..i64::MAX;
+        *self.left() = Left { numbers: next..i64::MAX, since: None };
+    }
+
+    /// PostgreSQL: those that are left are not used any more.
+    pub(crate) fn forget(&self) {
+        *self.left() = Left::default();
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes `count` numbers, in growing order.
     pub(crate) fn take(&self, link: &mut Link, count: usize) -> Result<Vec<i64>, Fault> {
         let mut taken = {
-            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-            left.by_ref().take(count).collect::<Vec<i64>>()
+            let mut left = self.left();
+            if left.since.is_some_and(|since| since.elapsed() > FRESH) {
+                *left = Left::default();
+            }
+            left.numbers.by_ref().take(count).collect::<Vec<i64>>()
         };
         let missing = count.saturating_sub(taken.len());
         if missing > 0 {
@@ -68,7 +90,7 @@ impl Numbers {
                 taken.extend(block.clone().take(used));
                 if Some(start) == last {
                     let rest = start.saturating_add(i64::try_from(used).unwrap_or(BLOCK))..block.end;
-                    *self.left.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+                    *self.left() = Left { numbers: rest, since: Some(Instant::now()) };
                 }
             }
         }

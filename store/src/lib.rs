@@ -35,6 +35,7 @@ mod lane;
 mod member;
 mod migration;
 mod moment;
+mod partition;
 mod plan;
 mod pool;
 mod queue;
@@ -55,8 +56,8 @@ mod withheld;
 pub use access::{Access, Grant};
 pub use account::{Account, AccountChange, Source};
 pub use audit::{
-    Act, Agent, Astray, Auditing, Batch, Destination, Entry, Finding, Lag, Leaving, Outcome, Proof, Sealed,
-    Trail, Verified, Who, Witnessed,
+    Act, Agent, Astray, Auditing, Batch, Destination, Entry, Finding, Lag, Leaving, Outcome, Proof,
+    Retirement, Sealed, Trail, Verified, Who, Witnessed,
 };
 pub use authorization::{
     AccessToken, Authentication, AuthorizationChange, Code, Granted, Launch, LaunchContext, RefreshToken,

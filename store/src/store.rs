@@ -28,7 +28,7 @@ use crate::replica::{Following, Replica};
 use crate::seal::Seal;
 use crate::subscription::{Interest, Register};
 use crate::unit::{Unit, new_id};
-use crate::{consent, desk, migration, row, seal, transaction};
+use crate::{consent, desk, migration, partition, row, seal, transaction};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -51,6 +51,8 @@ pub struct Options {
     pub secret: Option<Zeroizing<Vec<u8>>>,
     /// What this server calls itself in AuditEvents: its address.
     pub site: String,
+    /// For so many days events of Subscriptions are kept that were delivered.
+    pub event_days: u32,
 }
 
 impl Default for Options {
@@ -64,6 +66,7 @@ impl Default for Options {
             auditing: Auditing::default(),
             secret: None,
             site: String::new(),
+            event_days: 7,
         }
     }
 }
@@ -107,6 +110,9 @@ pub struct Store {
     pub(crate) verifying: Arc<Semaphore>,
     /// Over the old blocks of the audit log.
     pub(crate) walk: Arc<Mutex<audit::Walk>>,
+    /// How far the part of the audit trail was gone through that leaves as a whole.
+    pub(crate) pass: Arc<Mutex<Option<audit::Pass>>>,
+    pub(crate) event_days: u32,
 }
 
 impl Store {
@@ -119,6 +125,10 @@ impl Store {
         let mut link = Link::open(&place, Use::Write)?;
         if options.migrate {
             migration::up(&mut link)?;
+            if let Err(fault) = partition::keep(&mut link, options.event_days) {
+                // Nothing needs them yet; it is tried again.
+                tracing::warn!(?fault, "parts of tables that are to come could not be made");
+            }
         } else {
             migration::is_fit(&mut link)?;
         }
@@ -166,6 +176,8 @@ impl Store {
             place,
             verifying: Arc::new(Semaphore::new(1)),
             walk: Arc::default(),
+            pass: Arc::default(),
+            event_days: options.event_days,
         })
     }
 

@@ -19,7 +19,9 @@ CREATE UNIQUE INDEX resource_identity ON resource (kind, id);
 CREATE INDEX resource_updated ON resource (kind, updated, key);
 CREATE INDEX resource_changed ON resource (kind, updated) WHERE version > 1;
 
--- Every version that is no longer the current one.
+-- Every version that is no longer the current one, in parts by key: one begins each year, when the server moves
+-- `resource_key` on to a number that begins it. A version has one key, so (kind, id, version) is unique without
+-- an index that says so.
 CREATE TABLE history (
     key BIGINT PRIMARY KEY,
     kind BIGINT NOT NULL,
@@ -29,9 +31,15 @@ CREATE TABLE history (
     deleted BOOLEAN NOT NULL,
     patient TEXT COLLATE "C" NOT NULL,
     body TEXT NOT NULL
-);
-CREATE UNIQUE INDEX history_identity ON history (kind, id, version);
+) PARTITION BY RANGE (key);
+CREATE INDEX history_identity ON history (kind, id, version);
 CREATE INDEX history_updated ON history (kind, updated, key);
+DO $$ BEGIN
+    EXECUTE format(
+        'CREATE TABLE history_0_%s PARTITION OF history FOR VALUES FROM (MINVALUE) TO (4398046511104)',
+        to_char(now() AT TIME ZONE 'UTC', 'YYYY')
+    );
+END $$;
 
 -- Tokens, references and uris by hash, chart by chart: all rows of a resource lie together, and one
 -- patient's values of one code lie in the order of their dates. Patient 0 is nobody's chart.

@@ -6,6 +6,7 @@ CREATE SEQUENCE audit_key INCREMENT BY 64;
 -- were recorded; `acts` and `outcomes` have a bit for each number that is in it. `body` has a line for each
 -- event. `mac` authenticates all of it; `epoch` says on PostgreSQL which transaction wrote it:
 -- another cluster, into which the database was restored, numbers them from the beginning, so the default adds to it.
+-- In parts by key: one begins each month, when the server moves `audit_key` on to a number that begins it.
 CREATE TABLE audit (
     key BIGINT PRIMARY KEY,
     epoch BIGINT NOT NULL DEFAULT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT),
@@ -16,8 +17,14 @@ CREATE TABLE audit (
     outcomes BIGINT NOT NULL,
     mac BIGINT NOT NULL,
     body TEXT COLLATE "C" NOT NULL
-);
+) PARTITION BY RANGE (key);
 CREATE INDEX audit_epoch ON audit (epoch, key);
+DO $$ BEGIN
+    EXECUTE format(
+        'CREATE TABLE audit_0_%s PARTITION OF audit FOR VALUES FROM (MINVALUE) TO (4398046511104)',
+        to_char(now() AT TIME ZONE 'UTC', 'YYYYMM')
+    );
+END $$;
 
 -- Rows that are in the tree by what their events are about. A pair is a hash, of a chart, an entity or an agent,
 -- and the key of a row. Each time that rows are taken into the tree makes a run of sorted pairs, and runs of a level

@@ -45,15 +45,17 @@ CREATE TABLE change (
 );
 
 -- What a Subscription is told of, in order: the version, and whether it was created (0), updated (1) or
--- deleted (2).
+-- deleted (2). In parts by day; what happened on a day that has none is in `event_default`. Who numbers holds the row
+-- of the Subscription, so (subscription, number) is unique.
 CREATE TABLE event (
     subscription BIGINT NOT NULL,
     number BIGINT NOT NULL,
     key BIGINT NOT NULL,
     effect BIGINT NOT NULL,
     at BIGINT NOT NULL,
-    PRIMARY KEY (subscription, number)
-);
+    PRIMARY KEY (subscription, number, at)
+) PARTITION BY RANGE (at);
+CREATE TABLE event_default PARTITION OF event DEFAULT;
 
 -- Events that an endpoint would not take: why, since when, and whether they are to be sent again.
 CREATE TABLE dead_letter (

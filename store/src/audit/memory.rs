@@ -15,7 +15,8 @@ use super::row::{self, Agents, SELECT, acts, rows};
 use super::verify::stored;
 use crate::connection::Link;
 use crate::error::Fault;
-use crate::sql::Sql;
+use crate::partition;
+use crate::sql::{Dialect, Sql};
 
 /// A decision to go on is looked for in so many rows from the end.
 const NEAR: i64 = 1_000_000;
@@ -83,8 +84,10 @@ pub(super) fn recorded(link: &mut Link, authority: &Authority) -> Result<Option<
 fn accepted(link: &mut Link, authority: &Authority, known: &Head, now: Tree) -> Result<bool, Fault> {
     let sql = Sql::new(link.dialect, "SELECT COALESCE(MAX(key), 0) FROM audit");
     let last = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
-    let from =
-        authority.undecided(known).map_or(last.saturating_sub(NEAR), |last| last.saturating_sub(BEFORE));
+    let from = match authority.undecided(known) {
+        Some(last) => back(link, last, BEFORE)?,
+        None => back(link, last, NEAR)?,
+    };
     let mut sql = Sql::new(link.dialect, SELECT);
     sql.push(" WHERE (a.acts & ").int(acts([Act::Accept].into_iter()));
     sql.push(") <> 0 AND a.high >= ").int(known.recorded).push(" AND a.key > ").int(from);
@@ -102,6 +105,20 @@ fn accepted(link: &mut Link, authority: &Authority, known: &Head, now: Tree) -> 
     }
     authority.decides_not(known, last);
     Ok(false)
+}
+
+/// So many numbers before that one. On PostgreSQL some were passed over where a part begins.
+fn back(link: &mut Link, last: i64, many: i64) -> Result<i64, Fault> {
+    let from = last.saturating_sub(many);
+    let parts = if link.dialect == Dialect::Postgres { partition::parts(link, "audit")? } else { Vec::new() };
+    let Some(part) = parts.iter().find(|part| part.low > from && (part.low..part.high).contains(&last))
+    else {
+        return Ok(from);
+    };
+    let mut sql = Sql::new(link.dialect, "SELECT COALESCE(MAX(key), 0) FROM audit WHERE key < ");
+    sql.int(part.low);
+    let before = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
+    Ok(before.saturating_sub(many - (last - part.low)))
 }
 
 /// What the event of that decision says.

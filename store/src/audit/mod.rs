@@ -41,9 +41,9 @@ pub use lag::Lag;
 pub(crate) use log::{Sealing, write as seal};
 pub use memory::Astray;
 pub(crate) use record::Records;
-pub(crate) use retire::{Retiring, write as retire};
+pub(crate) use retire::{Pass, Retiring, write as retire};
 pub(crate) use row::flush;
-pub use store::Sealed;
+pub use store::{Retirement, Sealed};
 pub use verify::{Finding, Proof, Verified, Witnessed};
 pub(crate) use walk::Walk;
 

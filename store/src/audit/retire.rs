@@ -1,6 +1,9 @@
 //! What is older than the policy says leaves the trail: whole rows, the oldest first, and only as they were
 //! sealed. Their leaves stay in the tree, so its heads hold as before; what left is counted and authenticated, so
 //! that nobody else's removals pass for it.
+//!
+//! On PostgreSQL the table has parts, each of about a month. Of one that nothing is written to any more all rows are gone
+//! through, and then it is dropped in one stroke.
 
 use diesel::sql_types::{BigInt, Binary};
 
@@ -12,12 +15,15 @@ use super::row::{self, Agents, SELECT, rows};
 use super::verify::Sum;
 use crate::connection::Link;
 use crate::error::{Error, Fault};
+use crate::partition::{self, Part};
 use crate::sql::{Sql, chunks, lossy};
 
 /// Rows that leave together, at most.
 const ROWS: usize = 512;
 /// The blocks that these are looked up in.
 const BLOCKS: usize = 256;
+/// Rows that leave with a part and are of the next one, at most.
+const BESIDE: usize = 200_000;
 
 /// Microseconds. A time in which nothing was sealed counts as so long at most.
 const SILENCE: i64 = 7 * 86_400_000_000;
@@ -40,6 +46,8 @@ pub(super) struct Retired {
 pub(super) enum Old {
     /// Nothing is so old.
     Nothing,
+    /// Nothing yet, but more is known of what may.
+    More,
     /// The row is the oldest, and is not what was sealed.
     Doubted(i64),
     /// These.
@@ -56,6 +64,8 @@ pub(crate) struct Retiring {
     mac: i64,
     /// How many events.
     pub(super) events: u64,
+    /// With all that is in it.
+    part: Option<Part>,
 }
 
 impl Retiring {
@@ -151,19 +161,125 @@ fn cutoff(link: &mut Link, authority: &Authority, at: i64, before: i64) -> Resul
     Ok(if rest <= SILENCE { from - rest } else { i64::MIN })
 }
 
-/// The oldest events, if all of their rows were recorded before that time, are in the log before that place, and
-/// are what was sealed.
+/// How far the oldest part of the table was gone through, none of which leaves before all of it does.
+#[derive(Debug, Clone)]
+pub(crate) struct Pass {
+    part: Part,
+    /// The code of what has left before.
+    base: i64,
+    so_far: Retired,
+    /// Rows of it, and those of the next part that come before the last of these.
+    rows: usize,
+    beside: Vec<i64>,
+    /// These are too many: it leaves row by row.
+    one_by_one: bool,
+}
+
+impl Pass {
+    fn new(part: Part, base: i64, so_far: Retired) -> Self {
+        Self { part, base, so_far, rows: 0, beside: Vec::new(), one_by_one: false }
+    }
+}
+
+/// What leaves next: of a part that is still written the oldest rows, of one that is not all of it.
 pub(super) fn prepare(
     link: &mut Link,
     authority: &Authority,
     at: i64,
     before: i64,
     place: u64,
+    pass: &mut Option<Pass>,
 ) -> Result<Old, Fault> {
     let known = kept(link, authority)?;
-    let (base, from) = (known.map_or(0, |(_, mac)| mac), known.map(|(retired, _)| retired.last));
+    let base = known.map_or(0, |(_, mac)| mac);
     let nothing = Retired { events: 0, last: (0, 0), accepted: 0, sum: Sum::default() };
-    let mut so_far = known.map_or(nothing, |(retired, _)| retired);
+    let so_far = known.map_or(nothing, |(retired, _)| retired);
+    let leaves = |link: &mut Link, rows, after: Retired, part| -> Result<Old, Fault> {
+        let log = log::leaf(link, 0)?;
+        let (mac, events) = (code(authority, &after, log), after.events - so_far.events);
+        Ok(Old::Leaves(Retiring { base, rows, after, mac, events, part }))
+    };
+    let closed = partition::closed(link)?;
+    let known = pass.take().filter(|pass| Some(&pass.part) == closed.as_ref());
+    let Some(part) = closed.filter(|_| !known.as_ref().is_some_and(|pass| pass.one_by_one)) else {
+        *pass = known;
+        let mut after = so_far;
+        let (rows, doubted) = olds(link, authority, at, before, place, &mut after)?;
+        return match (rows.is_empty(), doubted) {
+            (false, _) => leaves(link, rows, after, None),
+            (true, Some(key)) => Ok(Old::Doubted(key)),
+            (true, None) => Ok(Old::Nothing),
+        };
+    };
+    let going = known.filter(|pass| pass.base == base);
+    let going = pass.insert(going.unwrap_or_else(|| Pass::new(part, base, so_far)));
+    let Some((end, high)) = end(link, &going.part)? else { return Ok(Old::Nothing) };
+    // Else it would be gone through in vain.
+    if high >= before {
+        return Ok(Old::Nothing);
+    }
+    if going.rows == 0
+        && let Some(key) = left_over(link, &going.part, so_far.last)?
+    {
+        return Ok(Old::Doubted(key));
+    }
+    if going.so_far.last < end {
+        let (rows, doubted) = olds(link, authority, at, before, place, &mut going.so_far)?;
+        let own = rows.iter().filter(|key| **key < going.part.high).count();
+        going.rows += own;
+        going.beside.extend(rows.iter().filter(|key| **key >= going.part.high));
+        if going.beside.len() > BESIDE {
+            (going.beside, going.one_by_one) = (Vec::new(), true);
+            return Ok(Old::More);
+        }
+        if going.so_far.last < end {
+            return Ok(match doubted {
+                Some(key) => Old::Doubted(key),
+                None if rows.is_empty() => Old::Nothing,
+                None => Old::More,
+            });
+        }
+    }
+    let sql = Sql::new(link.dialect, &format!("SELECT COUNT(*) FROM {}", going.part.name));
+    let there = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
+    if usize::try_from(there) != Ok(going.rows) {
+        // Somebody put one in behind: the next time it is met.
+        *pass = None;
+        return Ok(Old::Nothing);
+    }
+    let Pass { part, so_far: after, beside, .. } = going.clone();
+    leaves(link, beside, after, Some(part))
+}
+
+/// A row of the part where nobody can have left one: before what comes next in the log.
+fn left_over(link: &mut Link, part: &Part, last: Position) -> Result<Option<i64>, Fault> {
+    let mut sql = Sql::new(link.dialect, &format!("SELECT a.key FROM {} a WHERE 1 = 1", part.name));
+    log::up_to(&mut sql, link.dialect, last);
+    sql.push(" LIMIT 1");
+    Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop())
+}
+
+/// Where the last row of a part stands, and when the last of its events was recorded.
+fn end(link: &mut Link, part: &Part) -> Result<Option<(Position, i64)>, Fault> {
+    let text = format!(
+        "SELECT a.epoch, a.key, a.high FROM {} a ORDER BY a.epoch DESC, a.key DESC LIMIT 1",
+        part.name
+    );
+    let sql = Sql::new(link.dialect, &text);
+    let found = sql.rows::<(BigInt, BigInt, BigInt), (i64, i64, i64)>(&mut link.connection)?.pop();
+    Ok(found.map(|(epoch, key, high)| ((epoch, key), high)))
+}
+
+/// The rows that come next in the log, as far as they were recorded before that time, are in it before that place, and
+/// are what was sealed; and the row that is not, if one is.
+fn olds(
+    link: &mut Link,
+    authority: &Authority,
+    at: i64,
+    before: i64,
+    place: u64,
+    so_far: &mut Retired,
+) -> Result<(Vec<i64>, Option<i64>), Fault> {
     let first = so_far.events;
     let blocks = log::blocks(link, |sql| {
         sql.push(" WHERE first >= ").int(signed(first / BLOCK * BLOCK));
@@ -176,14 +292,14 @@ pub(super) fn prepare(
     let mut leaves = leaves.filter(|(at, _)| (first..place).contains(at)).map(|(_, leaf)| leaf);
     let mut sql = Sql::new(link.dialect, SELECT);
     sql.push(" WHERE 1 = 1");
-    if let Some(from) = from {
-        after(&mut sql, link.dialect, from);
+    if so_far.last != (0, 0) {
+        after(&mut sql, link.dialect, so_far.last);
     }
     in_order(&mut sql, link.dialect);
     sql.limit(ROWS);
     let found = rows(link, &sql)?;
     if found.first().is_none_or(|oldest| oldest.high >= before) {
-        return Ok(Old::Nothing);
+        return Ok((Vec::new(), None));
     }
     let before = cutoff(link, authority, at, before)?.min(before);
     let (mut gone, mut doubted) = (Vec::new(), None);
@@ -208,26 +324,34 @@ pub(super) fn prepare(
         opened.leaves().about.iter().for_each(|hash| so_far.sum.one(authority, *hash, opened.row.key));
         gone.push(opened.row.key);
     }
-    if gone.is_empty() {
-        return Ok(doubted.map_or(Old::Nothing, Old::Doubted));
-    }
-    let log = log::leaf(link, 0)?;
-    let (mac, events) = (code(authority, &so_far, log), so_far.events - first);
-    Ok(Old::Leaves(Retiring { base, rows: gone, after: so_far, mac, events }))
+    Ok((gone, doubted))
 }
 
 /// They leave, inside the open transaction.
 pub(crate) fn write(link: &mut Link, retiring: &Retiring) -> Result<(), Fault> {
     log::lock(link)?;
     let Some(authority) = link.authority.clone() else { return Ok(()) };
+    let lost = || Fault::from(Error::Conflict { current: 0 });
     if kept(link, &authority)?.map_or(0, |(_, mac)| mac) != retiring.base {
-        return Err(Error::Conflict { current: 0 }.into());
+        return Err(lost());
     }
     link.touched = true;
     for rows in chunks(&retiring.rows) {
         let mut sql = Sql::new(link.dialect, "DELETE FROM audit WHERE key IN ");
         sql.ints(rows.iter().copied());
         sql.run(&mut link.connection)?;
+    }
+    if let Some(part) = &retiring.part {
+        // The table first, as whoever reads or writes does; and then nobody comes between.
+        link.execute(partition::TURN)?;
+        link.execute("LOCK TABLE ONLY audit IN ACCESS EXCLUSIVE MODE")?;
+        if !partition::parts(link, "audit")?.contains(part) {
+            return Err(lost());
+        }
+        if end(link, part)?.is_some_and(|(end, _)| end > retiring.after.last) {
+            return Err(lost());
+        }
+        link.execute(&format!("DROP TABLE {}", part.name))?;
     }
     put(link, &retiring.after, retiring.mac)
 }

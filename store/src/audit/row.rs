@@ -326,9 +326,9 @@ fn meet(link: &mut Link, authority: &Authority, mut met: Vec<(i64, Arc<Who>)>) -
     Ok(())
 }
 
-/// Does something act where the trail is written, or might it still?
-const ACTING: &str = "(SELECT relkind <> 'r' OR relhastriggers OR relhasrules OR relrowsecurity FROM pg_class \
-                      WHERE oid = CAST('audit' AS regclass))";
+/// Does something act where the trail is written, the table or the part of it, or might it still?
+const ACTING: &str = "(SELECT bool_or(relkind NOT IN ('p', 'r') OR relhastriggers OR relhasrules OR relrowsecurity) \
+                      FROM pg_class WHERE oid IN (CAST('audit' AS regclass), audit.tableoid))";
 
 /// PostgreSQL numbers the transactions itself.
 fn insert(link: &mut Link, rows: &[Row]) -> Result<(), Fault> {
@@ -350,7 +350,12 @@ fn insert(link: &mut Link, rows: &[Row]) -> Result<(), Fault> {
         // To ask once more is a round trip for each commit: only where what was said may not be so.
         Dialect::Postgres => {
             sql.push(" RETURNING key, ").push(ACTING);
-            let said = sql.rows::<(BigInt, Bool), (i64, bool)>(&mut link.connection)?;
+            let said = sql.rows::<(BigInt, Bool), (i64, bool)>(&mut link.connection).map_err(Fault::from);
+            if let (Err(Fault::Transient(_)), Some(authority)) = (&said, &link.authority) {
+                // The numbers may be of a part that is gone: the next try has others.
+                authority.numbers.forget();
+            }
+            let said = said?;
             if said.iter().any(|(_, acting)| *acting) {
                 link.execute("SET CONSTRAINTS ALL IMMEDIATE")?;
                 are_there(link, rows)?

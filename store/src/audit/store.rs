@@ -17,6 +17,9 @@ use crate::store::Store;
 use crate::unit::Unit;
 use crate::{audit, reader};
 
+/// So much of a part is gone through at a time.
+const PIECES: usize = 32;
+
 /// What came of sealing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sealed {
@@ -30,6 +33,15 @@ pub struct Sealed {
     pub vanished: Vec<(i64, i64)>,
     /// Rows that nobody with the key wrote, as far as they were not met before.
     pub forged: Vec<i64>,
+}
+
+/// What came of taking out what is old.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retirement {
+    /// So many events left.
+    pub events: u64,
+    /// There may be more.
+    pub more: bool,
 }
 
 impl Store {
@@ -156,32 +168,49 @@ impl Store {
         Ok((!anew).then_some(size))
     }
 
-    /// Takes the oldest events out of the trail, some thousand at most, if they were recorded before that time and
-    /// every receiver of `delivered` events has them; how many. What is newer stays, and what is so old by the clock
+    /// Takes the oldest events out of the trail, some thousand or a part of the table, if they were recorded before that
+    /// time and every receiver of `delivered` events has them. What is newer stays, and what is so old by the clock
     /// alone and not by the heads of the log.
     ///
     /// # Errors
     /// `Precondition` if the oldest one is not what was sealed: it stays, and all that is behind it. `Conflict` while
-    /// another process does.
-    pub async fn retire_audit(&self, context: &Context, before: i64, delivered: u64) -> Result<u64, Error> {
+    /// another process does; `Busy` while somebody reads for so long that a part can't be dropped.
+    pub async fn retire_audit(
+        &self,
+        context: &Context,
+        before: i64,
+        delivered: u64,
+    ) -> Result<Retirement, Error> {
         if self.authority.auditing == Auditing::Off {
-            return Ok(0);
+            return Ok(Retirement::default());
         }
-        let authority = Arc::clone(&self.authority);
         let at = context.at;
-        let prepare = move |link: &mut Link| Ok(retire::prepare(link, &authority, at, before, delivered)?);
-        let retiring = match self.on_snapshot(prepare).await? {
-            Old::Nothing => return Ok(0),
-            Old::Doubted(key) => {
-                return Err(Error::Precondition(format!("AuditEvent/{key} is not what was sealed")));
-            }
-            Old::Leaves(retiring) => retiring,
-        };
-        let (events, last) = (retiring.events, retiring.last());
-        let note = format!("{events} events up to AuditEvent/{last}");
-        let commit = Commit { notes: vec![Entry { note, ..Entry::of(Act::Retire) }], ..Commit::default() };
-        self.write(Unit::new(context, commit)?.retiring(retiring)).await?;
-        Ok(events)
+        for _ in 0..PIECES {
+            let (authority, pass) = (Arc::clone(&self.authority), Arc::clone(&self.pass));
+            let prepare = move |link: &mut Link| {
+                log::hold(link)?;
+                let mut pass = pass.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut going = pass.clone();
+                let old = retire::prepare(link, &authority, at, before, delivered, &mut going)?;
+                *pass = going;
+                Ok(old)
+            };
+            let retiring = match self.on_snapshot(prepare).await? {
+                Old::Nothing => return Ok(Retirement::default()),
+                Old::More => continue,
+                Old::Doubted(key) => {
+                    return Err(Error::Precondition(format!("AuditEvent/{key} is not what was sealed")));
+                }
+                Old::Leaves(retiring) => retiring,
+            };
+            let (events, last) = (retiring.events, retiring.last());
+            let note = format!("{events} events up to AuditEvent/{last}");
+            let notes = vec![Entry { note, ..Entry::of(Act::Retire) }];
+            let commit = Commit { notes, ..Commit::default() };
+            self.write(Unit::new(context, commit)?.retiring(retiring)).await?;
+            return Ok(Retirement { events, more: true });
+        }
+        Ok(Retirement { events: 0, more: true })
     }
 
     /// Lets this process, which calls itself `holder`, be the one that sends to a receiver, until then; how
@@ -270,6 +299,7 @@ impl Store {
             let _turn = turn;
             let mut link = Link::open(&place, Use::Read)?;
             let verified = reader::snapshot(&mut link, None, |link| {
+                log::hold(link)?;
                 Ok(verify(link, &authority, &witnessed, at, &mut seen)?)
             });
             Ok(verified?)

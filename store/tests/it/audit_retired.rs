@@ -1,6 +1,6 @@
 //! What is older than the policy says leaves the trail, and the log still holds.
 
-use store::{Error, Finding, Options, Store, Witnessed};
+use store::{Error, Finding, Options, Retirement, Store, Witnessed};
 
 use crate::audit_kept::{findings, intrude, record, sealed};
 use crate::place::*;
@@ -18,12 +18,14 @@ async fn found(store: &Store, text: &str) -> usize {
 }
 
 /// All that may leave does; how many.
-async fn retired(store: &Store, second: i64, before: i64, delivered: u64) -> u64 {
+pub(crate) async fn retired(store: &Store, second: i64, before: i64, delivered: u64) -> u64 {
     let mut all = 0;
     loop {
-        match store.retire_audit(&at(second), at(before).at, delivered).await.unwrap() {
-            0 => return all,
-            more => all += more,
+        let Retirement { events, more } =
+            store.retire_audit(&at(second), at(before).at, delivered).await.unwrap();
+        all += events;
+        if !more {
+            return all;
         }
     }
 }
