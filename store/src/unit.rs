@@ -322,7 +322,7 @@ impl Unit {
             dead_letter::again(link, &sight, again, self.at)?;
         }
         delivery::nudge(link, &self.nudge.0, self.nudge.1, self.at)?;
-        if let Some(sweep) = self.sweep {
+        if let Some(sweep) = &self.sweep {
             sweep::write(link, sweep)?;
         }
         if let Some(line) = &self.line {

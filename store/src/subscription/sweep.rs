@@ -6,7 +6,8 @@ use super::SubscriptionStatus;
 use crate::connection::Link;
 use crate::context::Context;
 use crate::error::{Error, Fault};
-use crate::sql::Sql;
+use crate::partition::{self, Part};
+use crate::sql::{Dialect, Sql};
 use crate::store::Store;
 use crate::unit::Unit;
 
@@ -50,36 +51,105 @@ pub struct Behind {
     pub failing: bool,
 }
 
-/// Some events of one Subscription, all up to a number.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sweep {
-    subscription: i64,
-    upto: i64,
+/// Events that leave together.
+#[derive(Debug, Clone)]
+pub(crate) enum Sweep {
+    /// Those of one Subscription, all up to a number, that are no part's.
+    Rows { subscription: i64, upto: i64 },
+    /// Those of a part of the table.
+    Part(Part),
 }
 
-/// Removes them, inside the open transaction.
-pub(crate) fn write(link: &mut Link, sweep: Sweep) -> Result<(), Fault> {
-    let mut sql = Sql::new(link.dialect, "DELETE FROM event WHERE subscription = ");
-    sql.int(sweep.subscription).push(" AND number <= ").int(sweep.upto);
+/// Where events are that leave row by row: on PostgreSQL those of days that have no part.
+fn rest(link: &Link) -> &'static str {
+    match link.dialect {
+        Dialect::Sqlite => "event",
+        Dialect::Postgres => partition::REST,
+    }
+}
+
+/// Removes them, inside the open transaction, with what was put aside of them.
+///
+/// # Errors
+/// `Conflict` if one of a part's is still to be delivered, or another process was quicker.
+pub(crate) fn write(link: &mut Link, sweep: &Sweep) -> Result<(), Fault> {
+    let (subscription, upto) = match sweep {
+        Sweep::Part(part) => return drop_part(link, part),
+        Sweep::Rows { subscription, upto } => (*subscription, *upto),
+    };
+    let mut sql = Sql::new(link.dialect, "DELETE FROM ");
+    sql.push(rest(link)).push(" WHERE subscription = ").int(subscription).push(" AND number <= ").int(upto);
     sql.run(&mut link.connection)?;
     let mut sql = Sql::new(link.dialect, "DELETE FROM dead_letter WHERE subscription = ");
-    sql.int(sweep.subscription).push(" AND number <= ").int(sweep.upto);
+    sql.int(subscription).push(" AND number <= ").int(upto);
+    sql.push(" AND NOT EXISTS (SELECT 1 FROM event e WHERE e.subscription = dead_letter.subscription");
+    sql.push(" AND e.number = dead_letter.number)");
     sql.run(&mut link.connection)?;
     Ok(())
 }
 
-/// What of a Subscription was delivered, or can't be any more, and happened before that.
+fn drop_part(link: &mut Link, part: &Part) -> Result<(), Fault> {
+    // The table first, as whoever reads or numbers does: then nothing comes into the part, nor is delivered from it.
+    link.execute(partition::TURN)?;
+    link.execute("LOCK TABLE ONLY event IN ACCESS EXCLUSIVE MODE")?;
+    if !partition::parts(link, "event")?.contains(part) || is_waited_for(link, part)? {
+        return Err(Error::Conflict { current: 0 }.into());
+    }
+    let mut sql = Sql::new(link.dialect, "DELETE FROM dead_letter d WHERE EXISTS (SELECT 1 FROM ");
+    sql.push(&part.name).push(" e WHERE e.subscription = d.subscription AND e.number = d.number)");
+    sql.run(&mut link.connection)?;
+    link.execute(&format!("DROP TABLE {}", part.name))
+}
+
+/// Is any of its events still to be delivered?
+fn is_waited_for(link: &mut Link, part: &Part) -> Result<bool, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT s.number FROM subscription s WHERE s.status <> ");
+    sql.int(super::number(SubscriptionStatus::Off));
+    sql.push(" AND s.events > s.delivered AND EXISTS (SELECT 1 FROM ").push(&part.name);
+    sql.push(" e WHERE e.subscription = s.number AND e.number > s.delivered) LIMIT 1");
+    Ok(!sql.rows::<BigInt, i64>(&mut link.connection)?.is_empty())
+}
+
+/// Parts that were over before that, and of whose events none is still to be delivered.
+fn old_parts(link: &mut Link, before: i64) -> Result<Vec<Part>, Fault> {
+    if link.dialect == Dialect::Sqlite {
+        return Ok(Vec::new());
+    }
+    let mut old = Vec::new();
+    for part in partition::parts(link, "event")?.into_iter().filter(|part| part.high <= before) {
+        if !is_waited_for(link, &part)? {
+            old.push(part);
+        }
+    }
+    Ok(old)
+}
+
+/// What of a Subscription was delivered, or can't be any more, and happened before that, or before something that has
+/// left: a clock may have been wrong.
 fn old(link: &mut Link, subscription: i64, before: i64) -> Result<Option<Sweep>, Fault> {
-    let mut sql = Sql::new(
-        link.dialect,
-        "SELECT MAX(number) FROM (SELECT e.number, e.at FROM event e JOIN subscription s ON s.number = e.subscription \
-         WHERE e.subscription = ",
-    );
+    let mut sql = Sql::new(link.dialect, "SELECT MAX(number) FROM (SELECT e.number, e.at, s.events FROM ");
+    sql.push(rest(link));
+    sql.push(" e JOIN subscription s ON s.number = e.subscription WHERE e.subscription = ");
     sql.int(subscription).push(" AND (e.number <= s.delivered OR s.status = ");
     sql.int(super::number(SubscriptionStatus::Off)).push(") ORDER BY e.number").limit(TOGETHER);
     sql.push(") first WHERE at < ").int(before);
+    if link.dialect == Dialect::Postgres {
+        sql.push(" OR number < events AND NOT EXISTS (SELECT 1 FROM event n WHERE n.subscription = ");
+        sql.int(subscription).push(" AND n.number = first.number + 1)");
+    }
     let upto = sql.rows::<Nullable<BigInt>, Option<i64>>(&mut link.connection)?.pop().flatten();
-    Ok(upto.map(|upto| Sweep { subscription, upto }))
+    Ok(upto.map(|upto| Sweep::Rows { subscription, upto }))
+}
+
+/// The Subscriptions that may have events that leave row by row.
+fn swept(link: &mut Link) -> Result<Vec<i64>, Fault> {
+    let mut any = Sql::new(link.dialect, "SELECT e.number FROM ");
+    any.push(rest(link)).push(" e LIMIT 1");
+    if any.rows::<BigInt, i64>(&mut link.connection)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = Sql::new(link.dialect, "SELECT number FROM subscription ORDER BY number");
+    Ok(sql.rows::<BigInt, i64>(&mut link.connection)?)
 }
 
 fn deliveries(link: &mut Link) -> Result<Deliveries, Fault> {
@@ -132,19 +202,23 @@ impl Store {
     }
 
     /// Drops events that happened before that and are not to be delivered any more, of all Subscriptions.
+    ///
+    /// # Errors
+    /// `Busy` while somebody reads for so long that a part of the table can't be dropped: all others are.
     pub async fn sweep_events(&self, context: &Context, before: i64) -> Result<(), Error> {
-        let all = self
-            .pool
-            .run(|link| {
-                let sql = Sql::new(link.dialect, "SELECT number FROM subscription ORDER BY number");
-                Ok(sql.rows::<BigInt, i64>(&mut link.connection)?)
-            })
-            .await?;
-        for subscription in all {
+        let mut busy = false;
+        for part in self.pool.run(move |link| old_parts(link, before)).await? {
+            match self.write(Unit::sweeping(context, Sweep::Part(part))).await {
+                Ok(_) | Err(Error::Conflict { .. }) => {}
+                Err(Error::Busy) => busy = true,
+                Err(error) => return Err(error),
+            }
+        }
+        for subscription in self.pool.run(swept).await? {
             while let Some(sweep) = self.pool.run(move |link| old(link, subscription, before)).await? {
                 self.write(Unit::sweeping(context, sweep)).await?;
             }
         }
-        Ok(())
+        if busy { Err(Error::Busy) } else { Ok(()) }
     }
 }

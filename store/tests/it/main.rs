@@ -26,6 +26,8 @@ mod authorization;
 mod consent;
 mod kill;
 mod paging;
+mod parts;
+mod parts_of_events;
 mod place;
 mod queue;
 mod race;

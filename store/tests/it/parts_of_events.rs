@@ -1,0 +1,182 @@
+//! What Subscriptions are told lies in parts by day on PostgreSQL, and leaves with them once nobody waits for it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
+use store::{Error, Options, Store};
+
+use crate::audit_kept::intrude;
+use crate::audit_unreadable::number;
+use crate::place::*;
+
+const DAY: i64 = 86_400_000_000;
+
+fn clock() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
+}
+
+/// A Subscription with so many events, of which it has the first.
+fn subscription(url: &str, number: i64, status: i64, events: i64, delivered: i64) {
+    intrude(
+        url,
+        &format!(
+            "INSERT INTO subscription (number, id, stamp, status, started, since, horizon, owner, headers, events, \
+             delivered, due, tries, failing, holder, until, error, generation, rotated, line, again, refusals) VALUES \
+             ({number}, 's{number}', 1, {status}, TRUE, 0, 0, '', '', {events}, {delivered}, {}, 0, 0, '', 0, '', 1, \
+             0, '', FALSE, 0)",
+            i64::MAX
+        ),
+    );
+}
+
+fn event(url: &str, subscription: i64, number: i64, at: i64) {
+    intrude(
+        url,
+        &format!(
+            "INSERT INTO event (subscription, number, key, effect, at) VALUES ({subscription}, {number}, {number}, 0, {at})"
+        ),
+    );
+}
+
+/// A part of the day that many days ago.
+fn day(url: &str, ago: i64) -> i64 {
+    let low = (clock() / DAY - ago) * DAY;
+    intrude(
+        url,
+        &format!(
+            "CREATE TABLE event_ago_{ago} PARTITION OF event FOR VALUES FROM ({low}) TO ({})",
+            low + DAY
+        ),
+    );
+    low
+}
+
+fn is_there(url: &str, ago: i64) -> bool {
+    number(
+        url,
+        &format!(
+            "(SELECT COUNT(*) FROM pg_class WHERE relname = 'event_ago_{ago}' AND pg_table_is_visible(oid))"
+        ),
+    ) == 1
+}
+
+async fn told(store: &Store, subscription: i64, after: i64) -> Vec<i64> {
+    let events = store.events(&now(), subscription, after, 100).await.unwrap();
+    events.into_iter().map(|event| event.number).collect()
+}
+
+#[test]
+fn a_day_leaves_once_nobody_waits_for_it() {
+    Place::postgres().run(|store, url| async move {
+        let (old, older) = (day(&url, 9), day(&url, 10));
+        // One waits for its fourth, one is off, one has all.
+        subscription(&url, 1, 1, 5, 3);
+        subscription(&url, 2, 3, 2, 0);
+        subscription(&url, 3, 1, 2, 2);
+        for (number, at) in [(1, older), (2, older + 5), (3, older + 7), (4, old + 1), (5, clock())] {
+            event(&url, 1, number, at);
+        }
+        for number in [1, 2] {
+            event(&url, 2, number, older + number);
+            event(&url, 3, number, old + number);
+        }
+        intrude(
+            &url,
+            "INSERT INTO dead_letter (subscription, number, at, error, again) VALUES (1, 2, 0, '', FALSE), \
+                       (3, 1, 0, '', FALSE)",
+        );
+        assert_eq!(told(&store, 1, 0).await, [1, 2, 3, 4, 5], "in order over days");
+        let sweep = async || store.sweep_events(&now(), clock() - 7 * DAY).await.unwrap();
+        sweep().await;
+        assert_eq!((is_there(&url, 10), is_there(&url, 9)), (false, true), "the fourth is waited for");
+        assert_eq!(told(&store, 1, 0).await, [4, 5]);
+        assert_eq!(told(&store, 2, 0).await, Vec::<i64>::new());
+        assert_eq!(told(&store, 3, 0).await, [1, 2]);
+        assert_eq!(
+            number(&url, "(SELECT COUNT(*) FROM dead_letter)"),
+            1,
+            "what was put aside went with its event"
+        );
+        assert_eq!(store.deliveries().await.unwrap().oldest, Some(old + 1));
+        intrude(&url, "UPDATE subscription SET delivered = 4 WHERE number = 1");
+        sweep().await;
+        assert!(!is_there(&url, 9));
+        assert_eq!(told(&store, 1, 0).await, [5]);
+        assert_eq!(number(&url, "(SELECT COUNT(*) FROM dead_letter)"), 0);
+        // What is numbered late has a place all the same.
+        event(&url, 3, 3, old + 9);
+        assert_eq!(number(&url, "(SELECT COUNT(*) FROM event_default)"), 1);
+        intrude(&url, "UPDATE subscription SET events = 3 WHERE number = 3");
+        sweep().await;
+        assert_eq!(told(&store, 3, 0).await, [3], "it is waited for");
+        intrude(&url, "UPDATE subscription SET delivered = 3 WHERE number = 3");
+        sweep().await;
+        assert_eq!(told(&store, 3, 0).await, Vec::<i64>::new());
+    });
+}
+
+#[test]
+fn what_a_wrong_clock_says_has_a_place_and_leaves() {
+    Place::postgres().run(|store, url| async move {
+        let at = day(&url, 9);
+        subscription(&url, 1, 1, 4, 4);
+        let years = 3650 * DAY;
+        for (number, at) in [(1, at), (2, clock() + years), (3, at + 1), (4, clock() - years)] {
+            event(&url, 1, number, at);
+        }
+        assert_eq!(number(&url, "(SELECT COUNT(*) FROM event_default)"), 2);
+        assert_eq!(told(&store, 1, 0).await, [1, 2, 3, 4]);
+        store.sweep_events(&now(), clock() - 7 * DAY).await.unwrap();
+        assert_eq!(told(&store, 1, 0).await, Vec::<i64>::new(), "what came after it has left");
+        // One that is the last stays.
+        subscription(&url, 2, 1, 1, 1);
+        event(&url, 2, 1, clock() + years);
+        store.sweep_events(&now(), clock() - 7 * DAY).await.unwrap();
+        assert_eq!(told(&store, 2, 0).await, [1]);
+    });
+}
+
+/// A server that slept: what happened meanwhile is no part's, and the days to come have theirs.
+#[test]
+fn days_are_made_ahead_where_they_can_be() {
+    Place::postgres().run(|store, url| async move {
+        let parts = "(SELECT COUNT(*) FROM pg_inherits WHERE inhparent = CAST('event' AS regclass))";
+        let made = number(&url, parts);
+        assert_eq!(made, 5, "today, three days, and what has none");
+        store.keep_parts().await.unwrap();
+        assert_eq!(number(&url, parts), made);
+        intrude(
+            &url,
+            "DO $$ DECLARE part text; BEGIN FOR part IN SELECT c.relname FROM pg_class c JOIN pg_inherits ON inhrelid = c.oid \
+             WHERE inhparent = CAST('event' AS regclass) AND relname <> 'event_default' LOOP \
+             EXECUTE format('DROP TABLE %I', part); END LOOP; END $$",
+        );
+        subscription(&url, 1, 1, 1, 0);
+        event(&url, 1, 1, clock());
+        store.keep_parts().await.unwrap();
+        assert_eq!(number(&url, parts), made - 1, "all but today");
+        assert_eq!(told(&store, 1, 0).await, [1]);
+        assert_eq!(number(&url, "(SELECT COUNT(*) FROM event_default)"), 1);
+        // Where they are kept for years, a part is of more than a day.
+        intrude(&url, "TRUNCATE event");
+        let store = Store::open(&url, &Options { event_days: 3650, ..Options::default() }).unwrap();
+        store.keep_parts().await.unwrap();
+        assert!(number(&url, parts) <= made);
+    });
+}
+
+/// Whoever reads for long is not waited for, and is in nobody's way.
+#[test]
+fn a_day_that_is_read_leaves_later() {
+    Place::postgres().run(|store, url| async move {
+        day(&url, 9);
+        let mut reading = PgConnection::establish(&url).unwrap();
+        reading.batch_execute("BEGIN; SELECT COUNT(*) FROM event").unwrap();
+        let swept = async || store.sweep_events(&now(), clock() - 7 * DAY).await;
+        assert_eq!(swept().await, Err(Error::Busy));
+        reading.batch_execute("ROLLBACK").unwrap();
+        swept().await.unwrap();
+        assert!(!is_there(&url, 9));
+    });
+}
