@@ -20,6 +20,7 @@ use crate::http::limits::Limits;
 use crate::http::redis::Redis;
 use crate::http::refusals::Refusals;
 use crate::packages::Claims;
+use crate::parts::Parts;
 use crate::smart::Smart;
 use crate::smart::secret::Secret;
 use crate::subscriptions::Shelf;
@@ -56,6 +57,8 @@ pub struct App {
     pub(crate) lines: Lines,
     /// How it stands with the audit trail.
     pub(crate) standing: Standing,
+    /// How it stands with the parts of the tables.
+    pub(crate) parts: Parts,
     /// What the store said of itself last.
     pub(crate) pulse: tokio::sync::Mutex<Option<Arc<Pulse>>>,
     /// What this process is called beside others. Who begins anew at the same address is the same, and goes on at
@@ -133,6 +136,7 @@ impl App {
             subscriptions: Shelf::default(),
             lines: Lines::default(),
             standing: Standing::default(),
+            parts: Parts::default(),
             pulse: tokio::sync::Mutex::default(),
             active,
             activating,
@@ -167,6 +171,7 @@ pub fn open_store(config: &Config) -> anyhow::Result<Store> {
         auditing: config.auditing,
         site: config.public_url.clone(),
         secret: Some(Secret::load(config)?.audit()),
+        event_days: config.event_days,
         replica: config.database_read_url.as_ref().map(|url| Zeroizing::new(url.as_str().to_owned())),
         ..store::Options::default()
     };

@@ -18,6 +18,9 @@ const LATE: i64 = 60;
 /// And after so many everybody should have it whom events are sent to.
 const BEHIND: i64 = 600;
 
+/// What is to be known where the last parts of tables go on.
+const PARTS: &str = "those that are to come can't be made; the log says why";
+
 /// What the store says of itself.
 pub(crate) struct Pulse {
     /// When it was asked.
@@ -87,7 +90,8 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
             let lag = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0) / 1000);
             let queue = json!({"waiting": waiting, "lag_ms": lag, "put_off": put_off});
             let status = if *put_off > 0 { "degraded" } else { "ok" };
-            let store = json!({"backend": backend, "schema": pulse.schema.as_ref().map(schema_of)});
+            let (schema, parts) = (pulse.schema.as_ref().map(schema_of), app.parts.fail().then_some(PARTS));
+            let store = json!({"backend": backend, "schema": schema, "parts": parts});
             // What the database serves no more may find anything there.
             let is_served = pulse.schema.is_none_or(Schema::is_served);
             let code = if is_served { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -99,6 +103,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         }
     };
     let (audit, worried) = trail(&app, &pulse, now);
+    let worried = worried || app.parts.fail();
     let status = if worried && status == "ok" { "degraded" } else { status };
     let is_here = app.redis.as_ref().map(|redis| redis.is_here());
     let status = if is_here == Some(false) && status == "ok" { "degraded" } else { status };

@@ -18,6 +18,7 @@ mod http;
 mod interaction;
 mod outside;
 pub mod packages;
+mod parts;
 mod rest;
 pub mod router;
 mod scoring;

@@ -234,7 +234,8 @@ pub(crate) struct Status {
 
 #[derive(ToSchema)]
 pub(crate) struct Health {
-    /// `ok`, `degraded` (scoring was put off, the audit log is behind or not what it was, or Redis or the replica is away), or
+    /// `ok`, `degraded` (scoring was put off, the audit log is behind or not what it was, or Redis or the replica is away,
+    /// or parts of tables that are to come can't be made), or
     /// `unavailable` (the store does not answer, or does not serve this version any more).
     status: String,
     version: String,
@@ -307,6 +308,8 @@ pub(crate) struct Astray {
 pub(crate) struct Backend {
     backend: String,
     schema: Option<Schema>,
+    /// Why PostgreSQL's tables get no new parts, if they do not.
+    parts: Option<String>,
 }
 
 #[derive(ToSchema)]

@@ -26,7 +26,7 @@ use crate::http::request::unpack;
 use crate::http::telemetry::measure;
 use crate::http::tls;
 use crate::subscriptions::Teller;
-use crate::{router, scoring};
+use crate::{parts, router, scoring};
 
 /// Seconds that requests under way get when the server ends.
 const GRACE: u64 = 20;
@@ -199,6 +199,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let forwarder = Forwarder::start(&app, outbound.as_ref());
     let teller = Teller::start(&app).await?;
     tokio::spawn(app::follow_activations(Arc::clone(&app)));
+    tokio::spawn(parts::keep(Arc::clone(&app)));
     let ending = Arc::clone(&app);
     tokio::spawn(async move {
         told_to_end().await;
