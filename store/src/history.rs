@@ -56,7 +56,8 @@ impl HistoryQuery {
             sql.push(" AND r.updated <= ").int(at.high);
             for table in ["resource", "history"] {
                 sql.push(" AND NOT EXISTS (SELECT 1 FROM ").push(table).push(" n WHERE n.kind = r.kind");
-                sql.push(" AND n.id = r.id AND n.version = r.version + 1 AND n.updated <= ").int(at.low);
+                // The one that came next may have been dropped.
+                sql.push(" AND n.id = r.id AND n.version > r.version AND n.updated <= ").int(at.low);
                 sql.push(")");
             }
         }

@@ -141,10 +141,10 @@ impl Moment {
                 Self::Key(key) => {
                     sql.push("MAX(h.version)").push(of_it).push("h.key <= ").int(*key);
                 }
-                // Who wrote a row of history took that version out of its place: the first that was
-                // taken since comes after the last that was taken before.
+                // Who wrote a row of history took that version out of its place: it is the first that was
+                // taken since. Those before may have been dropped.
                 Self::Snapshot(snapshot) => {
-                    sql.push("COALESCE(MAX(h.version), 0) + 1").push(of_it);
+                    sql.push("MIN(h.version)").push(of_it).push("NOT ");
                     snapshot.seen(&mut sql, "h");
                 }
             }

@@ -37,7 +37,7 @@ use crate::record::Effect;
 use crate::sql::Sql;
 
 /// What stands for a status in the database.
-fn number(status: SubscriptionStatus) -> i64 {
+pub(crate) fn number(status: SubscriptionStatus) -> i64 {
     match status {
         SubscriptionStatus::Requested => 0,
         SubscriptionStatus::Active => 1,

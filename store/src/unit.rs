@@ -28,6 +28,7 @@ use crate::context::Context;
 use crate::draft::{self, Draft};
 use crate::error::{Error, Fault};
 use crate::keys::Numbers;
+use crate::prune::{self, Leaving};
 use crate::reader::Reader;
 use crate::record::{Stored, Written};
 use crate::subscription::Progress;
@@ -37,7 +38,6 @@ use crate::subscription::keep::{By, requested};
 use crate::subscription::line::{self, Line};
 use crate::subscription::numbering::{self, Numbering};
 use crate::subscription::rotation::{self, Asked};
-use crate::subscription::sweep::{self, Sweep};
 use crate::version::{Author, Step, apply, permitted};
 use crate::{account, consent, desk, find, member, tokens};
 
@@ -117,7 +117,7 @@ pub(crate) struct Unit {
     numbering: Option<Numbering>,
     claim: Option<Box<Claim>>,
     nudge: (Vec<i64>, bool),
-    sweep: Option<Sweep>,
+    leaving: Option<Leaving>,
     line: Option<Box<Line>>,
     again: Option<Box<Again>>,
     progress: Option<Progress>,
@@ -182,7 +182,7 @@ impl Unit {
             numbering: None,
             claim: None,
             nudge: (Vec::new(), false),
-            sweep: None,
+            leaving: None,
             line: None,
             again: None,
             progress: None,
@@ -238,9 +238,9 @@ impl Unit {
         Self { nudge: (held, true), ..Self::empty(context) }
     }
 
-    /// Drops old events, and nothing else.
-    pub(crate) fn sweeping(context: &Context, sweep: Sweep) -> Self {
-        Self { sweep: Some(sweep), ..Self::empty(context) }
+    /// Drops what is old, and records it.
+    pub(crate) fn dropping(context: &Context, leaving: Leaving, notes: Vec<Entry>) -> Self {
+        Self { leaving: Some(leaving), notes, ..Self::empty(context) }
     }
 
     /// A subscriber comes or goes, which is recorded.
@@ -322,8 +322,8 @@ impl Unit {
             dead_letter::again(link, &sight, again, self.at)?;
         }
         delivery::nudge(link, &self.nudge.0, self.nudge.1, self.at)?;
-        if let Some(sweep) = &self.sweep {
-            sweep::write(link, sweep)?;
+        if let Some(leaving) = &self.leaving {
+            prune::write(link, leaving)?;
         }
         if let Some(line) = &self.line {
             line::write(link, line, self.at)?;
@@ -368,7 +368,7 @@ impl Unit {
             && self.numbering.is_none()
             && self.claim.is_none()
             && self.nudge.0.is_empty()
-            && self.sweep.is_none()
+            && self.leaving.is_none()
             && self.line.is_none()
             && self.again.is_none()
             && self.progress.is_none()

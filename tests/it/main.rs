@@ -22,6 +22,7 @@ mod offline;
 mod openapi;
 mod operations;
 mod outage;
+mod parts;
 mod receivers;
 mod redis;
 mod replica;

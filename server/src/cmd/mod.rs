@@ -4,6 +4,7 @@ mod audit;
 mod client;
 mod demo;
 mod generate;
+mod history;
 mod import;
 mod input;
 mod migrate;
@@ -52,6 +53,9 @@ enum Command {
     /// The trail of who did what.
     #[command(subcommand)]
     Audit(audit::Action),
+    /// Versions that are current no more.
+    #[command(subcommand)]
+    History(history::Action),
     /// API keys of callers, and apps that ask for tokens.
     #[command(subcommand)]
     Client(client::Action),
@@ -96,6 +100,7 @@ fn dispatch(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Models(action) => models::run(config, action),
         Command::Migrate => migrate::run(config),
         Command::Audit(action) => audit::run(config, action),
+        Command::History(action) => history::run(config, action),
         Command::Client(action) => client::run(config, action),
         Command::User(action) => user::run(config, action),
         Command::Generate(arguments) => generate::run(&arguments),

@@ -7,6 +7,7 @@ use crate::connection::Link;
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::partition::{self, Part};
+use crate::prune::Leaving;
 use crate::sql::{Dialect, Sql};
 use crate::store::Store;
 use crate::unit::Unit;
@@ -208,7 +209,7 @@ impl Store {
     pub async fn sweep_events(&self, context: &Context, before: i64) -> Result<(), Error> {
         let mut busy = false;
         for part in self.pool.run(move |link| old_parts(link, before)).await? {
-            match self.write(Unit::sweeping(context, Sweep::Part(part))).await {
+            match self.write(Unit::dropping(context, Leaving::Events(Sweep::Part(part)), Vec::new())).await {
                 Ok(_) | Err(Error::Conflict { .. }) => {}
                 Err(Error::Busy) => busy = true,
                 Err(error) => return Err(error),
@@ -216,7 +217,7 @@ impl Store {
         }
         for subscription in self.pool.run(swept).await? {
             while let Some(sweep) = self.pool.run(move |link| old(link, subscription, before)).await? {
-                self.write(Unit::sweeping(context, sweep)).await?;
+                self.write(Unit::dropping(context, Leaving::Events(sweep), Vec::new())).await?;
             }
         }
         if busy { Err(Error::Busy) } else { Ok(()) }

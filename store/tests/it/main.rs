@@ -29,6 +29,7 @@ mod paging;
 mod parts;
 mod parts_of_events;
 mod place;
+mod prune;
 mod queue;
 mod race;
 mod random_search;

@@ -17,7 +17,7 @@ fn clock() -> i64 {
 }
 
 /// A Subscription with so many events, of which it has the first.
-fn subscription(url: &str, number: i64, status: i64, events: i64, delivered: i64) {
+pub(crate) fn subscription(url: &str, number: i64, status: i64, events: i64, delivered: i64) {
     intrude(
         url,
         &format!(
