@@ -32,7 +32,8 @@ const UNDER_WAY: i64 = 180_000_000;
 pub struct Pruned {
     /// Of each part of the table, or of the table where it has none: what it is called, and how many.
     pub gone: Vec<(String, u64)>,
-    /// Versions that stay there, as somebody goes by them.
+    /// Versions that stay there, as somebody goes by them, or (where there are parts) as they were current until a
+    /// moment ago.
     pub needed: u64,
     /// Parts that stay as they hold newer versions too, or come behind such a one; and how many old ones they hold.
     pub mixed: Vec<(String, u64)>,
@@ -100,20 +101,24 @@ fn empty(link: &mut Link, part: &Part, keys: &[i64], since: i64) -> Result<(), F
     if awaited(link, name, i64::MAX)? > 0 {
         return Err(Error::Precondition("Subscriptions are still to be told of these versions".into()).into());
     }
-    // Whatever was replaced since was not looked at; what took its place is as new.
-    let kinds = || ResourceType::all().map(|kind| i64::from(kind.index()));
-    let mut sql = Sql::new(link.dialect, "SELECT h.key FROM (");
-    for (n, table) in ["resource", "history"].into_iter().enumerate() {
-        sql.push(if n > 0 { " UNION ALL " } else { "" });
-        sql.push("SELECT kind, id, version FROM ").push(table).push(" WHERE updated >= ").int(since);
-        sql.push(" AND kind IN ").ints(kinds());
-    }
-    sql.push(") n JOIN ").push(name);
-    sql.push(" h ON h.kind = n.kind AND h.id = n.id AND h.version = n.version - 1");
-    let mut late = sql.rows::<BigInt, i64>(&mut link.connection)?;
+    let mut late = replaced(link, name, since)?;
     late.extend(named(link, name, Some(since))?);
     keep(link, &late)?;
     link.execute(&format!("TRUNCATE TABLE ONLY {name}; INSERT INTO {name} SELECT * FROM stays"))
+}
+
+/// The versions in the table that were replaced since then: what took their place is as new.
+fn replaced(link: &mut Link, table: &str, since: i64) -> Result<Vec<i64>, Fault> {
+    let kinds = || ResourceType::all().map(|kind| i64::from(kind.index()));
+    let mut sql = Sql::new(link.dialect, "SELECT h.key FROM (");
+    for (n, versions) in ["resource", "history"].into_iter().enumerate() {
+        sql.push(if n > 0 { " UNION ALL " } else { "" });
+        sql.push("SELECT kind, id, version FROM ").push(versions).push(" WHERE updated >= ").int(since);
+        sql.push(" AND kind IN ").ints(kinds());
+    }
+    sql.push(") n JOIN ").push(table);
+    sql.push(" h ON h.kind = n.kind AND h.id = n.id AND h.version = n.version - 1");
+    Ok(sql.rows::<BigInt, i64>(&mut link.connection)?)
 }
 
 /// The versions in the table that RiskAssessments name: all of these, or those that were written since then.
@@ -213,6 +218,8 @@ fn look(link: &mut Link, before: i64, at: i64) -> Result<(Pruned, Vec<Pruning>),
         let some = |keys: &[i64]| Pruning { part: None, keys: keys.to_vec(), since };
         return Ok((pruned, keys.chunks(TOGETHER).map(some).collect()));
     }
+    // Of what is being replaced it is not known yet whether it is needed.
+    needed.extend(replaced(link, "history", since)?);
     for part in partition::parts(link, "history")? {
         let mut sql = Sql::new(link.dialect, "SELECT COUNT(CASE WHEN updated < ");
         sql.int(before).push(" THEN 1 END), COUNT(*) FROM ").push(&part.name);

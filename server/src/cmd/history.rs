@@ -48,7 +48,10 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         writeln!(out, "nothing {word}")?;
     }
     if needed > 0 {
-        writeln!(out, "{needed} versions stay: RiskAssessments name them, or what they say is deleted")?;
+        writeln!(
+            out,
+            "{needed} versions stay: RiskAssessments name them, what they say is deleted, or they were just replaced"
+        )?;
     }
     for (part, versions) in &mixed {
         writeln!(out, "{part}: {versions} versions stay, as it is dropped only as a whole")?;

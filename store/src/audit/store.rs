@@ -18,7 +18,7 @@ use crate::unit::Unit;
 use crate::{audit, reader};
 
 /// So much of a part is gone through at a time.
-const PIECES: usize = 32;
+const PIECES: usize = 8;
 
 /// What came of sealing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
