@@ -117,7 +117,7 @@ pub(crate) struct Unit {
     numbering: Option<Numbering>,
     claim: Option<Box<Claim>>,
     nudge: (Vec<i64>, bool),
-    leaving: Option<Leaving>,
+    leaving: Option<Box<Leaving>>,
     line: Option<Box<Line>>,
     again: Option<Box<Again>>,
     progress: Option<Progress>,
@@ -240,7 +240,7 @@ impl Unit {
 
     /// Drops what is old, and records it.
     pub(crate) fn dropping(context: &Context, leaving: Leaving, notes: Vec<Entry>) -> Self {
-        Self { leaving: Some(leaving), notes, ..Self::empty(context) }
+        Self { leaving: Some(Box::new(leaving)), notes, ..Self::empty(context) }
     }
 
     /// A subscriber comes or goes, which is recorded.

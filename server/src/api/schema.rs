@@ -240,7 +240,7 @@ pub(crate) struct Health {
     status: String,
     version: String,
     started: String,
-    store: Option<Backend>,
+    store: Option<Database>,
     queue: Option<Queue>,
     audit: Option<Trail>,
     subscriptions: Option<Deliveries>,
@@ -305,7 +305,7 @@ pub(crate) struct Astray {
 }
 
 #[derive(ToSchema)]
-pub(crate) struct Backend {
+pub(crate) struct Database {
     backend: String,
     schema: Option<Schema>,
     /// Why PostgreSQL's tables get no new parts, if they do not.

@@ -65,7 +65,7 @@ pub(crate) struct Retiring {
     /// How many events.
     pub(super) events: u64,
     /// With all that is in it.
-    part: Option<Part>,
+    part: Option<Box<Part>>,
 }
 
 impl Retiring {
@@ -248,7 +248,7 @@ pub(super) fn prepare(
         return Ok(Old::Nothing);
     }
     let Pass { part, so_far: after, beside, .. } = going.clone();
-    leaves(link, beside, after, Some(part))
+    leaves(link, beside, after, Some(Box::new(part)))
 }
 
 /// A row of the part where nobody can have left one: before what comes next in the log.
@@ -345,7 +345,7 @@ pub(crate) fn write(link: &mut Link, retiring: &Retiring) -> Result<(), Fault> {
         // The table first, as whoever reads or writes does; and then nobody comes between.
         link.execute(partition::TURN)?;
         link.execute("LOCK TABLE ONLY audit IN ACCESS EXCLUSIVE MODE")?;
-        if !partition::parts(link, "audit")?.contains(part) {
+        if !partition::parts(link, "audit")?.contains(part.as_ref()) {
             return Err(lost());
         }
         if end(link, part)?.is_some_and(|(end, _)| end > retiring.after.last) {
