@@ -19,6 +19,8 @@ use crate::sql::{Dialect, Sql, chunks, lossy};
 
 /// Events of one row, at most: who looks for one reads the row.
 const MOST: usize = 128;
+/// The same: the keys of its events are less than that far from its own.
+const REACH: i64 = 128;
 /// Agents whose texts are remembered while rows are read, at most.
 const AGENTS: usize = 20_000;
 
@@ -187,12 +189,12 @@ impl Found {
 }
 
 /// Writes `a.key IN …` of the rows that hold these keys: of each the one with the greatest key that is not
-/// greater.
+/// greater, and not so much less that a row does not reach there: so that few parts of the table are asked.
 pub(super) fn holding(sql: &mut Sql<'_>, keys: &[i64]) {
     sql.push("a.key IN (");
     for (n, key) in keys.iter().enumerate() {
         sql.push(if n > 0 { ", " } else { "" }).push("(SELECT MAX(b.key) FROM audit b WHERE b.key <= ");
-        sql.int(*key).push(")");
+        sql.int(*key).push(" AND b.key > ").int(key.saturating_sub(REACH)).push(")");
     }
     sql.push(if keys.is_empty() { "NULL)" } else { ")" });
 }
