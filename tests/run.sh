@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the tests need and runs all of them. Needs the Rust toolchain, and Debian's package
-# manager for a C compiler, PostgreSQL, Redis, Node.js, Python and Chromium (installed where they are missing and
-# may be; else named). The clients of tests/clients come from npm and PyPI, once for each list of versions.
+# manager for a C compiler, PostgreSQL, Redis, libfaketime, Node.js, Python and Chromium (installed where they are missing
+# and may be; else named). The clients of tests/clients come from npm and PyPI, once for each list of versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,7 @@ missing=()
 command -v cc > /dev/null || missing+=(gcc libc6-dev)
 [ -x "$(postgres_bin)/initdb" ] || missing+=(postgresql)
 command -v redis-server > /dev/null || missing+=(redis-server)
+compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' > /dev/null || missing+=(faketime)
 command -v node > /dev/null || missing+=(nodejs)
 command -v npm > /dev/null || missing+=(npm)
 python3 -c 'import venv, ensurepip' 2> /dev/null || missing+=(python3 python3-venv)

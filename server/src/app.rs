@@ -109,6 +109,7 @@ impl App {
     /// Opens the store and loads the models, with the activations the store knows.
     pub async fn open(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let store = open_store(&config)?;
+        store.ask_time().await?;
         let claims = Claims::load(&config)?;
         let mut catalogue = load_catalogue(&config)?;
         use_activated(&mut catalogue, &store).await?;

@@ -10,6 +10,7 @@ use store::{Astray, Backlog, Context, Deliveries, Destination, Error, Following,
 
 use crate::api::schema;
 use crate::app::{self, App};
+use crate::clock;
 use crate::config::Address;
 
 /// What was recorded should be in the signed log after so many seconds.
@@ -87,7 +88,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         Ok(Backlog { waiting, oldest, put_off }) => {
             let backend =
                 if app.config.database_url.starts_with("sqlite:") { "sqlite" } else { "postgresql" };
-            let lag = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0) / 1000);
+            let lag = oldest.map_or(0, |oldest| app.store.time(now).saturating_sub(oldest).max(0) / 1000);
             let queue = json!({"waiting": waiting, "lag_ms": lag, "put_off": put_off});
             let status = if *put_off > 0 { "degraded" } else { "ok" };
             let (schema, parts) = (pulse.schema.as_ref().map(schema_of), app.parts.fail().then_some(PARTS));
@@ -110,6 +111,8 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
     let following = app.store.following();
     let aside = following.as_ref().is_some_and(|following| following.why.is_some());
     let status = if aside && status == "ok" { "degraded" } else { status };
+    let (clock, is_off) = clock::health(&app);
+    let status = if is_off && status == "ok" { "degraded" } else { status };
     HttpResponse::build(code).json(json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
@@ -118,6 +121,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         "queue": queue,
         "audit": audit,
         "subscriptions": pulse.deliveries.as_ref().map(|all| subscriptions(all, now)),
+        "clock": clock,
         "replica": following.as_ref().map(replica),
         "redis": is_here.map(|here| json!({"status": if here { "ok" } else { "unavailable" }})),
         "models": models,
@@ -195,7 +199,8 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
         {
             metrics::gauge!("augury_queue_waiting").set(waiting as f64);
             metrics::gauge!("augury_queue_put_off").set(put_off as f64);
-            let lag = oldest.map_or(0, |oldest| app::now().saturating_sub(oldest).max(0));
+            let now = app.store.time(app::now());
+            let lag = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0));
             metrics::gauge!("augury_queue_lag_seconds").set(lag as f64 / 1e6);
         }
     }
@@ -236,6 +241,7 @@ pub(crate) async fn metrics(app: web::Data<App>) -> HttpResponse {
         #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
         metrics::gauge!("augury_replica_lag_bytes").set(lag.unwrap_or_default() as f64);
     }
+    clock::measure(&app);
     if let Some(redis) = &app.redis {
         metrics::gauge!("augury_redis_up").set(f64::from(u8::from(redis.is_here())));
     }

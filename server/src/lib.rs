@@ -9,6 +9,7 @@
 mod api;
 pub mod app;
 mod audit;
+mod clock;
 pub mod cmd;
 pub mod config;
 mod encryption;

@@ -9,6 +9,7 @@ use diesel::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::audit::{Authority, Leaves, Records};
 use crate::charts::{ChartRow, Charts};
+use crate::clock::Clock;
 use crate::consent::Known;
 use crate::deadline::Deadline;
 use crate::error::{Error, Fault};
@@ -188,6 +189,8 @@ pub(crate) struct Link {
     pub(crate) authority: Option<Arc<Authority>>,
     /// Who is to be told of changes.
     pub(crate) register: Option<Arc<Register>>,
+    /// What time it is for all processes.
+    pub(crate) clock: Arc<Clock>,
     /// What the open transaction adds to the trail, and the agents it adds.
     pub(crate) audited: Records,
     pub(crate) met: Vec<i64>,
@@ -218,6 +221,7 @@ impl Link {
             brought: Vec::new(),
             authority: None,
             register: None,
+            clock: Arc::default(),
             audited: Records::default(),
             met: Vec::new(),
             leaves: Vec::new(),
@@ -268,6 +272,7 @@ pub(crate) struct Manager {
     pub(crate) patience: Duration,
     pub(crate) authority: Option<Arc<Authority>>,
     pub(crate) register: Option<Arc<Register>>,
+    pub(crate) clock: Arc<Clock>,
 }
 
 impl Manager {
@@ -280,6 +285,7 @@ impl Manager {
             patience,
             authority: Some(Arc::clone(&shared.authority)),
             register: Some(Arc::clone(&shared.register)),
+            clock: Arc::clone(&shared.clock),
         }
     }
 }
@@ -301,6 +307,7 @@ impl ManageConnection for Manager {
             patience: self.patience,
             authority: self.authority.clone(),
             register: self.register.clone(),
+            clock: Arc::clone(&self.clock),
             ..link
         })
     }

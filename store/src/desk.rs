@@ -29,8 +29,10 @@ pub(crate) fn finish(link: &mut Link, keys: &[i64]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Queues tasks; of several for one topic and patient, one stays.
-pub(crate) fn queue(link: &mut Link, parts: &[(&[NewTask], &[Move])]) -> Result<(), Fault> {
+/// Queues tasks; of several for one topic and patient, one stays. What is due is so by the clock of whoever asks at
+/// that time, and is kept by the one of all.
+pub(crate) fn queue(link: &mut Link, parts: &[(&[NewTask], &[Move])], at: i64) -> Result<(), Fault> {
+    let ahead = at - link.time(at);
     let mut wanted: BTreeMap<(i64, &str), (i64, i64)> = BTreeMap::new();
     for (task, moves) in parts.iter().flat_map(|(tasks, moves)| tasks.iter().map(move |task| (task, moves))) {
         let (patients, cause) = match &task.about {
@@ -52,7 +54,7 @@ pub(crate) fn queue(link: &mut Link, parts: &[(&[NewTask], &[Move])]) -> Result<
         let mut sql = Sql::new(link.dialect, "INSERT INTO task (topic, patient, due, cause, tries) VALUES ");
         for (n, ((topic, patient), (due, cause))) in tasks.iter().enumerate() {
             sql.push(if n > 0 { ",(" } else { "(" }).int(*topic).push(",").text(*patient);
-            sql.push(",").int(*due).push(",").int(*cause).push(",0)");
+            sql.push(",").int(*due - ahead).push(",").int(*cause).push(",0)");
         }
         sql.run(&mut link.connection)?;
     }
@@ -64,7 +66,7 @@ pub(crate) fn queue(link: &mut Link, parts: &[(&[NewTask], &[Move])]) -> Result<
 pub(crate) fn due(link: &mut Link, at: i64, most: usize) -> Result<Vec<Task>, Fault> {
     let mut sql =
         Sql::new(link.dialect, "SELECT key, topic, patient, due, cause, tries FROM task WHERE due <= ");
-    sql.int(at).push(" ORDER BY key").limit(most);
+    sql.int(link.time(at)).push(" ORDER BY key").limit(most);
     if link.dialect == Dialect::Postgres {
         sql.push(" FOR UPDATE SKIP LOCKED");
     }

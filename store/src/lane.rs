@@ -75,6 +75,7 @@ fn writing(place: &Place, shared: &Shared) -> Result<Link, Error> {
     let mut link = Link::open(place, Use::Write)?;
     link.authority = Some(Arc::clone(&shared.authority));
     link.register = Some(Arc::clone(&shared.register));
+    link.clock = Arc::clone(&shared.clock);
     link.patience = CRITERIA;
     Ok(link)
 }

@@ -15,6 +15,7 @@ mod authorization;
 mod carried;
 mod charts;
 mod checkpoint;
+mod clock;
 mod commit;
 mod compare;
 mod connection;

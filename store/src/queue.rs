@@ -188,7 +188,7 @@ impl Store {
 
     async fn put_off(&self, context: &Context, task: &Task) -> Result<(), Error> {
         let doubled = FIRST_PAUSE.saturating_mul(1 << task.tries.clamp(0, 20));
-        let until = context.at.saturating_add(doubled.min(LONGEST_PAUSE));
+        let until = self.time(context.at).saturating_add(doubled.min(LONGEST_PAUSE));
         tracing::warn!(task = task.key, tries = task.tries, "a task failed and is put off");
         self.write(Unit::postponing(context, vec![task.key], until)).await.map(drop)
     }

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::audit::{self, Act, Auditing, Authority, Buffer, Entry, Trail};
+use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::connection::{Link, PATIENCE, Place, Use};
 use crate::context::Context;
@@ -87,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) authority: Arc<Authority>,
     /// Who is to be told of changes.
     pub(crate) register: Arc<Register>,
+    /// What time it is for all processes.
+    pub(crate) clock: Arc<Clock>,
 }
 
 /// All data, in an SQLite file or a PostgreSQL database.
@@ -100,6 +103,7 @@ pub struct Store {
     seal: Arc<Seal>,
     pub(crate) authority: Arc<Authority>,
     register: Arc<Register>,
+    pub(crate) clock: Arc<Clock>,
     /// What records what was read, and other small things.
     pub(crate) recorder: Lane,
     buffer: Arc<Buffer>,
@@ -143,7 +147,7 @@ impl Store {
         seal::known(&mut link, &authority.public_key())?;
         drop(link);
         let register = Arc::new(Register::new(&secret)?);
-        let shared = Shared { authority, register };
+        let shared = Shared { authority, register, clock: Arc::default() };
         let recorder = Lane::open(&place, &shared)?;
         let (readers, patience) = (options.readers, options.patience);
         let (pool, writer) = match &place {
@@ -170,6 +174,7 @@ impl Store {
             seal,
             authority: shared.authority,
             register: shared.register,
+            clock: shared.clock,
             recorder,
             buffer: Arc::default(),
             failing: Arc::default(),

@@ -299,7 +299,7 @@ impl Unit {
             || !self.authorization.is_empty()
             || !self.accounts.is_empty()
             || self.taken.is_some();
-        desk::queue(link, &[(&self.tasks, &moves)])?;
+        desk::queue(link, &[(&self.tasks, &moves)], self.at)?;
         desk::assess(link, self.at, &self.assessments)?;
         desk::activate(link, self.at, &self.activate)?;
         desk::clients(link, self.at, &self.clients)?;
@@ -406,7 +406,7 @@ impl Unit {
             tasks.push((unit.tasks.as_slice(), own));
             left = others;
         }
-        desk::queue(link, &tasks)?;
+        desk::queue(link, &tasks, units.first().map_or(0, |unit| unit.at))?;
         let mut written = written.into_iter();
         let mut answers: Vec<Vec<Written>> = Vec::with_capacity(units.len());
         left = moves.as_slice();

@@ -7,6 +7,7 @@ mod callers;
 mod chaos;
 mod charts;
 mod clients;
+mod clock;
 mod conformance;
 mod consent;
 mod consent_members;

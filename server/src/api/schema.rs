@@ -234,8 +234,8 @@ pub(crate) struct Status {
 
 #[derive(ToSchema)]
 pub(crate) struct Health {
-    /// `ok`, `degraded` (scoring was put off, the audit log is behind or not what it was, or Redis or the replica is away,
-    /// or parts of tables that are to come can't be made), or
+    /// `ok`, `degraded` (scoring was put off, the audit log is behind or not what it was, Redis or the replica is away,
+    /// parts of tables that are to come can't be made, or this machine's clock is not the database's), or
     /// `unavailable` (the store does not answer, or does not serve this version any more).
     status: String,
     version: String,
@@ -244,11 +244,21 @@ pub(crate) struct Health {
     queue: Option<Queue>,
     audit: Option<Trail>,
     subscriptions: Option<Deliveries>,
+    /// This machine's clock beside PostgreSQL's.
+    clock: Option<Clock>,
     /// The replica that answers searches, if there is one.
     replica: Option<Replica>,
     /// Where processes count requests together, if they do: `ok`, or `unavailable` (each counts by itself).
     redis: Option<Status>,
     models: Vec<InUse>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Clock {
+    /// `ok`, or `skewed`: they differ by more than two seconds.
+    status: String,
+    /// By so many seconds it is ahead; behind, if negative.
+    ahead_s: i64,
 }
 
 #[derive(ToSchema)]

@@ -14,6 +14,7 @@ use store::{Act, Commit, Context, Entry};
 
 use crate::app::{self, App};
 use crate::audit::Keeper;
+use crate::clock;
 use crate::config::{Auth, Config};
 use crate::forward::Forwarder;
 use crate::forward::outbound::Outbound;
@@ -200,6 +201,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     let teller = Teller::start(&app).await?;
     tokio::spawn(app::follow_activations(Arc::clone(&app)));
     tokio::spawn(parts::keep(Arc::clone(&app)));
+    tokio::spawn(clock::watch(Arc::clone(&app)));
     let ending = Arc::clone(&app);
     tokio::spawn(async move {
         told_to_end().await;

@@ -194,13 +194,14 @@ impl Receiver {
 
     /// How many events the receiver has; none while another process sends to it.
     async fn claim(&mut self) -> anyhow::Result<Option<u64>> {
-        let now = app::now();
+        let at = app::now();
+        let now = self.app.store.time(at);
         if let Some((delivered, until)) = self.held
             && now < until - LEASE / 2
         {
             return Ok(Some(delivered));
         }
-        let context = Context::system("audit", now);
+        let context = Context::system("audit", at);
         match self.app.store.claim_destination(&context, &self.name, &self.holder, now + LEASE).await {
             Ok(delivered) => self.held = Some((delivered, now + LEASE)),
             Err(Error::Conflict { .. }) => self.held = None,

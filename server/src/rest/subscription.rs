@@ -267,7 +267,8 @@ async fn bound(caller: &Caller, mut ids: Vec<String>) -> Result<HttpResponse, Fa
         let issue = Issue::error("not-supported", why).at("Subscription.channel.type");
         return Err(Failure::invalid(issue.into()));
     }
-    let binding = Binding::new(&found, &context.mandate, app::now()).map_err(|id| {
+    let at = app.store.time(app::now());
+    let binding = Binding::new(&found, &context.mandate, at).map_err(|id| {
         let why = format!("Subscription/{id} is told in another's name, who alone may be connected");
         Failure::new(StatusCode::FORBIDDEN, "forbidden", why)
     })?;
@@ -308,7 +309,7 @@ pub(crate) async fn webhook_secret(
         ..Entry::of(Act::Security)
     };
     let found = app.store.subscription_secret(&caller.context, id, rotate, note).await?;
-    let (newest, before) = Key::of(&app.smart.secret, &found, caller.context.at);
+    let (newest, before) = Key::of(&app.smart.secret, &found, app.store.time(caller.context.at));
     let mut all = vec![json!({"name": "secret", "valueString": *newest.text()})];
     all.extend(before.map(|(key, until)| {
         let secret = json!({"name": "secret", "valueString": *key.text()});

@@ -123,6 +123,11 @@ impl Courier {
         })
     }
 
+    /// What time it is for all processes.
+    fn now(&self) -> i64 {
+        self.app.store.time(app::now())
+    }
+
     /// Something is due.
     pub(super) fn wake(&self) {
         self.due.notify_one();
@@ -130,8 +135,7 @@ impl Courier {
 
     /// What a process of this name held, which is dead, is to be taken up at once.
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
-        let context = context();
-        let until = context.at + GIVE_UP;
+        let (context, until) = (context(), self.now() + GIVE_UP);
         self.app.store.disconnect_subscribers(&context, &self.process, until).await?;
         self.app.store.release_subscriptions(&context, &format!("{} ", self.process)).await
     }
@@ -160,9 +164,9 @@ impl Courier {
         let mut more = false;
         for (failing, places) in [(false, &self.places), (true, &self.failing)] {
             let most = places.available_permits().min(TOGETHER);
-            let now = app::now();
+            let now = self.now();
             let until = now + i64::from(PATIENCE) * SECOND + SPARE;
-            let context = Context::system("subscriptions", now);
+            let context = context();
             // Another name each time: what this process still does by an earlier claim is another's too.
             let holder: Arc<str> = format!("{} {}", self.process, uuid::Uuid::new_v4().simple()).into();
             let (store, process) = (&self.app.store, &self.process);
@@ -208,7 +212,7 @@ impl Courier {
                 return;
             }
         };
-        if entry.asked.end.is_some_and(|end| end <= app::now()) {
+        if entry.asked.end.is_some_and(|end| end <= self.now()) {
             return self
                 .end(number, &id, holder, delivered, SubscriptionStatus::Off, "its end has come")
                 .await;
@@ -219,13 +223,13 @@ impl Courier {
         // Those who connect are one for each in whose name they do: none takes all places.
         let to =
             drive.entry.origin().unwrap_or_else(|| format!("websocket {}", drive.entry.subscription.owner));
-        let stop = match self.origins.enter(&to, app::now()).await {
+        let stop = match self.origins.enter(&to, self.now()).await {
             Err(again) => Stop::Later(again),
             Ok(pass) => {
                 let stop = self.send(&mut drive, &mut receipts, stopped).await;
                 match &stop {
-                    Stop::Failed(refusal) => pass.said(refusal.is_of_one(), app::now()),
-                    Stop::Rest(_) | Stop::Begun => pass.said(true, app::now()),
+                    Stop::Failed(refusal) => pass.said(refusal.is_of_one(), self.now()),
+                    Stop::Rest(_) | Stop::Begun => pass.said(true, self.now()),
                     _ => {}
                 }
                 stop
@@ -250,7 +254,7 @@ impl Courier {
                 self.end(number, &id, holder, drive.delivered, SubscriptionStatus::Error, why).await;
             }
             Stop::Failed(refusal) => {
-                let now = app::now();
+                let now = self.now();
                 let (error, wrong) = (refusal.to_string(), refusal.is_of_message());
                 let handshakes = status == SubscriptionStatus::Requested && tries + 1 >= HANDSHAKES;
                 let given_up = failing.is_some_and(|since| now - since >= GIVE_UP);
@@ -300,7 +304,7 @@ impl Courier {
     /// Whoever was connected is not any more, and nobody said so: their process may have died.
     async fn hang_up(&self, drive: &Drive) -> Stop {
         let context = context();
-        let (connection, until) = (drive.entry.subscription.line.as_str().into(), context.at + GIVE_UP);
+        let (connection, until) = (drive.entry.subscription.line.as_str().into(), self.now() + GIVE_UP);
         match self.app.store.disconnect_subscriber(&context, &connection, until).await {
             Ok(()) => Stop::Lost,
             Err(error) => error.into(),
@@ -316,8 +320,8 @@ impl Courier {
         }
         for _ in 0..TRIES {
             let then = match drive.entry.subscription.line.as_str() {
-                UNCONNECTED => Next::Later(app::now() + GIVE_UP),
-                _ => Next::Rest(drive.heartbeat()),
+                UNCONNECTED => Next::Later(self.now() + GIVE_UP),
+                _ => Next::Rest(drive.heartbeat(self.now())),
             };
             let progress = drive.progress(then);
             match self.change(&drive.entry.subscription.id, progress, SubscriptionStatus::Active, "").await {
@@ -353,8 +357,8 @@ impl Courier {
         let most = drive.entry.asked.max_count.map_or(1, |most| usize::try_from(most).unwrap_or(TOGETHER));
         // Which of several is not taken is found out one by one.
         let together = if tries > 0 { 1 } else { most };
-        let (mut sent, turn) = (false, app::now() + TURN);
-        while !*stopped.borrow() && app::now() < turn {
+        let (mut sent, turn) = (false, self.now() + TURN);
+        while !*stopped.borrow() && self.now() < turn {
             let events = match self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await
             {
                 Ok(events) => events,
@@ -367,10 +371,10 @@ impl Courier {
                 {
                     return Stop::Failed(refusal);
                 }
-                return Stop::Rest(drive.heartbeat());
+                return Stop::Rest(drive.heartbeat(self.now()));
             }
             for events in events.chunks(together.clamp(1, TOGETHER)) {
-                if app::now() >= drive.until - drive.patience() - SPARE / 2
+                if self.now() >= drive.until - drive.patience() - SPARE / 2
                     && let Err(stop) = self.go_on(drive, receipts).await
                 {
                     return stop;
@@ -387,7 +391,7 @@ impl Courier {
                     {
                         // The next has as many tries of its own.
                         return match self.bury(drive, receipts, event.number, why).await {
-                            Ok(()) => Stop::Later(app::now()),
+                            Ok(()) => Stop::Later(self.now()),
                             Err(stop) => stop,
                         };
                     }
@@ -406,7 +410,7 @@ impl Courier {
                 }
             }
         }
-        Stop::Rest(Some(app::now()))
+        Stop::Rest(Some(self.now()))
     }
 
     /// Holds it for longer, if it may be told still.
@@ -416,7 +420,7 @@ impl Courier {
             Standing::Ended(why) => return Err(Stop::Ended(why)),
         }
         let notes = receipts.settled().await?;
-        drive.until = app::now() + drive.patience() + SPARE;
+        drive.until = self.now() + drive.patience() + SPARE;
         let progress = drive.progress(Next::GoOn(drive.until));
         Ok(record::proceed(&self.app, &drive.context(), progress, notes).await?)
     }
@@ -500,8 +504,8 @@ impl Drive {
     }
 
     /// When it is to hear something even if nothing happens.
-    fn heartbeat(&self) -> Option<i64> {
-        let period = self.entry.asked.heartbeat.map(|seconds| app::now() + i64::from(seconds) * SECOND);
+    fn heartbeat(&self, now: i64) -> Option<i64> {
+        let period = self.entry.asked.heartbeat.map(|seconds| now + i64::from(seconds) * SECOND);
         [period, self.entry.asked.end].into_iter().flatten().min()
     }
 

@@ -277,7 +277,7 @@ impl Conversation {
         if self.bound.is_empty() {
             self.app.lines.unbound.fetch_sub(1, Ordering::Relaxed);
         } else {
-            let until = context.at + GIVE_UP;
+            let until = self.app.store.time(context.at) + GIVE_UP;
             if let Err(error) = self.app.store.disconnect_subscriber(&context, &self.connection, until).await
             {
                 tracing::error!(%error, "it was not kept that a subscriber is not connected any more");
@@ -344,7 +344,8 @@ impl Conversation {
                 self.bind(found, &context.mandate).await
             }
             (Some("bind-with-token"), Some(token), None) => {
-                let binding = Binding::read(token, &self.app.smart.secret, app::now()).ok_or_else(refused)?;
+                let at = self.app.store.time(app::now());
+                let binding = Binding::read(token, &self.app.smart.secret, at).ok_or_else(refused)?;
                 let found = self.found(binding.ids()).await?;
                 if found.is_empty() || !found.iter().all(|one| binding.holds(one)) {
                     return Err(refused());

@@ -52,7 +52,7 @@ pub struct Destination {
 /// What changes about a receiver.
 #[derive(Debug, Clone)]
 pub(crate) enum Forwarding {
-    /// This process sends to it until then.
+    /// This process sends to it until then, by [`crate::Store::time`].
     Claim { name: String, holder: String, until: i64 },
     /// It has the events before this place; who sent them still sends.
     Move { name: String, holder: String, from: u64, to: u64 },
@@ -71,7 +71,7 @@ pub(crate) fn write(link: &mut Link, forwarding: &Forwarding, at: i64) -> Result
             sql.text(name.as_str()).push(", 0, 0, ").text(holder.as_str()).push(", ").int(*until);
             sql.push(") ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until ");
             sql.push("WHERE audit_destination.holder = excluded.holder OR audit_destination.until < ")
-                .int(at);
+                .int(link.time(at));
         }
         Forwarding::Move { name, holder, from, to } => {
             let mac = receipt(link, name, signed(*to))?;

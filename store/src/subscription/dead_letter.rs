@@ -82,6 +82,7 @@ pub(super) fn look(link: &mut Link, subscription: i64) -> Result<(), Fault> {
 
 /// Only for who may change the Subscription, which has to be active.
 pub(crate) fn again(link: &mut Link, sight: &Sight, again: &Again, at: i64) -> Result<(), Fault> {
+    let at = link.time(at);
     may_change(link, sight, &again.id)?;
     link.touched = true;
     let mut sql = Sql::new(link.dialect, "UPDATE subscription SET again = ");

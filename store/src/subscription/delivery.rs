@@ -53,7 +53,7 @@ pub struct Progress {
 /// What comes after a delivery, or instead of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// The same process goes on, and nobody else until then (microseconds since 1970 UTC).
+    /// The same process goes on, and nobody else until then (by [`Store::time`], as all that follow).
     GoOn(i64),
     /// The same process goes on until then, as after [`Next::GoOn`]: an event was put aside that is not taken.
     Bury {
@@ -61,14 +61,14 @@ pub enum Next {
         event: i64,
         /// Why; never a patient's data.
         error: String,
-        /// Microseconds since 1970 UTC.
+        /// And nobody else until then.
         until: i64,
     },
     /// The same: an event that was put aside was taken; or none is left to be sent again.
     Raise {
         /// Its number.
         event: Option<i64>,
-        /// Microseconds since 1970 UTC.
+        /// And nobody else until then.
         until: i64,
     },
     /// Anybody, when there are more events, or else at that time; none for never.
@@ -84,7 +84,7 @@ pub enum Next {
     Fail {
         /// What was sent was taken to be wrong.
         wrong: bool,
-        /// Microseconds since 1970 UTC.
+        /// When.
         again: i64,
         /// Why; never a patient's data.
         error: String,
@@ -103,6 +103,7 @@ pub(crate) struct Claim {
 }
 
 pub(crate) fn claim(link: &mut Link, claim: &Claim, at: i64) -> Result<(), Fault> {
+    let at = link.time(at);
     let mut sql = Sql::new(link.dialect, "UPDATE subscription SET holder = ");
     sql.text(&*claim.holder).push(", until = ").int(claim.until).push(", due = ").int(claim.until);
     sql.push(" WHERE number IN (SELECT number FROM subscription WHERE ");
@@ -145,6 +146,7 @@ fn is_due(sql: &mut Sql<'_>, process: &str, failing: bool, at: i64) {
 
 /// Writes it, inside the open transaction; `Conflict` if another process sends meanwhile.
 pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(), Fault> {
+    let at = link.time(at);
     let mut sql = Sql::new(link.dialect, "UPDATE subscription SET delivered = ");
     sql.int(progress.delivered);
     match &progress.then {
@@ -195,6 +197,7 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
 
 /// Makes Subscriptions due, inside the open transaction, and takes them from who holds them.
 pub(crate) fn nudge(link: &mut Link, numbers: &[i64], release: bool, at: i64) -> Result<(), Fault> {
+    let at = link.time(at);
     for numbers in chunks(numbers) {
         let mut sql = Sql::new(link.dialect, "UPDATE subscription SET ");
         sql.push(if release { "holder = '', until = 0, " } else { "" }).push("due = ").int(at);
@@ -232,7 +235,7 @@ pub(super) fn seen(link: &mut Link, asker: &Context, found: Vec<(Event, i64)>) -
 }
 
 impl Store {
-    /// Claims Subscriptions for which there is something to do, `most` of them, as `holder`, until that time:
+    /// Claims Subscriptions for which there is something to do, `most` of them, as `holder`, until that time (by [`Self::time`]):
     /// those that nobody holds, or nobody in time. Of them, those that failed the last time, or the others. Those
     /// whose subscribers are connected are for the `process` that they are connected to.
     pub async fn claim_subscriptions(
@@ -248,7 +251,7 @@ impl Store {
         // Mostly there is nothing, and a claim is a write.
         let any = move |link: &mut Link| {
             let mut sql = Sql::new(link.dialect, "SELECT number FROM subscription WHERE ");
-            is_due(&mut sql, &of, failing, at);
+            is_due(&mut sql, &of, failing, link.time(at));
             sql.limit(1);
             Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop())
         };
@@ -278,7 +281,7 @@ impl Store {
             let mut sql =
                 Sql::new(link.dialect, "SELECT number FROM subscription WHERE substr(holder, 1, CAST(");
             sql.int(i64::try_from(name.chars().count()).unwrap_or(i64::MAX)).push(" AS INTEGER)) = ");
-            sql.text(name.as_str()).push(" AND until > ").int(at);
+            sql.text(name.as_str()).push(" AND until > ").int(link.time(at));
             Ok(sql.rows::<BigInt, i64>(&mut link.connection)?)
         };
         let held: Vec<i64> = self.pool.run(held).await?;

@@ -183,7 +183,7 @@ fn asked(
     let sealed = before.map_or("", |(.., headers)| headers.as_str());
     let said = resolved(&register.vault.open(kept.id, sealed).unwrap_or_default(), kept.headers)?;
     let headers = register.vault.seal(kept.id, &said)?;
-    let due = if status == SubscriptionStatus::Requested { kept.at } else { NEVER };
+    let due = if status == SubscriptionStatus::Requested { link.time(kept.at) } else { NEVER };
     let since = change::last(link)?;
     let connected = if kept.connects { UNCONNECTED } else { "" };
     let Some(&(number, was, started, _)) = before else {

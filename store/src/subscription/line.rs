@@ -42,6 +42,7 @@ fn close(sql: &mut Sql<'_>, until: i64) {
 
 /// Writes it, inside the open transaction; `Conflict` where nobody is told over a connection.
 pub(crate) fn write(link: &mut Link, change: &Line, at: i64) -> Result<(), Fault> {
+    let at = link.time(at);
     let begin = "UPDATE subscription SET holder = '', until = 0, ";
     match change {
         Line::Opened { subscription, owner, connection } => {

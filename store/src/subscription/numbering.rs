@@ -59,6 +59,7 @@ impl Numbering {
 
 /// Writes it, inside the open transaction; `Conflict` if another process did.
 pub(crate) fn write(link: &mut Link, numbering: &Numbering, at: i64) -> Result<(), Fault> {
+    let at = link.time(at);
     for places in chunks(&numbering.places) {
         let mut sql = Sql::new(link.dialect, "DELETE FROM change WHERE place IN ");
         sql.ints(places.iter().copied());

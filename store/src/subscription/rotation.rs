@@ -45,6 +45,7 @@ pub(crate) fn ask(link: &mut Link, sight: &Sight, asked: &Asked, at: i64) -> Res
     may_change(link, sight, &asked.id)?;
     if asked.rotate {
         link.touched = true;
+        let at = link.time(at);
         let mut sql =
             Sql::new(link.dialect, "UPDATE subscription SET generation = generation + 1, rotated = ");
         sql.int(at).push(" WHERE id = ").text(asked.id.as_str());

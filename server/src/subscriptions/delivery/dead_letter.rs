@@ -5,7 +5,6 @@ use store::Next;
 use tokio::sync::watch;
 
 use super::{Courier, Drive, Receipts, Stop, TOGETHER, TURN};
-use crate::app;
 use crate::subscriptions::record;
 
 impl Courier {
@@ -32,14 +31,14 @@ impl Courier {
         receipts: &mut Receipts,
         stopped: &watch::Receiver<bool>,
     ) -> Result<(), Stop> {
-        let turn = app::now() + TURN;
+        let turn = self.now() + TURN;
         let number = drive.entry.subscription.number;
         loop {
             let letters = self.app.store.dead_letters(&drive.context, number, true, TOGETHER).await?;
             let none = letters.is_empty();
             for letter in letters {
-                if *stopped.borrow() || app::now() > turn {
-                    return Err(Stop::Later(app::now()));
+                if *stopped.borrow() || self.now() > turn {
+                    return Err(Stop::Later(self.now()));
                 }
                 self.go_on(drive, receipts).await?;
                 let event = letter.event.number;

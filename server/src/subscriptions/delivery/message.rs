@@ -7,7 +7,6 @@ use reqwest::{Method, Url};
 use store::{Error, Event, Stored};
 
 use super::{Courier, Drive};
-use crate::app;
 use crate::subscriptions::notification;
 use crate::subscriptions::signature::Seal;
 use crate::subscriptions::webhook::{Parcel, Refusal};
@@ -59,7 +58,7 @@ impl Courier {
             Some(text) => {
                 let part = match occasion {
                     Occasion::Handshake => format!("handshake-{}", drive.entry.subscription.stamp),
-                    _ => format!("heartbeat-{}", app::now()),
+                    _ => format!("heartbeat-{}", self.now()),
                 };
                 self.post(drive, Method::POST, Vec::new(), Some(text?), &part).await
             }
@@ -86,8 +85,8 @@ impl Courier {
             segments.pop_if_empty().extend(path);
         }
         let origin = url.origin().ascii_serialization();
-        self.origins.pace(&origin, app::now()).await;
-        let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, app::now());
+        self.origins.pace(&origin, self.now()).await;
+        let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, self.now());
         let answer = self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await;
         self.app.subscriptions.endpoints.tried(&origin, &answer);
         answer
