@@ -116,7 +116,7 @@ impl App {
         let active = RwLock::new(Arc::new(Active::new(catalogue)));
         let settings = settings(&config);
         let redis = Redis::new(&config)?;
-        let smart = Smart::open(&config, redis.as_ref()).context("AUGURY_SECRET (secret)")?;
+        let smart = Smart::open(&config, redis.as_ref())?;
         let activating = tokio::sync::Mutex::default();
         let limits = Limits::new(&config, redis.as_ref());
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname");

@@ -256,7 +256,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 56] = [
     "bind",
     "public_url",
     "database_url",
@@ -271,6 +271,7 @@ const NAMES: [&str; 55] = [
     "webhook_tls_cert",
     "webhook_tls_key",
     "webhook_tokens",
+    "webhook_tokens_key",
     "subscription_event_days",
     "webhook_rate",
     "webhook_refusals",

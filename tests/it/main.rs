@@ -45,4 +45,5 @@ mod upgrade;
 mod validation;
 mod versions;
 mod webhook;
+mod webhook_tokens;
 mod websocket;

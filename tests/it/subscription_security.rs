@@ -3,8 +3,6 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use harness::{Answer, BOTH, Backend, Folder, Server};
 use serde_json::{Value, json};
 
@@ -162,118 +160,6 @@ fn a_secret_is_for_who_may_change_the_subscription() {
 
 const ALL: &str = "Observation?status=final";
 const JSON: &str = "application/fhir+json";
-
-/// A token endpoint that gives `t1`, `t2` and so on.
-fn issuer() -> Webhook {
-    let issuer = Webhook::start();
-    let mut given = 0;
-    issuer.answers(move |_| {
-        given += 1;
-        let body = format!(r#"{{"access_token":"t{given}","token_type":"Bearer","expires_in":3600}}"#);
-        let length = body.len();
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        Mood::Says(answer.leak())
-    });
-    issuer
-}
-
-#[test]
-fn an_endpoint_gets_the_token_that_it_wants() {
-    for backend in BOTH {
-        let (issuer, hook) = (issuer(), Webhook::start());
-        let lines = format!(
-            "{} token={} client=us secret=\"sword fish\" scope=\"a b\"\n",
-            hook.url("/in"),
-            issuer.url("/token"),
-        );
-        let server = Server::start_with(backend, &[("AUGURY_WEBHOOK_TOKENS", &lines)]).unwrap();
-        let mut inside = plain(ALL, &hook.url("/in/a"), Some(JSON));
-        inside["channel"]["header"] = json!(["Authorization: Bearer own"]);
-        for endpoint in ["/in/b", "/in/c", "/in/d"] {
-            subscribe(&server, &plain(ALL, &hook.url(endpoint), Some(JSON)));
-        }
-        let id = subscribe(&server, &inside);
-        let mut outside = inside.clone();
-        outside["channel"]["endpoint"] = json!(hook.url("/inside"));
-        subscribe(&server, &outside);
-        let write = || {
-            let made = server.post("/fhir/Observation", &observation("p", "1-1")).unwrap();
-            made.expect(201).unwrap().json["id"].as_str().unwrap().to_owned()
-        };
-        write();
-        write();
-        let calls = hook.wait(LONG, |calls| calls.len() == 10);
-        for call in &calls {
-            let expected = if call.path.starts_with("/in/") { "Bearer t1" } else { "Bearer own" };
-            assert_eq!(call.header("authorization"), expected, "{}", call.path);
-        }
-        let asked = issuer.calls();
-        assert_eq!(asked.len(), 1, "one fetch for all");
-        assert_eq!(asked[0].body, "grant_type=client_credentials&scope=a+b");
-        let basic = format!("Basic {}", STANDARD.encode("us:sword+fish"));
-        assert_eq!(asked[0].header("authorization"), basic);
-
-        // A token that is not good any more is replaced once, and the event arrives.
-        hook.answers(|call| {
-            let refused = call.path.starts_with("/in/") && call.header("authorization") != "Bearer t2";
-            Mood::Answers(if refused { 401 } else { 200 })
-        });
-        let third = write();
-        let arrived = |calls: &[Call], id: &str| {
-            calls.iter().filter(|call| call.status == 200 && call.path.ends_with(id)).count()
-        };
-        hook.wait(LONG, |calls| arrived(calls, &third) == 5);
-        assert_eq!(issuer.calls().len(), 2);
-
-        // Without a token nothing is sent, and nothing is lost.
-        hook.answers(|call| {
-            let refused = call.path.starts_with("/in/") && call.header("authorization") != "Bearer u";
-            Mood::Answers(if refused { 401 } else { 200 })
-        });
-        issuer.answers(|_| Mood::Answers(500));
-        let fourth = write();
-        let path = format!("/fhir/Subscription/{id}/$status");
-        let failed = server.wait_for(&path, |now| now.to_string().contains("no access token")).unwrap();
-        assert!(failed.to_string().contains("the token endpoint"), "{failed}");
-        issuer.answers(|_| {
-            let body = r#"{"access_token":"u","token_type":"Bearer"}"#;
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length";
-            Mood::Says(format!("{head}: {}\r\n\r\n{body}", body.len()).leak())
-        });
-        hook.wait(LONG * 2, |calls| arrived(calls, &fourth) == 5);
-    }
-}
-
-#[test]
-fn a_token_is_got_with_a_signature_of_our_own() {
-    let emr = Server::start_with(Backend::Sqlite, &[("AUGURY_AUTH", "required")]).unwrap();
-    let (hook, folder) = (Webhook::start(), Folder::new().unwrap());
-    let file = folder.path().join("tokens");
-    let say = |client: &str| {
-        let (at, token) = (hook.url("/"), emr.url("/oauth/token"));
-        let line = format!("{at} token={token} client={client} key scope=\"system/Patient.rs\"\n");
-        std::fs::write(&file, line).unwrap();
-    };
-    say("nobody-yet");
-    let file = file.display().to_string();
-    let mut server = Server::start_with(Backend::Sqlite, &[("AUGURY_WEBHOOK_TOKENS_FILE", &file)]).unwrap();
-    subscribe(&server, &plain(ALL, &hook.url("/x"), Some(JSON)));
-    server.post("/fhir/Observation", &observation("p", "1-1")).unwrap().expect(201).unwrap();
-    let keys = server.url("/.well-known/jwks.json");
-    let said = emr.command(&["client", "add", "Augury", "--jwks-url", &keys, "--scope", "system/*.rs"], "");
-    let said = said.unwrap();
-    say(said.lines().find_map(|line| line.strip_prefix("id")).unwrap().trim());
-    server.kill_and_restart().unwrap();
-    let calls = hook.wait(LONG * 2, |calls| !calls.is_empty());
-    let token = calls[0].header("authorization").strip_prefix("Bearer ").unwrap();
-    let read = |kind: &str| {
-        let request = emr.http().get(emr.url(&format!("/fhir/{kind}"))).bearer_auth(token);
-        request.send().unwrap().status().as_u16()
-    };
-    assert_eq!((read("Patient"), read("Observation")), (200, 403));
-}
 
 #[test]
 fn an_endpoint_may_ask_for_a_certificate() {

@@ -33,6 +33,8 @@ pub struct Webhooks {
     pub refusals: i64,
     /// Where access tokens come from, for those that want one.
     pub tokens: Vec<Grantor>,
+    /// The key (PEM) that it is shown with who asks for them; without one, a key of this server's own.
+    pub key: Option<PathBuf>,
 }
 
 /// An authorization server that gives tokens for endpoints at an address or under it.
@@ -44,7 +46,7 @@ pub struct Grantor {
     pub endpoint: Url,
     /// What this server is called there.
     pub client: String,
-    /// How it proves that; without one, by a signature with its own key.
+    /// How it proves that; without one, by a signature.
     pub secret: Option<Hidden>,
     /// What is asked for.
     pub scope: Option<String>,
@@ -85,6 +87,7 @@ impl Webhooks {
             ca: file("webhook_ca"),
             identity,
             tokens: tokens.collect::<Result<_, _>>()?,
+            key: file("webhook_tokens_key"),
         })
     }
 }

@@ -1,22 +1,26 @@
-//! The keys that this server signs with: RS256 for id_tokens, ES384 beside it
-//! (RFC 7517, OpenID Connect Core 10.1.1).
+//! The keys that this server signs with: RS256 for id_tokens, ES384 beside it (RFC 7517, OpenID Connect Core
+//! 10.1.1), or RS384 with a key that the operator has, where it is a client itself.
 //!
 //! A key is published before it is used and stays published until what it signed has ended, so that who
 //! keeps our key set as long as we allow never meets a signature it can't verify.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
+use anyhow::Context as _;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use serde_json::{Value, json};
 use store::{AuthorizationChange, Commit, Context, SigningKey, Store};
+use zeroize::Zeroizing;
 
 use super::refusal::Refusal;
 use super::secret::Secret;
@@ -39,13 +43,47 @@ struct Known {
 }
 
 /// The keys, as this process last saw them.
-#[derive(Default)]
 pub(crate) struct Keys {
     known: RwLock<Option<Arc<Known>>>,
     making: tokio::sync::Mutex<()>,
+    given: Option<Given>,
+}
+
+/// A key of the operator's, and what all may see of it.
+struct Given {
+    id: String,
+    key: EncodingKey,
+    jwk: Value,
+}
+
+impl Given {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let key = EncodingKey::from_rsa_pem(&Zeroizing::new(std::fs::read(path)?))?;
+        // One that is too short signs nothing.
+        jsonwebtoken::encode(&Header::new(Algorithm::RS384), &json!({}), &key)?;
+        let mut jwk = Jwk::from_encoding_key(&key, Algorithm::RS384)?;
+        // The same in each process, and another for another key.
+        let id = jwk.thumbprint(ThumbprintHash::SHA256)?;
+        (jwk.common.key_id, jwk.common.public_key_use) = (Some(id.clone()), Some(PublicKeyUse::Signature));
+        Ok(Self { id, key, jwk: serde_json::to_value(jwk)? })
+    }
 }
 
 impl Keys {
+    /// With the operator's key, if there is one.
+    pub(crate) fn open(given: Option<&Path>) -> anyhow::Result<Self> {
+        let read = |path: &Path| {
+            let named =
+                || format!("AUGURY_WEBHOOK_TOKENS_KEY (webhook_tokens_key) {}: no RSA key", path.display());
+            Given::read(path).with_context(named)
+        };
+        Ok(Self {
+            known: RwLock::default(),
+            making: tokio::sync::Mutex::default(),
+            given: given.map(read).transpose()?,
+        })
+    }
+
     /// The keys as of now; missing ones are made.
     async fn known(&self, store: &Store, secret: &Secret, context: &Context) -> Result<Arc<Known>, Refusal> {
         let fresh = || {
@@ -83,8 +121,22 @@ impl Keys {
         Ok(known)
     }
 
-    /// Signs with the key of that algorithm that is in use: RS256 is what OpenID Connect wants, ES384 what SMART
-    /// wants of a client.
+    /// Signs as a client of another server, by one of the algorithms that SMART wants of it.
+    pub(crate) async fn assert(
+        &self,
+        store: &Store,
+        secret: &Secret,
+        context: &Context,
+        claims: &impl Serialize,
+    ) -> Result<String, Refusal> {
+        let Some(Given { id, key, .. }) = &self.given else {
+            return self.sign(store, secret, context, Algorithm::ES384, claims).await;
+        };
+        let header = Header { kid: Some(id.clone()), ..Header::new(Algorithm::RS384) };
+        jsonwebtoken::encode(&header, claims, key).map_err(Refusal::internal)
+    }
+
+    /// Signs with the key of that algorithm that is in use: RS256 is what OpenID Connect wants.
     pub(crate) async fn sign(
         &self,
         store: &Store,
@@ -187,7 +239,8 @@ fn sealed(
 pub(crate) async fn jwks(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let context = super::context(&request);
     let known = app.smart.keys.known(&app.store, &app.smart.secret, &context).await?;
+    let given = app.smart.keys.given.as_ref().map(|given| &given.jwk);
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, format!("public, max-age={KEPT}")))
-        .json(json!({"keys": known.jwks})))
+        .json(json!({"keys": known.jwks.iter().chain(given).collect::<Vec<_>>()})))
 }

@@ -48,6 +48,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use actix_web::{HttpMessage, HttpRequest};
+use anyhow::Context as _;
 use store::{Account, Act, Agent, AuthorizationChange, Commit, Context, Entry, Outcome, SmartClient, Who};
 
 use crate::app::{self, App};
@@ -80,8 +81,8 @@ pub(crate) struct Smart {
 impl Smart {
     pub(crate) fn open(config: &Config, redis: Option<&Arc<Redis>>) -> anyhow::Result<Self> {
         Ok(Self {
-            secret: secret::Secret::load(config)?,
-            keys: keys::Keys::default(),
+            secret: secret::Secret::load(config).context("AUGURY_SECRET (secret)")?,
+            keys: keys::Keys::open(config.webhooks.key.as_deref())?,
             remote: jwks::Remote::new(config.bind.ip().is_loopback()),
             throttle: throttle::Throttle::new(config, redis),
             bearers: bearer::Recent::default(),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use jsonwebtoken::Algorithm;
 use oauth2::basic::{BasicClient, BasicErrorResponse, BasicTokenResponse};
 use oauth2::{
     ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
@@ -128,7 +127,7 @@ impl Tokens {
         Ok((header, lasts - SPARE.min(lasts / 2)))
     }
 
-    /// Who we are, signed with the key that is published at `/.well-known/jwks.json`.
+    /// Who we are, signed with a key that is published at `/.well-known/jwks.json`.
     async fn assertion(&self, grantor: &Grantor) -> Option<String> {
         let (app, now) = (&self.app, app::now());
         let claims = json!({
@@ -140,7 +139,7 @@ impl Tokens {
             "jti": Uuid::new_v4().simple().to_string(),
         });
         let context = Context::system("subscriptions", now);
-        app.smart.keys.sign(&app.store, &app.smart.secret, &context, Algorithm::ES384, &claims).await.ok()
+        app.smart.keys.assert(&app.store, &app.smart.secret, &context, &claims).await.ok()
     }
 }
 
