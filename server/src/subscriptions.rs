@@ -85,31 +85,33 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Where another process is at it, it may be done before it sees what was queued here.
 const QUICKER: Duration = Duration::from_millis(5);
 
+/// At the end what is under way gets so long, requests of others and messages to them.
+pub(crate) const GRACE: Duration = Duration::from_secs(20);
+
 /// What tells others, in this process.
-#[derive(Debug)]
 pub(crate) struct Teller {
-    stop: watch::Sender<bool>,
+    app: Arc<App>,
     work: Vec<JoinHandle<()>>,
 }
 
 impl Teller {
-    /// Begins, once what is there is known.
+    /// Begins, once what is there is known; until [`Lines::end`](socket::Lines::end).
     pub(crate) async fn start(app: &Arc<App>) -> anyhow::Result<Self> {
         publish(app).await?;
         app.subscriptions.sync(app).await?;
-        let (stop, stopped) = watch::channel(false);
+        let stopped = app.lines.ending();
         let courier = Arc::new(Courier::new(app)?);
         courier.begin_anew().await?;
         let matching = tokio::spawn(match_changes(Arc::clone(app), Arc::clone(&courier), stopped.clone()));
-        let delivery = tokio::spawn(courier.work(stopped.clone()));
+        let delivery = tokio::spawn(courier.work());
         let rights = tokio::spawn(look_at_rights(Arc::clone(app), stopped.clone()));
         let sweep = tokio::spawn(sweep(Arc::clone(app), stopped));
-        Ok(Self { stop, work: vec![matching, delivery, rights, sweep] })
+        Ok(Self { app: Arc::clone(app), work: vec![matching, delivery, rights, sweep] })
     }
 
     /// Ends after what is under way.
     pub(crate) async fn stop(self) {
-        let _ = self.stop.send(true);
+        self.app.lines.end();
         for work in self.work {
             let _ = work.await;
         }

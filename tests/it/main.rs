@@ -14,6 +14,7 @@ mod consent_members;
 mod crash;
 mod dead_letters;
 mod demo;
+mod drain;
 mod foreign;
 mod formats;
 mod forward;

@@ -26,11 +26,9 @@ use crate::http::refusals::sum_up;
 use crate::http::request::unpack;
 use crate::http::telemetry::measure;
 use crate::http::tls;
-use crate::subscriptions::Teller;
+use crate::subscriptions::{GRACE, Teller};
 use crate::{parts, router, scoring};
 
-/// Seconds that requests under way get when the server ends.
-const GRACE: u64 = 20;
 /// How often is looked for refusals that were not recorded one by one.
 const SUM_UP: Duration = Duration::from_secs(10);
 
@@ -113,7 +111,8 @@ async fn warn_of_rates(app: &App) -> Result<(), store::Error> {
     Ok(())
 }
 
-/// Connections that stay open keep the server from ending: they have to know of it.
+/// Connections that stay open keep the server from ending, and what is told goes on elsewhere while requests are
+/// answered here: both have to know of it.
 async fn told_to_end() {
     #[cfg(unix)]
     {
@@ -190,7 +189,7 @@ pub(super) async fn start(config: Config) -> anyhow::Result<Running> {
     })
     .workers(std::thread::available_parallelism().map_or(2, usize::from))
     .keep_alive(Duration::from_secs(75))
-    .shutdown_timeout(GRACE)
+    .shutdown_timeout(GRACE.as_secs())
     .on_connect(move |connection, data| tls::remember(&judge, connection, data));
     let server = match tls {
         Some(tls) => server.bind_rustls_0_23(bind, tls),

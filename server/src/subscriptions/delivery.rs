@@ -15,16 +15,16 @@ use store::{
     Commit, Context, Entry as Note, Error, Next, OnlyIf, Patch, Progress, SubscriptionStatus, Target,
     UNCONNECTED, Who, Write,
 };
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::LOOK;
 use super::book::Entry;
 use super::mandate::Standing;
 use super::origin::{Origins, uneven};
 use super::record;
 use super::webhook::{Refusal, Webhook};
+use super::{GRACE, LOOK};
 use crate::app::{self, App};
 
 const SECOND: i64 = 1_000_000;
@@ -36,6 +36,8 @@ const FAILING: usize = 128;
 const PATIENCE: u32 = 10;
 /// Who holds a Subscription holds it for so much longer than an answer may take; then another may.
 const SPARE: i64 = 5 * SECOND;
+/// At the end what came of the last messages may take so long to be kept.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Events that are read at once, and of these so many are sent together if the subscriber allows it.
 const TOGETHER: usize = 64;
 /// Then others that wait for the same server have their turn.
@@ -137,13 +139,13 @@ impl Courier {
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
         let (context, until) = (context(), self.now() + GIVE_UP);
         self.app.store.disconnect_subscribers(&context, &self.process, until).await?;
-        self.app.store.release_subscriptions(&context, &format!("{} ", self.process)).await
+        self.release().await
     }
 
-    /// Sends, until it is to stop; then waits for what is under way.
-    pub(super) async fn work(self: Arc<Self>, stopped: watch::Receiver<bool>) {
-        while !*stopped.borrow() {
-            match self.turn(&stopped).await {
+    /// Sends, until it is to stop; then waits for what is under way, for as long as that may take.
+    pub(super) async fn work(self: Arc<Self>) {
+        while !self.app.lines.are_ending() {
+            match self.turn().await {
                 Ok(true) => {}
                 Ok(false) => {
                     let _ = timeout(LOOK, self.due.notified()).await;
@@ -154,13 +156,26 @@ impl Courier {
                 }
             }
         }
-        for (places, all) in [(&self.places, AT_ONCE), (&self.failing, FAILING)] {
-            let _ = places.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await;
+        let under_way = async {
+            for (places, all) in [(&self.places, AT_ONCE), (&self.failing, FAILING)] {
+                let _ = places.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await;
+            }
+        };
+        if timeout(GRACE + SETTLE, under_way).await.is_err() {
+            tracing::warn!("what is told has not ended in time: others may tell it too");
+        }
+        if let Err(error) = self.release().await {
+            tracing::warn!(%error, "others wait until they may go on");
         }
     }
 
+    /// What is held in this process's name is anybody's.
+    async fn release(&self) -> Result<(), Error> {
+        self.app.store.release_subscriptions(&context(), &format!("{} ", self.process)).await
+    }
+
     /// Takes what is due; says whether there may be more.
-    async fn turn(self: &Arc<Self>, stopped: &watch::Receiver<bool>) -> Result<bool, Error> {
+    async fn turn(self: &Arc<Self>) -> Result<bool, Error> {
         let mut more = false;
         for (failing, places) in [(false, &self.places), (true, &self.failing)] {
             let most = places.available_permits().min(TOGETHER);
@@ -174,10 +189,9 @@ impl Courier {
             more |= most > 0 && claimed.len() == most;
             for subscription in claimed {
                 let Ok(place) = Arc::clone(places).acquire_owned().await else { continue };
-                let (courier, stopped) = (Arc::clone(self), stopped.clone());
-                let holder = Arc::clone(&holder);
+                let (courier, holder) = (Arc::clone(self), Arc::clone(&holder));
                 tokio::spawn(async move {
-                    courier.drive(subscription, &holder, until, &stopped).await;
+                    courier.drive(subscription, &holder, until).await;
                     drop(place);
                     courier.wake();
                 });
@@ -186,13 +200,7 @@ impl Courier {
         Ok(more)
     }
 
-    async fn drive(
-        &self,
-        subscription: store::Subscription,
-        holder: &Arc<str>,
-        until: i64,
-        stopped: &watch::Receiver<bool>,
-    ) {
+    async fn drive(&self, subscription: store::Subscription, holder: &Arc<str>, until: i64) {
         let (number, id, tries) = (subscription.number, subscription.id.clone(), subscription.tries);
         let (delivered, failing, status) =
             (subscription.delivered, subscription.failing, subscription.status);
@@ -226,7 +234,7 @@ impl Courier {
         let stop = match self.origins.enter(&to, self.now()).await {
             Err(again) => Stop::Later(again),
             Ok(pass) => {
-                let stop = self.send(&mut drive, &mut receipts, stopped).await;
+                let stop = self.send(&mut drive, &mut receipts).await;
                 match &stop {
                     Stop::Failed(refusal) => pass.said(refusal.is_of_one(), self.now()),
                     Stop::Rest(_) | Stop::Begun => pass.said(true, self.now()),
@@ -253,6 +261,12 @@ impl Courier {
                 let why = "nobody was connected to be told";
                 self.end(number, &id, holder, drive.delivered, SubscriptionStatus::Error, why).await;
             }
+            Stop::Failed(refusal @ Refusal::Ending) => {
+                if notes.is_empty() {
+                    notes.push(record::failed(&drive.entry, refusal.to_string()));
+                }
+                self.say(&drive, Next::Later(self.now()), notes).await;
+            }
             Stop::Failed(refusal) => {
                 let now = self.now();
                 let (error, wrong) = (refusal.to_string(), refusal.is_of_message());
@@ -278,12 +292,10 @@ impl Courier {
         }
     }
 
-    async fn send(
-        &self,
-        drive: &mut Drive,
-        receipts: &mut Receipts,
-        stopped: &watch::Receiver<bool>,
-    ) -> Stop {
+    async fn send(&self, drive: &mut Drive, receipts: &mut Receipts) -> Stop {
+        if self.app.lines.are_ending() {
+            return Stop::Later(self.now());
+        }
         // Who waits longer for an answer holds it for longer from the beginning.
         if drive.patience() > i64::from(PATIENCE) * SECOND
             && let Err(stop) = self.go_on(drive, receipts).await
@@ -296,7 +308,7 @@ impl Courier {
             SubscriptionStatus::Active if drive.entry.connects() && !self.app.lines.has(&drive.entry) => {
                 self.hang_up(drive).await
             }
-            SubscriptionStatus::Active => self.send_all(drive, receipts, stopped).await,
+            SubscriptionStatus::Active => self.send_all(drive, receipts).await,
             SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
         }
     }
@@ -338,14 +350,9 @@ impl Courier {
     }
 
     /// Sends what there is, in order.
-    async fn send_all(
-        &self,
-        drive: &mut Drive,
-        receipts: &mut Receipts,
-        stopped: &watch::Receiver<bool>,
-    ) -> Stop {
+    async fn send_all(&self, drive: &mut Drive, receipts: &mut Receipts) -> Stop {
         if drive.entry.subscription.again
-            && let Err(stop) = self.send_again(drive, receipts, stopped).await
+            && let Err(stop) = self.send_again(drive, receipts).await
         {
             return stop;
         }
@@ -358,7 +365,7 @@ impl Courier {
         // Which of several is not taken is found out one by one.
         let together = if tries > 0 { 1 } else { most };
         let (mut sent, turn) = (false, self.now() + TURN);
-        while !*stopped.borrow() && self.now() < turn {
+        while self.now() < turn {
             let events = match self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await
             {
                 Ok(events) => events,
@@ -374,6 +381,10 @@ impl Courier {
                 return Stop::Rest(drive.heartbeat(self.now()));
             }
             for events in events.chunks(together.clamp(1, TOGETHER)) {
+                if self.app.lines.are_ending() {
+                    let now = self.now();
+                    return if sent { Stop::Rest(Some(now)) } else { Stop::Later(now) };
+                }
                 if self.now() >= drive.until - drive.patience() - SPARE / 2
                     && let Err(stop) = self.go_on(drive, receipts).await
                 {

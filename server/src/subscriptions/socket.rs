@@ -18,8 +18,9 @@ use fhir::subscription::Occasion;
 use reqwest::Url;
 use store::{Act, Agent, Commit, Context, Entry as Note, Error, Outcome, SubscriptionStatus, Who};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{interval_at, timeout};
+use tokio::time::{interval_at, sleep, timeout};
 
+use super::GRACE;
 use super::binding::{self, Binding};
 use super::book::Entry;
 use super::delivery::GIVE_UP;
@@ -149,9 +150,25 @@ impl Lines {
         }
     }
 
-    /// Ends all connections: whoever is told goes to another process.
+    /// Ends all connections, and telling at all: whoever is told goes to another process.
     pub(crate) fn end(&self) {
         self.ending.send_replace(true);
+    }
+
+    /// They end, or have ended.
+    pub(super) fn are_ending(&self) -> bool {
+        *self.ending.borrow()
+    }
+
+    /// Says so when they do.
+    pub(super) fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.subscribe()
+    }
+
+    /// Waits until what was under way then has had its time.
+    pub(super) async fn ended(&self) {
+        let _ = self.ending().wait_for(|ending| *ending).await;
+        sleep(GRACE).await;
     }
 }
 
@@ -224,7 +241,7 @@ struct Conversation {
 
 impl Conversation {
     async fn hold(mut self, mut stream: MessageStream, mut queue: mpsc::Receiver<Frame>) {
-        let mut ending = self.app.lines.ending.subscribe();
+        let mut ending = self.app.lines.ending();
         let (opened, mut heard) = (Instant::now(), Instant::now());
         let (mut beat, hang_up) =
             (interval_at(tokio::time::Instant::now() + BEAT, BEAT), Arc::clone(&self.hang_up));

@@ -40,6 +40,8 @@ pub(super) enum Refusal {
     Answered(StatusCode),
     /// It wants an access token, and there is none.
     Tokenless(&'static str),
+    /// This server waits for no answer any more.
+    Ending,
 }
 
 impl Refusal {
@@ -70,7 +72,7 @@ impl Refusal {
                 status.is_client_error()
                     && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
             }
-            Self::Unread | Self::Tokenless(_) | Self::Forbidden(_) => true,
+            Self::Unread | Self::Tokenless(_) | Self::Forbidden(_) | Self::Ending => true,
             Self::Unreachable(_) => false,
         }
     }
@@ -83,6 +85,7 @@ impl std::fmt::Display for Refusal {
             Self::Unreachable(why) => write!(f, "its endpoint can't be reached: {why}"),
             Self::Tokenless(why) => write!(f, "there is no access token for its endpoint: {why}"),
             Self::Unread => f.write_str("what it is to be told could not be read"),
+            Self::Ending => f.write_str("the server ended before there was an answer"),
             Self::Answered(status) => write!(f, "{} {status}", Self::ANSWERED),
         }
     }

@@ -2,7 +2,6 @@
 //! being sent.
 
 use store::Next;
-use tokio::sync::watch;
 
 use super::{Courier, Drive, Receipts, Stop, TOGETHER, TURN};
 use crate::subscriptions::record;
@@ -25,19 +24,14 @@ impl Courier {
     }
 
     /// Sends what was put aside and is asked for again.
-    pub(super) async fn send_again(
-        &self,
-        drive: &mut Drive,
-        receipts: &mut Receipts,
-        stopped: &watch::Receiver<bool>,
-    ) -> Result<(), Stop> {
+    pub(super) async fn send_again(&self, drive: &mut Drive, receipts: &mut Receipts) -> Result<(), Stop> {
         let turn = self.now() + TURN;
         let number = drive.entry.subscription.number;
         loop {
             let letters = self.app.store.dead_letters(&drive.context, number, true, TOGETHER).await?;
             let none = letters.is_empty();
             for letter in letters {
-                if *stopped.borrow() || self.now() > turn {
+                if self.app.lines.are_ending() || self.now() > turn {
                     return Err(Stop::Later(self.now()));
                 }
                 self.go_on(drive, receipts).await?;

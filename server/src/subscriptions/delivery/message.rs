@@ -85,9 +85,15 @@ impl Courier {
             segments.pop_if_empty().extend(path);
         }
         let origin = url.origin().ascii_serialization();
-        self.origins.pace(&origin, self.now()).await;
-        let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, self.now());
-        let answer = self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await;
+        let sending = async {
+            self.origins.pace(&origin, self.now()).await;
+            let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, self.now());
+            self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await
+        };
+        let answer = tokio::select! {
+            answer = sending => answer,
+            () = self.app.lines.ended() => Err(Refusal::Ending),
+        };
         self.app.subscriptions.endpoints.tried(&origin, &answer);
         answer
     }
