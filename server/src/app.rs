@@ -23,7 +23,7 @@ use crate::packages::Claims;
 use crate::parts::Parts;
 use crate::smart::Smart;
 use crate::smart::secret::Secret;
-use crate::subscriptions::Shelf;
+use crate::subscriptions::book::Shelf;
 use crate::subscriptions::socket::Lines;
 
 /// How often it is looked for models that others put in use.

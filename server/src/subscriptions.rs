@@ -3,7 +3,7 @@
 //! it to them (`delivery`), until they have it.
 
 pub(crate) mod binding;
-mod book;
+pub(crate) mod book;
 mod delivery;
 mod endpoint;
 pub(crate) mod mandate;
@@ -32,8 +32,6 @@ use tokio::time::{sleep, timeout};
 use crate::app::{self, App};
 use crate::outside::Reach;
 use delivery::Courier;
-
-pub(crate) use book::Shelf;
 
 /// What is wrong with a Subscription that is to be kept to.
 pub(crate) fn findings(resource: &Json<'_>, topics: &Topics, base: &str, reach: &Reach) -> Issues {

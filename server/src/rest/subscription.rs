@@ -9,7 +9,7 @@ use fhir::search::{Handling, SearchQuery};
 use fhir::subscription::{Content, Occasion, statuses};
 use fhir::time::format_instant;
 use serde_json::json;
-use store::{Act, DeadLetter, Entry, SubscriptionStatus};
+use store::{Act, DeadLetter, Entry as Note, SubscriptionStatus};
 use uuid::Uuid;
 
 use super::{id, parameters};
@@ -17,6 +17,7 @@ use crate::app;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::subscriptions::binding::Binding;
+use crate::subscriptions::book::Entry;
 use crate::subscriptions::signature::Key;
 use crate::subscriptions::socket::MOST_BOUND;
 use crate::subscriptions::{notification, socket};
@@ -152,8 +153,15 @@ pub(crate) async fn events(
     let topic = notification::topic(&found);
     let status = notification::standing(&found, topic.as_deref(), &base, content);
     let uuid = Uuid::new_v4().hyphenated().to_string();
-    let text =
-        status.notification(Occasion::QueryEvent, &uuid, app::now(), &notification::events(&told, &[]));
+    // Without a topic that is there nothing comes along.
+    let along = match Entry::of(app, &app.subscriptions.book().topics, found.clone()) {
+        Ok(entry) if content != Content::Empty => {
+            notification::along(app, &caller.context, &entry, &told).await?
+        }
+        _ => Vec::new(),
+    };
+    let events = notification::events(&told, &along);
+    let text = status.notification(Occasion::QueryEvent, &uuid, app::now(), &events);
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
 }
 
@@ -303,10 +311,10 @@ pub(crate) async fn webhook_secret(
     }
     let (app, caller) = (caller.app.clone(), caller.now());
     let done = if rotate { "was replaced" } else { "was shown" };
-    let note = Entry {
+    let note = Note {
         entity: Some((ResourceType::SUBSCRIPTION, id.to_owned(), 0)),
         note: format!("the webhook secret of Subscription/{id} {done}"),
-        ..Entry::of(Act::Security)
+        ..Note::of(Act::Security)
     };
     let found = app.store.subscription_secret(&caller.context, id, rotate, note).await?;
     let (newest, before) = Key::of(&app.smart.secret, &found, app.store.time(caller.context.at));

@@ -8,7 +8,7 @@ use fhir::subscription::{
 };
 use fhir::xml::{self, Layout};
 use reqwest::Method;
-use store::{Effect, Event, Stored};
+use store::{Context, Effect, Error, Event, Stored};
 use uuid::Uuid;
 
 use super::book::Entry;
@@ -63,8 +63,30 @@ pub(crate) fn content(of: &store::Subscription) -> Content {
     resource.ok().and_then(|resource| told(&resource)).unwrap_or(Content::IdOnly)
 }
 
+/// What comes along with each event, as far as who asks may see it.
+pub(crate) async fn along(
+    app: &App,
+    context: &Context,
+    entry: &Entry,
+    events: &[Event],
+) -> Result<Vec<Vec<Stored>>, Error> {
+    let mut all = Vec::with_capacity(events.len());
+    for event in events {
+        let mut along = Vec::new();
+        for (kind, id) in referred(entry, event) {
+            match app.store.read(context, kind, &id).await {
+                Ok(stored) => along.push(stored),
+                Err(Error::NotFound | Error::Gone { .. } | Error::Denied(..)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        all.push(along);
+    }
+    Ok(all)
+}
+
 /// The references of an event's resource that come along with it, as its topic says.
-pub(super) fn along(entry: &Entry, event: &Event) -> Vec<(ResourceType, String)> {
+fn referred(entry: &Entry, event: &Event) -> Vec<(ResourceType, String)> {
     let mut found = Vec::new();
     let (Some(topic), Some(stored)) = (entry.asked.interest.topic(), &event.stored) else { return found };
     let Ok(resource) = json::parse(stored.body.as_bytes(), &Limits::STORED) else { return found };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fhir::subscription::Occasion;
 use reqwest::{Method, Url};
-use store::{Error, Event, Stored};
+use store::Event;
 
 use super::{Courier, Drive};
 use crate::subscriptions::notification;
@@ -15,7 +15,8 @@ impl Courier {
     /// Sends some events.
     pub(super) async fn tell(&self, drive: &Drive, events: &[Event]) -> Result<(), Refusal> {
         let occasion = Occasion::EventNotification;
-        let along = self.along(drive, events).await.map_err(|_| Refusal::Unread)?;
+        let along = notification::along(&self.app, &drive.context, &drive.entry, events).await;
+        let along = along.map_err(|_| Refusal::Unread)?;
         if let Some(text) = notification::text(&self.app, &drive.entry, occasion, events, &along) {
             let numbers = [events.first(), events.last()].map(|one| one.map_or(0, |one| one.number));
             let part = match numbers {
@@ -33,23 +34,6 @@ impl Courier {
             self.post(drive, method, path, body, &event.number.to_string()).await?;
         }
         Ok(())
-    }
-
-    /// What comes along with each event, as far as whom it is for may see it.
-    async fn along(&self, drive: &Drive, events: &[Event]) -> Result<Vec<Vec<Stored>>, Error> {
-        let mut all = Vec::with_capacity(events.len());
-        for event in events {
-            let mut along = Vec::new();
-            for (kind, id) in notification::along(&drive.entry, event) {
-                match self.app.store.read(&drive.context, kind, &id).await {
-                    Ok(stored) => along.push(stored),
-                    Err(Error::NotFound | Error::Gone { .. } | Error::Denied(..)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            all.push(along);
-        }
-        Ok(all)
     }
 
     /// Without an event; nothing is sent where there is no topic.
