@@ -58,12 +58,12 @@ pub(crate) fn findings(resource: &Json<'_>, topics: &Topics, base: &str, reach: 
 
 /// What is wrong with a topic, if it is one.
 pub(crate) fn findings_of_topic(resource: &Json<'_>) -> Issues {
-    let own = |topic: &Topic| {
-        let built_in = Topics::built_in().find(&topic.url)?;
-        (built_in.to_basic().get("extension") != resource.get("extension")).then_some(())
+    let is_other = |topic: &Topic| {
+        let built_in = Topics::built_in().find(&topic.url);
+        built_in.is_none_or(|own| own.to_basic().get("extension") != resource.get("extension"))
     };
     match Topic::parse(resource) {
-        Ok(Some(topic)) if own(&topic).is_some() => {
+        Ok(Some(topic)) if Topics::is_own(&topic.url) && is_other(&topic) => {
             Issue::error("business-rule", "a topic of this server's own is as it is").at("Basic").into()
         }
         Ok(Some(topic)) => topic.doubts,

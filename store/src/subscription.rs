@@ -14,6 +14,7 @@ pub(crate) mod line;
 pub(crate) mod numbering;
 pub(crate) mod rotation;
 pub(crate) mod sweep;
+mod topic;
 mod vault;
 
 use std::sync::{Arc, PoisonError, RwLock};

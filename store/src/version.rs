@@ -243,11 +243,12 @@ fn keep_subscriptions(
     by: By<'_>,
 ) -> Result<(), Fault> {
     let written = next.iter().map(|(_, stored)| stored).chain(fresh);
-    if written
+    let topics: Vec<&Stored> = written
         .clone()
-        .any(|stored| stored.kind == ResourceType::BASIC && (stored.version > 1 || is_topic(&stored.body)))
-    {
-        renew(link)?;
+        .filter(|stored| stored.kind == ResourceType::BASIC && (stored.version > 1 || is_topic(&stored.body)))
+        .collect();
+    if !topics.is_empty() {
+        renew(link, &topics)?;
     }
     for stored in written.filter(|stored| stored.kind == ResourceType::SUBSCRIPTION) {
         let of = |step: &&Step<'_>| step.kind == stored.kind && step.id == stored.id;

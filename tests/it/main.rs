@@ -42,6 +42,7 @@ mod subscription_security;
 mod subscriptions;
 mod tenants;
 mod tls;
+mod topics;
 mod upgrade;
 mod validation;
 mod versions;

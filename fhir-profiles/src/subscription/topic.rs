@@ -180,6 +180,14 @@ impl Default for Topics {
 }
 
 impl Topics {
+    /// What `Basic.code` says where one is a topic, as a search asks for it.
+    pub const CODE: &str = "http://hl7.org/fhir/fhir-types|SubscriptionTopic";
+
+    /// Does the address begin as only this server's own do?
+    pub fn is_own(url: &str) -> bool {
+        url.starts_with(built_in::BASE)
+    }
+
     /// Those of this server.
     pub fn built_in() -> &'static Self {
         &BUILT_IN
@@ -192,7 +200,7 @@ impl Topics {
     /// (`business-rule`).
     pub fn add(&mut self, topic: Topic) -> Result<(), Issue> {
         let shown = || topic.url.chars().take(200).collect::<String>();
-        if topic.url.starts_with(built_in::BASE) {
+        if Self::is_own(&topic.url) {
             let why = format!("addresses below {} are this server's own", built_in::BASE);
             return Err(Issue::error("business-rule", why).at("Basic"));
         }

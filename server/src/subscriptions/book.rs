@@ -17,7 +17,6 @@ use crate::app::{self, App};
 /// How long it is taken for granted what somebody may see, where it is decided what is for them. What is sent
 /// is looked at anew.
 const RECENT: i64 = 5_000_000;
-const TYPES: &str = "http://hl7.org/fhir/fhir-types";
 /// Topics that are read at once.
 const PAGE: u32 = 200;
 
@@ -106,7 +105,7 @@ impl Entry {
 /// The topics that there are now, those of the book if they are the same.
 async fn topics(app: &App, book: &Book) -> Result<(Arc<Topics>, Vec<(String, i64)>), Error> {
     let context = Context::system("subscriptions", app::now());
-    let code = vec![("code".to_owned(), format!("{TYPES}|SubscriptionTopic"))];
+    let code = vec![("code".to_owned(), Topics::CODE.to_owned())];
     let (mut query, _) = SearchQuery::parse(&[ResourceType::BASIC], &code, "", context.at, Handling::Strict)?;
     query.count = PAGE;
     let mut found = Vec::new();

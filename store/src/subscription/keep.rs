@@ -8,9 +8,10 @@ use fhir::outcome::Issue;
 
 use super::delivery::NEVER;
 use super::line::UNCONNECTED;
-use super::{SubscriptionStatus, change, dead_letter};
+use super::{SubscriptionStatus, change, dead_letter, topic};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
+use crate::record::Stored;
 use crate::sql::{Dialect, Sql};
 
 /// Stands for what a header says where it is shown; written, it means what is kept.
@@ -112,8 +113,12 @@ pub(super) fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
 }
 
 /// What topics there are is no longer what it was: all Subscriptions are to be read anew.
-pub(crate) fn renew(link: &mut Link) -> Result<(), Fault> {
-    next_stamp(link).map(drop)
+///
+/// # Errors
+/// `Unkept` if one of these is another one already.
+pub(crate) fn renew(link: &mut Link, written: &[&Stored]) -> Result<(), Fault> {
+    next_stamp(link)?;
+    topic::only(link, written)
 }
 
 /// Does a Basic say, or did it, when there is something to tell of?
