@@ -63,3 +63,26 @@ fn a_subscription_is_active_once_all_are_done_who_did_not_know_of_it() {
     writer.batch_execute("COMMIT").unwrap();
     server.wait_for(&path, |now| now["status"] == "active").unwrap();
 }
+
+#[test]
+fn who_lost_a_subscription_while_it_began_says_nothing_of_it() {
+    let server = Server::start(Backend::Postgres).unwrap();
+    let mut writer = PgConnection::establish(server.database_url()).unwrap();
+    writer.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
+    let mut asked = json!({
+        "resourceType": "Subscription", "id": "s", "status": "requested", "reason": "a test",
+        "criteria": "Observation?status=final",
+        "channel": {"type": "rest-hook", "endpoint": "http://127.0.0.1:9/"}
+    });
+    server.put("/fhir/Subscription/s", &asked).unwrap().expect(201).unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    asked["reason"] = json!("another test");
+    server.put("/fhir/Subscription/s", &asked).unwrap().expect(200).unwrap();
+    // Longer than the first of them would have tried.
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(server.get("/fhir/Subscription/s").unwrap().json["status"], "requested");
+    writer.batch_execute("COMMIT").unwrap();
+    server.wait_for("/fhir/Subscription/s", |now| now["status"] == "active").unwrap();
+    let failed = server.get("/fhir/AuditEvent?subtype=deliver&outcome=8").unwrap().expect(200).unwrap();
+    assert!(failed.json["entry"].is_null(), "{}", failed.text);
+}

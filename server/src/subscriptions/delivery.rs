@@ -51,7 +51,7 @@ const HANDSHAKES: i64 = 3;
 pub(super) const GIVE_UP: i64 = 3 * 86_400 * SECOND;
 /// What was written before a Subscription was known has ended soon.
 const SOON: Duration = Duration::from_millis(20);
-const TRIES: usize = 500;
+const BEGUN: i64 = 10 * SECOND;
 
 /// Who sends, in this process.
 pub(super) struct Courier {
@@ -330,7 +330,8 @@ impl Courier {
         {
             return Stop::Failed(refusal);
         }
-        for _ in 0..TRIES {
+        let over = self.now() + BEGUN;
+        while self.now() < over {
             let then = match drive.entry.subscription.line.as_str() {
                 UNCONNECTED => Next::Later(self.now() + GIVE_UP),
                 _ => Next::Rest(drive.heartbeat(self.now())),
@@ -338,7 +339,7 @@ impl Courier {
             let progress = drive.progress(then);
             match self.change(&drive.entry.subscription.id, progress, SubscriptionStatus::Active, "").await {
                 // Somebody who began to write before it was known is not done yet.
-                Err(Error::Conflict { .. }) => tokio::time::sleep(SOON).await,
+                Err(Error::Busy) => tokio::time::sleep(SOON).await,
                 Err(error) => return error.into(),
                 Ok(()) => {
                     tracing::info!(subscription = drive.entry.subscription.id, "a Subscription is active");

@@ -246,7 +246,7 @@ fn change_row<'a>(
 /// written from then on is told.
 ///
 /// # Errors
-/// `Conflict` while somebody is not; to be tried again.
+/// `Busy` while somebody is not; to be tried again.
 fn after_all_before_it(link: &mut Link, number: i64) -> Result<(), Fault> {
     if link.dialect == Dialect::Sqlite {
         return Ok(());
@@ -262,5 +262,5 @@ fn after_all_before_it(link: &mut Link, number: i64) -> Result<(), Fault> {
     if sql.rows::<BigInt, i64>(&mut link.connection)?.is_empty() {
         return Ok(());
     }
-    Err(Error::Conflict { current: 0 }.into())
+    Err(Error::Busy.into())
 }
