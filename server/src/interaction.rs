@@ -5,6 +5,8 @@ use actix_web::http::Method;
 use fhir::resource_type::ResourceType;
 use store::Act;
 
+use crate::subscriptions::socket;
+
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -311,6 +313,8 @@ pub(crate) fn act(address: &str, method: &Method) -> Option<(Act, bool)> {
         Some(Endpoint::HistoryInstance) => Act::HistoryInstance,
         Some(_) => return Some((Act::Operation, true)),
         None if PLAIN.iter().any(|plain| address.starts_with(plain)) => return Some((Act::Operation, true)),
+        // Who was bound is told of by what is told.
+        None if address == socket::PATH => Act::Operation,
         // A method or address that there is not.
         None if address.starts_with("/fhir") || address.is_empty() => Act::Operation,
         None => return None,

@@ -10,6 +10,7 @@ pub(crate) mod mandate;
 mod matching;
 pub(crate) mod notification;
 mod origin;
+mod place;
 mod record;
 pub(crate) mod signature;
 pub(crate) mod socket;

@@ -3,6 +3,8 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use harness::{BOTH, Backend, Server};
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
@@ -70,6 +72,11 @@ impl Socket {
                 Ok(message) => assert!(!message.is_text(), "{message}"),
             }
         }
+    }
+
+    fn closed_by_us(mut self) {
+        self.0.close(None).unwrap();
+        self.closed();
     }
 
     /// Answers pings for a while.
@@ -328,4 +335,92 @@ fn who_ends_is_told_no_more() {
     let trail = server.http().get(server.url("/fhir/AuditEvent?outcome=4")).bearer_auth(&reader);
     let trail = trail.send().unwrap().text().unwrap();
     assert!(trail.contains("a websocket was refused"), "{trail}");
+}
+
+/// As [`by_websocket`], until so many seconds from now.
+fn until(subscription: Value, seconds: u64) -> Value {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let mut subscription = by_websocket(subscription);
+    subscription["end"] = json!(harness::instant(now + seconds));
+    subscription
+}
+
+#[test]
+fn who_opens_one_takes_nothing_from_who_is_at_the_same_address() {
+    let settings = [("AUGURY_AUTH", "required"), ("AUGURY_RATE_ANONYMOUS", "4/hour")];
+    let server = Server::start_with(Backend::Sqlite, &settings).unwrap();
+    let open = || Socket::open(&server, &[]);
+    let mut sockets: Vec<Socket> = (0..100).map(|_| open().unwrap()).collect();
+    server.get("/fhir/Patient").unwrap().expect(401).unwrap();
+    // There is an end to that too, until they are closed or bound.
+    assert_eq!(open().err(), Some(429));
+    sockets.pop().unwrap().closed_by_us();
+    let mut again = open();
+    for _ in 0..50 {
+        if again.is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        again = open();
+    }
+    again.unwrap();
+    // Who guesses is counted.
+    let guess = || Socket::open(&server, &[("authorization", "Bearer no")]).err();
+    assert_eq!([guess(), guess(), guess(), guess()], [Some(401), Some(401), Some(401), Some(429)]);
+    server.get("/fhir/Patient").unwrap().expect(429).unwrap();
+
+    let reader = server.key(&["reader", "--scope", "system/AuditEvent.rs"]).unwrap();
+    let trail = server.http().get(server.url("/fhir/AuditEvent?outcome=4&_count=100")).bearer_auth(&reader);
+    let trail: Value = serde_json::from_str(&trail.send().unwrap().text().unwrap()).unwrap();
+    let asked = STANDARD.encode("GET /websocket");
+    let all = trail["entry"].as_array().unwrap().iter().map(|entry| &entry["resource"]);
+    let refused: Vec<&Value> = all.filter(|one| one.to_string().contains(&asked)).collect();
+    let guesses: Vec<_> = refused.iter().filter(|one| one["outcomeDesc"] == "401 Unauthorized").collect();
+    assert_eq!(guesses.len(), 3, "{trail}");
+    assert_eq!(guesses[0]["agent"][0]["network"]["address"], "127.0.0.1");
+}
+
+#[test]
+fn whose_end_comes_is_told_no_more_whether_connected_or_not() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let asked = || until(topical(CRITICAL, &[], "", "id-only"), 4);
+        let (never, gone, here) =
+            (subscribe(&server, &asked()), subscribe(&server, &asked()), subscribe(&server, &asked()));
+        let lasting = subscribe(&server, &by_websocket(topical(CRITICAL, &[], "", "id-only")));
+        let connect = |ids: &[&str]| {
+            let mut socket = Socket::open(&server, &[]).unwrap();
+            for id in ids {
+                socket.say(&format!("bind {id}"));
+                assert_eq!(kind(&socket.notification()), "handshake");
+            }
+            socket
+        };
+        connect(&[&gone, &lasting]).closed_by_us();
+        let socket = connect(&[&here]);
+        for id in [&never, &gone, &here] {
+            let now = server.wait_for(&format!("/fhir/Subscription/{id}"), |now| now["status"] == "off");
+            assert_eq!(now.unwrap()["error"], "its end has come");
+        }
+        assert_eq!(socket.closed(), 1013);
+        let status = server.get(&format!("/fhir/Subscription/{lasting}")).unwrap();
+        assert_eq!(status.json["status"], "active");
+    }
+}
+
+#[test]
+fn where_a_subscriber_is_that_was_told_is_in_the_trail() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let id = subscribe(&server, &by_websocket(topical(CRITICAL, &[], "", "full-resource")));
+    let mut socket = Socket::open(&server, &[]).unwrap();
+    socket.say(&format!("bind {id}"));
+    assert_eq!(kind(&socket.notification()), "handshake");
+    server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
+    assert_eq!(number(&socket.notification()), 1);
+    socket.linger();
+    let found = server
+        .wait_for("/fhir/AuditEvent?subtype=disclose", |found| found["entry"].as_array().is_some())
+        .unwrap();
+    let network = &found["entry"][0]["resource"]["agent"][1]["network"];
+    assert_eq!(network, &json!({"address": "127.0.0.1", "type": "2"}));
 }

@@ -20,10 +20,11 @@ use super::tls::Shown;
 use crate::app::App;
 use crate::config::{Auth, Config, Rate};
 use crate::smart::bearer;
+use crate::subscriptions::socket;
 
 /// What has to be asked before anybody can say who they are, or has a throttle of its own.
-const FREE: [&str; 6] =
-    ["/health", "/metrics", "/.well-known/", "/fhir/.well-known/", "/fhir/metadata", "/oauth/"];
+const FREE: [&str; 7] =
+    ["/health", "/metrics", "/.well-known/", "/fhir/.well-known/", "/fhir/metadata", "/oauth/", socket::PATH];
 /// Empty buckets that are remembered.
 const SPENT: usize = 10_000;
 pub(crate) const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

@@ -95,6 +95,11 @@ impl Entry {
         self.asked.channel == Channel::Websocket
     }
 
+    /// Its number, and until when it is told, if it says so.
+    pub(crate) fn ends(&self) -> Option<(i64, i64)> {
+        self.asked.end.map(|end| (self.subscription.number, end))
+    }
+
     /// The server that it is sent to.
     pub(crate) fn origin(&self) -> Option<String> {
         let (endpoint, _) = self.endpoint()?;

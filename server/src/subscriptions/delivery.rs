@@ -138,7 +138,9 @@ impl Courier {
     /// What a process of this name held, which is dead, is to be taken up at once.
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
         let (context, until) = (context(), self.now() + GIVE_UP);
-        self.app.store.disconnect_subscribers(&context, &self.process, until).await?;
+        let book = self.app.subscriptions.book();
+        let ends = book.entries.values().filter_map(|entry| entry.ends()).collect();
+        self.app.store.disconnect_subscribers(&context, &self.process, until, ends).await?;
         self.release().await
     }
 
@@ -225,7 +227,7 @@ impl Courier {
                 .end(number, &id, holder, delivered, SubscriptionStatus::Off, "its end has come")
                 .await;
         }
-        let who = record::addressee(&entry, &context);
+        let who = record::addressee(&self.app, &entry, &context);
         let mut drive = Drive { entry, context, holder: Arc::clone(holder), who, delivered, until };
         let mut receipts = Receipts::default();
         // Those who connect are one for each in whose name they do: none takes all places.
@@ -317,7 +319,8 @@ impl Courier {
     async fn hang_up(&self, drive: &Drive) -> Stop {
         let context = context();
         let (connection, until) = (drive.entry.subscription.line.as_str().into(), self.now() + GIVE_UP);
-        match self.app.store.disconnect_subscriber(&context, &connection, until).await {
+        let ends = drive.entry.ends().into_iter().collect();
+        match self.app.store.disconnect_subscriber(&context, &connection, until, ends).await {
             Ok(()) => Stop::Lost,
             Err(error) => error.into(),
         }
@@ -333,7 +336,10 @@ impl Courier {
         let over = self.now() + BEGUN;
         while self.now() < over {
             let then = match drive.entry.subscription.line.as_str() {
-                UNCONNECTED => Next::Later(self.now() + GIVE_UP),
+                UNCONNECTED => {
+                    let until = self.now() + GIVE_UP;
+                    Next::Later(drive.entry.asked.end.map_or(until, |end| end.min(until)))
+                }
                 _ => Next::Rest(drive.heartbeat(self.now())),
             };
             let progress = drive.progress(then);

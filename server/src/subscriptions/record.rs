@@ -33,11 +33,11 @@ pub(super) async fn keep(app: &App, context: &Context, notes: Vec<Note>) {
     }
 }
 
-/// Where it is sent, and in whose name. Of an address its path and query may hold secrets.
-pub(super) fn addressee(entry: &Entry, context: &Context) -> Arc<Who> {
+/// Where it is sent, or whoever connected is, and in whose name. Of an address its path and query may hold secrets.
+pub(super) fn addressee(app: &App, entry: &Entry, context: &Context) -> Arc<Who> {
     Who::new(Agent {
         system: Some("subscriptions".to_owned()),
-        address: entry.origin(),
+        address: entry.origin().or_else(|| app.lines.address(entry)),
         token: None,
         opaque: None,
         ..context.who.agent.clone()

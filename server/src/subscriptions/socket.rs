@@ -6,7 +6,6 @@
 //! read what was sent before it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,19 +25,17 @@ use super::book::Entry;
 use super::delivery::GIVE_UP;
 use super::mandate::{Mandate, Standing};
 use super::notification;
+use super::place::{Full, Place, Places};
 use super::webhook::Refusal;
 use crate::app::{self, App};
 use crate::config::Auth;
 use crate::http::caller::{Caller, address as peer};
 use crate::http::failure::Failure;
+use crate::http::peer::network;
 use crate::smart::bearer;
 
 /// Where one is opened.
 pub(crate) const PATH: &str = "/websocket";
-/// Connections of one process, at most.
-const MOST: usize = 10_000;
-/// Of them, those that were not bound yet, by whoever that is.
-const MOST_UNBOUND: usize = 1000;
 /// Subscriptions of one connection, at most.
 pub(crate) const MOST_BOUND: usize = 64;
 /// Bytes of what a subscriber says: a token for that many Subscriptions.
@@ -62,15 +59,13 @@ pub(crate) fn address(public_url: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Lines {
     all: Mutex<HashMap<i64, Line>>,
-    connections: AtomicUsize,
-    unbound: AtomicUsize,
+    places: Arc<Places>,
     ending: watch::Sender<bool>,
 }
 
 impl Default for Lines {
     fn default() -> Self {
-        let (connections, unbound) = (AtomicUsize::default(), AtomicUsize::default());
-        Self { all: Mutex::default(), connections, unbound, ending: watch::Sender::new(false) }
+        Self { all: Mutex::default(), places: Arc::default(), ending: watch::Sender::new(false) }
     }
 }
 
@@ -78,6 +73,8 @@ impl Default for Lines {
 #[derive(Debug, Clone)]
 struct Line {
     connection: Arc<str>,
+    /// Where the subscriber is.
+    address: Option<String>,
     frames: mpsc::Sender<Frame>,
     hang_up: Arc<Notify>,
     /// Of the Subscription since it was bound.
@@ -112,11 +109,18 @@ impl Lines {
         self.line(entry).is_some()
     }
 
+    /// Where they are.
+    pub(super) fn address(&self, entry: &Entry) -> Option<String> {
+        self.line(entry)?.address
+    }
+
     /// What comes by another connection is not for whoever has this one.
     fn line(&self, entry: &Entry) -> Option<Line> {
         let all = self.all();
         let line = all.get(&entry.subscription.number)?;
-        (*line.connection == *entry.subscription.line).then(|| line.clone())
+        // One whose end could not be said has nobody who takes anything.
+        let is_here = *line.connection == *entry.subscription.line && !line.frames.is_closed();
+        is_here.then(|| line.clone())
     }
 
     /// Waits until it is taken.
@@ -186,27 +190,37 @@ pub(crate) async fn open(
         Err(failure) if !by_itself || app.config.auth == Auth::Open => return Err(failure),
         Err(_) => None,
     };
-    let lines = &app.lines;
-    let (all, unbound) = (lines.connections.load(Ordering::Relaxed), lines.unbound.load(Ordering::Relaxed));
-    if all >= MOST || unbound >= MOST_UNBOUND || *lines.ending.borrow() {
-        let why = "there are too many connections, or the server is ending; try again later";
-        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "throttled", why));
+    let full = |why| match why {
+        Full::All => {
+            let why = "there are too many connections, or the server is ending; try again later";
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "throttled", why)
+        }
+        Full::Network => {
+            let why = "too many connections of this address are open and were not bound; try again later";
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, "throttled", why)
+        }
+    };
+    if app.lines.are_ending() {
+        return Err(full(Full::All));
     }
+    let network = network(&request);
+    let place = app.lines.places.take(network.clone()).map_err(full)?;
     let why = "this is where a websocket is opened (RFC 6455), by GET and Upgrade: websocket";
     let (response, session, stream) =
         actix_ws::handle(&request, payload).map_err(|_| Failure::bad_request(why))?;
-    app.lines.connections.fetch_add(1, Ordering::Relaxed);
-    app.lines.unbound.fetch_add(1, Ordering::Relaxed);
     let (frames, queue) = mpsc::channel(16);
     let conversation = Conversation {
         connection: format!("{} {}", app.process, uuid::Uuid::new_v4().simple()).into(),
         address: peer(&request),
+        network,
+        place,
         app,
         caller,
         session,
         frames,
         hang_up: Arc::default(),
         bound: Vec::new(),
+        ends: Vec::new(),
         names: Vec::new(),
         sent: 0,
         waiting: VecDeque::new(),
@@ -227,11 +241,15 @@ struct Conversation {
     /// What it is called: the process, and what no other connection is called.
     connection: Arc<str>,
     address: Option<String>,
+    network: String,
+    place: Place,
     caller: Option<Caller>,
     session: Session,
     frames: mpsc::Sender<Frame>,
     hang_up: Arc<Notify>,
     bound: Vec<i64>,
+    /// Until when they are told, those of them that say so.
+    ends: Vec<(i64, i64)>,
     /// The mandates by which it was bound.
     names: Vec<String>,
     sent: u64,
@@ -288,19 +306,21 @@ impl Conversation {
         patiently(self.session.ping(b"")).await
     }
 
-    async fn leave(self, why: End) {
+    async fn leave(mut self, why: End) {
         self.app.lines.all().retain(|_, line| line.connection != self.connection);
         let context = Context::system("subscriptions", app::now());
-        if self.bound.is_empty() {
-            self.app.lines.unbound.fetch_sub(1, Ordering::Relaxed);
-        } else {
-            let until = self.app.store.time(context.at) + GIVE_UP;
-            if let Err(error) = self.app.store.disconnect_subscriber(&context, &self.connection, until).await
-            {
+        if !self.bound.is_empty() {
+            let (store, ends) = (&self.app.store, std::mem::take(&mut self.ends));
+            let until = store.time(context.at) + GIVE_UP;
+            if let Err(error) = store.disconnect_subscriber(&context, &self.connection, until, ends).await {
                 tracing::error!(%error, "it was not kept that a subscriber is not connected any more");
             }
         }
-        if let Some(CloseReason { code: CloseCode::Policy, description }) = &why.0 {
+        // Who only knocks writes little.
+        let admitted = || self.caller.is_some() || self.app.refusals.admits(&self.network, context.at);
+        if let Some(CloseReason { code: CloseCode::Policy, description }) = &why.0
+            && admitted()
+        {
             let agent = Agent { address: self.address.clone(), ..Agent::default() };
             let known = self.caller.as_ref().map(|caller| Arc::clone(&caller.context.who));
             let context = Context { who: known.unwrap_or_else(|| Who::new(agent)), ..context };
@@ -312,7 +332,6 @@ impl Conversation {
             }
         }
         let _ = timeout(PATIENCE, self.session.close(why.0)).await;
-        self.app.lines.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     async fn hear(&mut self, message: Message) -> Result<(), End> {
@@ -403,17 +422,17 @@ impl Conversation {
             Some(text) => text.map_err(|_| refused())?.1,
             None => format!("bound {id}"),
         };
-        if self.bound.is_empty() {
-            app.lines.unbound.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.place.bind();
         self.bound.push(number);
+        self.ends.extend(entry.ends());
         if !self.names.iter().any(|name| name == by) {
             self.names.push(by.to_owned());
         }
         let connection = Arc::clone(&self.connection);
         // Until it is known what it is bound to, nothing that was before is a change.
         let (frames, hang_up, stamp) = (self.frames.clone(), Arc::clone(&self.hang_up), i64::MAX);
-        let line = Line { connection: Arc::clone(&connection), frames, hang_up, stamp };
+        let address = self.address.clone();
+        let line = Line { connection: Arc::clone(&connection), address, frames, hang_up, stamp };
         let before = app.lines.all().insert(number, line);
         if let Some(before) = before.filter(|before| before.connection != connection) {
             before.hang_up.notify_one();

@@ -219,6 +219,9 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
 /// This server, where it sent something to, and in whose name.
 fn sent(agent: &Agent, site: &str) -> Vec<Value> {
     let endpoint = agent.address.as_deref().unwrap_or("not known");
+    // Who connected is at an address, and at no endpoint of theirs.
+    let connected = endpoint.parse::<std::net::IpAddr>().is_ok();
+    let network = if connected { NETWORK_ADDRESS } else { NETWORK_URI };
     let nobody = agent.client.is_none() && agent.user.is_none();
     let mut all = vec![
         json!({
@@ -231,7 +234,7 @@ fn sent(agent: &Agent, site: &str) -> Vec<Value> {
             "type": concept(DESTINATION),
             "who": { "identifier": { "value": endpoint }, "display": endpoint },
             "requestor": false,
-            "network": { "address": endpoint, "type": NETWORK_URI },
+            "network": { "address": endpoint, "type": network },
         }),
     ];
     if let Some(client) = &agent.client {

@@ -16,16 +16,18 @@ use crate::unit::Unit;
 /// Stands for a process where there is none.
 pub const UNCONNECTED: &str = "-";
 
+const RELEASE: &str = "UPDATE subscription SET holder = '', until = 0, ";
+
 /// A subscriber comes or goes.
 #[derive(Debug, Clone)]
 pub(crate) enum Line {
     /// One comes, for whom it is as long as it is told in the name of that owner; whoever was connected before is not
     /// any more.
     Opened { subscription: i64, owner: String, connection: Arc<str> },
-    /// One goes. Who does not come back until then is told no more.
-    Closed { connection: Arc<str>, until: i64 },
+    /// One goes. Who does not come back until then is told no more, and sooner those whose end that is.
+    Closed { connection: Arc<str>, until: i64, ends: Vec<(i64, i64)> },
     /// All of a process go.
-    Ended { process: Arc<str>, until: i64 },
+    Ended { process: Arc<str>, until: i64, ends: Vec<(i64, i64)> },
 }
 
 /// Is the subscriber connected to that process? The name of a connection begins with it.
@@ -35,21 +37,36 @@ pub(super) fn is_to(sql: &mut Sql<'_>, process: &str) {
     sql.push(" AS INTEGER)) = ").text(begin);
 }
 
-fn close(sql: &mut Sql<'_>, until: i64) {
-    sql.push("line = ").text(UNCONNECTED).push(", due = CASE WHEN status = ");
-    sql.int(number(SubscriptionStatus::Active)).push(" THEN ").int(until).push(" ELSE due END WHERE ");
+/// Of some it may be known when they end, by their numbers; then they are due, if that is before `until`.
+fn close(
+    link: &mut Link,
+    until: i64,
+    ends: &[(i64, i64)],
+    whose: impl Fn(&mut Sql<'_>),
+) -> Result<(), Fault> {
+    let sooner = ends.iter().filter(|(_, end)| *end < until).map(|(number, end)| (Some(*number), *end));
+    for (one, due) in sooner.chain([(None, until)]) {
+        let mut sql = Sql::new(link.dialect, RELEASE);
+        sql.push("line = ").text(UNCONNECTED).push(", due = CASE WHEN status = ");
+        sql.int(number(SubscriptionStatus::Active)).push(" THEN ").int(due).push(" ELSE due END WHERE ");
+        whose(&mut sql);
+        if let Some(one) = one {
+            sql.push(" AND number = ").int(one);
+        }
+        sql.run(&mut link.connection)?;
+    }
+    Ok(())
 }
 
 /// Writes it, inside the open transaction; `Conflict` where nobody is told over a connection.
 pub(crate) fn write(link: &mut Link, change: &Line, at: i64) -> Result<(), Fault> {
     let at = link.time(at);
-    let begin = "UPDATE subscription SET holder = '', until = 0, ";
     match change {
         Line::Opened { subscription, owner, connection } => {
             // Whoever was connected before hears of it.
             let stamp = next_stamp(link)?;
             link.touched = true;
-            let mut sql = Sql::new(link.dialect, begin);
+            let mut sql = Sql::new(link.dialect, RELEASE);
             sql.push("tries = 0, failing = 0, error = '', stamp = ").int(stamp);
             sql.push(", line = ").text(&**connection);
             sql.push(", due = ").int(at).push(" WHERE line <> '' AND status IN ");
@@ -59,18 +76,12 @@ pub(crate) fn write(link: &mut Link, change: &Line, at: i64) -> Result<(), Fault
                 return Err(Error::Conflict { current: 0 }.into());
             }
         }
-        Line::Closed { connection, until } => {
-            let mut sql = Sql::new(link.dialect, begin);
-            close(&mut sql, *until);
-            sql.push("line = ").text(&**connection);
-            sql.run(&mut link.connection)?;
+        Line::Closed { connection, until, ends } => {
+            close(link, *until, ends, |sql| {
+                sql.push("line = ").text(connection.to_string());
+            })?;
         }
-        Line::Ended { process, until } => {
-            let mut sql = Sql::new(link.dialect, begin);
-            close(&mut sql, *until);
-            is_to(&mut sql, process);
-            sql.run(&mut link.connection)?;
-        }
+        Line::Ended { process, until, ends } => close(link, *until, ends, |sql| is_to(sql, process))?,
     }
     Ok(())
 }
@@ -93,14 +104,16 @@ impl Store {
         self.write(Unit::connecting(context, line, notes)).await.map(drop)
     }
 
-    /// That connection has ended. Whoever is not connected anew until then is to be told no more.
+    /// That connection has ended. Whoever is not connected anew until then is to be told no more; the Subscriptions
+    /// whose `ends` are known, by their numbers, are looked at then if that is sooner.
     pub async fn disconnect_subscriber(
         &self,
         context: &Context,
         connection: &Arc<str>,
         until: i64,
+        ends: Vec<(i64, i64)>,
     ) -> Result<(), Error> {
-        let line = Line::Closed { connection: Arc::clone(connection), until };
+        let line = Line::Closed { connection: Arc::clone(connection), until, ends };
         self.write(Unit::connecting(context, line, Vec::new())).await.map(drop)
     }
 
@@ -110,8 +123,9 @@ impl Store {
         context: &Context,
         process: &Arc<str>,
         until: i64,
+        ends: Vec<(i64, i64)>,
     ) -> Result<(), Error> {
-        let line = Line::Ended { process: Arc::clone(process), until };
+        let line = Line::Ended { process: Arc::clone(process), until, ends };
         self.write(Unit::connecting(context, line, Vec::new())).await.map(drop)
     }
 }
