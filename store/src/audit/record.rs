@@ -83,16 +83,16 @@ impl Records {
     /// Adds others, as far as there are not more than so many then.
     pub(crate) fn extend(&mut self, others: &Self, most: usize) {
         let room = most.saturating_sub(self.packed.len());
-        let places: Vec<usize> = others.agents.iter().map(|who| self.place(who)).collect();
-        let from = self.texts.len();
         let more = others.packed.get(..room).unwrap_or(&others.packed);
+        let from = self.texts.len();
         self.texts.push_str(others.texts.get(..more.last().map_or(0, Packed::end)).unwrap_or_default());
-        self.packed.extend(more.iter().map(|record| Packed {
-            agent: places.get(record.agent).copied().unwrap_or_default(),
-            start: record.start + from,
-            ends: record.ends.map(|end| end + from),
-            ..*record
-        }));
+        for record in more {
+            // Each of them has its agent.
+            let Some(who) = others.agents.get(record.agent) else { continue };
+            let agent = self.place(who);
+            let (start, ends) = (record.start + from, record.ends.map(|end| end + from));
+            self.packed.push(Packed { agent, start, ends, ..*record });
+        }
     }
 
     /// How many.
@@ -301,6 +301,9 @@ mod tests {
         more.push(0, "r0", &who("b"), &entry("z", ""));
         more.extend(&one, 3);
         assert_eq!(seen(&more), [&[of(0, "b", "r0 z z ")], &all[..2]].concat());
+        let mut full = more.clone();
+        full.extend(&one, 3);
+        assert_eq!((full.len(), full.agents().len()), (3, 2), "who has no room brings no agent");
         more.truncate(1);
         assert_eq!((seen(&more), more.agents().len()), (vec![of(0, "b", "r0 z z ")], 1));
         more.extend(&one, 2);

@@ -10,6 +10,7 @@ use diesel::sql_types::{BigInt, Binary, Bool};
 use super::act::Act;
 use super::agent::Who;
 use super::authority::{Authority, Leaves};
+use super::log::signed;
 use super::merkle::{Hash, leaf};
 use super::record::{Event, Record, Records};
 use super::{Auditing, Outcome};
@@ -19,8 +20,6 @@ use crate::sql::{Dialect, Sql, chunks, lossy};
 
 /// Events of one row, at most: who looks for one reads the row.
 const MOST: usize = 128;
-/// The same: the keys of its events are less than that far from its own.
-const REACH: i64 = 128;
 /// Agents whose texts are remembered while rows are read, at most.
 const AGENTS: usize = 20_000;
 
@@ -93,7 +92,8 @@ impl Row {
         let mut leaves =
             Leaves { low, hashes: Vec::with_capacity(MOST), about: Vec::with_capacity(MOST * 3) };
         for (key, record) in (key..).zip(records.clone()) {
-            let Some((agent, who)) = agents.get(record.agent) else { continue };
+            let missing = || <serde_json::Error as serde::ser::Error>::custom("an event of nobody");
+            let (agent, who) = agents.get(record.agent).ok_or_else(missing)?;
             let event = Event::of(key, *agent, who, &record);
             if !body.is_empty() {
                 body.push(b'\n');
@@ -194,7 +194,7 @@ pub(super) fn holding(sql: &mut Sql<'_>, keys: &[i64]) {
     sql.push("a.key IN (");
     for (n, key) in keys.iter().enumerate() {
         sql.push(if n > 0 { ", " } else { "" }).push("(SELECT MAX(b.key) FROM audit b WHERE b.key <= ");
-        sql.int(*key).push(" AND b.key > ").int(key.saturating_sub(REACH)).push(")");
+        sql.int(*key).push(" AND b.key > ").int(key.saturating_sub(signed(MOST as u64))).push(")");
     }
     sql.push(if keys.is_empty() { "NULL)" } else { ")" });
 }
