@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the audit trail costs: the same server with the trail off, durable before the answer, and buffered,
-# one after the other in one run, and how long it takes to look at a long trail.
+# in turns, and how long it takes to look at a long trail.
 #   bash tests/bench_audit.sh
 # With AUGURY_TEST_POSTGRES=postgres://…/postgres the same on PostgreSQL. BENCH_EVENTS (default 1,000,000) is
 # the length of the trail that is verified, 0 for none.
@@ -11,6 +11,7 @@ unset AUGURY_TEST_POSTGRES
 seconds=${BENCH_SECONDS:-5}
 connections=${BENCH_CONNECTIONS:-64}
 rounds=${BENCH_ROUNDS:-12}
+modes=(off durable buffered)
 events=${BENCH_EVENTS:-1000000}
 if [ -z "${AUGURY_BIN:-}" ]; then
   cargo build --release --quiet -p augury -p augury-tests --bins
@@ -41,8 +42,7 @@ PY
 serve() { # mode database [port] [directory]
   rm -f "${4:-$work}/audit-heads" # of another database
   AUGURY_BIND=127.0.0.1:${3:-18403} AUGURY_DATA_DIR="${4:-$work}" AUGURY_DATABASE_URL="$2" AUGURY_AUDIT="$1" AUGURY_LOG=warn "$augury" serve &
-  server=$!
-  servers+=("$server")
+  servers+=("$!")
   for _ in $(seq 200); do if (exec 3<> "/dev/tcp/127.0.0.1/${3:-18403}") 2> /dev/null; then return; fi; sleep 0.05; done
   echo "no server" >&2
   exit 1
@@ -52,44 +52,44 @@ end() {
   for one in "${servers[@]}"; do kill "$one"; wait "$one" || true; done
   servers=()
 }
-post() { "$load" --seconds "$seconds" --to 127.0.0.1:18403 --path /fhir/Observation --lines "$work/observations" --connections "$connections" --pid "$server" --locations "$work/at"; }
-get() { "$load" --seconds "$1" --to "127.0.0.1:$2" --method GET --path '{}' --lines "$work/get" --connections "$connections" --pid "$3"; }
+post() { "$load" --seconds "$seconds" --to "127.0.0.1:$1" --path /fhir/Observation --lines "$work/observations" --connections "$connections" --pid "$2" --locations "$work/at"; }
+get() { "$load" --seconds "$seconds" --to "127.0.0.1:$1" --method GET --path '{}' --lines "$work/get" --connections "$connections" --pid "$2"; }
+
+# They take turns of a few seconds, to and fro, as a machine is not always as quick, and what one leaves behind to be
+# sealed falls into the turn of another.
+turns() { # what
+  local round n order
+  for round in 0 $(seq "$rounds"); do
+    if [ $((round % 2)) = 1 ]; then order="0 1 2"; else order="2 1 0"; fi
+    for n in $order; do "$1" $((18403 + n)) "${servers[n]}" > "$work/${modes[n]}.$1.$round"; done
+  done
+  end
+}
 
 run() { # name
-  local database round mode n order modes=(off durable buffered) pids=()
-  for round in 1 2 3; do
-    for mode in "${modes[@]}"; do
-      database=$(new "$mode$round")
-      serve "$mode" "$database"
-      post > "$work/$mode.post.$round"
-      end
-    done
+  local database n
+  for n in 0 1 2; do
+    mkdir -p "$work/$n"
+    serve "${modes[n]}" "$(new "post$n")" $((18403 + n)) "$work/$n"
   done
-  # What is read is the same for all. They take turns of a few seconds, to and fro, as a machine is not always as
-  # quick, and what one leaves behind to be sealed falls into the turn of another.
+  turns post
+  # What is read is the same for all.
   database=$(new read)
   serve durable "$database"
-  post > /dev/null
+  post 18403 "${servers[0]}" > /dev/null
   end
   sed -E 's/^"//; s#^https?://[^/]+##; s#/_history/.*##' "$work/at" > "$work/get"
   for n in 0 1 2; do
-    mkdir -p "$work/$n"
     cp "$work/secret" "$work/$n/"
     serve "${modes[n]}" "$(same "$database" "$n")" $((18403 + n)) "$work/$n"
-    pids+=("$server")
-    get 2 $((18403 + n)) "$server" > /dev/null
   done
-  for round in $(seq "$rounds"); do
-    if [ $((round % 2)) = 1 ]; then order="0 1 2"; else order="2 1 0"; fi
-    for n in $order; do get "$seconds" $((18403 + n)) "${pids[n]}" > "$work/${modes[n]}.get.$round"; done
-  done
-  end
+  turns get
   python3 - "$work" "$1" "$rounds" <<'PY'
 import json, statistics, sys
 work, name, rounds = sys.argv[1:]
 def all(mode, what, of):
-    count = 3 if what == "post" else int(rounds)
-    return [json.load(open(f"{work}/{mode}.{what}.{n}"))[of] for n in range(1, count + 1)]
+    # The one before the first warms up.
+    return [json.load(open(f"{work}/{mode}.{what}.{n}"))[of] for n in range(1, int(rounds) + 1)]
 for what in ("post", "get"):
     off = all("off", what, "rate")
     line = f"{name}: {what.upper():4}  off {sum(off) / len(off):>8,.0f}/s, {statistics.median(all('off', what, 'cpu_us')):.0f} us of processor time"
@@ -118,9 +118,9 @@ fi
 
 if [ "$events" -gt 0 ]; then
   serve durable "sqlite:$work/long.db"
-  post > /dev/null
+  post 18403 "${servers[0]}" > /dev/null
   sed -E 's/^"//; s#^https?://[^/]+##; s#/_history/.*##' "$work/at" > "$work/get"
-  "$load" --seconds 3600 --requests "$events" --to 127.0.0.1:18403 --method GET --path '{}' --lines "$work/get" --connections "$connections" --pid "$server" > /dev/null
+  "$load" --seconds 3600 --requests "$events" --to 127.0.0.1:18403 --method GET --path '{}' --lines "$work/get" --connections "$connections" --pid "${servers[0]}" > /dev/null
   end # which seals the rest
   TIMEFORMAT='verified in %R s, %U s of processor time'
   time AUGURY_DATA_DIR="$work" AUGURY_DATABASE_URL="sqlite:$work/long.db" "$augury" audit verify

@@ -329,8 +329,9 @@ fn meet(link: &mut Link, authority: &Authority, mut met: Vec<(i64, Arc<Who>)>) -
 }
 
 /// Does something act where the trail is written, the table or the part of it, or might it still?
-const ACTING: &str = "(SELECT bool_or(relkind NOT IN ('p', 'r') OR relhastriggers OR relhasrules OR relrowsecurity) \
-                      FROM pg_class WHERE oid IN (CAST('audit' AS regclass), audit.tableoid))";
+const ACTING: &str = "(SELECT relkind <> 'p' OR relhastriggers OR relhasrules OR relrowsecurity FROM pg_class \
+                      WHERE oid = CAST('audit' AS regclass)) OR (SELECT relkind <> 'r' OR relhastriggers OR relhasrules \
+                      OR relrowsecurity FROM pg_class WHERE oid = audit.tableoid)";
 
 /// PostgreSQL numbers the transactions itself.
 fn insert(link: &mut Link, rows: &[Row]) -> Result<(), Fault> {
