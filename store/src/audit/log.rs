@@ -471,12 +471,14 @@ pub(super) fn lock(link: &mut Link) -> Result<(), Fault> {
 }
 
 /// Until the open transaction ends, no part of the table leaves. It comes before the first question: a snapshot that is
-/// older would miss the rows. Where there is no such table whoever asks on learns it.
+/// older would miss the rows. Where there is no such table, or none that may be locked, whoever asks on learns it; who
+/// could only not wait for it holds nothing.
 pub(super) fn hold(link: &mut Link) -> Result<(), Fault> {
     if link.dialect == Dialect::Postgres {
         link.execute("SAVEPOINT before")?;
-        if link.execute("LOCK TABLE ONLY audit IN ACCESS SHARE MODE").is_err() {
-            link.execute("ROLLBACK TO SAVEPOINT before")?;
+        match link.execute("LOCK TABLE ONLY audit IN ACCESS SHARE MODE") {
+            Err(Fault::Database(_)) => link.execute("ROLLBACK TO SAVEPOINT before")?,
+            held => held?,
         }
     }
     Ok(())
