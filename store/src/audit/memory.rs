@@ -107,18 +107,22 @@ fn accepted(link: &mut Link, authority: &Authority, known: &Head, now: Tree) -> 
     Ok(false)
 }
 
-/// So many numbers before that one. On PostgreSQL some were passed over where a part begins.
-fn back(link: &mut Link, last: i64, many: i64) -> Result<i64, Fault> {
-    let from = last.saturating_sub(many);
+/// So many numbers before that one. On PostgreSQL some were passed over wherever a part begins.
+fn back(link: &mut Link, mut last: i64, mut many: i64) -> Result<i64, Fault> {
     let parts = if link.dialect == Dialect::Postgres { partition::parts(link, "audit")? } else { Vec::new() };
-    let Some(part) = parts.iter().find(|part| part.low > from && (part.low..part.high).contains(&last))
-    else {
-        return Ok(from);
-    };
-    let mut sql = Sql::new(link.dialect, "SELECT COALESCE(MAX(key), 0) FROM audit WHERE key < ");
-    sql.int(part.low);
-    let before = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
-    Ok(before.saturating_sub(many - (last - part.low)))
+    let mut parts = parts.iter().rev();
+    loop {
+        let from = last.saturating_sub(many);
+        let Some(part) =
+            parts.find(|part| (part.low..part.high).contains(&last)).filter(|part| part.low > from)
+        else {
+            return Ok(from);
+        };
+        many -= last - part.low + 1;
+        let mut sql = Sql::new(link.dialect, "SELECT COALESCE(MAX(key), 0) FROM audit WHERE key < ");
+        sql.int(part.low);
+        last = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
+    }
 }
 
 /// What the event of that decision says.
