@@ -61,6 +61,8 @@ pub(crate) struct Retiring {
     base: i64,
     rows: Vec<i64>,
     after: Retired,
+    /// Of the last of them, in the log that they are of.
+    leaf: Option<Hash>,
     mac: i64,
     /// How many events.
     pub(super) events: u64,
@@ -168,6 +170,8 @@ pub(crate) struct Pass {
     /// The code of what has left before.
     base: i64,
     so_far: Retired,
+    /// Of the last of these: a log that is made anew has others in these places.
+    leaf: Option<Hash>,
     /// Rows of it, and those of the next part that come before the last of these.
     rows: usize,
     beside: Vec<i64>,
@@ -176,8 +180,8 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    fn new(part: Part, base: i64, so_far: Retired) -> Self {
-        Self { part, base, so_far, rows: 0, beside: Vec::new(), one_by_one: false }
+    fn new(part: Part, base: i64, so_far: Retired, leaf: Option<Hash>) -> Self {
+        Self { part, base, so_far, leaf, rows: 0, beside: Vec::new(), one_by_one: false }
     }
 }
 
@@ -197,7 +201,8 @@ pub(super) fn prepare(
     let leaves = |link: &mut Link, rows, after: Retired, part| -> Result<Old, Fault> {
         let log = log::leaf(link, 0)?;
         let (mac, events) = (code(authority, &after, log), after.events - so_far.events);
-        Ok(Old::Leaves(Retiring { base, rows, after, mac, events, part }))
+        let leaf = last_leaf(link, after)?;
+        Ok(Old::Leaves(Retiring { base, rows, after, leaf, mac, events, part }))
     };
     let closed = partition::closed(link)?;
     let known = pass.take().filter(|pass| Some(&pass.part) == closed.as_ref());
@@ -211,8 +216,14 @@ pub(super) fn prepare(
             (true, None) => Ok(Old::Nothing),
         };
     };
-    let going = known.filter(|pass| pass.base == base);
-    let going = pass.insert(going.unwrap_or_else(|| Pass::new(part, base, so_far)));
+    let mut going = known.filter(|pass| pass.base == base);
+    if let Some(pass) = &going
+        && pass.leaf != last_leaf(link, pass.so_far)?
+    {
+        going = None;
+    }
+    let leaf = last_leaf(link, so_far)?;
+    let going = pass.insert(going.unwrap_or_else(|| Pass::new(part, base, so_far, leaf)));
     let Some((end, high)) = end(link, &going.part)? else { return Ok(Old::Nothing) };
     // Else it would be gone through in vain.
     if high >= before {
@@ -221,10 +232,12 @@ pub(super) fn prepare(
     if going.rows == 0
         && let Some(key) = left_over(link, &going.part, so_far.last)?
     {
+        *pass = None;
         return Ok(Old::Doubted(key));
     }
     if going.so_far.last < end {
         let (rows, doubted) = olds(link, authority, at, before, place, &mut going.so_far)?;
+        going.leaf = last_leaf(link, going.so_far)?;
         let own = rows.iter().filter(|key| **key < going.part.high).count();
         going.rows += own;
         going.beside.extend(rows.iter().filter(|key| **key >= going.part.high));
@@ -234,7 +247,10 @@ pub(super) fn prepare(
         }
         if going.so_far.last < end {
             return Ok(match doubted {
-                Some(key) => Old::Doubted(key),
+                Some(key) => {
+                    *pass = None;
+                    Old::Doubted(key)
+                }
                 None if rows.is_empty() => Old::Nothing,
                 None => Old::More,
             });
@@ -249,6 +265,10 @@ pub(super) fn prepare(
     }
     let Pass { part, so_far: after, beside, .. } = going.clone();
     leaves(link, beside, after, Some(Box::new(part)))
+}
+
+fn last_leaf(link: &mut Link, so_far: Retired) -> Result<Option<Hash>, Fault> {
+    so_far.events.checked_sub(1).map_or(Ok(None), |last| log::leaf(link, last))
 }
 
 /// A row of the part where nobody can have left one: before what comes next in the log.
@@ -335,14 +355,13 @@ pub(crate) fn write(link: &mut Link, retiring: &Retiring) -> Result<(), Fault> {
     if kept(link, &authority)?.map_or(0, |(_, mac)| mac) != retiring.base {
         return Err(lost());
     }
-    link.touched = true;
-    for rows in chunks(&retiring.rows) {
-        let mut sql = Sql::new(link.dialect, "DELETE FROM audit WHERE key IN ");
-        sql.ints(rows.iter().copied());
-        sql.run(&mut link.connection)?;
+    if last_leaf(link, retiring.after)? != retiring.leaf {
+        return Err(lost());
     }
+    link.touched = true;
     if let Some(part) = &retiring.part {
-        // The table first, as whoever reads or writes does; and then nobody comes between.
+        // The table first, as whoever reads or writes does; and then nobody comes between. Nor is anything done before
+        // that may have been in vain.
         link.execute(partition::TURN)?;
         link.execute("LOCK TABLE ONLY audit IN ACCESS EXCLUSIVE MODE")?;
         if !partition::parts(link, "audit")?.contains(part.as_ref()) {
@@ -351,6 +370,13 @@ pub(crate) fn write(link: &mut Link, retiring: &Retiring) -> Result<(), Fault> {
         if end(link, part)?.is_some_and(|(end, _)| end > retiring.after.last) {
             return Err(lost());
         }
+    }
+    for rows in chunks(&retiring.rows) {
+        let mut sql = Sql::new(link.dialect, "DELETE FROM audit WHERE key IN ");
+        sql.ints(rows.iter().copied());
+        sql.run(&mut link.connection)?;
+    }
+    if let Some(part) = &retiring.part {
         link.execute(&format!("DROP TABLE {}", part.name))?;
     }
     put(link, &retiring.after, retiring.mac)

@@ -331,3 +331,25 @@ fn nothing_leaves_twice() {
         assert_eq!(findings(&store, Witnessed::default(), 500).await, []);
     });
 }
+
+/// How far a part was gone through is of the log that it was gone through by.
+#[test]
+fn a_log_that_is_made_anew_is_gone_through_anew() {
+    Place::postgres().run(|store, url| async move {
+        for _ in 0..10 {
+            record(&store, 0, 32).await;
+        }
+        cut(&store, &url).await;
+        record(&store, 100, 30).await;
+        sealed(&store, 100).await;
+        assert_eq!(retired(&store, 500, 50, 100).await, 0, "a receiver does not have all of it");
+        intrude(&url, "DELETE FROM audit WHERE key = (SELECT key FROM audit ORDER BY key OFFSET 1 LIMIT 1)");
+        intrude(&url, "DELETE FROM audit_block");
+        assert_eq!(store.accept_audit(&at(200), "that one is gone").await.unwrap(), None, "it is made anew");
+        sealed(&store, 200).await;
+        assert_eq!(retired(&store, 500, 50, u64::MAX).await, 288);
+        assert_eq!(parts(&url, "audit"), 1);
+        sealed(&store, 500).await;
+        assert_eq!(findings(&store, Witnessed::default(), 500).await, []);
+    });
+}
