@@ -116,7 +116,7 @@ pub(crate) struct Unit {
     retiring: Option<Retiring>,
     numbering: Option<Numbering>,
     claim: Option<Box<Claim>>,
-    nudge: (Vec<i64>, bool),
+    nudge: (Vec<i64>, Option<String>),
     leaving: Option<Box<Leaving>>,
     line: Option<Box<Line>>,
     again: Option<Box<Again>>,
@@ -181,7 +181,7 @@ impl Unit {
             retiring: None,
             numbering: None,
             claim: None,
-            nudge: (Vec::new(), false),
+            nudge: (Vec::new(), None),
             leaving: None,
             line: None,
             again: None,
@@ -230,12 +230,12 @@ impl Unit {
 
     /// Makes Subscriptions due, and nothing else.
     pub(crate) fn nudging(context: &Context, nudge: Vec<i64>) -> Self {
-        Self { nudge: (nudge, false), ..Self::empty(context) }
+        Self { nudge: (nudge, None), ..Self::empty(context) }
     }
 
-    /// The same, and takes them from who holds them.
-    pub(crate) fn releasing(context: &Context, held: Vec<i64>) -> Self {
-        Self { nudge: (held, true), ..Self::empty(context) }
+    /// The same, and takes them from those whose names begin so.
+    pub(crate) fn releasing(context: &Context, held: Vec<i64>, holder: &str) -> Self {
+        Self { nudge: (held, Some(holder.to_owned())), ..Self::empty(context) }
     }
 
     /// Drops what is old, and records it.
@@ -321,7 +321,7 @@ impl Unit {
         if let Some(again) = &self.again {
             dead_letter::again(link, &sight, again, self.at)?;
         }
-        delivery::nudge(link, &self.nudge.0, self.nudge.1, self.at)?;
+        delivery::nudge(link, &self.nudge.0, self.nudge.1.as_deref(), self.at)?;
         if let Some(leaving) = &self.leaving {
             prune::write(link, leaving)?;
         }

@@ -59,6 +59,8 @@ pub(super) struct Courier {
     webhook: Webhook,
     /// What this process is called beside others.
     process: Arc<str>,
+    /// How its claims begin: one that begins under its name while it ends has others.
+    claims: String,
     places: Arc<Semaphore>,
     failing: Arc<Semaphore>,
     due: Notify,
@@ -118,6 +120,7 @@ impl Courier {
             app: Arc::clone(app),
             webhook: Webhook::new(app)?,
             process: Arc::clone(&app.process),
+            claims: format!("{} {} ", app.process, uuid::Uuid::new_v4().simple()),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
             due: Notify::new(),
@@ -139,9 +142,10 @@ impl Courier {
     pub(super) async fn begin_anew(&self) -> Result<(), Error> {
         let (context, until) = (context(), self.now() + GIVE_UP);
         let book = self.app.subscriptions.book();
-        let ends = book.entries.values().filter_map(|entry| entry.ends()).collect();
+        let ends =
+            book.entries.values().filter(|entry| entry.connects()).filter_map(|entry| entry.ends()).collect();
         self.app.store.disconnect_subscribers(&context, &self.process, until, ends).await?;
-        self.release().await
+        self.app.store.release_subscriptions(&context, &format!("{} ", self.process)).await
     }
 
     /// Sends, until it is to stop; then waits for what is under way, for as long as that may take.
@@ -166,14 +170,9 @@ impl Courier {
         if timeout(GRACE + SETTLE, under_way).await.is_err() {
             tracing::warn!("what is told has not ended in time: others may tell it too");
         }
-        if let Err(error) = self.release().await {
+        if let Err(error) = self.app.store.release_subscriptions(&context(), &self.claims).await {
             tracing::warn!(%error, "others wait until they may go on");
         }
-    }
-
-    /// What is held in this process's name is anybody's.
-    async fn release(&self) -> Result<(), Error> {
-        self.app.store.release_subscriptions(&context(), &format!("{} ", self.process)).await
     }
 
     /// Takes what is due; says whether there may be more.
@@ -185,7 +184,7 @@ impl Courier {
             let until = now + i64::from(PATIENCE) * SECOND + SPARE;
             let context = context();
             // Another name each time: what this process still does by an earlier claim is another's too.
-            let holder: Arc<str> = format!("{} {}", self.process, uuid::Uuid::new_v4().simple()).into();
+            let holder: Arc<str> = format!("{}{}", self.claims, uuid::Uuid::new_v4().simple()).into();
             let (store, process) = (&self.app.store, &self.process);
             let claimed = store.claim_subscriptions(&context, process, &holder, until, most, failing).await?;
             more |= most > 0 && claimed.len() == most;

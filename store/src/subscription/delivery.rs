@@ -195,16 +195,27 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
     }
 }
 
-/// Makes Subscriptions due, inside the open transaction, and takes them from who holds them.
-pub(crate) fn nudge(link: &mut Link, numbers: &[i64], release: bool, at: i64) -> Result<(), Fault> {
+/// Makes Subscriptions due, inside the open transaction, and takes them from those whose names begin so, if there is one.
+pub(crate) fn nudge(link: &mut Link, numbers: &[i64], holder: Option<&str>, at: i64) -> Result<(), Fault> {
     let at = link.time(at);
     for numbers in chunks(numbers) {
         let mut sql = Sql::new(link.dialect, "UPDATE subscription SET ");
-        sql.push(if release { "holder = '', until = 0, " } else { "" }).push("due = ").int(at);
+        sql.push(holder.map_or("", |_| "holder = '', until = 0, ")).push("due = ").int(at);
         sql.push(" WHERE due > ").int(at).push(" AND number IN ").ints(numbers.iter().copied());
+        if let Some(holder) = holder {
+            // Another may have it since these were looked for.
+            sql.push(" AND ");
+            is_held(&mut sql, holder);
+        }
         sql.run(&mut link.connection)?;
     }
     Ok(())
+}
+
+/// Somebody has it whose name begins so.
+fn is_held(sql: &mut Sql<'_>, name: &str) {
+    sql.push("substr(holder, 1, CAST(").int(i64::try_from(name.chars().count()).unwrap_or(i64::MAX));
+    sql.push(" AS INTEGER)) = ").text(name.to_owned());
 }
 
 /// Events after that number.
@@ -274,18 +285,21 @@ impl Store {
         Ok(claimed)
     }
 
-    /// What is held by those whose names begin so is anybody's: that was another process, which is dead.
+    /// What is held by those whose names begin so is anybody's: they tell no more.
     pub async fn release_subscriptions(&self, context: &Context, name: &str) -> Result<(), Error> {
-        let (name, at) = (name.to_owned(), context.at);
+        let (holder, at) = (name.to_owned(), context.at);
         let held = move |link: &mut Link| {
-            let mut sql =
-                Sql::new(link.dialect, "SELECT number FROM subscription WHERE substr(holder, 1, CAST(");
-            sql.int(i64::try_from(name.chars().count()).unwrap_or(i64::MAX)).push(" AS INTEGER)) = ");
-            sql.text(name.as_str()).push(" AND until > ").int(link.time(at));
+            let mut sql = Sql::new(link.dialect, "SELECT number FROM subscription WHERE ");
+            is_held(&mut sql, &holder);
+            sql.push(" AND until > ").int(link.time(at));
             Ok(sql.rows::<BigInt, i64>(&mut link.connection)?)
         };
         let held: Vec<i64> = self.pool.run(held).await?;
-        if held.is_empty() { Ok(()) } else { self.write(Unit::releasing(context, held)).await.map(drop) }
+        if held.is_empty() {
+            Ok(())
+        } else {
+            self.write(Unit::releasing(context, held, name)).await.map(drop)
+        }
     }
 
     /// Whoever sends is to look at these.

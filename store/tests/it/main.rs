@@ -23,6 +23,7 @@ mod audit_retired;
 mod audit_tampering;
 mod audit_unreadable;
 mod authorization;
+mod claims;
 mod consent;
 mod kill;
 mod paging;
