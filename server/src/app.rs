@@ -108,8 +108,7 @@ impl Active {
 impl App {
     /// Opens the store and loads the models, with the activations the store knows.
     pub async fn open(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
-        let store = open_store(&config)?;
-        store.ask_time().await?;
+        let store = open_store(&config).await?;
         let claims = Claims::load(&config)?;
         let mut catalogue = load_catalogue(&config)?;
         use_activated(&mut catalogue, &store).await?;
@@ -165,8 +164,8 @@ impl App {
     }
 }
 
-/// The store that the settings name, made if it is not there.
-pub fn open_store(config: &Config) -> anyhow::Result<Store> {
+/// The store that the settings name, made if it is not there. What a command does is of the database's time too.
+pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
     make_data_dir(config)?;
     let options = store::Options {
         auditing: config.auditing,
@@ -176,7 +175,9 @@ pub fn open_store(config: &Config) -> anyhow::Result<Store> {
         replica: config.database_read_url.as_ref().map(|url| Zeroizing::new(url.as_str().to_owned())),
         ..store::Options::default()
     };
-    Store::open(&config.database_url, &options).map_err(|error| no_database(config, error))
+    let store = Store::open(&config.database_url, &options).map_err(|error| no_database(config, error))?;
+    store.ask_time().await?;
+    Ok(store)
 }
 
 /// A database file lives in the data folder, if nothing else is said.
@@ -218,7 +219,7 @@ pub async fn load_active_catalogue(config: &Config) -> anyhow::Result<Catalogue>
     let mut catalogue = load_catalogue(config)?;
     let file = config.database_url.strip_prefix("sqlite:");
     if file.is_none_or(|file| Path::new(file).exists()) {
-        let store = open_store(config)?;
+        let store = open_store(config).await?;
         use_activated(&mut catalogue, &store).await?;
     }
     Ok(catalogue)

@@ -74,9 +74,9 @@ pub(super) enum Format {
 }
 
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
-    let store = app::open_store(config)?;
-    let context = Context::system("command line", app::now());
     super::runtime()?.block_on(async {
+        let store = app::open_store(config).await?;
+        let context = Context::system("command line", app::now());
         match action {
             Action::Verify { witnesses } => {
                 let mut witnessed = witness::read(&config.trail)?;

@@ -115,7 +115,7 @@ impl New {
 
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     super::runtime()?.block_on(async {
-        let store = app::open_store(config)?;
+        let store = app::open_store(config).await?;
         let context = Context::system("command line", app::now());
         let mut out = std::io::stdout();
         let mut commit = Commit::default();

@@ -31,13 +31,14 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     let time = fhir::time::parse(&before).with_context(|| format!("--before {before} is no date"))?.low;
     let context = Context::system("command line", app::now());
     anyhow::ensure!(time <= context.at, "--before {before} is yet to come");
-    let store = app::open_store(config)?;
     let Pruned { gone, needed, mixed, awaited } = super::runtime()?.block_on(async {
-        if dry_run {
-            store.old_versions(&context, time).await
+        let store = app::open_store(config).await?;
+        let pruned = if dry_run {
+            store.old_versions(&context, time).await?
         } else {
-            store.prune_versions(&context, time).await
-        }
+            store.prune_versions(&context, time).await?
+        };
+        anyhow::Ok(pruned)
     })?;
     let mut out = std::io::stdout().lock();
     let word = if dry_run { "would go" } else { "went" };

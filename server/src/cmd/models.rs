@@ -129,7 +129,7 @@ fn activate(config: &Config, catalogue: &mut Catalogue, name: &str) -> anyhow::R
     catalogue.activate(model, version)?;
     let activate = Activate { model: model.to_owned(), version: version.to_owned() };
     super::runtime()?.block_on(async {
-        let store = app::open_store(config)?;
+        let store = app::open_store(config).await?;
         let commit = Commit { activate: vec![activate], ..Commit::default() };
         store.commit(&Context::system("command line", app::now()), commit).await?;
         anyhow::Ok(())

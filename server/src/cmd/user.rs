@@ -75,7 +75,7 @@ pub(super) enum Action {
 
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     super::runtime()?.block_on(async {
-        let store = app::open_store(config)?;
+        let store = app::open_store(config).await?;
         let context = Context::system("command line", app::now());
         let mut out = std::io::stdout();
         let ended = match &action {
