@@ -22,9 +22,9 @@ use crate::config::{Auth, Config, Rate};
 use crate::smart::bearer;
 use crate::subscriptions::socket;
 
-/// What has to be asked before anybody can say who they are, or has a throttle of its own.
+/// What has to be asked before anybody can say who they are, or has a throttle of its own; with all that is below.
 const FREE: [&str; 7] =
-    ["/health", "/metrics", "/.well-known/", "/fhir/.well-known/", "/fhir/metadata", "/oauth/", socket::PATH];
+    ["/health", "/metrics", "/.well-known", "/fhir/.well-known", "/fhir/metadata", "/oauth", socket::PATH];
 /// Empty buckets that are remembered.
 const SPENT: usize = 10_000;
 pub(crate) const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -135,12 +135,17 @@ async fn taken(limit: &Limit, request: &HttpRequest, key: &str) -> Result<(), (F
     result
 }
 
+/// Is a path that one, or below it?
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Counts who says nothing of who they are, and tells everybody of their bucket.
 pub(crate) async fn limited(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let watched = FREE.iter().any(|one| request.path().starts_with(one));
+    let watched = FREE.iter().any(|one| is_below(request.path(), one));
     let named = bearer::token(request.request()).is_some()
         || Shown::by(request.request()).is_some_and(|one| one.is_trusted);
     let app = request.app_data::<web::Data<App>>().map(|app| Arc::clone(&app.clone().into_inner()));
