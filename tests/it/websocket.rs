@@ -367,7 +367,12 @@ fn who_opens_one_takes_nothing_from_who_is_at_the_same_address() {
     // Who guesses is counted.
     let guess = || Socket::open(&server, &[("authorization", "Bearer no")]).err();
     assert_eq!([guess(), guess(), guess(), guess()], [Some(401), Some(401), Some(401), Some(429)]);
-    server.get("/fhir/Patient").unwrap().expect(429).unwrap();
+    for path in ["/fhir/Patient", "/websocketanything", "/healthy"] {
+        server.get(path).unwrap().expect(429).unwrap();
+    }
+    for path in ["/health", "/health/live", "/fhir/.well-known/smart-configuration"] {
+        server.get(path).unwrap().expect(200).unwrap();
+    }
 
     let reader = server.key(&["reader", "--scope", "system/AuditEvent.rs"]).unwrap();
     let trail = server.http().get(server.url("/fhir/AuditEvent?outcome=4&_count=100")).bearer_auth(&reader);
@@ -378,6 +383,35 @@ fn who_opens_one_takes_nothing_from_who_is_at_the_same_address() {
     let guesses: Vec<_> = refused.iter().filter(|one| one["outcomeDesc"] == "401 Unauthorized").collect();
     assert_eq!(guesses.len(), 3, "{trail}");
     assert_eq!(guesses[0]["agent"][0]["network"]["address"], "127.0.0.1");
+}
+
+#[test]
+fn whoever_bound_by_a_token_is_no_stranger() {
+    let server = Server::start_with(Backend::Sqlite, &[("AUGURY_AUTH", "required")]).unwrap();
+    let scope = "system/Subscription.crus system/Observation.cr system/AuditEvent.rs";
+    let own = server.key(&["own", "--scope", scope]).unwrap();
+    let asked = by_websocket(topical(CRITICAL, &[], "", "id-only"));
+    let made = server.http().post(server.url("/fhir/Subscription")).bearer_auth(&own);
+    let made = made.header("content-type", "application/fhir+json").body(asked.to_string()).send().unwrap();
+    let id = harness::Answer::of(made).unwrap().expect(201).unwrap().json["id"].as_str().unwrap().to_owned();
+    let path = server.url(&format!("/fhir/Subscription/{id}/$get-ws-binding-token"));
+    let token = harness::Answer::of(server.http().get(path).bearer_auth(&own).send().unwrap()).unwrap();
+    let token = token.expect(200).unwrap().json["parameter"][0]["valueString"].as_str().unwrap().to_owned();
+    let mut socket = Socket::open(&server, &[]).unwrap();
+    socket.say(&format!("bind-with-token {token}"));
+    assert_eq!(kind(&socket.notification()), "handshake");
+    // More than are recorded one by one.
+    for _ in 0..12 {
+        let mut stranger = Socket::open(&server, &[]).unwrap();
+        stranger.say("hello");
+        assert_eq!(stranger.closed(), 1008);
+    }
+    socket.say("bind no");
+    assert_eq!(socket.closed(), 1008);
+    let trail = server.http().get(server.url("/fhir/AuditEvent?outcome=4&_count=100")).bearer_auth(&own);
+    let trail = trail.send().unwrap().text().unwrap();
+    let times = |why: &str| trail.matches(&format!("a websocket was refused: {why}")).count();
+    assert_eq!((times("what is understood"), times("this may not be bound")), (10, 1), "{trail}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! read what was sent before it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::http::{StatusCode, header};
@@ -17,7 +17,7 @@ use fhir::subscription::Occasion;
 use reqwest::Url;
 use store::{Act, Agent, Commit, Context, Entry as Note, Error, Outcome, SubscriptionStatus, Who};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{interval_at, sleep, timeout};
+use tokio::time::{interval_at, sleep_until, timeout};
 
 use super::GRACE;
 use super::binding::{self, Binding};
@@ -61,11 +61,17 @@ pub(crate) struct Lines {
     all: Mutex<HashMap<i64, Line>>,
     places: Arc<Places>,
     ending: watch::Sender<bool>,
+    since: OnceLock<tokio::time::Instant>,
 }
 
 impl Default for Lines {
     fn default() -> Self {
-        Self { all: Mutex::default(), places: Arc::default(), ending: watch::Sender::new(false) }
+        Self {
+            all: Mutex::default(),
+            places: Arc::default(),
+            ending: watch::Sender::new(false),
+            since: OnceLock::new(),
+        }
     }
 }
 
@@ -156,6 +162,7 @@ impl Lines {
 
     /// Ends all connections, and telling at all: whoever is told goes to another process.
     pub(crate) fn end(&self) {
+        self.since.get_or_init(tokio::time::Instant::now);
         self.ending.send_replace(true);
     }
 
@@ -172,7 +179,8 @@ impl Lines {
     /// Waits until what was under way then has had its time.
     pub(super) async fn ended(&self) {
         let _ = self.ending().wait_for(|ending| *ending).await;
-        sleep(GRACE).await;
+        let since = self.since.get().copied().unwrap_or_else(tokio::time::Instant::now);
+        sleep_until(since + GRACE).await;
     }
 }
 
@@ -317,7 +325,8 @@ impl Conversation {
             }
         }
         // Who only knocks writes little.
-        let admitted = || self.caller.is_some() || self.app.refusals.admits(&self.network, context.at);
+        let known = self.caller.is_some() || !self.bound.is_empty();
+        let admitted = || known || self.app.refusals.admits(&self.network, context.at);
         if let Some(CloseReason { code: CloseCode::Policy, description }) = &why.0
             && admitted()
         {
