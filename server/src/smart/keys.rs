@@ -1,8 +1,10 @@
 //! The keys that this server signs with: RS256 for id_tokens, ES384 beside it (RFC 7517, OpenID Connect Core
 //! 10.1.1), or RS384 with a key that the operator has, where it is a client itself.
 //!
-//! A key is published before it is used and stays published until what it signed has ended, so that who
-//! keeps our key set as long as we allow never meets a signature it can't verify.
+//! A key of this server's own is published before it is used and stays published until what it signed has ended, so that
+//! who keeps our key set as long as we allow never meets a signature it can't verify. The operator's key is published
+//! and used by the processes that were started with it: where these are replaced one by one, the others' sets do not
+//! have it meanwhile.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
