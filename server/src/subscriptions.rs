@@ -151,7 +151,7 @@ async fn sweep(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     while timeout(SWEEP, stopped.wait_for(|stop| *stop)).await.is_err() {
         let now = app::now();
         let context = Context::system("subscriptions", now);
-        if let Err(error) = app.store.sweep_events(&context, now - kept).await {
+        if let Err(error) = app.store.sweep_events(&context, app.store.time(now) - kept).await {
             tracing::warn!(%error, "old events could not be dropped");
         }
     }

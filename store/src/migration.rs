@@ -10,6 +10,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::connection::{Database, Link};
 use crate::error::{Error, Fault};
+use crate::partition::TURN;
 use crate::sql::{Dialect, Sql};
 use crate::transaction;
 
@@ -19,8 +20,6 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres")
 const NUMBER: i64 = 6;
 /// Nodes that start together migrate one after the other.
 const LOCK: i64 = 0x6175_6775_7279;
-/// How long a step waits for those who use a table, on PostgreSQL: who comes meanwhile waits behind it.
-const TURN: &str = "SET LOCAL lock_timeout = '1s'";
 /// How often it is tried, and the time between, in which they have their turn.
 const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use crate::sql::{Dialect, Sql, chunks};
 
 /// Microseconds from the time a version is stamped with to its commit, at most: what was stamped
 /// earlier than this before the moment is not compared.
-const UNDER_WAY: i64 = 180_000_000;
+pub(crate) const UNDER_WAY: i64 = 180_000_000;
 /// Numbers of transactions in a row's `xmin` count round after these.
 const ROUND: i64 = 0xffff_ffff;
 

@@ -152,28 +152,44 @@ fn cut(link: &mut Link, (table, sequence, how): ByKey) -> Result<(), Fault> {
     })
 }
 
-/// Drops parts of the trail in which nothing is left. Of the last one but one somebody may still have a number.
-fn tidy(link: &mut Link) -> Result<(), Fault> {
-    let begun = given(link, AUDIT.1)? / STRIDE * STRIDE;
-    for part in parts(link, AUDIT.0)? {
-        if part.high > begun - STRIDE || !is_empty(link, &part)? {
-            continue;
-        }
-        transaction::within(link, |link| {
-            if is_our_turn(link)? && self::parts(link, AUDIT.0)?.contains(&part) {
-                link.execute("LOCK TABLE ONLY audit IN ACCESS EXCLUSIVE MODE")?;
-                if is_empty(link, &part)? {
+/// Drops parts of the table in which nothing is left. Of the last one but one somebody may still have a number.
+fn tidy(link: &mut Link, (table, sequence, _): ByKey) -> Result<(), Fault> {
+    let begun = given(link, sequence)? / STRIDE * STRIDE;
+    for part in parts(link, table)? {
+        // Another process may drop it at any time but while the table is locked.
+        let mut locked = |mode: &str, drop: bool| {
+            transaction::within(link, |link| {
+                if !is_our_turn(link)? {
+                    return Ok(false);
+                }
+                link.execute(&format!("LOCK TABLE ONLY {table} IN {mode} MODE"))?;
+                let empty = self::parts(link, table)?.contains(&part) && is_empty(link, table, &part)?;
+                if empty && drop {
                     link.execute(&format!("DROP TABLE {}", part.name))?;
                 }
-            }
-            Ok(())
-        })?;
+                Ok(empty)
+            })
+        };
+        if part.high <= begun - STRIDE && locked("ACCESS SHARE", false)? {
+            locked("ACCESS EXCLUSIVE", true)?;
+        }
     }
     Ok(())
 }
 
-fn is_empty(link: &mut Link, part: &Part) -> Result<bool, Fault> {
-    let sql = Sql::new(link.dialect, &format!("SELECT p.key FROM {} p LIMIT 1", part.name));
+/// Drops parts of history in which nothing is left, and into which nothing can come any more.
+pub(crate) fn tidy_history(link: &mut Link) -> Result<(), Fault> {
+    if link.dialect == Dialect::Sqlite { Ok(()) } else { tidy(link, HISTORY) }
+}
+
+/// What is current comes into its part of history when it is replaced.
+fn is_empty(link: &mut Link, table: &str, part: &Part) -> Result<bool, Fault> {
+    let mut sql = Sql::new(link.dialect, &format!("SELECT p.key FROM {} p", part.name));
+    if table == HISTORY.0 {
+        sql.push(" UNION ALL SELECT r.key FROM resource r WHERE r.key >= ").int(part.low);
+        sql.push(" AND r.key < ").int(part.high);
+    }
+    sql.push(" LIMIT 1");
     Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.is_empty())
 }
 
@@ -191,13 +207,25 @@ fn days(link: &mut Link, kept: u32) -> Result<(), Fault> {
     let sql = Sql::new(link.dialect, "SELECT CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT)");
     let now = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
     let (until, span) = (now.saturating_add(AHEAD * DAY), span(kept));
-    let last = parts(link, "event")?.pop().map_or(0, |last| last.high);
-    let mut low = last.max(now / DAY * DAY);
+    let there: Vec<(i64, i64)> =
+        parts(link, "event")?.into_iter().map(|part| (part.low, part.high)).collect();
+    let mut low = now / DAY * DAY;
     while low <= until {
-        let high = (low / span + 1) * span;
+        // A clock that was ahead may have left some anywhere.
+        if let Some((_, high)) = there.iter().find(|(from, to)| (*from..*to).contains(&low)) {
+            low = *high;
+            continue;
+        }
+        let next = there.iter().map(|(from, _)| *from).find(|from| *from > low);
+        let high = next.unwrap_or(i64::MAX).min((low / span + 1) * span);
         transaction::within(link, |link| {
             // What lies there already would have to be moved.
-            if !is_our_turn(link)? || lies_in_rest(link, low, high)? {
+            if !is_our_turn(link)? {
+                return Ok(());
+            }
+            // The table first, as whoever drops a part does.
+            link.execute("LOCK TABLE ONLY event IN SHARE UPDATE EXCLUSIVE MODE")?;
+            if lies_in_rest(link, low, high)? {
                 return Ok(());
             }
             let mut sql = Sql::new(link.dialect, "SELECT to_char(to_timestamp(");
@@ -225,7 +253,7 @@ pub(crate) fn keep(link: &mut Link, kept: u32) -> Result<(), Fault> {
     if link.dialect == Dialect::Sqlite {
         return Ok(());
     }
-    let done = [cut(link, AUDIT), cut(link, HISTORY), days(link, kept), tidy(link)];
+    let done = [cut(link, AUDIT), cut(link, HISTORY), days(link, kept), tidy(link, AUDIT)];
     done.into_iter().collect()
 }
 

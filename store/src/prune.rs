@@ -1,6 +1,9 @@
 //! Old versions go when an operator says so: on PostgreSQL those of whole parts of the table, on SQLite all that are
 //! old. What somebody still goes by stays: versions that a RiskAssessment names, so that it can be made again, and the
 //! last one with content of what is deleted, which says whose it was. A resource loses its first versions alone.
+//!
+//! They go row by row, some in each transaction, and what stays is not touched: searches that began before tell by who
+//! wrote a row whether it was there. Nobody waits for it.
 
 use std::collections::HashSet;
 
@@ -13,7 +16,8 @@ use crate::audit::{Act, Entry};
 use crate::connection::{Link, Use};
 use crate::context::Context;
 use crate::error::{Error, Fault};
-use crate::partition::{self, Part};
+use crate::moment::UNDER_WAY;
+use crate::partition;
 use crate::reader;
 use crate::sql::{Dialect, Sql, chunks};
 use crate::store::Store;
@@ -22,10 +26,10 @@ use crate::unit::Unit;
 
 /// RiskAssessments read at a time.
 const READ: usize = 1000;
-/// Versions that leave in one transaction on SQLite.
+/// Versions that leave in one transaction.
 const TOGETHER: usize = 5000;
-/// Microseconds from the time that something is stamped with to its commit, at most.
-const UNDER_WAY: i64 = 180_000_000;
+/// How often it is looked again for what may go, where somebody began to go by some of it.
+const TRIES: u32 = 8;
 
 /// Old versions that go, or went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,13 +52,21 @@ pub(crate) enum Leaving {
     Versions(Pruning),
 }
 
-/// Versions that leave.
+/// Versions that leave: some of what is to go.
 #[derive(Debug)]
 pub(crate) struct Pruning {
-    /// All in it go but these; where there are no parts these go.
-    part: Option<Part>,
     keys: Vec<i64>,
     /// What was written since then was not looked at.
+    since: i64,
+}
+
+/// What is to go: all old ones from one key to another but those that stay.
+#[derive(Debug)]
+struct Old {
+    name: String,
+    low: i64,
+    high: i64,
+    stay: HashSet<i64>,
     since: i64,
 }
 
@@ -63,52 +75,37 @@ pub(crate) fn write(link: &mut Link, leaving: &Leaving) -> Result<(), Fault> {
     link.touched = true;
     match leaving {
         Leaving::Events(sweep) => sweep::write(link, sweep),
-        Leaving::Versions(Pruning { part: Some(part), keys, since }) => empty(link, part, keys, *since),
-        Leaving::Versions(Pruning { part: None, keys, since }) => {
-            let named: HashSet<i64> = named(link, "history", Some(*since))?.into_iter().collect();
-            let keys: Vec<i64> = keys.iter().copied().filter(|key| !named.contains(key)).collect();
-            for keys in chunks(&keys) {
-                let mut sql = Sql::new(link.dialect, "DELETE FROM history WHERE key IN ");
-                sql.ints(keys.iter().copied());
-                sql.run(&mut link.connection)?;
-            }
-            Ok(())
-        }
+        Leaving::Versions(pruning) => remove(link, pruning),
     }
 }
 
-/// What stays is put aside first: nobody waits for that. A part is not dropped, as versions of its time that are
-/// current still come into it when they are replaced.
-fn empty(link: &mut Link, part: &Part, keys: &[i64], since: i64) -> Result<(), Fault> {
-    let name = &part.name;
-    link.execute(partition::TURN)?;
-    link.execute("CREATE TEMPORARY TABLE stays (LIKE history) ON COMMIT DROP")?;
-    let keep = |link: &mut Link, keys: &[i64]| -> Result<(), Fault> {
-        for keys in chunks(keys) {
-            let mut sql = Sql::new(link.dialect, "INSERT INTO stays SELECT * FROM ");
-            sql.push(name)
-                .push(" h WHERE NOT EXISTS (SELECT 1 FROM stays s WHERE s.key = h.key) AND h.key IN ");
-            sql.ints(keys.iter().copied());
-            sql.run(&mut link.connection)?;
+/// All of it, or nothing: what is said to have gone has.
+fn remove(link: &mut Link, Pruning { keys, since }: &Pruning) -> Result<(), Fault> {
+    let changed = || Fault::from(Error::Conflict { current: 0 });
+    let (Some(first), Some(last)) = (keys.iter().min(), keys.iter().max()) else { return Ok(()) };
+    if awaited(link, *first, *last, i64::MAX)? > 0 {
+        let why = "Subscriptions are still to be told of some of it: what went before is gone";
+        return Err(Error::Precondition(why.into()).into());
+    }
+    let going: HashSet<i64> = keys.iter().copied().collect();
+    if named(link, Some(*since))?.iter().any(|key| going.contains(key)) {
+        return Err(changed());
+    }
+    for keys in chunks(keys) {
+        if !replaced(link, *since, Some(keys))?.is_empty() {
+            return Err(changed());
         }
-        Ok(())
-    };
-    keep(link, keys)?;
-    link.execute(&format!("LOCK TABLE ONLY {name} IN ACCESS EXCLUSIVE MODE"))?;
-    if !partition::parts(link, "history")?.contains(part) {
-        return Err(Error::Conflict { current: 0 }.into());
+        let mut sql = Sql::new(link.dialect, "DELETE FROM history WHERE key IN ");
+        sql.ints(keys.iter().copied());
+        if sql.run(&mut link.connection)? != keys.len() {
+            return Err(changed());
+        }
     }
-    if awaited(link, name, i64::MAX)? > 0 {
-        return Err(Error::Precondition("Subscriptions are still to be told of these versions".into()).into());
-    }
-    let mut late = replaced(link, name, since)?;
-    late.extend(named(link, name, Some(since))?);
-    keep(link, &late)?;
-    link.execute(&format!("TRUNCATE TABLE ONLY {name}; INSERT INTO {name} SELECT * FROM stays"))
+    Ok(())
 }
 
-/// The versions in the table that were replaced since then: what took their place is as new.
-fn replaced(link: &mut Link, table: &str, since: i64) -> Result<Vec<i64>, Fault> {
+/// The versions, all or of these, that were replaced since then: what took their place is as new.
+fn replaced(link: &mut Link, since: i64, of: Option<&[i64]>) -> Result<Vec<i64>, Fault> {
     let kinds = || ResourceType::all().map(|kind| i64::from(kind.index()));
     let mut sql = Sql::new(link.dialect, "SELECT h.key FROM (");
     for (n, versions) in ["resource", "history"].into_iter().enumerate() {
@@ -116,13 +113,15 @@ fn replaced(link: &mut Link, table: &str, since: i64) -> Result<Vec<i64>, Fault>
         sql.push("SELECT kind, id, version FROM ").push(versions).push(" WHERE updated >= ").int(since);
         sql.push(" AND kind IN ").ints(kinds());
     }
-    sql.push(") n JOIN ").push(table);
-    sql.push(" h ON h.kind = n.kind AND h.id = n.id AND h.version = n.version - 1");
+    sql.push(") n JOIN history h ON h.kind = n.kind AND h.id = n.id AND h.version = n.version - 1");
+    if let Some(keys) = of {
+        sql.push(" WHERE h.key IN ").ints(keys.iter().copied());
+    }
     Ok(sql.rows::<BigInt, i64>(&mut link.connection)?)
 }
 
-/// The versions in the table that RiskAssessments name: all of these, or those that were written since then.
-fn named(link: &mut Link, table: &str, since: Option<i64>) -> Result<Vec<i64>, Fault> {
+/// The versions that RiskAssessments name: all of these, or those that were written since then.
+fn named(link: &mut Link, since: Option<i64>) -> Result<Vec<i64>, Fault> {
     let (mut found, mut last) = (Vec::new(), String::new());
     loop {
         let mut sql = Sql::new(link.dialect, "SELECT r.id, r.body FROM resource r WHERE r.kind = ");
@@ -136,8 +135,8 @@ fn named(link: &mut Link, table: &str, since: Option<i64>) -> Result<Vec<i64>, F
         versions.sort_unstable();
         versions.dedup();
         for versions in chunks(&versions) {
-            let mut sql = Sql::new(link.dialect, "SELECT h.key FROM ");
-            sql.push(table).push(" h WHERE (h.kind, h.id, h.version) IN (VALUES ");
+            let mut sql = Sql::new(link.dialect, "SELECT h.key FROM history h");
+            sql.push(" WHERE (h.kind, h.id, h.version) IN (VALUES ");
             for (n, (kind, id, version)) in versions.iter().enumerate() {
                 sql.push(if n > 0 { ",(" } else { "(" }).int(*kind).push(",").text(*id);
                 sql.push(",").int(*version).push(")");
@@ -165,8 +164,8 @@ fn versions(body: &str) -> impl Iterator<Item = (i64, &str, i64)> {
 }
 
 /// Events that are not delivered yet, or were put aside, and changes of which it is not decided for whom they are, that
-/// need old versions of the table.
-fn awaited(link: &mut Link, table: &str, before: i64) -> Result<u64, Fault> {
+/// need old versions with these keys. A deletion is shown by the version before.
+fn awaited(link: &mut Link, first: i64, last: i64, before: i64) -> Result<u64, Fault> {
     let off = crate::subscription::number(SubscriptionStatus::Off);
     let events = [
         "subscription s JOIN event e ON e.subscription = s.number AND e.number > s.delivered \
@@ -174,12 +173,25 @@ fn awaited(link: &mut Link, table: &str, before: i64) -> Result<u64, Fault> {
         "dead_letter d JOIN event e ON e.subscription = d.subscription AND e.number = d.number \
          JOIN subscription s ON s.number = d.subscription",
     ];
+    let deleted = |table: &str| {
+        format!(
+            " JOIN {table} v ON v.key = e.key AND e.effect = 2 \
+             JOIN history h ON h.kind = v.kind AND h.id = v.id AND h.version = v.version - 1"
+        )
+    };
+    let needed = [" JOIN history h ON h.key = e.key".to_owned(), deleted("resource"), deleted("history")];
     let mut all = 0;
-    for events in events {
-        let mut sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM ");
-        sql.push(events).push(" JOIN ").push(table).push(" h ON h.key = e.key WHERE s.status <> ").int(off);
+    let mut count = |sql: &mut Sql<'_>| -> Result<(), Fault> {
+        sql.push(" h.key >= ").int(first).push(" AND h.key <= ").int(last);
         sql.push(" AND h.updated < ").int(before);
         all += sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default().unsigned_abs();
+        Ok(())
+    };
+    for (events, needed) in events.iter().flat_map(|events| needed.iter().map(move |needed| (events, needed)))
+    {
+        let mut sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM ");
+        sql.push(events).push(needed).push(" WHERE s.status <> ").int(off).push(" AND");
+        count(&mut sql)?;
     }
     let mut sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM change c JOIN (");
     for (n, versions) in ["resource", "history"].into_iter().enumerate() {
@@ -187,39 +199,59 @@ fn awaited(link: &mut Link, table: &str, before: i64) -> Result<u64, Fault> {
         sql.push("SELECT v.key, v.kind, v.id, v.version FROM ").push(versions);
         sql.push(" v WHERE v.key IN (SELECT key FROM change)");
     }
-    sql.push(") v ON v.key = c.key JOIN ").push(table);
-    sql.push(" h ON h.kind = v.kind AND h.id = v.id AND h.version IN (v.version, v.version - 1)");
-    sql.push(" WHERE h.updated < ").int(before);
-    all += sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default().unsigned_abs();
+    sql.push(") v ON v.key = c.key JOIN history");
+    sql.push(" h ON h.kind = v.kind AND h.id = v.id AND h.version IN (v.version, v.version - 1) WHERE");
+    count(&mut sql)?;
     Ok(all)
 }
 
+/// The time that versions are new by: on PostgreSQL not that of the machine where this was asked for.
+fn now(link: &mut Link, at: i64) -> Result<i64, Fault> {
+    if link.dialect == Dialect::Sqlite {
+        return Ok(at);
+    }
+    let sql =
+        Sql::new(link.dialect, "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)");
+    Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or(at))
+}
+
+/// Writes the condition of `history h`: it is old, and so are those before it. Of parts all are, or it was found that they
+/// come behind newer ones.
+fn is_old(sql: &mut Sql<'_>, before: i64) {
+    sql.push(" h.updated < ").int(before);
+    if sql.dialect() == Dialect::Postgres {
+        return;
+    }
+    sql.push(" AND NOT EXISTS (SELECT 1 FROM history e WHERE e.kind = h.kind AND e.id = h.id");
+    sql.push(" AND e.version < h.version AND e.updated >= ").int(before).push(")");
+}
+
 /// What goes, and what of it stays.
-fn look(link: &mut Link, before: i64, at: i64) -> Result<(Pruned, Vec<Pruning>), Fault> {
-    let mut needed: HashSet<i64> = named(link, "history", None)?.into_iter().collect();
+fn look(link: &mut Link, before: i64, at: i64) -> Result<(Pruned, Vec<Old>), Fault> {
+    let since = now(link, at)?.saturating_sub(UNDER_WAY);
+    let mut needed: HashSet<i64> = named(link, None)?.into_iter().collect();
     let mut sql = Sql::new(link.dialect, "SELECT h.key FROM resource r JOIN history h ON h.kind = r.kind");
     sql.push(" AND h.id = r.id AND h.version = r.version - 1 WHERE r.deleted = ").bool(true);
     sql.push(" AND h.updated < ").int(before);
     needed.extend(sql.rows::<BigInt, i64>(&mut link.connection)?);
-    let (mut pruned, mut all, since) = (Pruned::default(), Vec::new(), at.saturating_sub(UNDER_WAY));
+    // Of what is being replaced it is not known yet whether it is needed.
+    needed.extend(replaced(link, since, None)?);
+    let (mut pruned, mut all) = (Pruned::default(), Vec::new());
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     if link.dialect == Dialect::Sqlite {
-        let mut sql = Sql::new(link.dialect, "SELECT h.key FROM history h WHERE h.updated < ");
-        sql.int(before)
-            .push(" AND NOT EXISTS (SELECT 1 FROM history e WHERE e.kind = h.kind AND e.id = h.id");
-        sql.push(" AND e.version < h.version AND e.updated >= ").int(before).push(") ORDER BY h.key");
+        let mut sql = Sql::new(link.dialect, "SELECT h.key FROM history h WHERE");
+        is_old(&mut sql, before);
         let old = sql.rows::<BigInt, i64>(&mut link.connection)?;
-        let keys: Vec<i64> = old.iter().copied().filter(|key| !needed.contains(key)).collect();
-        pruned.needed = number(old.len() - keys.len());
-        if !keys.is_empty() {
-            pruned.gone.push(("history".to_owned(), number(keys.len())));
-            pruned.awaited = awaited(link, "history", before)?;
+        let stay: HashSet<i64> = old.iter().copied().filter(|key| needed.contains(key)).collect();
+        pruned.needed = number(stay.len());
+        if old.len() > stay.len() {
+            let name = "history".to_owned();
+            pruned.gone.push((name.clone(), number(old.len() - stay.len())));
+            pruned.awaited = awaited(link, i64::MIN, i64::MAX, before)?;
+            all.push(Old { name, low: i64::MIN, high: i64::MAX, stay, since });
         }
-        let some = |keys: &[i64]| Pruning { part: None, keys: keys.to_vec(), since };
-        return Ok((pruned, keys.chunks(TOGETHER).map(some).collect()));
+        return Ok((pruned, all));
     }
-    // Of what is being replaced it is not known yet whether it is needed.
-    needed.extend(replaced(link, "history", since)?);
     for part in partition::parts(link, "history")? {
         let mut sql = Sql::new(link.dialect, "SELECT COUNT(CASE WHEN updated < ");
         sql.int(before).push(" THEN 1 END), COUNT(*) FROM ").push(&part.name);
@@ -233,17 +265,35 @@ fn look(link: &mut Link, before: i64, at: i64) -> Result<(Pruned, Vec<Pruning>),
             pruned.mixed.push((part.name, old));
             continue;
         }
-        let keys: Vec<i64> =
-            needed.iter().copied().filter(|key| (part.low..part.high).contains(key)).collect();
-        pruned.needed += number(keys.len());
-        if old > number(keys.len()) {
-            pruned.awaited += awaited(link, &part.name, i64::MAX)?;
-            pruned.gone.push((part.name.clone(), old - number(keys.len())));
-            all.push(Pruning { part: Some(part), keys, since });
+        let (low, high) = (part.low, part.high);
+        let stay: HashSet<i64> = needed.iter().copied().filter(|key| (low..high).contains(key)).collect();
+        pruned.needed += number(stay.len());
+        if old > number(stay.len()) {
+            pruned.awaited += awaited(link, low, high.saturating_sub(1), i64::MAX)?;
+            pruned.gone.push((part.name.clone(), old - number(stay.len())));
+            all.push(Old { name: part.name, low, high, stay, since });
         }
     }
     pruned.mixed.retain(|(_, old)| *old > 0);
     Ok((pruned, all))
+}
+
+/// The next keys after `old.low` that may go, and how far was looked; none at the end.
+fn next(link: &mut Link, old: &mut Old, before: i64, at: i64) -> Result<Option<(Vec<i64>, i64)>, Fault> {
+    let now = now(link, at)?.saturating_sub(UNDER_WAY);
+    old.stay.extend(named(link, Some(old.since))?);
+    let mut sql = Sql::new(link.dialect, "SELECT h.key FROM history h WHERE h.key >= ");
+    sql.int(old.low).push(" AND h.key < ").int(old.high).push(" AND");
+    is_old(&mut sql, before);
+    sql.push(" ORDER BY h.key").limit(TOGETHER);
+    let mut keys = sql.rows::<BigInt, i64>(&mut link.connection)?;
+    let Some(last) = keys.last().copied() else { return Ok(None) };
+    for keys in chunks(&keys) {
+        old.stay.extend(replaced(link, old.since.min(now), Some(keys))?);
+    }
+    keys.retain(|key| !old.stay.contains(key));
+    old.since = now.max(old.since);
+    Ok(Some((keys, last)))
 }
 
 impl Store {
@@ -255,39 +305,72 @@ impl Store {
     /// Has it go, and records it. What went before a failure is gone.
     ///
     /// # Errors
-    /// `Precondition` while Subscriptions are still to be told of some of it. `Busy` while somebody reads a part for long.
+    /// `Precondition` while Subscriptions are still to be told of some of it. `Conflict` if somebody else does it too.
     pub async fn prune_versions(&self, context: &Context, before: i64) -> Result<Pruned, Error> {
-        let (pruned, all) = self.look_at_versions(context, before).await?;
+        let (mut pruned, all) = self.look_at_versions(context, before).await?;
         if pruned.awaited > 0 {
             let events = pruned.awaited;
             let why =
                 format!("Subscriptions are still to be told of some of it ({events} events): nothing went");
             return Err(Error::Precondition(why));
         }
-        let until = fhir::time::format_instant(before);
-        for pruning in all {
-            let versions = match &pruning.part {
-                None => u64::try_from(pruning.keys.len()).ok(),
-                Some(part) => pruned.gone.iter().find(|(name, _)| *name == part.name).map(|(_, many)| *many),
-            };
-            let of = pruning.part.as_ref().map_or("history", |part| &part.name);
-            let note =
-                format!("{} old versions of before {until} dropped from {of}", versions.unwrap_or_default());
-            let notes = vec![Entry { note, ..Entry::of(Act::Configure) }];
-            self.write(Unit::dropping(context, Leaving::Versions(pruning), notes)).await?;
+        pruned.gone.clear();
+        for old in all {
+            let name = old.name.clone();
+            let many = self.prune_part(context, before, old).await?;
+            pruned.gone.extend((many > 0).then_some((name, many)));
+        }
+        match self.pool.run(partition::tidy_history).await {
+            Err(Error::Busy) => tracing::info!("somebody reads: a part with nothing in it stays for now"),
+            done => done?,
         }
         Ok(pruned)
     }
 
-    async fn look_at_versions(
+    /// How many went.
+    async fn prune_part(&self, context: &Context, before: i64, mut old: Old) -> Result<u64, Error> {
+        let (at, mut gone, mut tried) = (context.at, 0, 0);
+        loop {
+            let looking = self.looking(move |link| {
+                let found = next(link, &mut old, before, at)?;
+                Ok((found, old))
+            });
+            let found;
+            (found, old) = looking.await?;
+            let Some((keys, last)) = found else { return Ok(gone) };
+            let many = u64::try_from(keys.len()).unwrap_or(u64::MAX);
+            if many > 0 {
+                let until = fhir::time::format_instant(before);
+                let note = format!("{many} old versions of before {until} dropped from {}", old.name);
+                let notes = vec![Entry { note, ..Entry::of(Act::Configure) }];
+                let pruning = Pruning { keys, since: old.since };
+                match self.write(Unit::dropping(context, Leaving::Versions(pruning), notes)).await {
+                    Err(Error::Conflict { .. }) if tried < TRIES => {
+                        tried += 1;
+                        continue;
+                    }
+                    done => done?,
+                };
+            }
+            (gone, tried) = (gone + many, 0);
+            old.low = last.saturating_add(1);
+        }
+    }
+
+    async fn look_at_versions(&self, context: &Context, before: i64) -> Result<(Pruned, Vec<Old>), Error> {
+        let at = context.at;
+        self.looking(move |link| look(link, before, at)).await
+    }
+
+    /// On one snapshot, for as long as it takes.
+    async fn looking<T: Send + 'static>(
         &self,
-        context: &Context,
-        before: i64,
-    ) -> Result<(Pruned, Vec<Pruning>), Error> {
-        let (place, at) = (self.place.clone(), context.at);
+        look: impl FnOnce(&mut Link) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Error> {
+        let place = self.place.clone();
         let looking = tokio::task::spawn_blocking(move || {
             let mut link = Link::open(&place, Use::Read)?;
-            Ok(reader::snapshot(&mut link, None, |link| Ok(look(link, before, at)?))?)
+            Ok(reader::snapshot(&mut link, None, |link| Ok(look(link)?))?)
         });
         looking.await.map_err(Error::internal)?
     }

@@ -238,7 +238,7 @@ impl Unit {
         Self { nudge: (held, Some(holder.to_owned())), ..Self::empty(context) }
     }
 
-    /// Drops what is old, and records it.
+    /// Drops what is old, and records what is to be recorded of it.
     pub(crate) fn dropping(context: &Context, leaving: Leaving, notes: Vec<Entry>) -> Self {
         Self { leaving: Some(Box::new(leaving)), notes, ..Self::empty(context) }
     }

@@ -10,10 +10,14 @@ use crate::partition::{self, Part};
 use crate::prune::Leaving;
 use crate::sql::{Dialect, Sql};
 use crate::store::Store;
+use crate::transaction;
 use crate::unit::Unit;
 
 /// Events that leave in one transaction.
 const TOGETHER: usize = 1000;
+
+/// Events that are still waited for and leave their part before it is dropped, at most.
+const MOVED: usize = 50_000;
 
 /// Subscriptions that are told of one by one, at most.
 const MOST: usize = 10_000;
@@ -69,15 +73,24 @@ fn rest(link: &Link) -> &'static str {
     }
 }
 
+/// Until the open transaction ends, the table before any part of it, as whoever drops one does.
+fn hold(link: &mut Link, mode: &str) -> Result<(), Fault> {
+    match link.dialect {
+        Dialect::Sqlite => Ok(()),
+        Dialect::Postgres => link.execute(&format!("LOCK TABLE ONLY event IN {mode} MODE")),
+    }
+}
+
 /// Removes them, inside the open transaction, with what was put aside of them.
 ///
 /// # Errors
-/// `Conflict` if one of a part's is still to be delivered, or another process was quicker.
+/// `Conflict` if many of a part's are still to be delivered, or another process was quicker.
 pub(crate) fn write(link: &mut Link, sweep: &Sweep) -> Result<(), Fault> {
     let (subscription, upto) = match sweep {
         Sweep::Part(part) => return drop_part(link, part),
         Sweep::Rows { subscription, upto } => (*subscription, *upto),
     };
+    hold(link, "ROW EXCLUSIVE")?;
     let mut sql = Sql::new(link.dialect, "DELETE FROM ");
     sql.push(rest(link)).push(" WHERE subscription = ").int(subscription).push(" AND number <= ").int(upto);
     sql.run(&mut link.connection)?;
@@ -89,40 +102,62 @@ pub(crate) fn write(link: &mut Link, sweep: &Sweep) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What is waited for goes where events are that leave row by row: one who can't be told is no reason to keep all.
 fn drop_part(link: &mut Link, part: &Part) -> Result<(), Fault> {
     // The table first, as whoever reads or numbers does: then nothing comes into the part, nor is delivered from it.
     link.execute(partition::TURN)?;
     link.execute("LOCK TABLE ONLY event IN ACCESS EXCLUSIVE MODE")?;
-    if !partition::parts(link, "event")?.contains(part) || is_waited_for(link, part)? {
+    if !partition::parts(link, "event")?.contains(part) || !is_soon_moved(link, part)? {
         return Err(Error::Conflict { current: 0 }.into());
     }
-    let mut sql = Sql::new(link.dialect, "DELETE FROM dead_letter d WHERE EXISTS (SELECT 1 FROM ");
-    sql.push(&part.name).push(" e WHERE e.subscription = d.subscription AND e.number = d.number)");
+    let name = &part.name;
+    link.execute(&format!("ALTER TABLE event DETACH PARTITION {name}"))?;
+    let mut sql = Sql::new(link.dialect, "INSERT INTO event (subscription, number, key, effect, at) ");
+    sql.push("SELECT e.subscription, e.number, e.key, e.effect, e.at FROM ");
+    waited_for(&mut sql, part);
     sql.run(&mut link.connection)?;
-    link.execute(&format!("DROP TABLE {}", part.name))
+    let has = |table: &str| {
+        format!(
+            "EXISTS (SELECT 1 FROM {table} e WHERE e.subscription = d.subscription AND e.number = d.number)"
+        )
+    };
+    let (left, moved) = (has(name), has("event"));
+    link.execute(&format!("DELETE FROM dead_letter d WHERE {left} AND NOT {moved}; DROP TABLE {name}"))
 }
 
-/// Is any of its events still to be delivered?
-fn is_waited_for(link: &mut Link, part: &Part) -> Result<bool, Fault> {
-    let mut sql = Sql::new(link.dialect, "SELECT s.number FROM subscription s WHERE s.status <> ");
+/// Writes the part, as `e`, with what of it is still to be delivered.
+fn waited_for(sql: &mut Sql<'_>, part: &Part) {
+    sql.push(&part.name)
+        .push(" e JOIN subscription s ON s.number = e.subscription AND e.number > s.delivered");
+    sql.push(" WHERE s.events > s.delivered AND s.status <> ");
     sql.int(super::number(SubscriptionStatus::Off));
-    sql.push(" AND s.events > s.delivered AND EXISTS (SELECT 1 FROM ").push(&part.name);
-    sql.push(" e WHERE e.subscription = s.number AND e.number > s.delivered) LIMIT 1");
-    Ok(!sql.rows::<BigInt, i64>(&mut link.connection)?.is_empty())
 }
 
-/// Parts that were over before that, and of whose events none is still to be delivered.
+/// Are few of its events still to be delivered? All wait while they are moved.
+fn is_soon_moved(link: &mut Link, part: &Part) -> Result<bool, Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT COUNT(*) FROM (SELECT e.number FROM ");
+    waited_for(&mut sql, part);
+    sql.limit(MOVED + 1).push(") w");
+    let many = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
+    Ok(usize::try_from(many).is_ok_and(|many| many <= MOVED))
+}
+
+/// Parts that were over before that, and of whose events few are still to be delivered.
 fn old_parts(link: &mut Link, before: i64) -> Result<Vec<Part>, Fault> {
     if link.dialect == Dialect::Sqlite {
         return Ok(Vec::new());
     }
-    let mut old = Vec::new();
-    for part in partition::parts(link, "event")?.into_iter().filter(|part| part.high <= before) {
-        if !is_waited_for(link, &part)? {
-            old.push(part);
+    transaction::within(link, |link| {
+        // Another process may drop one at any time but while the table is locked.
+        hold(link, "ACCESS SHARE")?;
+        let mut old = Vec::new();
+        for part in partition::parts(link, "event")?.into_iter().filter(|part| part.high <= before) {
+            if is_soon_moved(link, &part)? {
+                old.push(part);
+            }
         }
-    }
-    Ok(old)
+        Ok(old)
+    })
 }
 
 /// What of a Subscription was delivered, or can't be any more, and happened before that, or before something that has
@@ -138,7 +173,14 @@ fn old(link: &mut Link, subscription: i64, before: i64) -> Result<Option<Sweep>,
         sql.push(" OR number < events AND NOT EXISTS (SELECT 1 FROM event n WHERE n.subscription = ");
         sql.int(subscription).push(" AND n.number = first.number + 1)");
     }
-    let upto = sql.rows::<Nullable<BigInt>, Option<i64>>(&mut link.connection)?.pop().flatten();
+    let upto = match link.dialect {
+        Dialect::Sqlite => sql.rows::<Nullable<BigInt>, Option<i64>>(&mut link.connection)?,
+        Dialect::Postgres => transaction::within(link, |link| {
+            hold(link, "ACCESS SHARE")?;
+            Ok(sql.rows::<Nullable<BigInt>, Option<i64>>(&mut link.connection)?)
+        })?,
+    };
+    let upto = upto.into_iter().next().flatten();
     Ok(upto.map(|upto| Sweep::Rows { subscription, upto }))
 }
 
@@ -205,13 +247,17 @@ impl Store {
     /// Drops events that happened before that and are not to be delivered any more, of all Subscriptions.
     ///
     /// # Errors
-    /// `Busy` while somebody reads for so long that a part of the table can't be dropped: all others are.
+    /// `Busy` while somebody reads for so long that a part of the table can't be dropped: it and those after it are not.
     pub async fn sweep_events(&self, context: &Context, before: i64) -> Result<(), Error> {
         let mut busy = false;
         for part in self.pool.run(move |link| old_parts(link, before)).await? {
             match self.write(Unit::dropping(context, Leaving::Events(Sweep::Part(part)), Vec::new())).await {
                 Ok(_) | Err(Error::Conflict { .. }) => {}
-                Err(Error::Busy) => busy = true,
+                // Whoever reads the table is in the way of the others too, and all that is written waits each time.
+                Err(Error::Busy) => {
+                    busy = true;
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -12,7 +12,7 @@ use crate::place::*;
 
 const DAY: i64 = 86_400_000_000;
 
-fn clock() -> i64 {
+pub(crate) fn clock() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
@@ -89,19 +89,18 @@ fn a_day_leaves_once_nobody_waits_for_it() {
         assert_eq!(told(&store, 1, 0).await, [1, 2, 3, 4, 5], "in order over days");
         let sweep = async || store.sweep_events(&now(), clock() - 7 * DAY).await.unwrap();
         sweep().await;
-        assert_eq!((is_there(&url, 10), is_there(&url, 9)), (false, true), "the fourth is waited for");
-        assert_eq!(told(&store, 1, 0).await, [4, 5]);
+        assert_eq!((is_there(&url, 10), is_there(&url, 9)), (false, false));
+        assert_eq!(told(&store, 1, 0).await, [4, 5], "the fourth is waited for");
         assert_eq!(told(&store, 2, 0).await, Vec::<i64>::new());
-        assert_eq!(told(&store, 3, 0).await, [1, 2]);
+        assert_eq!(told(&store, 3, 0).await, Vec::<i64>::new());
         assert_eq!(
             number(&url, "(SELECT COUNT(*) FROM dead_letter)"),
-            1,
+            0,
             "what was put aside went with its event"
         );
         assert_eq!(store.deliveries().await.unwrap().oldest, Some(old + 1));
         intrude(&url, "UPDATE subscription SET delivered = 4 WHERE number = 1");
         sweep().await;
-        assert!(!is_there(&url, 9));
         assert_eq!(told(&store, 1, 0).await, [5]);
         assert_eq!(number(&url, "(SELECT COUNT(*) FROM dead_letter)"), 0);
         // What is numbered late has a place all the same.
@@ -113,6 +112,43 @@ fn a_day_leaves_once_nobody_waits_for_it() {
         intrude(&url, "UPDATE subscription SET delivered = 3 WHERE number = 3");
         sweep().await;
         assert_eq!(told(&store, 3, 0).await, Vec::<i64>::new());
+    });
+}
+
+/// One that is told no more keeps its own events, and nobody else's.
+#[test]
+fn one_that_fails_is_no_reason_to_keep_a_day() {
+    Place::postgres().run(|store, url| async move {
+        let (last, first) = (day(&url, 9), day(&url, 12));
+        let many = 50_002;
+        subscription(&url, 1, 2, many, 0);
+        subscription(&url, 2, 1, 1, 1);
+        event(&url, 2, 1, first);
+        intrude(
+            &url,
+            &format!(
+                "INSERT INTO event (subscription, number, key, effect, at) \
+                 SELECT 1, n, n, 0, CASE n WHEN {many} THEN {last} ELSE {first} END FROM generate_series(1, {many}) n; \
+                 INSERT INTO dead_letter (subscription, number, at, error, again) VALUES \
+                 (1, 1, 0, '', FALSE), (1, 2, 0, '', FALSE), (2, 1, 0, '', FALSE)"
+            ),
+        );
+        let sweep = async || store.sweep_events(&now(), clock() - 7 * DAY).await.unwrap();
+        sweep().await;
+        assert_eq!((is_there(&url, 12), is_there(&url, 9)), (true, false), "too many would have to be moved");
+        assert_eq!(told(&store, 2, 0).await, [1]);
+        intrude(&url, "UPDATE subscription SET delivered = 1 WHERE number = 1");
+        sweep().await;
+        assert!(!is_there(&url, 12));
+        assert_eq!(told(&store, 2, 0).await, Vec::<i64>::new());
+        assert_eq!(number(&url, "(SELECT SUM(number) FROM dead_letter)"), 2);
+        // It can be asked again for all that it does not have, in order.
+        sweep().await;
+        assert_eq!(told(&store, 1, 0).await, (2..=101).collect::<Vec<_>>());
+        assert_eq!(told(&store, 1, many - 3).await, [many - 2, many - 1, many]);
+        intrude(&url, &format!("UPDATE subscription SET delivered = {many} WHERE number = 1"));
+        sweep().await;
+        assert_eq!(told(&store, 1, 0).await, Vec::<i64>::new());
     });
 }
 
@@ -146,23 +182,47 @@ fn days_are_made_ahead_where_they_can_be() {
         assert_eq!(made, 5, "today, three days, and what has none");
         store.keep_parts().await.unwrap();
         assert_eq!(number(&url, parts), made);
-        intrude(
-            &url,
-            "DO $$ DECLARE part text; BEGIN FOR part IN SELECT c.relname FROM pg_class c JOIN pg_inherits ON inhrelid = c.oid \
+        let none = "DO $$ DECLARE part text; BEGIN FOR part IN SELECT c.relname FROM pg_class c JOIN pg_inherits ON inhrelid = c.oid \
              WHERE inhparent = CAST('event' AS regclass) AND relname <> 'event_default' LOOP \
-             EXECUTE format('DROP TABLE %I', part); END LOOP; END $$",
-        );
+             EXECUTE format('DROP TABLE %I', part); END LOOP; END $$";
+        intrude(&url, none);
         subscription(&url, 1, 1, 1, 0);
         event(&url, 1, 1, clock());
         store.keep_parts().await.unwrap();
         assert_eq!(number(&url, parts), made - 1, "all but today");
         assert_eq!(told(&store, 1, 0).await, [1]);
         assert_eq!(number(&url, "(SELECT COUNT(*) FROM event_default)"), 1);
-        // Where they are kept for years, a part is of more than a day.
-        intrude(&url, "TRUNCATE event");
+        // One whose clock was years ahead left a part there: those of the days before are made all the same.
+        let far = (clock() / DAY + 3650) * DAY;
+        let anew = || {
+            intrude(&url, "TRUNCATE event");
+            intrude(&url, none);
+            intrude(
+                &url,
+                &format!(
+                    "CREATE TABLE event_far PARTITION OF event FOR VALUES FROM ({far}) TO ({})",
+                    far + DAY
+                ),
+            );
+        };
+        anew();
+        store.keep_parts().await.unwrap();
+        assert_eq!(number(&url, parts), made + 1);
+        // Where they are kept for years, a part is of more than a day, up to where the next one is.
+        anew();
+        let near = (clock() / DAY + 2) * DAY;
+        intrude(
+            &url,
+            &format!("CREATE TABLE event_near PARTITION OF event FOR VALUES FROM ({near}) TO ({})", near + DAY),
+        );
         let store = Store::open(&url, &Options { event_days: 3650, ..Options::default() }).unwrap();
         store.keep_parts().await.unwrap();
-        assert!(number(&url, parts) <= made);
+        let these = number(&url, parts);
+        assert!((5..=6).contains(&these), "what has none, two, and those beside the near one: {these}");
+        for at in [clock(), near - 1, near, near + DAY, near + DAY + 1] {
+            event(&url, 1, 1, at);
+        }
+        assert_eq!(number(&url, "(SELECT COUNT(*) FROM event_default)"), 0);
     });
 }
 
