@@ -106,7 +106,7 @@ pub(crate) fn write(link: &mut Link, sweep: &Sweep) -> Result<(), Fault> {
 fn drop_part(link: &mut Link, part: &Part) -> Result<(), Fault> {
     // The table first, as whoever reads or numbers does: then nothing comes into the part, nor is delivered from it.
     link.execute(partition::TURN)?;
-    link.execute("LOCK TABLE ONLY event IN ACCESS EXCLUSIVE MODE")?;
+    hold(link, "ACCESS EXCLUSIVE")?;
     if !partition::parts(link, "event")?.contains(part) || !is_soon_moved(link, part)? {
         return Err(Error::Conflict { current: 0 }.into());
     }
