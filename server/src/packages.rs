@@ -50,15 +50,33 @@ impl Claims {
     /// Findings of a resource against the profiles it claims, and of what is kept to against how it can be.
     pub fn check(&self, resource: &Json) -> Issues {
         let mut issues = fhir::conformance::claimed(resource, &self.profiles, self.all);
+        issues.0.extend(self.kept_to(resource).0);
+        // What a transaction writes is to be kept to as what comes by itself.
+        if let (Some("Bundle"), Some("transaction")) = (resource.text("resourceType"), resource.text("type"))
+        {
+            for (n, entry) in resource.list("entry").iter().enumerate() {
+                let Some(inner) = entry.get("resource") else { continue };
+                let kind = inner.text("resourceType").unwrap_or_default();
+                issues.0.extend(self.kept_to(inner).0.into_iter().map(|issue| {
+                    let below = issue.expression.strip_prefix(kind).unwrap_or_default();
+                    let at = format!("Bundle.entry[{n}].resource{below}");
+                    issue.at(at)
+                }));
+            }
+        }
+        issues
+    }
+
+    /// Findings of what this server does what it says, against what it can do.
+    fn kept_to(&self, resource: &Json) -> Issues {
         match resource.text("resourceType") {
             Some("Subscription") => {
                 let topics = Arc::clone(&self.topics.read().unwrap_or_else(PoisonError::into_inner));
-                issues.0.extend(subscriptions::findings(resource, &topics, &self.base, &self.reach).0);
+                subscriptions::findings(resource, &topics, &self.base, &self.reach)
             }
-            Some("Basic") => issues.0.extend(subscriptions::findings_of_topic(resource).0),
-            _ => {}
+            Some("Basic") => subscriptions::findings_of_topic(resource),
+            _ => Issues::default(),
         }
-        issues
     }
 
     /// These are the topics that there are now.

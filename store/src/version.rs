@@ -256,9 +256,10 @@ fn keep_subscriptions(
         let headers = draft.map_or(&[][..], |draft| draft.headers.as_slice());
         let resource = draft.map(|_| draft::parse(&stored.body)).transpose()?;
         let status = resource.as_ref().map(|resource| status(resource)).transpose()?;
-        let kind = resource.as_ref().and_then(|resource| resource.get("channel")?.text("type"));
-        let connects = kind == Some("websocket");
-        let kept = Kept { id: &stored.id, at: stored.updated, status, headers, connects };
+        let channel = |name| resource.as_ref().and_then(|resource| resource.get("channel")?.text(name));
+        let (connects, endpoint) = (channel("type") == Some("websocket"), channel("endpoint"));
+        let (version, at) = (stored.version, stored.updated);
+        let kept = Kept { id: &stored.id, version, at, status, headers, connects, endpoint };
         keep(link, &kept, by)?;
     }
     Ok(())

@@ -464,3 +464,78 @@ fn every_attempt_to_tell_is_recorded() {
         assert_eq!((codes(&one["subtype"]), &one["outcome"]), (vec!["disclose"], &json!("8")));
     }
 }
+
+#[test]
+fn a_transaction_takes_nothing_that_a_write_by_itself_refuses() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        let good = plain("Observation?status=final", &hook.url("/"), None);
+        let with = |pointer: &str, value: Value| {
+            let mut one = good.clone();
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            one.pointer_mut(parent).unwrap()[name] = value;
+            one
+        };
+        let own = server.get("/fhir/Basic/observation-critical").unwrap().expect(200).unwrap().json;
+        let mut other = own.clone();
+        other["extension"].as_array_mut().unwrap().pop();
+        let cases = [
+            (with("/channel/endpoint", json!("http://169.254.169.254/latest")), ".channel.endpoint"),
+            (with("/channel/header", json!(["X: a\r\nwebhook-id: evil"])), ".channel.header[0]"),
+            (with("/channel/header", json!(["Host: evil.example"])), ".channel.header[0]"),
+            (with("/channel/type", json!("email")), ".channel.type"),
+            (with("/criteria", json!("Foo?x=1")), ".criteria"),
+            (other, ""),
+        ];
+        for (resource, at) in cases {
+            let kind = resource["resourceType"].as_str().unwrap();
+            let (method, url) = match resource["id"].as_str() {
+                Some(id) => ("PUT", format!("{kind}/{id}")),
+                None => ("POST", kind.to_owned()),
+            };
+            let request = json!({"method": method, "url": url});
+            let patient = json!({"resource": {"resourceType": "Patient"}, "request": {"method": "POST", "url": "Patient"}});
+            let entry = json!([patient, {"resource": resource, "request": request}]);
+            let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": entry});
+            let answer = server.post("/fhir", &bundle).unwrap().expect(422).unwrap();
+            let said = answer.json["issue"][0]["expression"][0].as_str().unwrap_or_default();
+            assert!(said.starts_with(&format!("Bundle.entry[1].resource{at}")), "{}", answer.text);
+        }
+        let none = server.get("/fhir/Patient?_summary=count").unwrap().expect(200).unwrap();
+        assert_eq!(none.json["total"], 0);
+    }
+}
+
+#[test]
+fn what_a_header_says_is_not_sent_to_another_endpoint() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let (hook, other) = (Webhook::start(), Webhook::start());
+        let mut asked = plain("Observation?status=final", &hook.url("/"), None);
+        asked["channel"]["header"] = json!(["Authorization: Bearer of-the-emr"]);
+        let id = subscribe(&server, &asked);
+        let at = format!("/fhir/Subscription/{id}");
+        let mut shown = server.get(&at).unwrap().expect(200).unwrap().json;
+        shown["reason"] = json!("another");
+        server.put(&at, &shown).unwrap().expect(200).unwrap();
+
+        shown["channel"]["endpoint"] = json!(other.url("/"));
+        let refused = server.put(&at, &shown).unwrap().expect(400).unwrap();
+        assert_eq!(refused.json["issue"][0]["expression"][0], "Subscription.channel.header[0]");
+        let change = json!([{"op": "replace", "path": "/channel/endpoint", "value": other.url("/")}]);
+        let request = server
+            .http()
+            .patch(server.url(&at))
+            .header("content-type", "application/json-patch+json")
+            .body(change.to_string());
+        assert_eq!(request.send().unwrap().status(), 400);
+
+        shown["channel"]["header"] = json!(["Authorization: Bearer anew"]);
+        server.put(&at, &shown).unwrap().expect(200).unwrap();
+        server.wait_for(&at, |shown| shown["status"] == "active").unwrap();
+        server.post("/fhir/Observation", &observation("p", "1-1")).unwrap().expect(201).unwrap();
+        let calls = other.wait(LONG, |calls| !calls.is_empty());
+        assert_eq!(calls[0].header("authorization"), "Bearer anew");
+    }
+}

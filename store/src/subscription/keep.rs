@@ -5,13 +5,16 @@ use std::collections::HashMap;
 use diesel::sql_types::{BigInt, Bool, Text};
 use fhir::json::{Json, Object};
 use fhir::outcome::Issue;
+use fhir::resource_type::ResourceType;
 
 use super::delivery::NEVER;
 use super::line::UNCONNECTED;
 use super::{SubscriptionStatus, change, dead_letter, topic};
 use crate::connection::Link;
+use crate::draft;
 use crate::error::{Error, Fault};
 use crate::record::Stored;
+use crate::row;
 use crate::sql::{Dialect, Sql};
 
 /// Stands for what a header says where it is shown; written, it means what is kept.
@@ -29,6 +32,7 @@ pub(crate) enum By<'a> {
 /// A version that was written.
 pub(crate) struct Kept<'a> {
     pub(crate) id: &'a str,
+    pub(crate) version: i64,
     pub(crate) at: i64,
     /// None deletes.
     pub(crate) status: Option<SubscriptionStatus>,
@@ -36,6 +40,8 @@ pub(crate) struct Kept<'a> {
     pub(crate) headers: &'a [String],
     /// The subscriber connects, and is not sent to.
     pub(crate) connects: bool,
+    /// Where it is sent to.
+    pub(crate) endpoint: Option<&'a str>,
 }
 
 type Before = (i64, i64, bool, String);
@@ -86,14 +92,24 @@ fn split(line: &str) -> (&str, &str) {
 }
 
 /// What is sent, where some of it is what was kept.
-fn resolved(before: &[String], headers: &[String]) -> Result<Vec<String>, Error> {
+fn resolved(before: &[String], headers: &[String], elsewhere: bool) -> Result<Vec<String>, Error> {
     let kept: HashMap<String, &String> =
         before.iter().map(|line| (split(line).0.to_ascii_lowercase(), line)).collect();
     let mut lines = Vec::with_capacity(headers.len());
     for (n, line) in headers.iter().enumerate() {
         let (name, value) = split(line);
+        if line.contains(char::is_control) {
+            // It would be more lines than one, to whoever it is sent to.
+            let why = "a header is one line";
+            return Err(Issue::error("value", why).at(format!("Subscription.channel.header[{n}]")).into());
+        }
         if value != UNSAID {
             lines.push(line.clone());
+        } else if elsewhere {
+            // Who may change a Subscription need not be one who may know what is sent with it.
+            let why =
+                "asterisks stand for a value that is kept for the endpoint before: say it to another anew";
+            return Err(Issue::error("value", why).at(format!("Subscription.channel.header[{n}]")).into());
         } else if let Some(line) = kept.get(&name.to_ascii_lowercase()) {
             lines.push((*line).clone());
         } else {
@@ -175,6 +191,14 @@ pub(crate) fn keep(link: &mut Link, kept: &Kept<'_>, by: By<'_>) -> Result<(), F
     }
 }
 
+/// Where the version before was sent to, which lies in the history by now.
+fn endpoint_before(link: &mut Link, kept: &Kept<'_>) -> Result<Option<String>, Fault> {
+    let before = row::earlier(link, ResourceType::SUBSCRIPTION, kept.id, kept.version - 1)?;
+    let Some(before) = before.filter(|before| !before.deleted) else { return Ok(None) };
+    let resource = draft::parse(&before.body)?;
+    Ok(resource.get("channel").and_then(|channel| channel.text("endpoint")).map(str::to_owned))
+}
+
 fn asked(
     link: &mut Link,
     kept: &Kept<'_>,
@@ -186,7 +210,8 @@ fn asked(
     let register = link.register.clone();
     let register = register.ok_or_else(|| Fault::Database("a connection that can't seal".into()))?;
     let sealed = before.map_or("", |(.., headers)| headers.as_str());
-    let said = resolved(&register.vault.open(kept.id, sealed).unwrap_or_default(), kept.headers)?;
+    let elsewhere = !sealed.is_empty() && endpoint_before(link, kept)?.as_deref() != kept.endpoint;
+    let said = resolved(&register.vault.open(kept.id, sealed).unwrap_or_default(), kept.headers, elsewhere)?;
     let headers = register.vault.seal(kept.id, &said)?;
     let due = if status == SubscriptionStatus::Requested { link.time(kept.at) } else { NEVER };
     let since = change::last(link)?;
