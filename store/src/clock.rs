@@ -49,6 +49,14 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// What time PostgreSQL says that it is, microseconds since 1970 UTC.
+pub(crate) fn told(link: &mut Link) -> Result<i64, Fault> {
+    let sql =
+        Sql::new(link.dialect, "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)");
+    let time = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+    time.ok_or_else(|| Fault::Database("the database says no time".into()))
+}
+
 /// When it was told, what, and how long that took: it was told in the middle of that.
 fn ask(link: &mut Link) -> Result<Option<(Instant, i64, Duration)>, Fault> {
     if link.dialect == Dialect::Sqlite {
@@ -56,12 +64,9 @@ fn ask(link: &mut Link) -> Result<Option<(Instant, i64, Duration)>, Fault> {
     }
     let mut best: Option<(Instant, i64, Duration)> = None;
     for _ in 0..ASKED {
-        let sql =
-            Sql::new(link.dialect, "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)");
         let began = Instant::now();
-        let time = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+        let time = told(link)?;
         let took = began.elapsed();
-        let time = time.ok_or_else(|| Fault::Database("the database says no time".into()))?;
         if best.is_none_or(|(.., least)| took < least) {
             best = Some((began + took / 2, time, took));
         }

@@ -7,6 +7,7 @@
 
 use diesel::sql_types::{BigInt, Bool, Text};
 
+use crate::clock;
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::sql::{Dialect, Sql};
@@ -204,8 +205,7 @@ fn span(kept: u32) -> i64 {
 
 /// Makes the parts of days that are about to come.
 fn days(link: &mut Link, kept: u32) -> Result<(), Fault> {
-    let sql = Sql::new(link.dialect, "SELECT CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT)");
-    let now = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or_default();
+    let now = clock::told(link)?;
     let (until, span) = (now.saturating_add(AHEAD * DAY), span(kept));
     let there: Vec<(i64, i64)> =
         parts(link, "event")?.into_iter().map(|part| (part.low, part.high)).collect();

@@ -13,6 +13,7 @@ use fhir::resource_type::ResourceType;
 use fhir::subscription::SubscriptionStatus;
 
 use crate::audit::{Act, Entry};
+use crate::clock;
 use crate::connection::{Link, Use};
 use crate::context::Context;
 use crate::error::{Error, Fault};
@@ -207,12 +208,7 @@ fn awaited(link: &mut Link, first: i64, last: i64, before: i64) -> Result<u64, F
 
 /// The time that versions are new by: on PostgreSQL not that of the machine where this was asked for.
 fn now(link: &mut Link, at: i64) -> Result<i64, Fault> {
-    if link.dialect == Dialect::Sqlite {
-        return Ok(at);
-    }
-    let sql =
-        Sql::new(link.dialect, "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)");
-    Ok(sql.rows::<BigInt, i64>(&mut link.connection)?.pop().unwrap_or(at))
+    if link.dialect == Dialect::Sqlite { Ok(at) } else { clock::told(link) }
 }
 
 /// Writes the condition of `history h`: it is old, and so are those before it. Of parts all are, or it was found that they

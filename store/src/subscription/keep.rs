@@ -97,11 +97,12 @@ fn resolved(before: &[String], headers: &[String], elsewhere: bool) -> Result<Ve
         before.iter().map(|line| (split(line).0.to_ascii_lowercase(), line)).collect();
     let mut lines = Vec::with_capacity(headers.len());
     for (n, line) in headers.iter().enumerate() {
+        let wrong =
+            |why: &'static str| Issue::error("value", why).at(format!("Subscription.channel.header[{n}]"));
         let (name, value) = split(line);
         if line.contains(char::is_control) {
             // It would be more lines than one, to whoever it is sent to.
-            let why = "a header is one line";
-            return Err(Issue::error("value", why).at(format!("Subscription.channel.header[{n}]")).into());
+            return Err(wrong("a header is one line").into());
         }
         if value != UNSAID {
             lines.push(line.clone());
@@ -109,12 +110,11 @@ fn resolved(before: &[String], headers: &[String], elsewhere: bool) -> Result<Ve
             // Who may change a Subscription need not be one who may know what is sent with it.
             let why =
                 "asterisks stand for a value that is kept for the endpoint before: say it to another anew";
-            return Err(Issue::error("value", why).at(format!("Subscription.channel.header[{n}]")).into());
+            return Err(wrong(why).into());
         } else if let Some(line) = kept.get(&name.to_ascii_lowercase()) {
             lines.push((*line).clone());
         } else {
-            let why = "asterisks stand for a value that is kept, and of this header none is";
-            return Err(Issue::error("value", why).at(format!("Subscription.channel.header[{n}]")).into());
+            return Err(wrong("asterisks stand for a value that is kept, and of this header none is").into());
         }
     }
     Ok(lines)
@@ -210,7 +210,8 @@ fn asked(
     let register = link.register.clone();
     let register = register.ok_or_else(|| Fault::Database("a connection that can't seal".into()))?;
     let sealed = before.map_or("", |(.., headers)| headers.as_str());
-    let elsewhere = !sealed.is_empty() && endpoint_before(link, kept)?.as_deref() != kept.endpoint;
+    let keeps = kept.headers.iter().any(|line| split(line).1 == UNSAID);
+    let elsewhere = keeps && !sealed.is_empty() && endpoint_before(link, kept)?.as_deref() != kept.endpoint;
     let said = resolved(&register.vault.open(kept.id, sealed).unwrap_or_default(), kept.headers, elsewhere)?;
     let headers = register.vault.seal(kept.id, &said)?;
     let due = if status == SubscriptionStatus::Requested { link.time(kept.at) } else { NEVER };
