@@ -264,9 +264,9 @@ impl Replica {
     }
 
     /// Looks how it stands with the replica; none where the primary does not say what that is to be compared with.
-    fn look(&self, link: &mut Option<Link>) -> Result<Option<(Standing, i64)>, Fault> {
+    fn look(&self, link: &mut Option<Link>, renew: bool) -> Result<Option<(Standing, i64)>, Fault> {
         let manager = || Manager::new(&self.place, Use::Read, self.patience, &self.shared);
-        let mut renew = link.is_none();
+        let mut renew = renew || link.is_none();
         let mut known = match link.take() {
             Some(known) => known,
             None => manager().connect().map_err(|error| Fault::Lost(error.to_string()))?,
@@ -330,9 +330,16 @@ impl Replica {
 /// Looks at the replica as long as somebody may ask it.
 fn watch(replica: &Weak<Replica>) {
     let (mut link, mut told, mut behind) = (None, None, None);
+    let mut renewed = Instant::now();
     while let Some(replica) = replica.upgrade() {
         if replica.is_due() || told.is_none() {
-            let found = replica.look(&mut link);
+            // What is on the primary's disk may end within a record, which no replica can replay before something
+            // is committed: where nobody else does, the mark is.
+            let renew = behind.is_some() && renewed.elapsed() >= LOOK;
+            if renew {
+                renewed = Instant::now();
+            }
+            let found = replica.look(&mut link, renew);
             let (standing, error) = replica.note(found);
             behind = (standing == Standing::Behind).then(|| behind.unwrap_or_else(Instant::now));
             // Nothing is said of what is over at once.

@@ -217,6 +217,17 @@ fn what_was_answered_is_found_at_the_replica() {
     }
     assert!(recorded() >= before + 5);
 
+    // A transaction that goes on leaves a log that ends within a record, on disk and at the replica.
+    let mut open = PgConnection::establish(&ground.primary.url()).unwrap();
+    open.batch_execute("CREATE TABLE long (n INT); BEGIN; INSERT INTO long SELECT generate_series(1, 10000)")
+        .unwrap();
+    thread::sleep(Duration::from_secs(1));
+    for path in ["/fhir/Observation?code=nothing", "/fhir/Observation?code=more"] {
+        ground.searching.get(path).unwrap().expect(200).unwrap();
+    }
+    ground.is_back("beside an open transaction");
+    drop(open);
+
     // What a replica does not answer in its time is nobody's loss.
     ground.replica.run("SELECT pg_wal_replay_pause()");
     ground.rounds("paused");
