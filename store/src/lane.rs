@@ -27,9 +27,10 @@ const TRIES: u32 = 8;
 /// Units waiting at most; more wait outside, in their own requests.
 const QUEUE: usize = 1024;
 
-struct Job {
-    unit: Unit,
-    reply: oneshot::Sender<Answer>,
+/// Somebody waits for what becomes of it.
+pub(crate) struct Job {
+    pub(crate) unit: Unit,
+    pub(crate) reply: oneshot::Sender<Answer>,
 }
 
 /// The way to the writer thread, which ends when the last of these is gone.

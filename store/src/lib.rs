@@ -27,6 +27,7 @@ mod desk;
 mod draft;
 mod error;
 mod find;
+mod group;
 mod history;
 mod include;
 mod index;

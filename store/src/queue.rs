@@ -125,8 +125,8 @@ impl Store {
                 drop(claim);
                 answer
             }
-            Writer::Pool { keys } => {
-                let keys = Arc::clone(keys);
+            Writer::Group(group) => {
+                let keys = group.keys();
                 let mut work = Some(work);
                 let run = move |link: &mut Link| {
                     let mut claimed = Vec::new();

@@ -17,8 +17,8 @@ use crate::connection::{Link, PATIENCE, Place, Use};
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::find::MOST_COUNTED;
+use crate::group::Group;
 use crate::history::HistoryQuery;
-use crate::keys::Numbers;
 use crate::lane::Lane;
 use crate::migration::Schema;
 use crate::pool::Pool;
@@ -29,7 +29,7 @@ use crate::replica::{Following, Replica};
 use crate::seal::Seal;
 use crate::subscription::{Interest, Register};
 use crate::unit::{Unit, new_id};
-use crate::{consent, desk, migration, partition, row, seal, transaction};
+use crate::{consent, desk, group, migration, partition, row, seal};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ pub(crate) enum Writer {
     /// One thread for all.
     Lane(Lane),
     /// Any connection.
-    Pool { keys: Arc<Numbers> },
+    Group(Group),
 }
 
 /// What all connections of a process have in common.
@@ -156,9 +156,9 @@ impl Store {
                 (Pool::open(&place, Use::Read, readers, patience, &shared)?, writer)
             }
             Place::Postgres(_) => {
-                let keys = Arc::new(Numbers::of_versions());
-                let most = options.connections;
-                (Pool::open(&place, Use::Write, most, patience, &shared)?, Writer::Pool { keys })
+                let pool = Pool::open(&place, Use::Write, options.connections, patience, &shared)?;
+                let writer = Writer::Group(Group::new(&pool));
+                (pool, writer)
             }
         };
         let follow = |url: &Zeroizing<String>| {
@@ -411,12 +411,19 @@ impl Store {
                     });
                 }
             }
-            Writer::Pool { .. } => {
+            Writer::Group(group) => {
+                let (mut good, mut places) =
+                    (Vec::with_capacity(units.len()), Vec::with_capacity(units.len()));
                 for unit in units {
-                    answers.push(match unit {
-                        Ok(unit) => self.write(unit).await,
-                        Err(error) => Err(error),
-                    });
+                    places.push(unit.map(|unit| good.push(unit)));
+                }
+                let mut done = group.commit_each(good).await.into_iter();
+                for place in places {
+                    answers.push(
+                        place.and_then(|()| {
+                            self.noted(done.next().unwrap_or_else(|| Err(group::unanswered())))
+                        }),
+                    );
                 }
             }
         }
@@ -484,15 +491,7 @@ impl Store {
     pub(crate) async fn write(&self, unit: Unit) -> Result<Vec<Written>, Error> {
         let answer = match &self.writer {
             Writer::Lane(lane) => lane.commit(unit).await,
-            Writer::Pool { keys } => {
-                let keys = Arc::clone(keys);
-                let run = move |link: &mut Link| {
-                    let answers = transaction::run(link, &keys, &[&unit])?;
-                    let answer = answers.into_iter().next();
-                    answer.ok_or_else(|| Fault::Database("a unit was left without an answer".into()))
-                };
-                self.pool.run(run).await.flatten()
-            }
+            Writer::Group(group) => group.commit(unit).await,
         };
         self.noted(answer)
     }

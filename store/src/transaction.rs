@@ -35,8 +35,11 @@ pub(crate) fn run(link: &mut Link, keys: &Numbers, units: &[&Unit]) -> Result<Ve
                 Err(fault) if units.len() == 1 => return Err(fault),
                 Err(Fault::Refused(error)) if several.len() == 1 && !link.touched => answers.push(Err(error)),
                 Err(fault) => {
-                    midway = matches!(fault, Fault::Refused(_))
-                        || link.dialect == Dialect::Sqlite && !matches!(fault, Fault::Disk(_));
+                    midway = match fault {
+                        Fault::Refused(_) | Fault::Database(_) => true,
+                        Fault::Transient(_) | Fault::Lost(_) => link.dialect == Dialect::Sqlite,
+                        Fault::Disk(_) => false,
+                    };
                     return Err(fault);
                 }
             }
@@ -162,10 +165,10 @@ fn one(link: &mut Link, keys: &Numbers, unit: &Unit) -> Result<Answer, Fault> {
         }
         Err(fault) => {
             let ends = match &fault {
-                Fault::Refused(_) => false,
+                Fault::Refused(_) | Fault::Database(_) => false,
                 // SQLite has rolled back everything, then.
                 Fault::Lost(_) | Fault::Disk(_) => true,
-                Fault::Transient(_) | Fault::Database(_) => link.dialect == Dialect::Postgres,
+                Fault::Transient(_) => link.dialect == Dialect::Postgres,
             };
             if ends {
                 return Err(fault);

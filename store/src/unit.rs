@@ -14,7 +14,7 @@ use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 use uuid::Uuid;
 
-use self::settle::settle;
+use self::settle::{brought, settle};
 use crate::access::{Access, Sight};
 use crate::account::AccountChange;
 use crate::audit::{self, Entry, Forwarding, Retiring, Sealing, Trail, Who};
@@ -375,6 +375,11 @@ impl Unit {
             && self.secret.is_none()
     }
 
+    /// So many resources it may write.
+    pub(crate) fn size(&self) -> usize {
+        self.writes.len()
+    }
+
     /// Runs several units that only create as if they were one: as many statements as for one.
     pub(crate) fn run_together(
         units: &[&Self],
@@ -576,23 +581,6 @@ fn kind(resource: &Json<'_>) -> Result<ResourceType, Error> {
 
 fn one_kind(query: &SearchQuery) -> Result<ResourceType, Error> {
     query.kind().ok_or_else(|| Error::Precondition("a condition is about resources of one type".into()))
-}
-
-/// What a criterion means among the resources that this very commit writes.
-fn brought(steps: &[Step<'_>], query: &SearchQuery) -> Vec<String> {
-    let matching = steps.iter().filter(|step| {
-        step.draft.as_ref().is_some_and(|draft| {
-            query.kind() == Some(draft.kind)
-                && query
-                    .clauses
-                    .iter()
-                    .all(|clause| clause.alone() && clause.matches(&draft.index, &draft.id, draft.updated))
-        })
-    });
-    let mut found: Vec<String> = matching.map(|step| reference(step.kind, &step.id)).collect();
-    found.sort_unstable();
-    found.dedup();
-    found
 }
 
 fn reference(kind: ResourceType, id: &str) -> String {

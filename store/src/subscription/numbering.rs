@@ -121,7 +121,7 @@ impl Store {
                 }
                 Ok(count)
             }
-            Writer::Pool { .. } => {
+            Writer::Group(_) => {
                 let run = move |link: &mut Link| {
                     transaction::within(link, |link| {
                         let mut sql = Sql::new(link.dialect, "SELECT pg_try_advisory_xact_lock(");

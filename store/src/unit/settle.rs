@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
+use fhir::search::SearchQuery;
 
-use super::{Planned, one_kind};
+use super::{Planned, one_kind, reference};
 use crate::access::Sight;
 use crate::commit::{OnlyIf, Target};
 use crate::connection::Link;
@@ -152,4 +153,21 @@ pub(super) fn settle<'u>(link: &mut Link, sight: &Sight, planned: &'u Planned) -
             }
         }
     })
+}
+
+/// What a criterion means among the resources that this very commit writes.
+pub(super) fn brought(steps: &[Step<'_>], query: &SearchQuery) -> Vec<String> {
+    let matching = steps.iter().filter(|step| {
+        step.draft.as_ref().is_some_and(|draft| {
+            query.kind() == Some(draft.kind)
+                && query
+                    .clauses
+                    .iter()
+                    .all(|clause| clause.alone() && clause.matches(&draft.index, &draft.id, draft.updated))
+        })
+    });
+    let mut found: Vec<String> = matching.map(|step| reference(step.kind, &step.id)).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
