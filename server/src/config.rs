@@ -44,7 +44,7 @@
 //! | `oidc_role_claim` | `AUGURY_OIDC_ROLE_CLAIM` | `roles`: the claim that says what somebody may be allowed |
 //! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
 //! | `oidc_user_claim` | `AUGURY_OIDC_USER_CLAIM` | `fhirUser`: the claim that says who somebody is in FHIR |
-//! | `webhook_allow` | `AUGURY_WEBHOOK_ALLOW` | none: addresses and networks (`10.1.0.0/16`) in private space that Subscriptions may send to, separated by commas |
+//! | `webhook_allow` | `AUGURY_WEBHOOK_ALLOW` | none: addresses and networks (`10.1.0.0/16`) in private space, or of this machine, that Subscriptions may send to, separated by commas |
 //! | `webhook_ca` | `AUGURY_WEBHOOK_CA` | none: roots (PEM) of endpoints' certificates, beside the system's |
 //! | `webhook_tls_cert`, `webhook_tls_key` | `AUGURY_WEBHOOK_TLS_CERT`, … | none: PEM files of the certificate that is shown to endpoints |
 //! | `webhook_tokens` | `AUGURY_WEBHOOK_TOKENS` | none: access tokens for endpoints, `https://emr.example/hooks token=https://emr.example/token client=ID secret=… scope="…"` a line, or `key` in the place of the secret |
@@ -515,7 +515,8 @@ impl Config {
 
     /// Where Subscriptions may send to.
     pub(crate) fn reach(&self) -> Reach {
-        let loopback = self.bind.ip().is_loopback();
+        // Where others come in too, through a proxy, what listens on this machine is not theirs to reach.
+        let loopback = self.bind.ip().is_loopback() && self.auth == Auth::Open;
         Reach { loopback, private: false, allowed: Arc::clone(&self.webhooks.allow) }
     }
 }

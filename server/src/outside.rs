@@ -12,7 +12,7 @@ use reqwest::{ClientBuilder, Url, redirect};
 /// Where connections may go.
 #[derive(Debug, Clone)]
 pub(crate) struct Reach {
-    /// This server is on a loopback address: so may they be.
+    /// They may be on a loopback address.
     pub(crate) loopback: bool,
     /// Into private networks, where a hospital's apps live.
     pub(crate) private: bool,
@@ -30,9 +30,8 @@ impl Reach {
         let ip: Option<IpAddr> = host.parse().ok();
         let here = host == "localhost" || ip.is_some_and(|ip| ip.to_canonical().is_loopback());
         match url.scheme() {
-            "https" if here && self.is_reached(ip.unwrap_or(IpAddr::from([127, 0, 0, 1]))) => Ok(()),
+            "https" | "http" if here && self.is_reached(ip.unwrap_or(IpAddr::from([127, 0, 0, 1]))) => Ok(()),
             "https" if ip.is_none_or(|ip| self.is_reached(ip)) && !here => Ok(()),
-            "http" if here && self.loopback => Ok(()),
             "https" => Err("it leads into this machine or its network"),
             "http" => Err("http is for this machine alone; elsewhere https is needed"),
             _ => Err("only https is spoken"),

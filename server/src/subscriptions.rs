@@ -59,13 +59,9 @@ pub(crate) fn findings(resource: &Json<'_>, topics: &Topics, base: &str, reach: 
 
 /// What is wrong with a topic, if it is one.
 pub(crate) fn findings_of_topic(resource: &Json<'_>) -> Issues {
-    let is_other = |topic: &Topic| {
-        let built_in = Topics::built_in().find(&topic.url);
-        built_in.is_none_or(|own| own.to_basic().get("extension") != resource.get("extension"))
-    };
     match Topic::parse(resource) {
-        Ok(Some(topic)) if Topics::is_own(&topic.url) && is_other(&topic) => {
-            Issue::error("business-rule", "a topic of this server's own is as it is").at("Basic").into()
+        _ if Topics::names_own(resource) => {
+            Issue::error("forbidden", "a topic of this server's own is as it is").at("Basic").into()
         }
         Ok(Some(topic)) => topic.doubts,
         Ok(None) => Issues::default(),
@@ -127,6 +123,16 @@ async fn publish(app: &App) -> Result<(), Error> {
         commit.writes.push(Write::Update { resource, target, id: None, only_if: OnlyIf::Always });
     }
     app.store.commit(&Context::system("subscriptions", app::now()), commit).await.map(drop)
+}
+
+/// What a Subscription in it may be about, topics that were written just now too.
+pub(crate) async fn know_topics(app: &App, resource: &Json<'_>) -> Result<(), Error> {
+    let is_one = |one: &Json<'_>| one.text("resourceType") == Some(ResourceType::SUBSCRIPTION.name());
+    let within = |entry: &Json<'_>| entry.get("resource").is_some_and(is_one);
+    if is_one(resource) || resource.list("entry").iter().any(within) {
+        app.subscriptions.sync(app).await?;
+    }
+    Ok(())
 }
 
 /// Whoever may not be told any more is told nothing; that it is so is said even if nothing happens.

@@ -9,6 +9,7 @@ use fhir::json::{Json, Limits, Object};
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
 use fhir::search::{self, Index, MOST_ROWS};
+use fhir::subscription::Topics;
 use fhir::time;
 
 use crate::error::Error;
@@ -133,13 +134,15 @@ impl Draft {
 
 /// Nobody but a model may say that a model made it.
 pub(crate) fn unclaimed(resource: &Json<'_>) -> Result<(), Error> {
-    if !fhir::profile::is_of_a_model(resource) {
+    let why = if fhir::profile::is_of_a_model(resource) {
+        "what a model of this server made is written by this server alone"
+    } else if Topics::names_own(resource) {
+        "a topic of this server's own is as it is"
+    } else {
         return Ok(());
-    }
+    };
     let kind = resource.text("resourceType").unwrap_or("Resource");
-    Err(Issue::error("forbidden", "what a model of this server made is written by this server alone")
-        .at(kind)
-        .into())
+    Err(Issue::error("forbidden", why).at(kind).into())
 }
 
 /// Parses a stored body; it was accepted once, so it was within the limits of the door.
@@ -150,6 +153,10 @@ pub(crate) fn parse(body: &str) -> Result<Json<'_>, Error> {
 
 /// Puts id and time into the tree, where index extraction reads them.
 fn stamp_identity(object: &mut Object<'_>, id: &str, stamp: &str) -> Result<(), Error> {
+    if matches!(id, "." | "..") {
+        // In an address they say something else (RFC 3986, section 5.2.4).
+        return Err(Issue::error("value", "`.` and `..` are no ids").at("id").into());
+    }
     object.set(1, "id", Json::String(Cow::Owned(id.to_owned())));
     if object.get("meta").is_none() {
         object.set(2, "meta", Json::Object(Object::default()));

@@ -8,6 +8,7 @@ use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
 use fhir::search::Index;
+use fhir::subscription::Topics;
 
 use crate::access::{Access, Sight};
 use crate::commit::OnlyIf;
@@ -19,6 +20,7 @@ use crate::joined::links;
 use crate::keys::Numbers;
 use crate::reader::{is_shown, last};
 use crate::record::{Effect, Stored, Written};
+use crate::subscription::SubscriptionStatus;
 use crate::subscription::change::{self, Watch};
 use crate::subscription::keep::{By, Kept, is_topic, keep, renew, says_more, status};
 use crate::{consent, row};
@@ -295,6 +297,10 @@ fn decide(link: &mut Link, steps: &[Step<'_>], sight: &Sight, of_model: bool) ->
                 return Err(Error::from(Issue::error("invalid", details)).into());
             }
         };
+        if let (ResourceType::SUBSCRIPTION, Some(draft), false) = (step.kind, &step.draft, sight.is_unbound())
+        {
+            may_be_told(sight.access(), draft)?;
+        }
         let seen = sight.is_unbound() || meant(link, sight, step, old.as_ref())?;
         let (old, unseen) = if seen { (old, None) } else { (None, old) };
         hidden.extend(unseen.map(|unseen| (at, unseen)));
@@ -405,6 +411,24 @@ pub(crate) fn permitted(access: &Access, step: &Step<'_>) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Error::Denied(op, step.kind).into())
+}
+
+/// Who asks to be told of what they may not read would never be told, and not know why.
+fn may_be_told(access: &Access, draft: &Draft) -> Result<(), Fault> {
+    let body = draft.body(1, draft.updated);
+    let asked = draft::parse(&body)?;
+    let criteria = asked.text("criteria").unwrap_or_default();
+    let kinds = match Topics::built_in().find(criteria) {
+        Some(topic) => topic.kinds(),
+        // Of other topics it is not known here what they are about.
+        None => ResourceType::parse(criteria.split('?').next().unwrap_or_default()).into_iter().collect(),
+    };
+    match kinds.iter().find(|kind| access.permits(Op::Read, **kind).is_err()) {
+        Some(kind) if asked.text("status") != Some(SubscriptionStatus::Off.code()) => {
+            Err(Error::Denied(Op::Read, *kind).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn allows(access: &Access, op: Op, draft: &Draft, old: Option<&Stored>) -> Result<bool, Error> {

@@ -62,3 +62,25 @@ fn who_was_away_for_a_day_gets_everything_in_order_and_no_flood() {
         assert!(began.elapsed() > Duration::from_millis(5500), "{:?}", began.elapsed());
     }
 }
+
+#[test]
+fn who_is_in_error_for_long_is_off() {
+    for backend in BOTH {
+        let server = Server::start_with(backend, &[("AUGURY_SUBSCRIPTION_EVENT_DAYS", "1")]).unwrap();
+        let hook = Webhook::start();
+        let id = subscribe(&server, &topical(CRITICAL, &[], &hook.url("/hook"), "empty"));
+        hook.answers(|_| Mood::Answers(410));
+        server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
+        let path = format!("/fhir/Subscription/{id}");
+        server.wait_for(&path, |now| now["status"] == "error").unwrap();
+        intrude(&server, "UPDATE subscription SET due = 0");
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(server.get(&path).unwrap().json["status"], "error", "it is so since a moment");
+        let long_ago = "UPDATE resource SET body = replace(body, '\"lastUpdated\":\"20', '\"lastUpdated\":\"19') \
+                        WHERE id = (SELECT id FROM subscription)";
+        intrude(&server, long_ago);
+        intrude(&server, "UPDATE subscription SET due = 0");
+        let off = server.wait_for(&path, |now| now["status"] == "off").unwrap();
+        assert!(off["error"].as_str().unwrap().contains("in error"), "{off}");
+    }
+}

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use harness::{Answer, BOTH, Backend, Folder, Server};
 use serde_json::{Value, json};
 
-use crate::subscriptions::{CRITICAL, LONG, critical, observation, plain, subscribe, topical};
+use crate::subscriptions::{CLOSED, CRITICAL, LONG, critical, observation, plain, subscribe, topical};
 use crate::tls::certificates;
 use crate::webhook::{Call, Mood, Webhook};
 
@@ -122,7 +122,7 @@ fn who_receives_knows_who_sent() {
 #[test]
 fn a_secret_is_for_who_may_change_the_subscription() {
     for backend in BOTH {
-        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let server = Server::start_with(backend, &CLOSED).unwrap();
         let hook = Webhook::start();
         let key = |scope: &str| server.key(&["x", "--scope", scope]).unwrap();
         let ask = |key: &str, path: &str, body: &Value| {
@@ -379,7 +379,7 @@ fn codes(of: &Value) -> Vec<&str> {
 #[test]
 fn every_attempt_to_tell_is_recorded() {
     for backend in BOTH {
-        let server = Server::start_with(backend, &[("AUGURY_AUTH", "required")]).unwrap();
+        let server = Server::start_with(backend, &CLOSED).unwrap();
         let hook = Webhook::start();
         let mut left = vec![Mood::Answers(500)];
         hook.answers(move |call| {

@@ -183,6 +183,14 @@ impl Reader<'_> {
             self.refuse("value", why, AT);
             return None;
         };
+        if kind == ResourceType::AUDIT_EVENT {
+            self.refuse(
+                "not-supported",
+                "nobody is told of the audit trail: search it, or have it forwarded",
+                AT,
+            );
+            return None;
+        }
         let conditions = self.keep_at(asked.conditions(kind, self.base), AT)?;
         Some(Interest { cause: Cause::Written(kind), filters: vec![(kind, conditions)] })
     }

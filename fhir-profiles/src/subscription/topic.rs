@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::built_in;
 use super::trigger::Trigger;
+use crate::json::Json;
 use crate::outcome::{Issue, Issues};
 use crate::resource_type::ResourceType;
 use crate::search::{Include, Kind, parameter};
@@ -186,6 +187,17 @@ impl Topics {
     /// Does the address begin as only this server's own do?
     pub fn is_own(url: &str) -> bool {
         url.starts_with(built_in::BASE)
+    }
+
+    /// Does it say of itself that it is a topic of this server?
+    pub fn names_own(resource: &Json) -> bool {
+        let says = |one: &Json| {
+            one.text("url").is_some_and(|url| url.ends_with("SubscriptionTopic.url"))
+                && ["valueUri", "valueUrl", "valueCanonical"]
+                    .iter()
+                    .any(|value| one.text(value).is_some_and(Self::is_own))
+        };
+        resource.text("resourceType") == Some("Basic") && resource.list("extension").iter().any(says)
     }
 
     /// Those of this server.

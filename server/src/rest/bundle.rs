@@ -26,6 +26,7 @@ use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::format;
 use crate::http::request::{self, LIMITS};
 use crate::scoring;
+use crate::subscriptions::know_topics;
 
 /// How long all reads of a Bundle may take together.
 const READING: Duration = Duration::from_secs(30);
@@ -69,6 +70,7 @@ pub(crate) async fn bundle(
     let work = async move |body: Body| {
         let caller = caller.now();
         let bundle = format::read(&body, sent)?;
+        know_topics(&caller.app, &bundle).await?;
         let claims = &caller.app.claims;
         if let (Some("transaction"), Some(trail)) = (bundle.text("type"), &caller.context.trail) {
             trail.does(Act::Transaction);

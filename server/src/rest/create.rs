@@ -13,6 +13,7 @@ use crate::http::failure::Failure;
 use crate::http::format;
 use crate::http::request;
 use crate::scoring;
+use crate::subscriptions::know_topics;
 
 pub(crate) async fn create(
     caller: Caller,
@@ -29,6 +30,7 @@ pub(crate) async fn create(
         let mut resource = format::read(&body, sent)?;
         fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
             .map_err(|issue| Failure::invalid(issue.into()))?;
+        know_topics(&by.app, &resource).await?;
         let findings = validate(&by.app.claims, &resource, kind)?;
         let topic = scoring::concerns(&by.app, &resource).then_some(scoring::WRITE);
         let write = Write::Create { resource, id: None, if_none_exist };

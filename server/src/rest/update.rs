@@ -12,6 +12,7 @@ use crate::http::failure::Failure;
 use crate::http::format;
 use crate::http::request;
 use crate::scoring;
+use crate::subscriptions::know_topics;
 
 pub(crate) async fn update(
     caller: Caller,
@@ -27,6 +28,7 @@ pub(crate) async fn update(
         let mut resource = format::read(&body, sent)?;
         fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
             .map_err(|issue| Failure::invalid(issue.into()))?;
+        know_topics(&by.app, &resource).await?;
         let findings = validate(&by.app.claims, &resource, kind)?;
         if let Target::Id(_, id) = &target
             && resource.text("id") != Some(id)

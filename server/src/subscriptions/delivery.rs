@@ -7,10 +7,11 @@ mod message;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fhir::json::Json;
+use fhir::json::{self, Json, Limits};
 use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
 use fhir::subscription::Occasion;
+use fhir::time;
 use store::{
     Commit, Context, Entry as Note, Error, Next, OnlyIf, Patch, Progress, SubscriptionStatus, Target,
     UNCONNECTED, Who, Write,
@@ -133,6 +134,11 @@ impl Courier {
         self.app.store.time(app::now())
     }
 
+    /// How long events are kept.
+    fn kept(&self) -> i64 {
+        i64::from(self.app.config.event_days) * 86_400 * SECOND
+    }
+
     /// Something is due.
     pub(super) fn wake(&self) {
         self.due.notify_one();
@@ -205,6 +211,13 @@ impl Courier {
         let (number, id, tries) = (subscription.number, subscription.id.clone(), subscription.tries);
         let (delivered, failing, status) =
             (subscription.delivered, subscription.failing, subscription.status);
+        // Nobody has put it right, and what it was to be told is kept for no longer.
+        let off =
+            status == SubscriptionStatus::Error && written(&subscription.body) + self.kept() <= self.now();
+        if off {
+            let why = "it was in error for as long as events are kept";
+            return self.end(number, &id, holder, delivered, SubscriptionStatus::Off, why).await;
+        }
         let entry = match Entry::of(&self.app, &self.app.subscriptions.book().topics, subscription) {
             Ok(entry) => entry,
             Err(why) => {
@@ -310,7 +323,8 @@ impl Courier {
                 self.hang_up(drive).await
             }
             SubscriptionStatus::Active => self.send_all(drive, receipts).await,
-            SubscriptionStatus::Error | SubscriptionStatus::Off => Stop::Rest(None),
+            SubscriptionStatus::Error => Stop::Later(written(&drive.entry.subscription.body) + self.kept()),
+            SubscriptionStatus::Off => Stop::Rest(None),
         }
     }
 
@@ -463,7 +477,8 @@ impl Courier {
     ) {
         tracing::warn!(subscription = id, why, status = status.code(), "a Subscription is not told any more");
         let holder = Arc::clone(holder);
-        let then = Next::End { error: why.to_owned() };
+        let again = (status == SubscriptionStatus::Error).then(|| self.now() + self.kept());
+        let then = Next::End { error: why.to_owned(), again };
         let progress = Progress { subscription: number, holder, delivered, then };
         if let Err(error) = self.change(id, progress, status, why).await
             && !matches!(error, Error::Conflict { .. } | Error::Gone { .. } | Error::NotFound)
@@ -538,6 +553,13 @@ impl Drive {
 
 fn context() -> Context {
     Context::system("subscriptions", app::now())
+}
+
+/// When that version was written.
+fn written(body: &str) -> i64 {
+    let read = json::parse(body.as_bytes(), &Limits::STORED).ok();
+    let at = read.as_ref().and_then(|resource| resource.get("meta")?.text("lastUpdated"));
+    at.and_then(time::parse).map_or(i64::MAX / 2, |span| span.low)
 }
 
 /// The same with another status.

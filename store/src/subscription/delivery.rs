@@ -79,6 +79,8 @@ pub enum Next {
     End {
         /// Why; never a patient's data.
         error: String,
+        /// When it is looked at again; none for never.
+        again: Option<i64>,
     },
     /// It failed; anybody may try again then.
     Fail {
@@ -170,8 +172,9 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
         Next::Later(due) => {
             sql.push(", until = 0, due = ").int(*due);
         }
-        Next::End { error } => {
-            sql.push(", until = 0, error = ").text(error.as_str()).push(", due = ").int(NEVER);
+        Next::End { error, again } => {
+            sql.push(", until = 0, error = ").text(error.as_str());
+            sql.push(", due = ").int(again.unwrap_or(NEVER));
         }
         Next::Fail { again, error, wrong } => {
             sql.push(if *wrong { ", refusals = refusals + 1" } else { ", refusals = 0" });
