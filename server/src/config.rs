@@ -38,8 +38,7 @@
 //! | `tls_client_ca` | `AUGURY_TLS_CLIENT_CA` | none: roots (PEM) of the certificates that clients may show |
 //! | `tls_client_self_signed` | `AUGURY_TLS_CLIENT_SELF_SIGNED` | `false`: clients may show certificates that they made themselves, and registered |
 //! | `oidc_issuer` | `AUGURY_OIDC_ISSUER` | none: an OpenID Connect provider whose people may sign in |
-//! | `oidc_client_id` | `AUGURY_OIDC_CLIENT_ID` | what this server is called there |
-//! | `oidc_client_secret` | `AUGURY_OIDC_CLIENT_SECRET` | none: a public client there |
+//! | `oidc_client_id`, `oidc_client_secret` | `AUGURY_OIDC_CLIENT_ID`, … | what this server is called there; without a secret it is a public client |
 //! | `oidc_scope` | `AUGURY_OIDC_SCOPE` | `openid profile` |
 //! | `oidc_role_claim` | `AUGURY_OIDC_ROLE_CLAIM` | `roles`: the claim that says what somebody may be allowed |
 //! | `oidc_roles` | `AUGURY_OIDC_ROLES` | the claim's values are names of roles; else `value=role`, separated by `;`, the first that fits counts |
@@ -50,9 +49,9 @@
 //! | `webhook_tokens` | `AUGURY_WEBHOOK_TOKENS` | none: access tokens for endpoints, `https://emr.example/hooks token=https://emr.example/token client=ID secret=… scope="…"` a line, or `key` in the place of the secret |
 //! | `webhook_rate` | `AUGURY_WEBHOOK_RATE` | `500`: messages a second to one server, by each process |
 //! | `webhook_refusals` | `AUGURY_WEBHOOK_REFUSALS` | `8`: an event refused so often as wrong becomes a dead letter; `0` for never |
+//! | `webhook_handshake_seconds` | `AUGURY_WEBHOOK_HANDSHAKE_SECONDS` | `600`: how long the handshake of a new Subscription is tried; `0` for once |
 //! | `subscription_event_days` | `AUGURY_SUBSCRIPTION_EVENT_DAYS` | `7`: how long events that were delivered can be asked for again |
-//! | `log` | `AUGURY_LOG` | `info` |
-//! | `log_format` | `AUGURY_LOG_FORMAT` | `text` |
+//! | `log`, `log_format` | `AUGURY_LOG`, … | `info`, `text` |
 //!
 //! Each may be given as `…_FILE`, the value then being the file's content. A name that is not
 //! in the table, or a value that can't be used, stops the start with one line that says so.
@@ -256,7 +255,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-const NAMES: [&str; 56] = [
+const NAMES: [&str; 57] = [
     "bind",
     "public_url",
     "database_url",
@@ -275,6 +274,7 @@ const NAMES: [&str; 56] = [
     "subscription_event_days",
     "webhook_rate",
     "webhook_refusals",
+    "webhook_handshake_seconds",
     "audit",
     "audit_failure",
     "audit_witness",

@@ -18,6 +18,7 @@ mod drain;
 mod foreign;
 mod formats;
 mod forward;
+mod handshakes;
 mod limits;
 mod newest;
 mod offline;

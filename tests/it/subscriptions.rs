@@ -208,23 +208,6 @@ fn what_cannot_be_kept_to_is_refused() {
 }
 
 #[test]
-fn a_handshake_without_an_answer_is_an_error() {
-    for backend in BOTH {
-        let server = Server::start(backend).unwrap();
-        let hook = Webhook::start();
-        hook.answers(|_| Mood::Answers(404));
-        let topic = "https://augury.dev/fhir/SubscriptionTopic/risk-assessment";
-        let asked = topical(topic, &[], &hook.url("/"), "empty");
-        let id = server.post("/fhir/Subscription", &asked).unwrap().json["id"].as_str().unwrap().to_owned();
-        let path = format!("/fhir/Subscription/{id}");
-        let failed = server.wait_for(&path, |now| now["status"] == "error").unwrap();
-        assert!(failed["error"].as_str().unwrap().contains("404"), "{failed}");
-        let status = server.get(&format!("{path}/$status")).unwrap().expect(200).unwrap();
-        assert!(status.text.contains("error-response"), "{}", status.text);
-    }
-}
-
-#[test]
 fn who_is_told_no_longer_than_they_may() {
     for backend in BOTH {
         let server = Server::start_with(backend, &CLOSED).unwrap();

@@ -13,6 +13,9 @@ use crate::http::peer::networks;
 /// With the pauses between, that takes some minutes.
 const REFUSALS: i64 = 8;
 
+/// So long a new endpoint has to answer its handshake, in seconds.
+const HANDSHAKE: u32 = 600;
+
 /// Messages a second to one server.
 const RATE: u32 = 500;
 /// Who waits for a turn holds a Subscription meanwhile.
@@ -31,6 +34,8 @@ pub struct Webhooks {
     pub rate: u32,
     /// An event that its endpoint would not take so often in a row is put aside; 0 for none.
     pub refusals: i64,
+    /// So long the handshake of a Subscription that was never active is tried, in microseconds.
+    pub handshake: i64,
     /// Where access tokens come from, for those that want one.
     pub tokens: Vec<Grantor>,
     /// The key (PEM) that it is shown with who asks for them; without one, a key of this server's own.
@@ -75,6 +80,13 @@ impl Webhooks {
             Some(Ok(refusals)) => i64::from(refusals),
             Some(Err(_)) => return Err(wrong("webhook_refusals", "is a whole number, 0 for never")),
         };
+        let handshake = match get("webhook_handshake_seconds").map(str::parse::<u32>) {
+            None => HANDSHAKE,
+            Some(Ok(seconds)) => seconds,
+            Some(Err(_)) => {
+                return Err(wrong("webhook_handshake_seconds", "is a whole number, 0 for one try"));
+            }
+        };
         let rate = match get("webhook_rate").map(str::parse) {
             None => RATE,
             Some(Ok(rate @ SLOWEST..=1_000_000)) => rate,
@@ -83,6 +95,7 @@ impl Webhooks {
         Ok(Self {
             rate,
             refusals,
+            handshake: i64::from(handshake) * 1_000_000,
             allow: allow.into(),
             ca: file("webhook_ca"),
             identity,

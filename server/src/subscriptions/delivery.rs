@@ -46,7 +46,7 @@ const TURN: i64 = 2 * SECOND;
 /// After a failure it is tried again so soon, and each time later, up to this.
 const AGAIN: i64 = SECOND;
 const LATEST: i64 = 3600 * SECOND;
-/// A handshake is tried so often.
+/// A handshake that may not be sent is tried so often.
 const HANDSHAKES: i64 = 3;
 /// Whose endpoint takes nothing for so long, or who is not connected, is told nothing more until that is asked for.
 pub(super) const GIVE_UP: i64 = 3 * 86_400 * SECOND;
@@ -218,6 +218,10 @@ impl Courier {
             let why = "it was in error for as long as events are kept";
             return self.end(number, &id, holder, delivered, SubscriptionStatus::Off, why).await;
         }
+        let begins = status == SubscriptionStatus::Requested;
+        // Whoever was told before is waited for as long as anybody is.
+        let patience =
+            if begins && !subscription.started { self.app.config.webhooks.handshake } else { GIVE_UP };
         let entry = match Entry::of(&self.app, &self.app.subscriptions.book().topics, subscription) {
             Ok(entry) => entry,
             Err(why) => {
@@ -284,15 +288,17 @@ impl Courier {
             Stop::Failed(refusal) => {
                 let now = self.now();
                 let (error, wrong) = (refusal.to_string(), refusal.is_of_message());
-                let handshakes = status == SubscriptionStatus::Requested && tries + 1 >= HANDSHAKES;
-                let given_up = failing.is_some_and(|since| now - since >= GIVE_UP);
+                let barred = begins && tries + 1 >= HANDSHAKES && matches!(refusal, Refusal::Forbidden(_));
+                // What was taken meanwhile ends a failure that was before it.
+                let (tries, since) = if drive.delivered > delivered { (0, None) } else { (tries, failing) };
+                let last = since.unwrap_or(now) + patience;
                 let gone = refusal == Refusal::Answered(reqwest::StatusCode::GONE);
                 metrics::counter!("augury_subscription_failures_total").increment(1);
                 tracing::warn!(subscription = id, tries, error, "a notification did not arrive");
                 if notes.is_empty() {
                     notes.push(record::failed(&drive.entry, error.clone()));
                 }
-                if handshakes || given_up || gone {
+                if now >= last || barred || gone {
                     // What was tried is recorded by itself: the end is this server's doing, in nobody's name.
                     let next = Next::Fail { again: now + SPARE, error: error.clone(), wrong };
                     self.say(&drive, next, notes).await;
@@ -300,8 +306,9 @@ impl Courier {
                         .end(number, &id, holder, drive.delivered, SubscriptionStatus::Error, &error)
                         .await;
                 }
-                let tries = if drive.delivered > delivered { 0 } else { tries };
-                self.say(&drive, Next::Fail { again: now + pause(tries), error, wrong }, notes).await;
+                // However long the pause is, there is a try when its time is over.
+                let again = (now + pause(tries)).min(last);
+                self.say(&drive, Next::Fail { again, error, wrong }, notes).await;
             }
         }
     }
@@ -452,7 +459,7 @@ impl Courier {
         }
         let notes = receipts.settled().await?;
         drive.until = self.now() + drive.patience() + SPARE;
-        let progress = drive.progress(Next::GoOn(drive.until));
+        let progress = drive.progress(Next::Hold(drive.until));
         Ok(record::proceed(&self.app, &drive.context(), progress, notes).await?)
     }
 

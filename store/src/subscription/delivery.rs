@@ -53,8 +53,10 @@ pub struct Progress {
 /// What comes after a delivery, or instead of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// The same process goes on, and nobody else until then (by [`Store::time`], as all that follow).
+    /// Something was taken; the same process goes on, and nobody else until then (by [`Store::time`], as all that follow).
     GoOn(i64),
+    /// The same process goes on until then, whatever comes of it.
+    Hold(i64),
     /// The same process goes on until then, as after [`Next::GoOn`]: an event was put aside that is not taken.
     Bury {
         /// Its number.
@@ -157,6 +159,9 @@ pub(crate) fn proceed(link: &mut Link, progress: &Progress, at: i64) -> Result<(
                 .int(*until)
                 .push(", due = ")
                 .int(*until);
+        }
+        Next::Hold(until) => {
+            sql.push(", until = ").int(*until).push(", due = ").int(*until);
         }
         // It has not taken anything.
         Next::Bury { until, .. } => {
