@@ -19,6 +19,9 @@ const LATE: i64 = 60;
 /// And after so many everybody should have it whom events are sent to.
 const BEHIND: i64 = 600;
 
+/// And after so many every subscriber should have been told.
+const UNTOLD: i64 = 300;
+
 /// What is to be known where the last parts of tables go on.
 const PARTS: &str = "those that are to come can't be made; the log says why";
 
@@ -104,7 +107,9 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         }
     };
     let (audit, worried) = trail(&app, &pulse, now);
-    let worried = worried || app.parts.fail();
+    let (deliveries, untold) =
+        pulse.deliveries.as_ref().map(|all| subscriptions(all, now)).unwrap_or_default();
+    let worried = worried || untold || app.parts.fail();
     let status = if worried && status == "ok" { "degraded" } else { status };
     let is_here = app.redis.as_ref().map(|redis| redis.is_here());
     let status = if is_here == Some(false) && status == "ok" { "degraded" } else { status };
@@ -120,7 +125,7 @@ pub(crate) async fn report(app: web::Data<App>) -> HttpResponse {
         "store": store,
         "queue": queue,
         "audit": audit,
-        "subscriptions": pulse.deliveries.as_ref().map(|all| subscriptions(all, now)),
+        "subscriptions": deliveries,
         "clock": clock,
         "replica": following.as_ref().map(replica),
         "redis": is_here.map(|here| json!({"status": if here { "ok" } else { "unavailable" }})),
@@ -166,18 +171,20 @@ fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
     (audit, !known || unsealed > LATE || harmed || behind)
 }
 
-/// How it stands with Subscriptions.
-fn subscriptions(all: &Deliveries, now: i64) -> Value {
+/// How it stands with Subscriptions; and does somebody wait for too long?
+fn subscriptions(all: &Deliveries, now: i64) -> (Value, bool) {
     let oldest = all.oldest.map(|oldest| now.saturating_sub(oldest).max(0) / 1_000_000);
-    json!({
+    let told = json!({
         "requested": all.requested,
         "active": all.active,
         "failing": all.failing,
         "error": all.error,
         "undelivered": all.undelivered,
         "oldest_s": oldest,
+        "dead": all.dead,
         "changes": all.changes,
-    })
+    });
+    (told, oldest.is_some_and(|oldest| oldest > UNTOLD))
 }
 
 /// Those that events are sent to, as far as the settings still say so.

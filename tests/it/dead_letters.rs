@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use harness::{BOTH, Server};
 use serde_json::{Value, json};
 
+use crate::forward::intrude;
 use crate::subscriptions::{CRITICAL, LONG, critical, subscribe, topical};
 use crate::webhook::{Call, Mood, Webhook};
 
@@ -130,5 +131,28 @@ fn what_says_nothing_of_the_message_puts_nothing_aside() {
         hook.wait(LONG, |calls| calls.iter().filter(|call| call.status == status).count() >= 2);
         assert_eq!(letters(&server, &id), []);
         server.delete(&format!("/fhir/Subscription/{id}")).unwrap();
+    }
+}
+
+#[test]
+fn what_waits_for_too_long_is_told_by_health() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        subscribe(&server, &topical(CRITICAL, &[], &hook.url("/hook"), "id-only"));
+        hook.answers(|_| Mood::Answers(503));
+        server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
+        hook.wait(LONG, |calls| calls.iter().any(|call| call.status == 503));
+        let health = server.get("/health").unwrap().json;
+        assert_eq!((&health["status"], &health["subscriptions"]["undelivered"]), (&json!("ok"), &json!(1)));
+        assert_eq!(health["subscriptions"]["dead"], 0);
+        intrude(&server, "UPDATE event SET at = at - 301000000");
+        let late = |health: &Value| health["subscriptions"]["oldest_s"].as_i64() > Some(300);
+        let health = server.wait_for("/health", late).unwrap();
+        assert_eq!(health["status"], "degraded", "{health}");
+        hook.answers(|_| Mood::Answers(200));
+        let health =
+            server.wait_for("/health", |health| health["subscriptions"]["undelivered"] == 0).unwrap();
+        assert_eq!(health["status"], "ok", "{health}");
     }
 }

@@ -234,8 +234,8 @@ pub(crate) struct Status {
 
 #[derive(ToSchema)]
 pub(crate) struct Health {
-    /// `ok`, `degraded` (scoring was put off, the audit log is behind or not what it was, Redis or the replica is away,
-    /// parts of tables that are to come can't be made, or this machine's clock is not the database's), or
+    /// `ok`, `degraded` (scoring was put off, the audit log is behind or not what it was, an event was not delivered for
+    /// five minutes, Redis or the replica is away, parts of tables that are to come can't be made, or this machine's clock is not the database's), or
     /// `unavailable` (the store does not answer, or does not serve this version any more).
     status: String,
     version: String,
@@ -275,6 +275,8 @@ pub(crate) struct Deliveries {
     undelivered: i64,
     /// How long the oldest of them waits, in seconds.
     oldest_s: Option<i64>,
+    /// Events that their endpoints would not take, and that were put aside.
+    dead: i64,
     /// Changes of which it is not decided for whom they are.
     changes: i64,
 }
