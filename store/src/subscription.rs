@@ -30,6 +30,7 @@ pub use self::dead_letter::DeadLetter;
 pub use self::delivery::{Event, Next, Progress};
 pub use self::line::UNCONNECTED;
 pub use self::numbering::Match;
+pub use self::rotation::Rotate;
 pub use self::sweep::{Behind, Deliveries};
 use self::vault::Vault;
 use crate::connection::Link;

@@ -27,6 +27,16 @@ fn letters(server: &Server, id: &str) -> Vec<(String, String, bool)> {
     all.iter().map(one).collect()
 }
 
+/// Events by number.
+fn named(numbers: &[&str]) -> Value {
+    let one = |number: &&str| json!({"name": "eventNumber", "valueString": number});
+    json!({"resourceType": "Parameters", "parameter": numbers.iter().map(one).collect::<Vec<_>>()})
+}
+
+fn said(outcome: &Value) -> &str {
+    outcome["issue"][0]["details"]["text"].as_str().unwrap()
+}
+
 #[test]
 fn what_is_refused_as_wrong_is_put_aside_and_can_be_sent_again() {
     for backend in BOTH {
@@ -70,9 +80,16 @@ fn what_is_refused_as_wrong_is_put_aside_and_can_be_sent_again() {
         // What was not mended is put aside once more, after one try.
         let path = format!("/fhir/Subscription/{id}/$redeliver");
         let none = json!({"resourceType": "Parameters"});
+        assert_eq!(server.get("/health").unwrap().json["subscriptions"]["dead"], 2);
+        // One that is none: nothing is done.
+        let other = server.post(&path, &named(&["4", "3"])).unwrap();
+        assert_eq!((other.status, other.issue().0), (404, "not-found"), "{}", other.text);
+        assert!(other.text.contains("event 3 is no dead letter"), "{}", other.text);
+        assert_eq!(letters(&server, &id), [aside("2"), aside("4")]);
         wrong.lock().unwrap().remove(&2);
         let before = hook.calls().len();
-        server.post(&path, &none).unwrap().expect(200).unwrap();
+        let sent = server.post(&path, &none).unwrap().expect(200).unwrap();
+        assert!(said(&sent.json).ends_with(": 2"), "{}", sent.text);
         hook.wait(LONG, |calls| calls.len() >= before + 2);
         server
             .wait_for(&format!("/fhir/Subscription/{id}/$dead-letters"), |all| {
@@ -81,9 +98,8 @@ fn what_is_refused_as_wrong_is_put_aside_and_can_be_sent_again() {
             .unwrap();
         assert_eq!(letters(&server, &id), [aside("4")]);
         wrong.lock().unwrap().clear();
-        let four =
-            json!({"resourceType": "Parameters", "parameter": [{"name": "eventNumber", "valueString": "4"}]});
-        server.post(&path, &four).unwrap().expect(200).unwrap();
+        let sent = server.post(&path, &named(&["4", "4"])).unwrap().expect(200).unwrap();
+        assert!(said(&sent.json).ends_with(": 1"), "{}", sent.text);
         let calls = hook.wait(LONG, |calls| taken(calls).len() >= 5);
         assert_eq!(taken(&calls), [1, 3, 5, 2, 4]);
         // The same event, the same name.
@@ -95,22 +111,18 @@ fn what_is_refused_as_wrong_is_put_aside_and_can_be_sent_again() {
         server
             .wait_for(&format!("/fhir/Subscription/{id}/$dead-letters"), |all| all["parameter"].is_null())
             .unwrap();
+        let sent = server.post(&path, &none).unwrap().expect(200).unwrap();
+        assert_eq!(said(&sent.json), "there are no dead letters: 0 are sent again");
+        server.post(&path, &named(&["4"])).unwrap().expect(404).unwrap();
         // It goes on.
         server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
         let calls = hook.wait(LONG, |calls| taken(calls).len() >= 6);
         assert_eq!(taken(&calls).last(), Some(&6));
 
-        for (body, status) in [
-            (
-                json!({"resourceType": "Parameters", "parameter": [{"name": "eventNumber", "valueString": "x"}]}),
-                400,
-            ),
-            (
-                json!({"resourceType": "Parameters", "parameter": [{"name": "other", "valueString": "1"}]}),
-                400,
-            ),
-        ] {
-            server.post(&path, &body).unwrap().expect(status).unwrap();
+        let other =
+            json!({"resourceType": "Parameters", "parameter": [{"name": "other", "valueString": "1"}]});
+        for body in [named(&["x"]), other] {
+            server.post(&path, &body).unwrap().expect(400).unwrap();
         }
         server.post("/fhir/Subscription/none/$redeliver", &none).unwrap().expect(404).unwrap();
         let mut off = subscription.clone();

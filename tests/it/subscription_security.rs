@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use harness::{Answer, BOTH, Backend, Folder, Server};
 use serde_json::{Value, json};
 
+use crate::forward::intrude;
 use crate::subscriptions::{CLOSED, CRITICAL, LONG, critical, observation, plain, subscribe, topical};
 use crate::tls::certificates;
 use crate::webhook::{Call, Mood, Webhook};
@@ -96,7 +97,21 @@ fn who_receives_knows_who_sent() {
         let call = &hook.wait(LONG, |calls| calls.len() == 4)[3];
         assert!(is_genuine(&[&first], call) && is_genuine(&[&second], call));
         assert_eq!(call.header("webhook-signature").split(' ').count(), 2);
-        assert_eq!(ask(&id, "?rotate=maybe").status, 400);
+        // No other for a while, or who checks with the first would refuse; but one that others know is replaced.
+        let soon = ask(&id, "?rotate=true");
+        assert_eq!((soon.status, soon.issue().0), (409, "conflict"), "{}", soon.text);
+        let shown = ask(&id, "").expect(200).unwrap();
+        let until = shown.json["parameter"][1]["part"][1]["valueInstant"].as_str().unwrap();
+        assert!(soon.text.contains(until), "{until}: {}", soon.text);
+        assert_eq!(secret(&shown), (second.clone(), Some(first.clone())));
+        let (pressed, previous) = secret(&ask(&id, "?rotate=true&force=true").expect(200).unwrap());
+        assert!(![&first, &second].contains(&&pressed) && previous.as_deref() == Some(&second));
+        intrude(&server, "UPDATE subscription SET rotated = rotated - 86400000000 WHERE rotated > 0");
+        let (later, previous) = secret(&ask(&id, "?rotate=true").expect(200).unwrap());
+        assert!(![&first, &second].contains(&&later) && previous.as_deref() == Some(&pressed));
+        for wrong in ["?rotate=maybe", "?force=true", "?rotate=false&force=true", "?other=true"] {
+            assert_eq!(ask(&id, wrong).status, 400, "{wrong}");
+        }
         assert_eq!(server.get(&format!("/fhir/Subscription/{id}/$webhook-secret")).unwrap().status, 405);
         assert_eq!(ask("nobody", "").status, 404);
 
@@ -108,12 +123,12 @@ fn who_receives_knows_who_sent() {
         again["id"] = json!(id);
         server.put(&path, &again).unwrap().expect(201).unwrap();
         let (third, before) = secret(&ask(&id, "").expect(200).unwrap());
-        assert!(third != first && third != second && before.is_none());
+        assert!(![&first, &second, &pressed, &later].contains(&&third) && before.is_none());
         let trail = server.get("/fhir/AuditEvent?_count=200").unwrap().expect(200).unwrap();
         for said in ["was shown", "was replaced"] {
             assert!(trail.text.contains(&format!("the webhook secret of Subscription/{id} {said}")));
         }
-        for secret in [first, second, third] {
+        for secret in [first, second, third, pressed, later] {
             assert!(!trail.text.contains(&secret));
         }
     }

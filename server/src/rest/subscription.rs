@@ -1,6 +1,8 @@
 //! Operations of Subscriptions: `$status`, `$events` and `$get-ws-binding-token`
 //! (<https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/>), and `$webhook-secret`.
 
+use std::collections::BTreeSet;
+
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::outcome::Issue;
@@ -9,7 +11,7 @@ use fhir::search::{Handling, SearchQuery};
 use fhir::subscription::{Content, Occasion, statuses};
 use fhir::time::format_instant;
 use serde_json::json;
-use store::{Act, DeadLetter, Entry as Note, SubscriptionStatus};
+use store::{Act, DeadLetter, Entry as Note, Rotate, SubscriptionStatus};
 use uuid::Uuid;
 
 use super::{id, parameters};
@@ -18,7 +20,7 @@ use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::subscriptions::binding::Binding;
 use crate::subscriptions::book::Entry;
-use crate::subscriptions::signature::Key;
+use crate::subscriptions::signature::{Key, OVERLAP};
 use crate::subscriptions::socket::MOST_BOUND;
 use crate::subscriptions::{notification, socket};
 
@@ -208,24 +210,25 @@ pub(crate) async fn redeliver(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let id = id(&path)?.to_owned();
-    let mut numbers = Vec::new();
+    let mut numbers = BTreeSet::new();
     for (name, value) in parameters(&request, payload).await? {
         let number = value.parse::<i64>().ok().filter(|number| *number > 0 && name == "eventNumber");
         let why = "there is one parameter, eventNumber: the number of an event; it may repeat";
-        numbers.push(number.ok_or_else(|| Failure::bad_request(why))?);
+        numbers.insert(number.ok_or_else(|| Failure::bad_request(why))?);
     }
     let (app, caller) = (caller.app.clone(), caller.now());
-    match app.store.redeliver(&caller.context, &id, numbers).await {
-        Ok(()) => {}
+    let text = match app.store.redeliver(&caller.context, &id, numbers).await {
+        Ok(0) => "there are no dead letters: 0 are sent again".to_owned(),
+        Ok(count) => format!("dead letters that are sent again, before what comes next: {count}"),
+        Err(store::Error::Invalid(issues)) => return Err(Failure { status: StatusCode::NOT_FOUND, issues }),
         Err(store::Error::Conflict { .. }) => {
             let why = "it is told nothing at present: put its status to requested first";
             return Err(Failure::new(StatusCode::CONFLICT, "conflict", why));
         }
         Err(error) => return Err(error.into()),
-    }
+    };
     let body = json!({"resourceType": "OperationOutcome", "issue": [{
-        "severity": "information", "code": "informational",
-        "details": {"text": "dead letters are sent again, before what comes next"}
+        "severity": "information", "code": "informational", "details": {"text": text}
     }]});
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(body.to_string()))
 }
@@ -301,22 +304,41 @@ pub(crate) async fn webhook_secret(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let id = id(&path)?;
-    let mut rotate = false;
+    let (mut rotate, mut force) = (false, false);
     for (name, value) in parameters(&request, payload).await? {
-        rotate = match (name.as_str(), value.as_str()) {
-            ("rotate", "true") => true,
-            ("rotate", "false") => false,
-            _ => return Err(Failure::bad_request("there is one parameter, rotate: true or false")),
+        let said = match name.as_str() {
+            "rotate" => &mut rotate,
+            "force" => &mut force,
+            _ => return Err(Failure::bad_request("no such parameter; there are rotate and force")),
         };
+        let read = value.parse();
+        *said = read.map_err(|_| Failure::bad_request(format!("{name} is true or false")))?;
     }
+    let rotate = match (rotate, force) {
+        (true, true) => Rotate::AtOnce,
+        (true, false) => Rotate::After(OVERLAP),
+        (false, false) => Rotate::No,
+        (false, true) => return Err(Failure::bad_request("force comes with rotate: true")),
+    };
     let (app, caller) = (caller.app.clone(), caller.now());
-    let done = if rotate { "was replaced" } else { "was shown" };
+    let done = if rotate == Rotate::No { "was shown" } else { "was replaced" };
     let note = Note {
         entity: Some((ResourceType::SUBSCRIPTION, id.to_owned(), 0)),
         note: format!("the webhook secret of Subscription/{id} {done}"),
         ..Note::of(Act::Security)
     };
-    let found = app.store.subscription_secret(&caller.context, id, rotate, note).await?;
+    let found = match app.store.subscription_secret(&caller.context, id, rotate, note).await {
+        Err(store::Error::Conflict { .. }) => {
+            let rotated = shown(&caller, id.to_owned()).await?.rotated.unwrap_or_default();
+            let until = format_instant(rotated + OVERLAP);
+            let why = format!(
+                "the secret before is used too until {until}, and would not be any more; force=true replaces a \
+                 secret at once that others know"
+            );
+            return Err(Failure::new(StatusCode::CONFLICT, "conflict", why));
+        }
+        found => found?,
+    };
     let (newest, before) = Key::of(&app.smart.secret, &found, app.store.time(caller.context.at));
     let mut all = vec![json!({"name": "secret", "valueString": *newest.text()})];
     all.extend(before.map(|(key, until)| {

@@ -1,7 +1,12 @@
 //! Events that an endpoint would not take again and again: they are put aside, so that those behind them go on, until
 //! somebody asks for them to be sent again.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use diesel::sql_types::{BigInt, Text};
+use fhir::outcome::Issue;
 
 use super::delivery::{Event, seen};
 use super::line::UNCONNECTED;
@@ -33,7 +38,9 @@ pub struct DeadLetter {
 #[derive(Debug, Clone)]
 pub(crate) struct Again {
     pub(crate) id: String,
-    pub(crate) numbers: Vec<i64>,
+    pub(crate) numbers: BTreeSet<i64>,
+    /// How many that are.
+    pub(crate) count: Arc<AtomicUsize>,
 }
 
 /// Puts an event aside, inside the open transaction.
@@ -85,12 +92,11 @@ pub(crate) fn again(link: &mut Link, sight: &Sight, again: &Again, at: i64) -> R
     let at = link.time(at);
     may_change(link, sight, &again.id)?;
     link.touched = true;
-    let mut sql = Sql::new(link.dialect, "UPDATE subscription SET again = ");
-    sql.bool(true).push(", due = CASE WHEN until > ").int(at).push(" OR line = ");
-    sql.text(UNCONNECTED).push(" THEN due ELSE ").int(at);
-    sql.push(" END WHERE id = ").text(again.id.clone()).push(" AND status = ");
-    sql.int(number(SubscriptionStatus::Active)).push(" RETURNING number");
-    let Some(subscription) = sql.rows::<BigInt, i64>(&mut link.connection)?.pop() else {
+    // Whoever sends waits from here on, and finds what is asked for.
+    let mut sql = Sql::new(link.dialect, "UPDATE subscription SET again = again WHERE id = ");
+    sql.text(again.id.clone()).push(" AND status = ").int(number(SubscriptionStatus::Active));
+    let Some(subscription) = sql.push(" RETURNING number").rows::<BigInt, i64>(&mut link.connection)?.pop()
+    else {
         return Err(Error::Conflict { current: 0 }.into());
     };
     let mut ask = |numbers: Option<&[i64]>| {
@@ -99,14 +105,28 @@ pub(crate) fn again(link: &mut Link, sight: &Sight, again: &Again, at: i64) -> R
         if let Some(numbers) = numbers {
             sql.push(" AND number IN ").ints(numbers.iter().copied());
         }
-        sql.run(&mut link.connection).map(drop)
+        sql.push(" RETURNING number").rows::<BigInt, i64>(&mut link.connection)
     };
-    if again.numbers.is_empty() {
-        ask(None)?;
+    let asked: Vec<i64> = again.numbers.iter().copied().collect();
+    let mut found = BTreeSet::new();
+    if asked.is_empty() {
+        found.extend(ask(None)?);
     }
-    for numbers in chunks(&again.numbers) {
-        ask(Some(numbers))?;
+    for numbers in chunks(&asked) {
+        found.extend(ask(Some(numbers))?);
     }
+    if let Some(other) = asked.iter().find(|number| !found.contains(*number)) {
+        let why = format!("event {other} is no dead letter of this Subscription: nothing is sent again");
+        return Err(Error::from(Issue::error("not-found", why)).into());
+    }
+    again.count.store(found.len(), Ordering::Relaxed);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new(link.dialect, "UPDATE subscription SET again = ");
+    sql.bool(true).push(", due = CASE WHEN until > ").int(at).push(" OR line = ");
+    sql.text(UNCONNECTED).push(" THEN due ELSE ").int(at).push(" END WHERE number = ").int(subscription);
+    sql.run(&mut link.connection)?;
     Ok(())
 }
 
@@ -153,12 +173,20 @@ impl Store {
         Ok(seen)
     }
 
-    /// Has these events sent again that were put aside, or all of them.
+    /// Has these events sent again that were put aside, or all of them; says how many that are.
     ///
     /// # Errors
-    /// `NotFound` or `Denied` if the caller may not change the Subscription; `Conflict` if it is not active.
-    pub async fn redeliver(&self, context: &Context, id: &str, numbers: Vec<i64>) -> Result<(), Error> {
-        let again = Again { id: id.to_owned(), numbers };
-        self.write(Unit::redelivering(context, again)).await.map(drop)
+    /// `NotFound` or `Denied` if the caller may not change the Subscription; `Conflict` if it is not active; `Invalid`
+    /// if one of them was not put aside: then none is sent.
+    pub async fn redeliver(
+        &self,
+        context: &Context,
+        id: &str,
+        numbers: BTreeSet<i64>,
+    ) -> Result<usize, Error> {
+        let count = Arc::new(AtomicUsize::new(0));
+        let again = Again { id: id.to_owned(), numbers, count: Arc::clone(&count) };
+        self.write(Unit::redelivering(context, again)).await?;
+        Ok(count.load(Ordering::Relaxed))
     }
 }

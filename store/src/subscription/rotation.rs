@@ -15,11 +15,22 @@ use crate::sql::Sql;
 use crate::store::Store;
 use crate::unit::Unit;
 
+/// Is another secret to take the place of what there is?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotate {
+    /// It stays.
+    No,
+    /// If the last time was so long ago, in microseconds: the one before that is used meanwhile.
+    After(i64),
+    /// Now.
+    AtOnce,
+}
+
 /// Somebody wants to know the secret of a Subscription, or another one.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) id: String,
-    pub(crate) rotate: bool,
+    pub(crate) rotate: Rotate,
 }
 
 /// Is the one who asks somebody who may read and change it?
@@ -43,13 +54,18 @@ pub(super) fn may_change(link: &mut Link, sight: &Sight, id: &str) -> Result<(),
 /// Only for who may read and change the Subscription: whoever has the secret can speak in this server's name.
 pub(crate) fn ask(link: &mut Link, sight: &Sight, asked: &Asked, at: i64) -> Result<(), Fault> {
     may_change(link, sight, &asked.id)?;
-    if asked.rotate {
-        link.touched = true;
-        let at = link.time(at);
-        let mut sql =
-            Sql::new(link.dialect, "UPDATE subscription SET generation = generation + 1, rotated = ");
-        sql.int(at).push(" WHERE id = ").text(asked.id.as_str());
-        sql.run(&mut link.connection)?;
+    if asked.rotate == Rotate::No {
+        return Ok(());
+    }
+    link.touched = true;
+    let at = link.time(at);
+    let mut sql = Sql::new(link.dialect, "UPDATE subscription SET generation = generation + 1, rotated = ");
+    sql.int(at).push(" WHERE id = ").text(asked.id.as_str());
+    if let Rotate::After(long) = asked.rotate {
+        sql.push(" AND rotated <= ").int(at - long);
+    }
+    if sql.run(&mut link.connection)? == 0 {
+        return Err(Error::Conflict { current: 0 }.into());
     }
     Ok(())
 }
@@ -59,12 +75,12 @@ impl Store {
     /// is recorded with it.
     ///
     /// # Errors
-    /// `NotFound` or `Denied` if the caller may not change the Subscription.
+    /// `NotFound` or `Denied` if the caller may not change the Subscription; `Conflict` if it is too soon for another.
     pub async fn subscription_secret(
         &self,
         context: &Context,
         id: &str,
-        rotate: bool,
+        rotate: Rotate,
         note: Entry,
     ) -> Result<Subscription, Error> {
         let asked = Asked { id: id.to_owned(), rotate };
