@@ -1,13 +1,16 @@
 //! Processes whose clocks differ: one at the database's time, one beside it that is minutes off.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use harness::{Backend, Server};
 use serde_json::Value;
 
 use crate::subscriptions::{CRITICAL, LONG, critical, subscribe, topical};
 use crate::webhook::{Call, Mood, Webhook};
+use crate::webhook_tokens::issuer;
 
 const EVENTS: u64 = 12;
 
@@ -21,16 +24,16 @@ fn faketime() -> PathBuf {
 }
 
 /// Another process on the same database, whose time of day is off by so many seconds.
-pub(crate) fn beside(server: &Server, seconds: i64) -> Server {
+fn beside(server: &Server, seconds: i64, settings: &[(&str, &str)]) -> Server {
     let (library, off) = (faketime().display().to_string(), format!("{seconds:+}"));
-    let settings = [
+    let clock = [
         ("AUGURY_DATABASE_URL", server.database_url()),
         ("LD_PRELOAD", &library),
         ("FAKETIME", &off),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ("DONT_FAKE_MONOTONIC", "1"),
     ];
-    Server::start_with(Backend::Postgres, &settings).unwrap()
+    Server::start_with(Backend::Postgres, &[&clock, settings].concat()).unwrap()
 }
 
 fn clock(server: &Server) -> (Value, i64) {
@@ -39,9 +42,21 @@ fn clock(server: &Server) -> (Value, i64) {
     (health["clock"]["status"].clone(), health["clock"]["ahead_s"].as_i64().unwrap())
 }
 
+/// Seconds since 1970 that are about now.
+fn is_now(seconds: i64) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    i64::try_from(now).unwrap().abs_diff(seconds) < 60
+}
+
+fn sent(call: &Call) -> i64 {
+    call.header("webhook-timestamp").parse().unwrap()
+}
+
 fn each_once_in_order(seconds: i64) {
-    let right = Server::start(Backend::Postgres).unwrap();
-    let wrong = beside(&right, seconds);
+    let mut right = Server::start(Backend::Postgres).unwrap();
+    let (issuer, hook) = (issuer(), Webhook::start());
+    let from = format!("{} token={} client=us key", hook.url("/"), issuer.url("/token"));
+    let wrong = beside(&right, seconds, &[("AUGURY_WEBHOOK_TOKENS", &from)]);
     let (quick, slow) = (Webhook::start(), Webhook::start());
     slow.answers(|_| {
         std::thread::sleep(Duration::from_millis(700));
@@ -64,6 +79,7 @@ fn each_once_in_order(seconds: i64) {
         let numbers: Vec<u64> = calls.iter().flat_map(Call::numbers).collect();
         assert_eq!(numbers, (1..=EVENTS).collect::<Vec<_>>());
         assert_eq!(calls.len(), numbers.len() + 1, "a handshake, and each event");
+        assert!(calls.iter().all(|call| is_now(sent(call))), "{calls:?}");
     }
     let (status, ahead) = clock(&right);
     assert!(status == "ok" && ahead.abs() <= 1, "{status} {ahead}");
@@ -75,6 +91,19 @@ fn each_once_in_order(seconds: i64) {
     #[expect(clippy::cast_precision_loss, reason = "seconds")]
     let difference = said.parse::<f64>().unwrap() - seconds as f64;
     assert!(difference.abs() < 1.0, "{said}");
+
+    // Whoever checks what the other alone sends has the right time.
+    right.end().unwrap();
+    subscribe(&wrong, &topical(CRITICAL, &[], &hook.url("/"), "id-only"));
+    wrong.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
+    let calls = hook.wait(LONG * 2, |calls| calls.iter().any(|call| call.numbers() == [1]));
+    assert!(calls.iter().all(|call| is_now(sent(call))), "{calls:?}");
+    let asked = issuer.calls().remove(0).body;
+    let assertion = asked.split('&').find_map(|pair| pair.strip_prefix("client_assertion=")).unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(assertion.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let (since, ends) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
+    assert!(is_now(since) && (1..=300).contains(&(ends - since)), "{claims}");
 }
 
 #[test]

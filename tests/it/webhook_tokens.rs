@@ -14,7 +14,7 @@ const ALL: &str = "Observation?status=final";
 const JSON: &str = "application/fhir+json";
 
 /// A token endpoint that gives `t1`, `t2` and so on.
-fn issuer() -> Webhook {
+pub(crate) fn issuer() -> Webhook {
     let issuer = Webhook::start();
     let mut given = 0;
     issuer.answers(move |_| {

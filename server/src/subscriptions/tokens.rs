@@ -130,12 +130,13 @@ impl Tokens {
     /// Who we are, signed with a key that is published at `/.well-known/jwks.json`.
     async fn assertion(&self, grantor: &Grantor) -> Option<String> {
         let (app, now) = (&self.app, app::now());
+        let issued = app.store.time(now) / SECOND;
         let claims = json!({
             "iss": grantor.client,
             "sub": grantor.client,
             "aud": grantor.endpoint.as_str(),
-            "iat": now / SECOND,
-            "exp": now / SECOND + ASSERTED,
+            "iat": issued,
+            "exp": issued + ASSERTED,
             "jti": Uuid::new_v4().simple().to_string(),
         });
         let context = Context::system("subscriptions", now);
