@@ -298,9 +298,9 @@ pub enum AuthorizationChange {
         /// The grant.
         grant: String,
     },
-    /// An assertion is used, for the first time.
-    UseAssertion {
-        /// Hash of issuer and `jti`.
+    /// What is good once is used, for the first time: an assertion, or a token that binds a websocket.
+    UseOnce {
+        /// Hash of issuer and `jti`, or of the token.
         hash: String,
         /// When it could not be used any more, anyway.
         expires: i64,

@@ -99,7 +99,7 @@ fn one(link: &mut Link, at: i64, change: &Change) -> Result<(), Fault> {
             sql.int(at).push(") WHERE id = ").text(grant.as_str());
             sql.run(&mut link.connection)?;
         }
-        Change::UseAssertion { hash, expires } => {
+        Change::UseOnce { hash, expires } => {
             let mut sql = begin("INSERT INTO used_assertion (hash, expires) VALUES (");
             sql.text(hash.as_str()).push(",").int(*expires).push(")");
             first(link, "used_assertion", "hash", hash)?;

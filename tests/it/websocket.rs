@@ -1,5 +1,6 @@
 //! Subscribers that connect.
 
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use harness::{BOTH, Backend, Server};
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Message, WebSocket};
 
 use crate::subscriptions::{CRITICAL, critical, plain, topical};
@@ -284,11 +287,24 @@ fn nobody_else_may_be_connected() {
 #[test]
 fn frames_that_nobody_should_send_end_the_connection() {
     let server = Server::start(Backend::Sqlite).unwrap();
-    for message in [Message::binary(vec![0_u8; 8]), Message::text("x".repeat(100_000))] {
+    let text = |bytes: Vec<u8>| Message::Frame(Frame::message(bytes, OpCode::Data(Data::Text), true));
+    for (message, code) in [
+        (Message::binary(vec![0_u8; 8]), 1003),
+        (Message::text("x".repeat(16_384)), 1008),
+        (Message::text("x".repeat(16_385)), 1009),
+        (Message::text("x".repeat(100_000)), 1009),
+        (text(b"bind \xff".to_vec()), 1007),
+    ] {
         let mut socket = Socket::open(&server, &[]).unwrap();
-        let _ = socket.0.send(message);
-        assert_ne!(socket.closed(), 1000);
+        socket.0.send(message).unwrap();
+        assert_eq!(socket.closed(), code);
     }
+    // What does not end is not read to its end.
+    let mut endless = Socket::open(&server, &[]).unwrap();
+    let stream = endless.0.get_mut();
+    stream.write_all(&[0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    stream.write_all(&vec![b'x'; 1 << 20]).unwrap();
+    assert_eq!(endless.closed(), 1009);
     let page = Socket::open(&server, &[("origin", "https://evil.example")]);
     assert_eq!(page.err(), Some(403));
     server.get("/health/live").unwrap().expect(200).unwrap();
@@ -327,7 +343,7 @@ fn who_ends_is_told_no_more() {
     let client = clients.lines().find(|line| line.contains("own")).unwrap();
     let client = client.split_whitespace().next().unwrap();
     server.command(&["client", "revoke", client], "").unwrap();
-    assert!([1008, 1013].contains(&socket.closed()));
+    assert_eq!(socket.closed(), 1008);
     // Who was refused is in the trail.
     let mut socket = Socket::open(&server, &[("authorization", &format!("Bearer {reader}"))]).unwrap();
     socket.say(&format!("bind {id}"));
@@ -335,6 +351,35 @@ fn who_ends_is_told_no_more() {
     let trail = server.http().get(server.url("/fhir/AuditEvent?outcome=4")).bearer_auth(&reader);
     let trail = trail.send().unwrap().text().unwrap();
     assert!(trail.contains("a websocket was refused"), "{trail}");
+}
+
+#[test]
+fn a_token_binds_one_connection_whichever_process_it_is_to() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let beside = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => {
+                let same = [("AUGURY_DATABASE_URL", server.database_url())];
+                Some(Server::start_with(backend, &same).unwrap())
+            }
+        };
+        let id = subscribe(&server, &by_websocket(topical(CRITICAL, &[], "", "id-only")));
+        let token = token(&server, &id);
+        let bind = |server: &Server| {
+            let mut socket = Socket::open(server, &[]).unwrap();
+            socket.say(&format!("bind-with-token {token}"));
+            socket
+        };
+        let mut first = bind(&server);
+        assert_eq!(kind(&first.notification()), "handshake");
+        for again in [Some(&server), beside.as_ref()].into_iter().flatten() {
+            assert_eq!(bind(again).closed(), 1008);
+        }
+        // Whoever was first is told.
+        server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
+        assert_eq!(number(&first.notification()), 1);
+    }
 }
 
 /// As [`by_websocket`], until so many seconds from now.

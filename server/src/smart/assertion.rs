@@ -85,7 +85,7 @@ pub(crate) async fn client(app: &App, context: &Context, assertion: &str) -> Res
     let claims: Option<Claims> = signed_claims(&keys, kid, header.alg, assertion);
     let claims = claims.ok_or_else(|| no("the assertion is signed with no key of the client's"))?;
     check(&claims, &client.id, &app.token_endpoint(), context.at / SECOND)?;
-    let used = AuthorizationChange::UseAssertion {
+    let used = AuthorizationChange::UseOnce {
         hash: key_hash(&format!("{}\n{}", claims.iss, claims.jti)),
         expires: (seconds(&claims.exp) + LEEWAY) * SECOND,
     };

@@ -10,7 +10,7 @@ use crate::smart::secret::Secret;
 
 /// What tokens are sealed for.
 const PURPOSE: &str = "websocket";
-/// How long a token is good, in microseconds: it is got to be used at once.
+/// How long a token is good, in microseconds: it is got to be used at once, and once.
 const LIFETIME: i64 = 60_000_000;
 
 /// Subscriptions that somebody may be told of.

@@ -6,16 +6,22 @@
 //! read what was sent before it.
 
 use std::collections::{HashMap, VecDeque};
+use std::str::Utf8Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use actix_web::error::PayloadError;
 use actix_web::http::{StatusCode, header};
-use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use actix_ws::{CloseCode, CloseReason, Closed, Message, MessageStream, Session};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
+use actix_ws::{CloseCode, CloseReason, Closed, Message, MessageStream, ProtocolError, Session};
 use fhir::resource_type::ResourceType;
 use fhir::subscription::Occasion;
+use futures_util::StreamExt as _;
 use reqwest::Url;
-use store::{Act, Agent, Commit, Context, Entry as Note, Error, Outcome, SubscriptionStatus, Who};
+use store::{
+    Act, Agent, AuthorizationChange, Commit, Context, Entry as Note, Error, Outcome, SubscriptionStatus, Who,
+};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{interval_at, sleep_until, timeout};
 
@@ -29,7 +35,7 @@ use super::place::{Full, Place, Places};
 use super::webhook::Refusal;
 use crate::app::{self, App};
 use crate::config::Auth;
-use crate::http::caller::{Caller, address as peer};
+use crate::http::caller::{Caller, address as peer, key_hash};
 use crate::http::failure::Failure;
 use crate::http::peer::network;
 use crate::smart::bearer;
@@ -40,6 +46,8 @@ pub(crate) const PATH: &str = "/websocket";
 pub(crate) const MOST_BOUND: usize = 64;
 /// Bytes of what a subscriber says: a token for that many Subscriptions.
 const LONGEST: usize = 16_384;
+/// So much of what is too long is read, that it can be said to be: the library keeps all of a message until it ends.
+const UNREAD: usize = 16 * LONGEST;
 /// How often a connection is looked at.
 const BEAT: Duration = Duration::from_secs(20);
 /// Who was not heard of for so long is gone.
@@ -102,6 +110,22 @@ impl End {
 
     fn because(code: CloseCode, why: &str) -> Self {
         Self(Some(CloseReason { code, description: Some(why.to_owned()) }))
+    }
+
+    /// What came is no message.
+    fn of(error: &ProtocolError) -> Self {
+        let inner = match error {
+            ProtocolError::Io(error) => error.get_ref(),
+            _ => None,
+        };
+        let too_much = matches!(inner.and_then(|error| error.downcast_ref()), Some(PayloadError::Overflow));
+        if matches!(error, ProtocolError::Overflow) || too_much {
+            Self::because(CloseCode::Size, "too long")
+        } else if inner.and_then(|error| error.downcast_ref::<Utf8Error>()).is_some() {
+            Self::because(CloseCode::Invalid, "not UTF-8")
+        } else {
+            Self::because(CloseCode::Protocol, "not understood")
+        }
     }
 }
 
@@ -214,8 +238,10 @@ pub(crate) async fn open(
     let network = network(&request);
     let place = app.lines.places.take(network.clone()).map_err(full)?;
     let why = "this is where a websocket is opened (RFC 6455), by GET and Upgrade: websocket";
-    let (response, session, stream) =
-        actix_ws::handle(&request, payload).map_err(|_| Failure::bad_request(why))?;
+    let unread = Arc::new(AtomicUsize::new(0));
+    let payload = bounded(&request, payload, Arc::clone(&unread)).await;
+    let opened = payload.and_then(|payload| actix_ws::handle(&request, payload));
+    let (response, session, stream) = opened.map_err(|_| Failure::bad_request(why))?;
     let (frames, queue) = mpsc::channel(16);
     let conversation = Conversation {
         connection: format!("{} {}", app.process, uuid::Uuid::new_v4().simple()).into(),
@@ -233,8 +259,21 @@ pub(crate) async fn open(
         sent: 0,
         waiting: VecDeque::new(),
     };
-    actix_web::rt::spawn(conversation.hold(stream.max_frame_size(LONGEST), queue));
+    actix_web::rt::spawn(conversation.hold(stream.max_frame_size(LONGEST), unread, queue));
     Ok(response)
+}
+
+/// The same, which fails when too much has come since `unread` was none.
+async fn bounded(
+    request: &HttpRequest,
+    payload: web::Payload,
+    unread: Arc<AtomicUsize>,
+) -> Result<web::Payload, actix_web::Error> {
+    let bytes = payload.map(move |bytes| match bytes {
+        Ok(bytes) if unread.fetch_add(bytes.len(), Ordering::Relaxed) > UNREAD => Err(PayloadError::Overflow),
+        bytes => bytes,
+    });
+    web::Payload::from_request(request, &mut dev::Payload::Stream { payload: Box::pin(bytes) }).await
 }
 
 fn is_own_page(request: &HttpRequest, app: &App) -> bool {
@@ -258,7 +297,7 @@ struct Conversation {
     bound: Vec<i64>,
     /// Until when they are told, those of them that say so.
     ends: Vec<(i64, i64)>,
-    /// The mandates by which it was bound.
+    /// The mandates by which it was bound, and in which it is told.
     names: Vec<String>,
     sent: u64,
     /// Who waits for which pong.
@@ -266,7 +305,12 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn hold(mut self, mut stream: MessageStream, mut queue: mpsc::Receiver<Frame>) {
+    async fn hold(
+        mut self,
+        mut stream: MessageStream,
+        unread: Arc<AtomicUsize>,
+        mut queue: mpsc::Receiver<Frame>,
+    ) {
         let mut ending = self.app.lines.ending();
         let (opened, mut heard) = (Instant::now(), Instant::now());
         let (mut beat, hang_up) =
@@ -276,8 +320,11 @@ impl Conversation {
                 message = stream.recv() => {
                     heard = Instant::now();
                     match message {
-                        Some(Ok(message)) => self.hear(message).await,
-                        Some(Err(_)) => Err(End::because(CloseCode::Protocol, "not understood")),
+                        Some(Ok(message)) => {
+                            unread.store(0, Ordering::Relaxed);
+                            self.hear(message).await
+                        }
+                        Some(Err(error)) => Err(End::of(&error)),
                         None => Err(End::GONE),
                     }
                 }
@@ -291,7 +338,10 @@ impl Conversation {
                         self.look().await
                     }
                 }
-                () = hang_up.notified() => Err(End::because(CloseCode::Again, "bind again")),
+                () = hang_up.notified() => Err(match self.ended().await {
+                    Some(why) => End::because(CloseCode::Policy, why),
+                    None => End::because(CloseCode::Again, "bind again"),
+                }),
                 () = async { drop(ending.wait_for(|ending| *ending).await) } => {
                     Err(End::because(CloseCode::Away, "the server ends; connect again"))
                 }
@@ -305,13 +355,20 @@ impl Conversation {
 
     /// Is whoever it was bound by still there, and still somebody?
     async fn look(&mut self) -> Result<(), End> {
-        for name in &self.names {
-            let Some(mandate) = Mandate::parse(name) else { continue };
-            if let Ok(Standing::Ended(why)) = mandate.standing(&self.app, app::now()).await {
-                return Err(End::because(CloseCode::Policy, why));
-            }
+        if let Some(why) = self.ended().await {
+            return Err(End::because(CloseCode::Policy, why));
         }
         patiently(self.session.ping(b"")).await
+    }
+
+    /// Why nobody may be told here any more.
+    async fn ended(&self) -> Option<&'static str> {
+        for mandate in self.names.iter().filter_map(|name| Mandate::parse(name)) {
+            if let Ok(Standing::Ended(why)) = mandate.standing(&self.app, app::now()).await {
+                return Some(why);
+            }
+        }
+        None
     }
 
     async fn leave(mut self, why: End) {
@@ -395,6 +452,17 @@ impl Conversation {
                 if found.is_empty() || !found.iter().all(|one| binding.holds(one)) {
                     return Err(refused());
                 }
+                // Whoever gets hold of it later, in a log perhaps, has nothing.
+                let hash = key_hash(&format!("{PATH}\n{token}"));
+                let used = vec![AuthorizationChange::UseOnce { hash, expires: binding.expires }];
+                let context = Context::system("subscriptions", app::now());
+                let authorization = self.app.smart.swept(context.at, used);
+                let commit = Commit { authorization, ..Commit::default() };
+                match self.app.store.commit(&context, commit).await {
+                    Ok(_) => {}
+                    Err(Error::Conflict { .. }) => return Err(refused()),
+                    Err(_) => return Err(End::because(CloseCode::Again, "try again")),
+                }
                 for one in found {
                     self.bind(one, &binding.by).await?;
                 }
@@ -434,8 +502,10 @@ impl Conversation {
         self.place.bind();
         self.bound.push(number);
         self.ends.extend(entry.ends());
-        if !self.names.iter().any(|name| name == by) {
-            self.names.push(by.to_owned());
+        for name in [by, &entry.subscription.owner] {
+            if !self.names.iter().any(|known| known == name) {
+                self.names.push(name.to_owned());
+            }
         }
         let connection = Arc::clone(&self.connection);
         // Until it is known what it is bound to, nothing that was before is a change.

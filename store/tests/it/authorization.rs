@@ -130,7 +130,7 @@ async fn of_many_at_once_one_is_first(store: Store, url: String) {
     let replace = |n: usize| vec![Change::Replace { hash: "refresh".into(), successor: format!("next {n}") }];
     let redeem = |n: usize| vec![Change::Redeem { hash: "code".into() }, access(&format!("access {n}"))];
     let launch = |_| vec![Change::UseLaunch { hash: "launch".into() }];
-    let assertion = |_| vec![Change::UseAssertion { hash: "jti".into(), expires: NOW + MINUTE }];
+    let assertion = |_| vec![Change::UseOnce { hash: "jti".into(), expires: NOW + MINUTE }];
     let register = |_| vec![Change::Register(client("c2"))];
     let ways: [&dyn Fn(usize) -> Vec<Change>; 5] = [&replace, &redeem, &launch, &assertion, &register];
     for way in ways {
@@ -261,7 +261,7 @@ async fn what_follows_from_a_grant_ends_with_it(store: Store, _: String) {
 
 async fn what_has_ended_is_removed(store: Store, _: String) {
     lay_out(&store).await;
-    let used = vec![Change::UseAssertion { hash: "jti".into(), expires: NOW }];
+    let used = vec![Change::UseOnce { hash: "jti".into(), expires: NOW }];
     change(&store, 0, used.clone()).await.unwrap();
     let day = 86_400;
     change(&store, day + 120, vec![Change::Sweep]).await.unwrap();
