@@ -216,5 +216,6 @@ mod tests {
             assert!(!error.contains("swordfish"), "{error}");
         }
         assert!(webhooks(&[("webhook_tls_cert", "x.pem")]).is_err());
+        assert!(webhooks(&[("webhook_handshake_seconds", "soon")]).is_err());
     }
 }
