@@ -71,7 +71,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::http::peer::networks;
-use crate::outside::Reach;
 use crate::smart::secret::LEAST;
 use store::Auditing;
 pub use trail::{Address, Trail};
@@ -511,13 +510,6 @@ impl Config {
     /// The base of all FHIR addresses, e.g. `http://127.0.0.1:8080/fhir`.
     pub fn fhir_base(&self) -> String {
         format!("{}/fhir", self.public_url)
-    }
-
-    /// Where Subscriptions may send to.
-    pub(crate) fn reach(&self) -> Reach {
-        // Where others come in too, through a proxy, what listens on this machine is not theirs to reach.
-        let loopback = self.bind.ip().is_loopback() && self.auth == Auth::Open;
-        Reach { loopback, private: false, allowed: Arc::clone(&self.webhooks.allow) }
     }
 }
 

@@ -7,8 +7,9 @@ use ipnet::IpNet;
 use reqwest::Url;
 
 use super::trail::is_under;
-use super::{ConfigError, Hidden, wrong};
+use super::{Auth, Config, ConfigError, Hidden, wrong};
 use crate::http::peer::networks;
+use crate::outside::Reach;
 
 /// With the pauses between, that takes some minutes.
 const REFUSALS: i64 = 8;
@@ -102,6 +103,15 @@ impl Webhooks {
             tokens: tokens.collect::<Result<_, _>>()?,
             key: file("webhook_tokens_key"),
         })
+    }
+}
+
+impl Config {
+    /// Where Subscriptions may send to.
+    pub(crate) fn reach(&self) -> Reach {
+        // Where others come in too, through a proxy, what listens on this machine is not theirs to reach.
+        let loopback = self.bind.ip().is_loopback() && self.auth == Auth::Open;
+        Reach { loopback, private: false, allowed: Arc::clone(&self.webhooks.allow) }
     }
 }
 
