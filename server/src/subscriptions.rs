@@ -128,7 +128,12 @@ async fn publish(app: &App) -> Result<(), Error> {
 /// What a Subscription in it may be about, topics that were written just now too.
 pub(crate) async fn know_topics(app: &App, resource: &Json<'_>) -> Result<(), Error> {
     let is_one = |one: &Json<'_>| one.text("resourceType") == Some(ResourceType::SUBSCRIPTION.name());
-    let within = |entry: &Json<'_>| entry.get("resource").is_some_and(is_one);
+    // The resource of a patch is something else.
+    let is_at = |url: &str| url.starts_with(ResourceType::SUBSCRIPTION.name());
+    let within = |entry: &Json<'_>| {
+        let url = entry.get("request").and_then(|request| request.text("url"));
+        url.is_some_and(is_at) || entry.get("resource").is_some_and(is_one)
+    };
     if is_one(resource) || resource.list("entry").iter().any(within) {
         app.subscriptions.sync(app).await?;
     }

@@ -78,7 +78,7 @@ impl From<Fault> for Error {
             Fault::Refused(error) => error,
             Fault::Transient(_) => Self::Busy,
             Fault::Disk(text) => Self::NoStore(text),
-            Fault::Lost(text) | Fault::Database(text) => Self::Internal(text),
+            Fault::Lost(text) | Fault::Undecided(text) | Fault::Database(text) => Self::Internal(text),
         }
     }
 }
@@ -94,6 +94,8 @@ pub(crate) enum Fault {
     Lost(String),
     /// The disk is full, or takes no writes.
     Disk(String),
+    /// Nobody knows whether it was committed.
+    Undecided(String),
     /// Anything else the database says.
     Database(String),
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use diesel::r2d2;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::connection::{Link, Manager, Place, Use};
 use crate::error::{Error, Fault};
@@ -14,7 +14,7 @@ use crate::store::Shared;
 /// How often a transaction is tried before its caller is told that the store is busy.
 const TRIES: u32 = 8;
 /// How long a connection is waited for.
-const WAIT: Duration = Duration::from_secs(30);
+pub(crate) const WAIT: Duration = Duration::from_secs(30);
 /// How often if connections turn out to be gone: after a restart of the server all of them are.
 const LOSSES: u32 = 40;
 
@@ -48,24 +48,37 @@ impl Pool {
     /// others were in the way or the connection was lost before anything was decided.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        mut work: impl FnMut(&mut Link) -> Result<T, Fault> + Send + 'static,
+        work: impl FnMut(&mut Link) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Error> {
+        let pool = self.clone();
+        self.start(move || pool.done(work)).await?.await.map_err(panicked)?
+    }
+
+    /// Begins what may wait for the database, on a thread of its own, once there is a connection for it. It goes on
+    /// when nobody waits for it any more.
+    pub(crate) async fn start<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, Error> {
         let permit = tokio::time::timeout(WAIT, Arc::clone(&self.gate).acquire_owned()).await;
         let permit = permit.map_err(|_| Error::Busy)?.map_err(Error::internal)?;
-        let links = self.links.clone();
-        let task = tokio::task::spawn_blocking(move || {
+        Ok(tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            retried(|| {
-                let mut link = links.get().map_err(|error| {
-                    tracing::error!(%error, "no connection to the database");
-                    Fault::Refused(Error::Busy)
-                })?;
-                let result = work(&mut link);
-                link.broken |= matches!(result, Err(Fault::Lost(_)));
-                result
-            })
-        });
-        task.await.map_err(|_| Error::Internal("the work on the database panicked".into()))?
+            work()
+        }))
+    }
+
+    /// [`Self::run`] on this thread, which may wait.
+    pub(crate) fn done<T>(&self, mut work: impl FnMut(&mut Link) -> Result<T, Fault>) -> Result<T, Error> {
+        retried(|| {
+            let mut link = self.links.get().map_err(|error| {
+                tracing::error!(%error, "no connection to the database");
+                Fault::Refused(Error::Busy)
+            })?;
+            let result = work(&mut link);
+            link.broken |= matches!(result, Err(Fault::Lost(_) | Fault::Undecided(_)));
+            result
+        })
     }
 }
 
@@ -84,6 +97,10 @@ impl Pool {
             Some(work(&mut link))
         }))
     }
+}
+
+pub(crate) fn panicked(_: JoinError) -> Error {
+    Error::Internal("the work on the database panicked".into())
 }
 
 /// Runs `work` until it is decided, with growing and uneven pauses.

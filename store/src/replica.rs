@@ -81,10 +81,18 @@ struct Position {
     moment: Moment,
 }
 
+/// What is done with the mark before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Mark {
+    /// It is written as it is, so that something is committed.
+    Again,
+    /// It is made anew.
+    New,
+}
+
 /// A question to the primary.
 struct Ask {
-    /// With a new mark.
-    renew: bool,
+    write: Option<Mark>,
     reply: oneshot::Sender<Position>,
 }
 
@@ -183,7 +191,7 @@ impl Replica {
         let pool = self.pool()?;
         let (reply, position) = oneshot::channel();
         let asked = async {
-            self.asks.send(Ask { renew: false, reply }).await.ok()?;
+            self.asks.send(Ask { write: None, reply }).await.ok()?;
             position.await.ok()
         };
         let position = timeout(WAIT, asked).await.ok()??;
@@ -264,9 +272,9 @@ impl Replica {
     }
 
     /// Looks how it stands with the replica; none where the primary does not say what that is to be compared with.
-    fn look(&self, link: &mut Option<Link>, renew: bool) -> Result<Option<(Standing, i64)>, Fault> {
+    fn look(&self, link: &mut Option<Link>, commit: bool) -> Result<Option<(Standing, i64)>, Fault> {
         let manager = || Manager::new(&self.place, Use::Read, self.patience, &self.shared);
-        let mut renew = renew || link.is_none();
+        let mut write = if link.is_none() { Some(Mark::New) } else { commit.then_some(Mark::Again) };
         let mut known = match link.take() {
             Some(known) => known,
             None => manager().connect().map_err(|error| Fault::Lost(error.to_string()))?,
@@ -274,12 +282,12 @@ impl Replica {
         // Another process may renew the mark between the two questions.
         for last in [false, true] {
             let (reply, position) = oneshot::channel();
-            let sent = self.asks.blocking_send(Ask { renew, reply });
+            let sent = self.asks.blocking_send(Ask { write, reply });
             let Ok(position) = sent.map_err(drop).and_then(|()| position.blocking_recv().map_err(drop))
             else {
                 return Ok(None);
             };
-            renew = false;
+            write = None;
             let found = has(&mut known, &position, Instant::now() + WAIT);
             if last || !matches!(found, Ok((Standing::Foreign, _))) {
                 *link = (!matches!(found, Err(Fault::Lost(_)))).then_some(known);
@@ -330,16 +338,16 @@ impl Replica {
 /// Looks at the replica as long as somebody may ask it.
 fn watch(replica: &Weak<Replica>) {
     let (mut link, mut told, mut behind) = (None, None, None);
-    let mut renewed = Instant::now();
+    let mut committed = Instant::now();
     while let Some(replica) = replica.upgrade() {
         if replica.is_due() || told.is_none() {
             // What is on the primary's disk may end within a record, which no replica can replay before something
             // is committed: where nobody else does, the mark is.
-            let renew = behind.is_some() && renewed.elapsed() >= LOOK;
-            if renew {
-                renewed = Instant::now();
+            let commit = behind.is_some() && committed.elapsed() >= LOOK;
+            if commit {
+                committed = Instant::now();
             }
-            let found = replica.look(&mut link, renew);
+            let found = replica.look(&mut link, commit);
             let (standing, error) = replica.note(found);
             behind = (standing == Standing::Behind).then(|| behind.unwrap_or_else(Instant::now));
             // Nothing is said of what is over at once.
@@ -362,8 +370,8 @@ fn watch(replica: &Weak<Replica>) {
 fn answer(primary: &Place, mut asked: mpsc::Receiver<Ask>) {
     let (mut link, mut waiting) = (None, Vec::with_capacity(TOGETHER));
     while asked.blocking_recv_many(&mut waiting, TOGETHER) > 0 {
-        let renew = waiting.iter().any(|ask: &Ask| ask.renew);
-        match position(primary, &mut link, renew) {
+        let write = waiting.iter().filter_map(|ask: &Ask| ask.write).max();
+        match position(primary, &mut link, write) {
             Ok(position) => {
                 for ask in waiting.drain(..) {
                     // Who asked may have gone to the primary.
@@ -379,16 +387,19 @@ fn answer(primary: &Place, mut asked: mpsc::Receiver<Ask>) {
 }
 
 /// Where the primary is now. One that is connected to anew may be another: it gets a new mark.
-fn position(primary: &Place, link: &mut Option<Link>, renew: bool) -> Result<Position, Fault> {
-    let renew = renew || link.is_none();
+fn position(primary: &Place, link: &mut Option<Link>, write: Option<Mark>) -> Result<Position, Fault> {
+    let write = if link.is_none() { Some(Mark::New) } else { write };
     let mut known = match link.take() {
         Some(known) => known,
         None => Link::open(primary, Use::Write)?,
     };
-    if renew {
-        let (_, mark) = Uuid::new_v4().as_u64_pair();
+    if let Some(write) = write {
         let mut sql = Sql::new(known.dialect, "UPDATE replica_mark SET mark = ");
-        sql.int(mark.cast_signed()).run(&mut known.connection)?;
+        match write {
+            Mark::Again => sql.push("mark"),
+            Mark::New => sql.int(Uuid::new_v4().as_u64_pair().1.cast_signed()),
+        };
+        sql.run(&mut known.connection)?;
     }
     // The statement's snapshot is made before the log is looked at: what it holds is in there.
     let mut sql =

@@ -35,10 +35,11 @@ pub(crate) fn run(link: &mut Link, keys: &Numbers, units: &[&Unit]) -> Result<Ve
                 Err(fault) if units.len() == 1 => return Err(fault),
                 Err(Fault::Refused(error)) if several.len() == 1 && !link.touched => answers.push(Err(error)),
                 Err(fault) => {
-                    midway = match fault {
-                        Fault::Refused(_) | Fault::Database(_) => true,
-                        Fault::Transient(_) | Fault::Lost(_) => link.dialect == Dialect::Sqlite,
-                        Fault::Disk(_) => false,
+                    midway = match (&fault, link.dialect) {
+                        // Each would wait as long for what this one waited for.
+                        (Fault::Refused(Error::Busy), Dialect::Postgres) => false,
+                        (Fault::Refused(_), _) => true,
+                        (fault, dialect) => dialect == Dialect::Sqlite && !matches!(fault, Fault::Disk(_)),
                     };
                     return Err(fault);
                 }
@@ -105,7 +106,7 @@ fn begun<T>(
             })
             .map_err(|error| match Fault::from(error) {
                 // Nobody knows whether it happened: it must not be tried again blindly.
-                Fault::Lost(text) => Fault::Database(format!("lost during commit: {text}")),
+                Fault::Lost(text) => Fault::Undecided(format!("lost during commit: {text}")),
                 other => other,
             })
     });
@@ -165,10 +166,12 @@ fn one(link: &mut Link, keys: &Numbers, unit: &Unit) -> Result<Answer, Fault> {
         }
         Err(fault) => {
             let ends = match &fault {
-                Fault::Refused(_) | Fault::Database(_) => false,
+                Fault::Refused(_) => false,
                 // SQLite has rolled back everything, then.
                 Fault::Lost(_) | Fault::Disk(_) => true,
-                Fault::Transient(_) => link.dialect == Dialect::Postgres,
+                Fault::Transient(_) | Fault::Database(_) | Fault::Undecided(_) => {
+                    link.dialect == Dialect::Postgres
+                }
             };
             if ends {
                 return Err(fault);

@@ -38,7 +38,7 @@ use crate::subscription::keep::{By, requested};
 use crate::subscription::line::{self, Line};
 use crate::subscription::numbering::{self, Numbering};
 use crate::subscription::rotation::{self, Asked};
-use crate::version::{Author, Step, apply, permitted};
+use crate::version::{Author, Step, apply, may_create, permitted};
 use crate::{account, consent, desk, find, member, tokens};
 
 /// A new logical id: unique, and growing with time, so that neighbours in time are neighbours on disk.
@@ -125,6 +125,8 @@ pub(crate) struct Unit {
     mandate: Arc<str>,
     of_model: bool,
     taken: Option<String>,
+    /// What it creates may be created by who asks.
+    allowed: bool,
 }
 
 impl Unit {
@@ -133,6 +135,10 @@ impl Unit {
         let (of_model, of_delivery) = (commit.of_model, commit.progress.is_some());
         let writes = commit.writes.into_iter().map(|write| plan(at, write, of_model, of_delivery));
         let writes = writes.collect::<Result<Vec<_>, Error>>()?;
+        let allowed = |planned: &Planned| match planned {
+            Planned::Create { draft, .. } => may_create(&context.access, draft).is_ok(),
+            _ => true,
+        };
         Ok(Self {
             access: context.access.clone(),
             notes: commit.notes,
@@ -140,6 +146,7 @@ impl Unit {
             of_model,
             progress: commit.progress,
             taken: commit.taken,
+            allowed: writes.iter().all(allowed),
             writes,
             reads: commit.reads,
             references: commit.references,
@@ -190,6 +197,7 @@ impl Unit {
             mandate: Arc::clone(&context.mandate),
             of_model: false,
             taken: None,
+            allowed: true,
         }
     }
 
@@ -346,12 +354,13 @@ impl Unit {
         let bound = self.access != Access::Whole;
         let creates = |planned: &Planned| match planned {
             Planned::Create { draft, if_none_exist: None } => match draft.kind {
-                ResourceType::SUBSCRIPTION | ResourceType::BASIC => false,
+                ResourceType::SUBSCRIPTION | ResourceType::BASIC | ResourceType::CONSENT => false,
                 kind => !(bound && member::places(&self.who.agent, kind, &draft.id)),
             },
             _ => false,
         };
-        self.writes.iter().all(creates)
+        self.allowed
+            && self.writes.iter().all(creates)
             && self.reads.is_empty()
             && self.references.is_empty()
             && self.assessments.is_empty()
@@ -375,9 +384,9 @@ impl Unit {
             && self.secret.is_none()
     }
 
-    /// So many resources it may write.
+    /// What it counts beside others: the resources that it may write.
     pub(crate) fn size(&self) -> usize {
-        self.writes.len()
+        self.writes.len().max(1)
     }
 
     /// Runs several units that only create as if they were one: as many statements as for one.

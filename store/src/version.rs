@@ -406,11 +406,21 @@ fn recodes(link: &mut Link, sight: &Sight, step: &Step<'_>) -> Result<bool, Faul
 /// May the new resource be there? Who may write a version may write the first one.
 pub(crate) fn permitted(access: &Access, step: &Step<'_>) -> Result<(), Fault> {
     let Some(draft) = step.draft.as_ref().filter(|_| *access != Access::Whole) else { return Ok(()) };
-    let op = if step.fresh { Op::Create } else { Op::Update };
-    if allows(access, Op::Create, draft, None)? || !step.fresh && allows(access, Op::Update, draft, None)? {
+    if step.fresh {
+        return Ok(may_create(access, draft)?);
+    }
+    if allows(access, Op::Create, draft, None)? || allows(access, Op::Update, draft, None)? {
         return Ok(());
     }
-    Err(Error::Denied(op, step.kind).into())
+    Err(Error::Denied(Op::Update, step.kind).into())
+}
+
+/// Whatever is in the database.
+pub(crate) fn may_create(access: &Access, draft: &Draft) -> Result<(), Error> {
+    if *access == Access::Whole || allows(access, Op::Create, draft, None)? {
+        return Ok(());
+    }
+    Err(Error::Denied(Op::Create, draft.kind))
 }
 
 /// Who asks to be told of what they may not read would never be told, and not know why.
@@ -421,7 +431,9 @@ fn may_be_told(access: &Access, draft: &Draft) -> Result<(), Fault> {
     let kinds = match Topics::built_in().find(criteria) {
         Some(topic) => topic.kinds(),
         // Of other topics it is not known here what they are about.
-        None => ResourceType::parse(criteria.split('?').next().unwrap_or_default()).into_iter().collect(),
+        None => {
+            ResourceType::parse(criteria.split(['?', '.']).next().unwrap_or_default()).into_iter().collect()
+        }
     };
     match kinds.iter().find(|kind| access.permits(Op::Read, **kind).is_err()) {
         Some(kind) if asked.text("status") != Some(SubscriptionStatus::Off.code()) => {

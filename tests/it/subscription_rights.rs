@@ -31,6 +31,7 @@ fn who_could_never_be_told_is_refused() {
             (&key, on(CRITICAL), 201),
             (&key, to("Condition?code=1-1"), 403),
             (&key, to("Condition"), 403),
+            (&key, to("Condition.code=1-1"), 403),
             (&key, on(ASSESSMENT), 403),
             (&key, off, 201),
             (&all, to("Condition?code=1-1"), 201),

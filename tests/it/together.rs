@@ -1,5 +1,7 @@
 //! Writes that come at once share a transaction: each is answered by itself.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::thread;
 
 use harness::{Answer, BOTH, Backend, Server};
@@ -24,6 +26,21 @@ fn post(server: &Server, key: &str, body: &Value) -> Answer {
     Answer::of(request.send().unwrap()).unwrap()
 }
 
+/// Asks, and does not wait for the answer.
+fn leave(server: &Server, key: &str) {
+    let mut body = observation("fine");
+    body["subject"]["reference"] = json!("Patient/left");
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(server.bind()).unwrap();
+    let length = body.len();
+    let _ = write!(
+        stream,
+        "POST /fhir/Observation HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: application/fhir+json\r\nContent-Length: {length}\r\n\r\n{body}",
+        server.bind()
+    );
+}
+
 #[test]
 fn one_that_is_refused_harms_no_other() {
     for backend in BOTH {
@@ -44,6 +61,10 @@ fn one_that_is_refused_harms_no_other() {
             },
         );
         let kept: usize = thread::scope(|scope| {
+            // Some go away before they are answered.
+            for _ in 0..4 {
+                scope.spawn(|| (0..100).for_each(|_| leave(&server, &all)));
+            }
             let all_of: Vec<_> = (0..CLIENTS)
                 .map(|client| {
                     let (server, all, few) = (&server, &all, &few);
@@ -69,24 +90,35 @@ fn one_that_is_refused_harms_no_other() {
             let request = server.http().get(server.url(path)).bearer_auth(&all).send().unwrap();
             Answer::of(request).unwrap().expect(200).unwrap().json["total"].clone()
         };
-        assert_eq!(count("/fhir/Observation?_summary=count"), json!(kept));
+        let of_p = "/fhir/Observation?patient=p&_summary=count";
+        assert_eq!(count(of_p), json!(kept));
         assert_eq!(
             count("/fhir/AuditEvent?patient=Patient/p&action=C&outcome=0&_summary=count"),
             json!(kept)
         );
 
         // A batch likewise.
+        let batch = |entries: Vec<Value>| {
+            let batch = json!({"resourceType": "Bundle", "type": "batch", "entry": entries});
+            let request = server.http().post(server.url("/fhir")).bearer_auth(&all);
+            let request = request.header("content-type", "application/fhir+json").body(batch.to_string());
+            Answer::of(request.send().unwrap()).unwrap().expect(200).unwrap()
+        };
         let entry = |text: &str| json!({"resource": observation(text), "request": {"method": "POST", "url": "Observation"}});
         let entries: Vec<Value> =
             (0..300).map(|n| entry(if n % 50 == 7 { "unwanted" } else { "fine" })).collect();
-        let batch = json!({"resourceType": "Bundle", "type": "batch", "entry": entries});
-        let request = server.http().post(server.url("/fhir")).bearer_auth(&all);
-        let request = request.header("content-type", "application/fhir+json").body(batch.to_string());
-        let answer = Answer::of(request.send().unwrap()).unwrap().expect(200).unwrap();
+        let answer = batch(entries);
         for (n, entry) in answer.json["entry"].as_array().unwrap().iter().enumerate() {
             let expected = if n % 50 == 7 { "500" } else { "201" };
             assert!(entry["response"]["status"].as_str().unwrap().starts_with(expected), "{n}: {entry}");
         }
-        assert_eq!(count("/fhir/Observation?_summary=count"), json!(kept + 294));
+        batch(vec![entry("fine"); 100]);
+        assert_eq!(count(of_p), json!(kept + 394));
+        if backend == Backend::Postgres {
+            // That was one transaction.
+            let of_one = "SELECT 1 FROM audit WHERE events >= 100";
+            let found = format!("DO $$ BEGIN ASSERT EXISTS ({of_one}), 'each by itself'; END $$");
+            intrude(&server, &found);
+        }
     }
 }

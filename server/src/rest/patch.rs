@@ -44,6 +44,9 @@ pub(crate) async fn patch(
         }
         fhirpath_patch(&by.app, kind, &parameters)
     };
+    if kind == ResourceType::SUBSCRIPTION {
+        caller.app.subscriptions.sync(&caller.app).await?;
+    }
     let patch = Body::read(payload).await?.work(parse).await?;
     let caller = caller.now();
     let write = Write::Patch { target, only_if, patch };

@@ -12,7 +12,7 @@ use crate::lane::Lane;
 use crate::unit::Unit;
 
 /// What was read is recorded so soon; a process that is killed loses as much.
-const SOON: Duration = Duration::from_millis(250);
+const SOON: Duration = Duration::from_millis(500);
 /// Who brings more than may wait, waits so long at most.
 const LONG: Duration = Duration::from_secs(1);
 /// Events that may wait; whoever brings more waits with them.

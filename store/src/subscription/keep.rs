@@ -214,7 +214,9 @@ fn asked(
     let elsewhere = keeps && !sealed.is_empty() && endpoint_before(link, kept)?.as_deref() != kept.endpoint;
     let said = resolved(&register.vault.open(kept.id, sealed).unwrap_or_default(), kept.headers, elsewhere)?;
     let headers = register.vault.seal(kept.id, &said)?;
-    let due = if status == SubscriptionStatus::Requested { link.time(kept.at) } else { NEVER };
+    // Who sends looks at what is in error too, and when it is to be off.
+    let looked_at = matches!(status, SubscriptionStatus::Requested | SubscriptionStatus::Error);
+    let due = if looked_at { link.time(kept.at) } else { NEVER };
     let since = change::last(link)?;
     let connected = if kept.connects { UNCONNECTED } else { "" };
     let Some(&(number, was, started, _)) = before else {
