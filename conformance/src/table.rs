@@ -94,7 +94,7 @@ server that is all; else, or where a server takes no topics, it has to be told:
 | `--subscriptions-endpoint URL` | the address of that for the server, if it is another: of a proxy, perhaps with TLS |
 | `--subscriptions-topic` `--subscriptions-filter` | a topic, and a filter of it with `<patient>` for the reference: `Encounter?patient=<patient>` |
 | `--subscriptions-trigger FILE` | a resource, JSON with `<patient>` in it, that lets the topic speak when it is created |
-| `--subscriptions-patience` | seconds that a notification may take, and a handshake in vain until the status is `error`: 20 if nothing is said, so start Augury with `AUGURY_WEBHOOK_HANDSHAKE_SECONDS=2` |
+| `--subscriptions-patience` | seconds that a notification may take, and a handshake in vain until the status is `error`: 20 if nothing is said, so start Augury with `AUGURY_WEBHOOK_HANDSHAKE_SECONDS=2`, and where its access is not open with `AUGURY_WEBHOOK_ALLOW=127.0.0.1` |
 
 What is only recommended there, and not done, is a skip.
 

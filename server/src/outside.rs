@@ -32,8 +32,8 @@ impl Reach {
         match url.scheme() {
             "https" | "http" if here && self.is_reached(ip.unwrap_or(IpAddr::from([127, 0, 0, 1]))) => Ok(()),
             "https" if ip.is_none_or(|ip| self.is_reached(ip)) && !here => Ok(()),
-            "https" => Err("it leads into this machine or its network"),
-            "http" => Err("http is for this machine alone; elsewhere https is needed"),
+            "http" if !here => Err("http is for this machine alone; elsewhere https is needed"),
+            "https" | "http" => Err("it leads into this machine or its network"),
             _ => Err("only https is spoken"),
         }
     }
