@@ -9,7 +9,7 @@ use crate::webhook::Webhook;
 const TYPES: &str = "http://hl7.org/fhir/fhir-types";
 
 /// Of Encounters, with their patients.
-fn topic(url: &str, version: &str) -> Value {
+pub(crate) fn topic(url: &str, version: &str) -> Value {
     let of = |name: &str| {
         format!("http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.{name}")
     };

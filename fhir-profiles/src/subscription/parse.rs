@@ -14,6 +14,8 @@ use crate::resource_type::ResourceType;
 use crate::search::Clause;
 use crate::time;
 
+/// Why there is nothing to be told of AuditEvents.
+pub(super) const UNTOLD: &str = "nobody is told of the audit trail: search it, or have it forwarded";
 const BACKPORT: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/";
 /// What R5 has, in extensions of a resource.
 const CROSS_VERSION: &str = "/StructureDefinition/extension-Subscription.";
@@ -184,11 +186,7 @@ impl Reader<'_> {
             return None;
         };
         if kind == ResourceType::AUDIT_EVENT {
-            self.refuse(
-                "not-supported",
-                "nobody is told of the audit trail: search it, or have it forwarded",
-                AT,
-            );
+            self.refuse("not-supported", UNTOLD, AT);
             return None;
         }
         let conditions = self.keep_at(asked.conditions(kind, self.base), AT)?;

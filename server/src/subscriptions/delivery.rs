@@ -2,9 +2,10 @@
 //! until its endpoint has taken them. One that fails waits, longer each time, and no other waits for it.
 
 mod dead_letter;
+mod drive;
 mod message;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fhir::json::{self, Json, Limits};
@@ -14,12 +15,13 @@ use fhir::subscription::Occasion;
 use fhir::time;
 use store::{
     Commit, Context, Entry as Note, Error, Next, OnlyIf, Patch, Progress, SubscriptionStatus, Target,
-    UNCONNECTED, Who, Write,
+    UNCONNECTED, Write,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use self::drive::Drive;
 use super::book::Entry;
 use super::mandate::Standing;
 use super::origin::{Origins, uneven};
@@ -33,6 +35,8 @@ const SECOND: i64 = 1_000_000;
 const AT_ONCE: usize = 512;
 /// Those among them that failed the last time.
 const FAILING: usize = 128;
+/// Those that are waited for beside these, because they do not answer at once.
+const ASIDE: usize = 256;
 /// An answer is waited for so long, if the subscriber says nothing else, in seconds.
 const PATIENCE: u32 = 10;
 /// Who holds a Subscription holds it for so much longer than an answer may take; then another may.
@@ -64,21 +68,9 @@ pub(super) struct Courier {
     claims: String,
     places: Arc<Semaphore>,
     failing: Arc<Semaphore>,
+    aside: Arc<Semaphore>,
     due: Notify,
     origins: Origins,
-}
-
-/// One Subscription while it is sent to.
-struct Drive {
-    entry: Entry,
-    context: Context,
-    /// By which claim.
-    holder: Arc<str>,
-    /// To where, and in whose name, for the audit trail.
-    who: Arc<Who>,
-    /// So many events it has.
-    delivered: i64,
-    until: i64,
 }
 
 /// What was delivered and is not kept yet.
@@ -124,6 +116,7 @@ impl Courier {
             claims: format!("{} {} ", app.process, uuid::Uuid::new_v4().simple()),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             failing: Arc::new(Semaphore::new(FAILING)),
+            aside: Arc::new(Semaphore::new(ASIDE)),
             due: Notify::new(),
             origins: Origins::new(app.config.webhooks.rate),
         })
@@ -169,7 +162,8 @@ impl Courier {
             }
         }
         let under_way = async {
-            for (places, all) in [(&self.places, AT_ONCE), (&self.failing, FAILING)] {
+            let all = [(&self.places, AT_ONCE), (&self.failing, FAILING), (&self.aside, ASIDE)];
+            for (places, all) in all {
                 let _ = places.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await;
             }
         };
@@ -198,8 +192,7 @@ impl Courier {
                 let Ok(place) = Arc::clone(places).acquire_owned().await else { continue };
                 let (courier, holder) = (Arc::clone(self), Arc::clone(&holder));
                 tokio::spawn(async move {
-                    courier.drive(subscription, &holder, until).await;
-                    drop(place);
+                    courier.drive(subscription, &holder, until, place).await;
                     courier.wake();
                 });
             }
@@ -207,7 +200,13 @@ impl Courier {
         Ok(more)
     }
 
-    async fn drive(&self, subscription: store::Subscription, holder: &Arc<str>, until: i64) {
+    async fn drive(
+        &self,
+        subscription: store::Subscription,
+        holder: &Arc<str>,
+        until: i64,
+        place: OwnedSemaphorePermit,
+    ) {
         let (number, id, tries) = (subscription.number, subscription.id.clone(), subscription.tries);
         let (delivered, failing, status) =
             (subscription.delivered, subscription.failing, subscription.status);
@@ -222,7 +221,7 @@ impl Courier {
         // Whoever was told before is waited for as long as anybody is.
         let patience =
             if begins && !subscription.started { self.app.config.webhooks.handshake } else { GIVE_UP };
-        let entry = match Entry::of(&self.app, &self.app.subscriptions.book().topics, subscription) {
+        let entry = match self.entry(subscription).await {
             Ok(entry) => entry,
             Err(why) => {
                 return self.end(number, &id, holder, delivered, SubscriptionStatus::Error, &why).await;
@@ -244,14 +243,16 @@ impl Courier {
                 .await;
         }
         let who = record::addressee(&self.app, &entry, &context);
-        let mut drive = Drive { entry, context, holder: Arc::clone(holder), who, delivered, until };
+        let (holder_of, places) = (Arc::clone(holder), Mutex::new(place.into()));
+        let mut drive = Drive { entry, context, holder: holder_of, who, delivered, until, places };
         let mut receipts = Receipts::default();
         // Those who connect are one for each in whose name they do: none takes all places.
         let to =
             drive.entry.origin().unwrap_or_else(|| format!("websocket {}", drive.entry.subscription.owner));
         let stop = match self.origins.enter(&to, self.now()).await {
             Err(again) => Stop::Later(again),
-            Ok(pass) => {
+            Ok(mut pass) => {
+                drive.takes(pass.place.take());
                 let stop = self.send(&mut drive, &mut receipts).await;
                 match &stop {
                     Stop::Failed(refusal) => pass.said(refusal.is_of_one(), self.now()),
@@ -310,6 +311,18 @@ impl Courier {
                 let again = (now + pause(tries)).min(last);
                 self.say(&drive, Next::Fail { again, error, wrong }, notes).await;
             }
+        }
+    }
+
+    /// Reads it. A topic that is not known may have been written by another process just now.
+    async fn entry(&self, subscription: store::Subscription) -> Result<Entry, String> {
+        let of = |subscription| Entry::of(&self.app, &self.app.subscriptions.book().topics, subscription);
+        match of(subscription.clone()) {
+            Err(why) => match self.app.subscriptions.sync(&self.app).await {
+                Ok(true) => of(subscription),
+                Ok(false) | Err(_) => Err(why),
+            },
+            found => found,
         }
     }
 
@@ -533,28 +546,6 @@ impl Receipts {
             under_way.await.map_err(|_| Error::Busy)??;
         }
         Ok(std::mem::take(&mut self.notes))
-    }
-}
-
-impl Drive {
-    /// How long an answer is waited for, in microseconds.
-    fn patience(&self) -> i64 {
-        i64::from(self.entry.asked.timeout.unwrap_or(PATIENCE)) * SECOND
-    }
-
-    /// When it is to hear something even if nothing happens.
-    fn heartbeat(&self, now: i64) -> Option<i64> {
-        let period = self.entry.asked.heartbeat.map(|seconds| now + i64::from(seconds) * SECOND);
-        [period, self.entry.asked.end].into_iter().flatten().min()
-    }
-
-    fn context(&self) -> Context {
-        Context { who: Arc::clone(&self.who), ..context() }
-    }
-
-    fn progress(&self, then: Next) -> Progress {
-        let subscription = self.entry.subscription.number;
-        Progress { subscription, holder: Arc::clone(&self.holder), delivered: self.delivered, then }
     }
 }
 

@@ -11,6 +11,8 @@ use tokio::time::timeout;
 const SECOND: i64 = 1_000_000;
 /// Subscriptions that are sent to at once at one server.
 const AT_ONCE: usize = 32;
+/// Those that are waited for there beside these, because they do not answer at once.
+const ASIDE: usize = 64;
 /// So long one waits for a place there; then it is put off.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After so many failures in a row there is only one at a time.
@@ -30,6 +32,7 @@ pub(super) struct Origins {
 
 struct Origin {
     places: Arc<Semaphore>,
+    aside: Arc<Semaphore>,
     /// Failures in a row, and until when nobody tries.
     state: Mutex<(u32, i64)>,
     probe: Arc<Semaphore>,
@@ -40,7 +43,9 @@ struct Origin {
 /// Somebody may send.
 pub(super) struct Pass {
     origin: Arc<Origin>,
-    _places: Vec<OwnedSemaphorePermit>,
+    _probe: Option<OwnedSemaphorePermit>,
+    /// What others wait for.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 impl Origins {
@@ -55,8 +60,8 @@ impl Origins {
             all.retain(|_, origin| Arc::strong_count(origin) > 1);
         }
         let made = || {
-            let (places, probe) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(1)));
-            Arc::new(Origin { places, state: Mutex::default(), probe, next: Mutex::default() })
+            let [places, aside, probe] = [AT_ONCE, ASIDE, 1].map(|many| Arc::new(Semaphore::new(many)));
+            Arc::new(Origin { places, aside, state: Mutex::default(), probe, next: Mutex::default() })
         };
         Arc::clone(all.entry(name.to_owned()).or_insert_with(made))
     }
@@ -68,21 +73,25 @@ impl Origins {
     pub(super) async fn enter(&self, name: &str, now: i64) -> Result<Pass, i64> {
         let origin = self.of(name);
         let (failures, until) = *origin.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut places = Vec::with_capacity(2);
+        let mut probe = None;
         if failures >= DOWN {
             if now < until {
                 return Err(until + uneven(SECOND));
             }
             // To ask costs the others writes of the store: what the one learns is known soon enough.
-            let Ok(probe) = Arc::clone(&origin.probe).try_acquire_owned() else {
+            probe = Arc::clone(&origin.probe).try_acquire_owned().ok();
+            if probe.is_none() {
                 return Err(now + LATEST / 2 + uneven(LATEST / 2));
-            };
-            places.push(probe);
+            }
         }
         let place = timeout(PATIENCE, Arc::clone(&origin.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err(now + SECOND + uneven(SECOND)) };
-        places.push(place);
-        Ok(Pass { origin, _places: places })
+        Ok(Pass { origin, _probe: probe, place: Some(place) })
+    }
+
+    /// A place there for who is waited for longer, if one is left.
+    pub(super) fn aside(&self, name: &str) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.of(name).aside).try_acquire_owned().ok()
     }
 
     /// Waits for its turn, so that a server which was away is not flooded by what waited for it.

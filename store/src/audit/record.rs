@@ -257,9 +257,16 @@ impl<'a> Event<'a> {
         let _ = serde_json::to_writer(into, &of);
     }
 
-    /// What it is found by: chart, entity and agent; 0 for none.
-    pub(super) fn about(&self) -> [i64; 3] {
-        [self.chart, self.entity, self.agent]
+    /// What it is found by: chart, entity, Subscription and agent; 0 for none.
+    pub(super) fn about(&self) -> [i64; 4] {
+        [self.chart, self.entity, self.subscriber(), self.agent]
+    }
+
+    /// The Subscription that was told; 0 for none.
+    pub(super) fn subscriber(&self) -> i64 {
+        let tells = [Act::Deliver, Act::Disclose].iter().any(|act| act.number() == self.act);
+        let id = self.query.strip_prefix("Subscription/").filter(|_| tells);
+        id.map_or(0, |id| about(ResourceType::SUBSCRIPTION, id))
     }
 }
 

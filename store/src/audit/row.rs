@@ -90,7 +90,7 @@ impl Row {
         let (low, high) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
         let (mut body, mut canonical) = (Vec::with_capacity(MOST * 256), Vec::with_capacity(1024));
         let mut leaves =
-            Leaves { low, hashes: Vec::with_capacity(MOST), about: Vec::with_capacity(MOST * 3) };
+            Leaves { low, hashes: Vec::with_capacity(MOST), about: Vec::with_capacity(MOST * 4) };
         for (key, record) in (key..).zip(records.clone()) {
             let missing = || <serde_json::Error as serde::ser::Error>::custom("an event of nobody");
             let (agent, who) = agents.get(record.agent).ok_or_else(missing)?;

@@ -160,7 +160,9 @@ impl<'q> Sieve<'q> {
         match self {
             Self::Keys(keys) => keys.contains(&event.key),
             Self::Chart(hashes) => hashes.contains(&event.chart),
-            Self::Entity(hashes) => hashes.contains(&event.entity) || hashes.contains(&event.chart),
+            Self::Entity(hashes) => {
+                [event.entity, event.chart, event.subscriber()].iter().any(|hash| hashes.contains(hash))
+            }
             Self::Agent(agents) => agents.contains(&event.agent),
             Self::Time(any) => any.iter().any(|test| test.matches(event.at, event.at)),
             Self::Acts(both) => {

@@ -1,6 +1,7 @@
 //! Reading: what decides when a topic speaks has to be understood, what narrows it or comes along is doubted.
 
 use super::super::change::Interaction;
+use super::super::parse::UNTOLD;
 use super::super::topic::{FilterBy, Publication, Shape, Topic};
 use super::super::trigger::{Criterion, Query, QueryCriteria, Trigger, Versions};
 use super::{CODE, PREFIXES, TYPES};
@@ -227,6 +228,9 @@ impl Reader {
 
     fn trigger(&mut self, of: &Json, at: &str) -> Option<Trigger> {
         let kind = self.needed_kind(of, at)?;
+        if kind == ResourceType::AUDIT_EVENT {
+            self.refuse("not-supported", UNTOLD, at);
+        }
         let (mut description, mut query, mut expression) = (None, None, None);
         let mut interactions = Vec::new();
         for (part, at) in parts(of, at) {

@@ -202,6 +202,11 @@ fn what_is_no_topic_and_what_is_a_wrong_one() {
             "Basic.extension[1].extension[0]",
         ),
         (
+            vec![own("resourceTrigger", &[part("resource", "valueUri", "AuditEvent")])],
+            "not-supported",
+            "Basic.extension[1]",
+        ),
+        (
             vec![trigger(&[part("supportedInteraction", "valueCode", "read")])],
             "value",
             "Basic.extension[1].extension[1]",

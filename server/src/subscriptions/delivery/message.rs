@@ -1,15 +1,25 @@
 //! One message to a subscriber, wherever that is.
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fhir::subscription::Occasion;
 use reqwest::{Method, Url};
 use store::Event;
+use tokio::time::timeout;
 
-use super::{Courier, Drive};
+use super::Courier;
+use super::drive::Drive;
 use crate::subscriptions::notification;
 use crate::subscriptions::signature::Seal;
 use crate::subscriptions::webhook::{Parcel, Refusal};
+
+/// What comes of a message; on the heap, as what sends it is large.
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
+
+/// Who answers later is waited for aside.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Courier {
     /// Sends some events.
@@ -60,9 +70,12 @@ impl Courier {
         part: &str,
     ) -> Result<(), Refusal> {
         let patience = Duration::from_micros(drive.patience().unsigned_abs());
+        let owner = drive.entry.subscription.owner.as_str();
         let Some((endpoint, headers)) = drive.entry.endpoint() else {
             let text = body.map(|(_, text)| text).unwrap_or_default();
-            return self.app.lines.send(&drive.entry, text, patience).await;
+            return self
+                .waited(drive, &[owner], Box::pin(self.app.lines.send(&drive.entry, text, patience)))
+                .await;
         };
         let mut url = Url::parse(endpoint).map_err(|_| Refusal::Forbidden("it is no address"))?;
         if let (false, Ok(mut segments)) = (path.is_empty(), url.path_segments_mut()) {
@@ -72,7 +85,8 @@ impl Courier {
         let sending = async {
             self.origins.pace(&origin, self.now()).await;
             let seal = Seal::new(&self.app.smart.secret, &drive.entry.subscription, part, self.now());
-            self.webhook.send(Parcel { method, url, headers, body, patience, seal }).await
+            let answer = self.webhook.send(Parcel { method, url, headers, body, patience, seal });
+            self.waited(drive, &[&origin, owner], Box::pin(answer)).await
         };
         let answer = tokio::select! {
             answer = sending => answer,
@@ -80,5 +94,26 @@ impl Courier {
         };
         self.app.subscriptions.endpoints.tried(&origin, &answer);
         answer
+    }
+
+    /// Who is waited for longer leaves the places to others that wait for them: however many endpoints answer late,
+    /// or never, those that answer at once are told.
+    async fn waited(&self, drive: &Drive, names: &[&str], mut sending: Answer<'_>) -> Result<(), Refusal> {
+        if let Ok(answer) = timeout(AT_ONCE, &mut sending).await {
+            return answer;
+        }
+        let places = || {
+            let mut places = vec![Arc::clone(&self.aside).try_acquire_owned().ok()?];
+            for name in names {
+                places.push(self.origins.aside(name)?);
+            }
+            Some(places)
+        };
+        if !drive.steps_aside(places) {
+            let why = "no answer at once, and too many are waited for";
+            return Err(Refusal::Unreachable(why.to_owned()));
+        }
+        self.wake();
+        sending.await
     }
 }

@@ -1,0 +1,63 @@
+//! Endpoints that answer late, or never, and those that do not.
+
+use std::time::{Duration, Instant};
+
+use harness::{BOTH, Backend, Server};
+
+use crate::subscriptions::{CRITICAL, LONG, critical, subscribe, topical};
+use crate::webhook::{Mood, Webhook};
+
+/// More than are sent to at once at one server, and than are waited for there.
+const HANGING: usize = 120;
+
+#[test]
+fn who_never_answers_keeps_no_other_waiting_at_the_same_server() {
+    for backend in BOTH {
+        let server = Server::start(backend).unwrap();
+        let hook = Webhook::start();
+        let live = subscribe(&server, &topical(CRITICAL, &[], &hook.url("/live"), "id-only"));
+        let mut asked = topical(CRITICAL, &[], &hook.url("/late"), "id-only");
+        asked["channel"]["extension"] = serde_json::json!([{
+            "url": "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-timeout",
+            "valueUnsignedInt": 60
+        }]);
+        for _ in 0..HANGING {
+            subscribe(&server, &asked);
+        }
+        hook.answers(|call| if call.path == "/late" { Mood::Hangs } else { Mood::Answers(200) });
+        for number in 1..=4 {
+            let began = Instant::now();
+            server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
+            hook.wait(LONG, |calls| {
+                calls.iter().any(|call| call.path == "/live" && call.numbers() == [number])
+            });
+            // What is decided at the same time takes its time too; it is not the minute of the others.
+            assert!(began.elapsed() < Duration::from_secs(8), "{number}: {:?}", began.elapsed());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let trail =
+            server.get(&format!("/fhir/AuditEvent?entity=Subscription/{live}&entity-role=9")).unwrap();
+        let told = trail.expect(200).unwrap().json;
+        assert!(told["entry"].as_array().is_some_and(|told| told.len() >= 3), "{told}");
+    }
+}
+
+#[test]
+fn a_topic_is_known_to_every_server_at_once() {
+    let first = Server::start(Backend::Postgres).unwrap();
+    let second =
+        Server::start_with(Backend::Postgres, &[("AUGURY_DATABASE_URL", first.database_url())]).unwrap();
+    let hook = Webhook::start();
+    for round in 0..12 {
+        let url = format!("https://hospital.example/topics/visit-{round}");
+        let topic = crate::topics::topic(&url, "1");
+        let (here, there) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        here.post("/fhir/Basic", &topic).unwrap().expect(201).unwrap();
+        let asked = topical(&url, &[], &hook.url("/"), "empty");
+        for server in [there, here] {
+            subscribe(server, &asked);
+        }
+    }
+    let wrong = first.get("/fhir/Subscription?status=error&_summary=count").unwrap().expect(200).unwrap();
+    assert_eq!(wrong.json["total"], 0);
+}
