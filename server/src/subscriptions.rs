@@ -125,16 +125,23 @@ async fn publish(app: &App) -> Result<(), Error> {
     app.store.commit(&Context::system("subscriptions", app::now()), commit).await.map(drop)
 }
 
-/// What a Subscription in it may be about, topics that were written just now too.
+/// A topic that a Subscription in it names may have been written just now. To look is not for nothing where there are
+/// many Subscriptions.
 pub(crate) async fn know_topics(app: &App, resource: &Json<'_>) -> Result<(), Error> {
-    let is_one = |one: &Json<'_>| one.text("resourceType") == Some(ResourceType::SUBSCRIPTION.name());
-    // The resource of a patch is something else.
-    let is_at = |url: &str| url.starts_with(ResourceType::SUBSCRIPTION.name());
-    let within = |entry: &Json<'_>| {
-        let url = entry.get("request").and_then(|request| request.text("url"));
-        url.is_some_and(is_at) || entry.get("resource").is_some_and(is_one)
+    let book = app.subscriptions.book();
+    let is_unknown = |one: &Json<'_>| {
+        let criteria = one.text("criteria").unwrap_or_default();
+        one.text("resourceType") == Some(ResourceType::SUBSCRIPTION.name())
+            && criteria.starts_with("http")
+            && book.topics.find(criteria).is_none()
     };
-    if is_one(resource) || resource.list("entry").iter().any(within) {
+    // What a patch makes is not known yet.
+    let is_patch = |entry: &Json<'_>| {
+        let said = |name| entry.get("request").and_then(|request| request.text(name)).unwrap_or_default();
+        said("method") == "PATCH" && said("url").starts_with(ResourceType::SUBSCRIPTION.name())
+    };
+    let within = |entry: &Json<'_>| is_patch(entry) || entry.get("resource").is_some_and(is_unknown);
+    if is_unknown(resource) || resource.list("entry").iter().any(within) {
         app.subscriptions.sync(app).await?;
     }
     Ok(())
