@@ -291,7 +291,7 @@ impl Unit {
             link.touched = true;
         }
         let sight = consent::under(link, &self.access, &self.who, self.at)?;
-        let mut steps = link.within(link.patience, |link| self.resolve(link, &sight))?;
+        let (mut steps, sought) = link.within(link.patience, |link| self.resolve(link, &sight))?;
         let places = steps.iter().any(|step| {
             step.kind == ResourceType::PATIENT || member::places(&self.who.agent, step.kind, &step.id)
         });
@@ -345,7 +345,7 @@ impl Unit {
         if let Some(retiring) = &self.retiring {
             audit::retire(link, retiring)?;
         }
-        self.audit(link, &written, &moves);
+        self.audit(link, &written, &moves, &sought);
         Ok(written)
     }
 
@@ -427,14 +427,15 @@ impl Unit {
         for unit in units {
             answers.push(written.by_ref().take(unit.writes.len()).collect());
             let (own, others) = left.split_at_checked(unit.writes.len()).unwrap_or((left, &[]));
-            unit.audit(link, answers.last().map_or(&[], Vec::as_slice), own);
+            unit.audit(link, answers.last().map_or(&[], Vec::as_slice), own, &[]);
             left = others;
         }
         Ok(answers)
     }
 
-    /// Finds what criteria mean, and rewrites the references that change by it.
-    fn resolve(&self, link: &mut Link, sight: &Sight) -> Result<Vec<Step<'_>>, Fault> {
+    /// Finds what criteria mean, and rewrites the references that change by it; says what references were looked
+    /// for, and about whom is what they found.
+    fn resolve(&self, link: &mut Link, sight: &Sight) -> Result<(Vec<Step<'_>>, Vec<Sought<'_>>), Fault> {
         find::lock(link, &self.criteria())?;
         let mut moved: HashMap<String, String> = HashMap::new();
         let mut steps: Vec<Step<'_>> = Vec::with_capacity(self.writes.len());
@@ -474,6 +475,7 @@ impl Unit {
             }
             steps.push(step);
         }
+        let mut sought = Vec::new();
         for Conditional { text, query, at } in &self.references {
             if moved.contains_key(text) {
                 continue;
@@ -486,18 +488,21 @@ impl Unit {
                 })
             };
             let stored = find::few(link, sight, query)?.into_iter().filter(|one| !changed(one));
-            let mut found: Vec<String> = stored.map(|one| reference(one.kind, &one.id)).collect();
-            found.extend(brought(&steps, query));
+            let mut found: Vec<(String, String)> =
+                stored.map(|one| (reference(one.kind, &one.id), one.patient)).collect();
+            // What this unit brings has an event of its own.
+            found.extend(brought(&steps, query).into_iter().map(|one| (one, String::new())));
             if found.len() > 1 {
                 return Err(Error::Ambiguous.into());
             }
-            let found = found.pop().ok_or_else(|| {
+            let (found, patients) = found.pop().ok_or_else(|| {
                 // The criteria may name a person: they stay with the caller.
                 let kind = text.split('?').next().unwrap_or_default();
                 let details = format!("no resource matches the criteria of a reference to {kind}");
                 Error::from(Issue::error("not-found", details).at(at.clone()))
             })?;
             moved.insert(text.clone(), found);
+            sought.push((text.as_str(), patients));
         }
         if !moved.is_empty() {
             for step in &mut steps {
@@ -508,23 +513,12 @@ impl Unit {
                 }
             }
         }
-        Ok(steps)
+        Ok((steps, sought))
     }
 
     /// Every criterion that decides whether something is written.
     fn criteria(&self) -> Vec<&SearchQuery> {
-        self.writes
-            .iter()
-            .filter_map(|planned| match planned {
-                Planned::Create { if_none_exist, .. } => if_none_exist.as_ref(),
-                Planned::Update { target, .. }
-                | Planned::Patch { target, .. }
-                | Planned::Delete { target, .. } => match target {
-                    Target::Only(query) => Some(query),
-                    Target::Id(..) => None,
-                },
-            })
-            .collect()
+        self.writes.iter().filter_map(Planned::criteria).collect()
     }
 }
 
@@ -582,6 +576,9 @@ fn plan(at: i64, mut write: Write<'_>, of_model: bool, of_delivery: bool) -> Res
         Write::Delete { target, only_if } => Planned::Delete { target, only_if, at },
     })
 }
+
+/// A reference by criteria, and the patients whom what it found is about.
+type Sought<'u> = (&'u str, String);
 
 fn kind(resource: &Json<'_>) -> Result<ResourceType, Error> {
     let kind = resource.text("resourceType").and_then(ResourceType::parse);

@@ -136,7 +136,8 @@ fn patient(kind: ResourceType, resource: &Json) -> i64 {
     }
 }
 
-fn patients(kind: ResourceType, resource: &Json) -> String {
+/// The ids of the patients it is about, with spaces between ([`Index::patients`]).
+pub fn patients(kind: ResourceType, resource: &Json) -> String {
     if kind == ResourceType::PATIENT {
         return resource.text("id").unwrap_or_default().to_owned();
     }

@@ -9,7 +9,7 @@ mod query;
 mod registry;
 mod value;
 
-pub use index::{Index, MOST_ROWS, Order, Row, fold, index, order, references, textual};
+pub use index::{Index, MOST_ROWS, Order, Row, fold, index, order, patients, references, textual};
 pub use number::{Extent, Quantity, Unit};
 pub use parse::links;
 pub use query::{

@@ -20,6 +20,8 @@ use crate::interaction;
 
 /// Letters of what was asked that are kept.
 const KEPT: usize = 4096;
+/// Patients that are named of what was refused, each in an event of its own.
+pub(crate) const MOST_PATIENTS: usize = 20;
 /// What the name of a parameter has that may hold a secret.
 const SECRET: [&str; 7] = ["token", "secret", "password", "assertion", "verifier", "apikey", "authorization"];
 
@@ -56,13 +58,14 @@ pub(crate) async fn audited(
             let kind = parts.next().and_then(ResourceType::parse);
             let id = request.match_info().get("id").filter(|id| fhir::reference::is_id(id));
             let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
-            let patient = match &entity {
+            let known = match &entity {
                 Some((kind, id, _)) if failed && !knocks => {
                     app.store.patients(*kind, id).await.unwrap_or_default()
                 }
                 Some((ResourceType::PATIENT, id, _)) if !knocks => id.clone(),
-                _ => context.trail.as_ref().map(Trail::patient).unwrap_or_default(),
+                _ => String::new(),
             };
+            let told = context.trail.as_ref().map(Trail::patient).unwrap_or_default();
             let outcome = match (failed, status.is_server_error()) {
                 (false, _) => Outcome::Success,
                 (true, false) => Outcome::Minor,
@@ -75,7 +78,7 @@ pub(crate) async fn audited(
                 None if request.path().contains("/$") => Act::Operation,
                 None => act,
             };
-            for patient in if patient.is_empty() { vec![""] } else { patient.split(' ').collect() } {
+            for patient in each_patient(&known, &told) {
                 let (entity, patient) = (entity.clone(), patient.to_owned());
                 let (query, note) = (query.clone(), note.clone());
                 context.note(Entry { outcome, entity, patient, query, note, ..Entry::of(act) });
@@ -116,6 +119,20 @@ pub(crate) fn asked_within(method: &str, url: &str) -> String {
     let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
     let query = query.map(|query| format!("?{}", discreet(query))).unwrap_or_default();
     cut(&format!("{method} {path}{query}"))
+}
+
+/// What a create says must not be there yet.
+pub(crate) fn unless(criteria: &str) -> String {
+    cut(&format!(" If-None-Exist: {}", discreet(criteria)))
+}
+
+/// Those of both lists, as far as they are named, or nobody once.
+pub(crate) fn each_patient<'p>(known: &'p str, told: &'p str) -> Vec<&'p str> {
+    let mut all: Vec<&str> = known.split_ascii_whitespace().chain(told.split_ascii_whitespace()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.truncate(MOST_PATIENTS);
+    if all.is_empty() { vec![""] } else { all }
 }
 
 /// Parameters without what may be secret in them.

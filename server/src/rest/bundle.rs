@@ -17,7 +17,7 @@ use store::{
     Write, Written, new_id,
 };
 
-use super::{criteria, etag, everything, history, location, patch, search};
+use super::{criteria, etag, everything, history, location, patch, search, tried};
 use crate::app::App;
 use crate::http::audited;
 use crate::http::body::Body;
@@ -68,23 +68,30 @@ pub(crate) async fn bundle(
         .get_all("prefer")
         .any(|value| value.as_bytes().windows(21).any(|w| w == b"return=representation"));
     let work = async move |body: Body| {
-        let caller = caller.now();
-        let bundle = format::read(&body, sent)?;
-        know_topics(&caller.app, &bundle).await?;
-        let claims = &caller.app.claims;
-        if let (Some("transaction"), Some(trail)) = (bundle.text("type"), &caller.context.trail) {
-            trail.does(Act::Transaction);
+        let Caller { app, context, .. } = caller.now();
+        let done = done(&app, &context, format::read(&body, sent)?).await;
+        if done.is_err() {
+            tried::bundle(&app, &context, &body, sent).await;
         }
-        if bundle.text("type") == Some("batch") {
-            super::validate(claims, &without_content(&bundle), ResourceType::BUNDLE)?;
-        } else {
-            super::validate(claims, &bundle, ResourceType::BUNDLE)?;
-        }
-        let (atomic, answers) = run(&caller.app, &caller.context, bundle, None).await?;
-        Ok::<_, Failure>(response(&caller.app, &caller.context, atomic, &answers, whole))
+        let (atomic, answers) = done?;
+        Ok::<_, Failure>(response(&app, &context, atomic, &answers, whole))
     };
     let text = Body::read(payload).await?.work(work).await?;
     Ok(HttpResponse::Ok().content_type(FHIR_JSON).body(text))
+}
+
+/// What becomes of each entry of a Bundle that somebody posts.
+async fn done(app: &Arc<App>, context: &Context, bundle: Json<'_>) -> Result<(bool, Vec<Answer>), Failure> {
+    if let (Some("transaction"), Some(trail)) = (bundle.text("type"), &context.trail) {
+        trail.does(Act::Transaction);
+    }
+    know_topics(app, &bundle).await?;
+    if bundle.text("type") == Some("batch") {
+        super::validate(&app.claims, &without_content(&bundle), ResourceType::BUNDLE)?;
+    } else {
+        super::validate(&app.claims, &bundle, ResourceType::BUNDLE)?;
+    }
+    run(app, context, bundle, None).await
 }
 
 /// A batch with its entries' resources left out: what is wrong in one concerns only that one.
@@ -127,7 +134,7 @@ async fn run(
     taken: Option<String>,
 ) -> Result<(bool, Vec<Answer>), Failure> {
     let base = app.config.fhir_base();
-    let requests = requests(&bundle);
+    let requests = tried::requests(&bundle, &base);
     let plan = plan(bundle, &base, &mut new_id).map_err(Failure::invalid)?;
     let atomic = plan.atomic;
     let mut references = conditional(&plan, &base, context.at);
@@ -208,38 +215,18 @@ async fn run(
     let answers: Vec<Answer> = answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect();
     for (request, answer) in requests.into_iter().zip(&answers) {
         if let Answer::Failed(failure) = answer {
-            let patient = match &request.entity {
+            let known = match &request.entity {
                 Some((kind, id, _)) => app.store.patients(*kind, id).await.unwrap_or_default(),
                 None => String::new(),
             };
             let outcome = if failure.status.is_server_error() { Outcome::Serious } else { Outcome::Minor };
-            let note = failure.status.to_string();
-            context.note(Note { outcome, patient, note, ..request });
+            for patient in audited::each_patient(&known, &request.patient) {
+                let (note, patient) = (failure.status.to_string(), patient.to_owned());
+                context.note(Note { outcome, patient, note, ..request.clone() });
+            }
         }
     }
     Ok((atomic, answers))
-}
-
-/// What each entry asks for, for the audit trail.
-fn requests(bundle: &Json<'_>) -> Vec<Note> {
-    let request = |entry: &Json<'_>| {
-        let text = |name| entry.at(&["request", name]).and_then(Json::as_str).unwrap_or_default();
-        let (method, url) = (text("method"), text("url"));
-        let act = match method {
-            "POST" => Act::Create,
-            "PUT" => Act::Update,
-            "PATCH" => Act::Patch,
-            "DELETE" => Act::Delete,
-            _ if url.contains('?') => Act::SearchType,
-            _ => Act::Read,
-        };
-        let mut parts = url.split(['?', '#']).next().unwrap_or_default().split('/');
-        let kind = parts.next().and_then(ResourceType::parse);
-        let id = parts.next().filter(|id| reference::is_id(id));
-        let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
-        Note { entity, query: audited::asked_within(method, url), ..Note::of(act) }
-    };
-    bundle.list("entry").iter().map(request).collect()
 }
 
 fn set(answers: &mut [Option<Answer>], place: usize, answer: Answer) {

@@ -6,7 +6,8 @@ use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 use store::{Effect, Write};
 
-use super::{commit_of, criteria, kind, validate, written};
+use super::{commit_of, criteria, kind, tried, validate, written};
+use crate::http::audited;
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
@@ -27,15 +28,18 @@ pub(crate) async fn create(
     let by = caller.clone();
     let work = async move |body: Body| {
         let by = by.now();
-        let mut resource = format::read(&body, sent)?;
-        fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
-            .map_err(|issue| Failure::invalid(issue.into()))?;
-        know_topics(&by.app, &resource).await?;
-        let findings = validate(&by.app.claims, &resource, kind)?;
-        let topic = scoring::concerns(&by.app, &resource).then_some(scoring::WRITE);
-        let write = Write::Create { resource, id: None, if_none_exist };
-        let commit = commit_of(write, topic, by.context.at);
-        Ok::<_, Failure>((by.app.store.commit(&by.context, commit).await?, findings))
+        let done = async {
+            let mut resource = format::read(&body, sent)?;
+            fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
+                .map_err(|issue| Failure::invalid(issue.into()))?;
+            know_topics(&by.app, &resource).await?;
+            let findings = validate(&by.app.claims, &resource, kind)?;
+            let topic = scoring::concerns(&by.app, &resource).then_some(scoring::WRITE);
+            let write = Write::Create { resource, id: None, if_none_exist };
+            let commit = commit_of(write, topic, by.context.at);
+            Ok::<_, Failure>((by.app.store.commit(&by.context, commit).await?, findings))
+        };
+        done.await.inspect_err(|_| tried::resource(&by.app, &by.context, &body, sent))
     };
     let (done, findings) = Body::read(payload).await?.work(work).await?;
     let done = done.into_iter().next().ok_or_else(|| Failure::internal("a write without an answer"))?;
@@ -54,6 +58,9 @@ fn unless(
         .headers()
         .get("if-none-exist")
         .map(|value| std::str::from_utf8(value.as_bytes()).unwrap_or_default());
+    if let (Some(text), Some(trail)) = (header, &caller.context.trail) {
+        trail.asks(&audited::unless(text));
+    }
     let query = request.query_string();
     let said = request::pairs(query).iter().any(|(name, _)| !matches!(name.as_str(), "_format" | "_pretty"));
     let base = caller.app.config.fhir_base();

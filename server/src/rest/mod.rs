@@ -16,6 +16,7 @@ pub(crate) mod read;
 pub(crate) mod replay;
 pub(crate) mod search;
 pub(crate) mod subscription;
+mod tried;
 pub(crate) mod update;
 pub(crate) mod validate;
 mod value_set;

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::outcome::Issue;
 use store::{Effect, Target, Write};
 
-use super::{aimed, commit_of, validate, written};
+use super::{aimed, commit_of, tried, validate, written};
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
@@ -25,21 +25,24 @@ pub(crate) async fn update(
     let by = caller.clone();
     let work = async move |body: Body| {
         let by = by.now();
-        let mut resource = format::read(&body, sent)?;
-        fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
-            .map_err(|issue| Failure::invalid(issue.into()))?;
-        know_topics(&by.app, &resource).await?;
-        let findings = validate(&by.app.claims, &resource, kind)?;
-        if let Target::Id(_, id) = &target
-            && resource.text("id") != Some(id)
-        {
-            let issue = Issue::error("invalid", "the id in the resource must be the one in the address");
-            return Err(Failure::invalid(issue.at(format!("{}.id", kind.name())).into()));
-        }
-        let write = Write::Update { resource, target, id: None, only_if };
-        // Whether the old version was read by a model is known to the store alone, so always ask.
-        let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), by.context.at);
-        Ok((by.app.store.commit(&by.context, commit).await?, findings))
+        let done = async {
+            let mut resource = format::read(&body, sent)?;
+            fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
+                .map_err(|issue| Failure::invalid(issue.into()))?;
+            know_topics(&by.app, &resource).await?;
+            let findings = validate(&by.app.claims, &resource, kind)?;
+            if let Target::Id(_, id) = &target
+                && resource.text("id") != Some(id)
+            {
+                let issue = Issue::error("invalid", "the id in the resource must be the one in the address");
+                return Err(Failure::invalid(issue.at(format!("{}.id", kind.name())).into()));
+            }
+            let write = Write::Update { resource, target, id: None, only_if };
+            // Whether the old version was read by a model is known to the store alone, so always ask.
+            let commit = commit_of(write, scoring::is_read(kind).then_some(scoring::CHANGE), by.context.at);
+            Ok::<_, Failure>((by.app.store.commit(&by.context, commit).await?, findings))
+        };
+        done.await.inspect_err(|_| tried::resource(&by.app, &by.context, &body, sent))
     };
     let (done, findings) = Body::read(payload).await?.work(work).await?;
     let done = done.into_iter().next().ok_or_else(|| Failure::internal("a write without an answer"))?;

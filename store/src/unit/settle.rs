@@ -20,6 +20,21 @@ use crate::subscription::keep::requested;
 use crate::version::{Step, absent};
 use crate::{find, row};
 
+impl Planned {
+    /// By what it finds what it is about, where no id says it.
+    pub(super) fn criteria(&self) -> Option<&SearchQuery> {
+        match self {
+            Self::Create { if_none_exist, .. } => if_none_exist.as_ref(),
+            Self::Update { target, .. } | Self::Patch { target, .. } | Self::Delete { target, .. } => {
+                match target {
+                    Target::Only(query) => Some(query),
+                    Target::Id(..) => None,
+                }
+            }
+        }
+    }
+}
+
 /// Makes the target of one write known.
 pub(super) fn settle<'u>(link: &mut Link, sight: &Sight, planned: &'u Planned) -> Result<Step<'u>, Fault> {
     Ok(match planned {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fhir::resource_type::ResourceType;
 
-use super::{Planned, Unit};
+use super::{Planned, Sought, Unit};
 use crate::audit::{Act, Entry, Outcome};
 use crate::commit::{Activate, ClientChange};
 use crate::connection::Link;
@@ -12,9 +12,12 @@ use crate::context::each;
 use crate::record::{Effect, Written};
 use crate::version::Move;
 
+/// Letters of criteria that are kept.
+const KEPT: usize = 4096;
+
 impl Unit {
     /// Who did what, to be written before the transaction ends.
-    pub(super) fn audit(&self, link: &mut Link, written: &[Written], moves: &[Move]) {
+    pub(super) fn audit(&self, link: &mut Link, written: &[Written], moves: &[Move], sought: &[Sought<'_>]) {
         if link.authority.is_none() {
             return;
         }
@@ -31,6 +34,7 @@ impl Unit {
                 (Planned::Patch { .. }, _) => Act::Patch,
                 (Planned::Delete { .. }, _) => Act::Delete,
             };
+            let query = planned.asked();
             let absent = *effect == Effect::Absent;
             // What goes from one chart into another concerns both.
             let patients =
@@ -43,9 +47,15 @@ impl Unit {
                     (false, true) => (Outcome::Success, "there was nothing to delete"),
                     (false, false) => (Outcome::Success, ""),
                 };
-                let (patient, text) = (patient.to_owned(), text.to_owned());
+                let (patient, text, query) = (patient.to_owned(), text.to_owned(), query.clone());
                 touched.insert(patient.clone());
-                note(Entry { outcome, entity, patient, note: text, ..Entry::of(act) });
+                note(Entry { outcome, entity, patient, query, note: text, act });
+            }
+        }
+        for (text, patients) in sought {
+            for patient in each(patients) {
+                let (patient, query) = (patient.to_owned(), told(format!("GET {text}")));
+                note(Entry { patient, query, ..Entry::of(Act::SearchType) });
             }
         }
         // In an emergency each patient has an event of their own, of what was written too.
@@ -74,4 +84,31 @@ impl Unit {
             link.audited.extend(records, usize::MAX);
         }
     }
+}
+
+impl Planned {
+    /// What it asks by criteria, which are a search; empty where it names its target.
+    fn asked(&self) -> String {
+        let Some(query) = self.criteria() else { return String::new() };
+        let kind = query.kind().map_or("", ResourceType::name);
+        let before = match self {
+            Self::Create { .. } => format!("POST {kind} If-None-Exist: "),
+            Self::Update { .. } => format!("PUT {kind}?"),
+            Self::Patch { .. } => format!("PATCH {kind}?"),
+            Self::Delete { .. } => format!("DELETE {kind}?"),
+        };
+        let pair = |(name, value): &(String, String)| {
+            format!("{name}={}", value.replace('%', "%25").replace('&', "%26"))
+        };
+        told(before + &query.used.iter().map(pair).collect::<Vec<_>>().join("&"))
+    }
+}
+
+/// As much of it as is kept, without what a database does not take.
+fn told(text: String) -> String {
+    match text.char_indices().nth(KEPT) {
+        Some((end, _)) => format!("{}… (cut)", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+    .replace('\0', "\u{fffd}")
 }
