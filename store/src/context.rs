@@ -52,6 +52,20 @@ impl Context {
         }
     }
 
+    /// It asks this too.
+    pub fn asks(&self, more: &str) {
+        if let Some(trail) = &self.trail {
+            trail.asks(more);
+        }
+    }
+
+    /// It is about this patient.
+    pub fn is_about(&self, patient: Option<&str>) {
+        if let (Some(trail), Some(patient)) = (&self.trail, patient) {
+            trail.is_about(patient);
+        }
+    }
+
     /// One resource was shown.
     pub(crate) fn saw(&self, act: Act, stored: &Stored) {
         if let Some(trail) = &self.trail {

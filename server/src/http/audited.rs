@@ -17,6 +17,7 @@ use super::peer;
 use super::telemetry::RequestId;
 use crate::app::{self, App};
 use crate::interaction;
+use crate::smart::refusal::Denied;
 
 /// Letters of what was asked that are kept.
 const KEPT: usize = 4096;
@@ -84,6 +85,10 @@ pub(crate) async fn audited(
                 context.note(Entry { outcome, entity, patient, query, note, ..Entry::of(act) });
             }
         }
+    }
+    let denied = response.response().extensions().get::<Denied>().cloned();
+    if let Some(denied) = denied {
+        denied.note(&app, request, &context, status);
     }
     break_glass::note(&context);
     if let Err(error) = app.store.record(&context).await {

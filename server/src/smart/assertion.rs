@@ -4,11 +4,12 @@
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::{Number, Value};
-use store::{Authentication, AuthorizationChange, Commit, Context, SmartClient, Status};
+use store::{Authentication, AuthorizationChange, Commit, SmartClient, Status};
 
+use super::call::Call;
 use super::jws::{is, signed_claims};
+use super::of_client;
 use super::refusal::Refusal;
-use crate::app::App;
 use crate::http::caller::key_hash;
 
 /// `client_assertion_type`
@@ -46,7 +47,8 @@ fn seconds(number: &Number) -> i64 {
 }
 
 /// The client that signed; the assertion can't be used again.
-pub(crate) async fn client(app: &App, context: &Context, assertion: &str) -> Result<SmartClient, Refusal> {
+pub(crate) async fn client(call: &Call, assertion: &str) -> Result<SmartClient, Refusal> {
+    let (app, context) = (&call.app, &call.context);
     let no = |why: &'static str| Refusal::invalid_client(why);
     let header = jsonwebtoken::decode_header(assertion)
         .map_err(|_| no("the assertion is no signed JWT of a known algorithm"))?;
@@ -66,6 +68,7 @@ pub(crate) async fn client(app: &App, context: &Context, assertion: &str) -> Res
         Ok(_) | Err(store::Error::NotFound) => return Err(no("the client is not known")),
         Err(error) => return Err(error.into()),
     };
+    call.claims(&client);
     let Authentication::Keys { jwks, jwks_uri } = &client.registration.authentication else {
         return Err(no("the client did not register keys"));
     };
@@ -84,6 +87,8 @@ pub(crate) async fn client(app: &App, context: &Context, assertion: &str) -> Res
     }
     let claims: Option<Claims> = signed_claims(&keys, kid, header.alg, assertion);
     let claims = claims.ok_or_else(|| no("the assertion is signed with no key of the client's"))?;
+    // Whatever else is wrong with it, it is theirs.
+    call.is_by(|context| of_client(context, &client));
     check(&claims, &client.id, &app.token_endpoint(), context.at / SECOND)?;
     let used = AuthorizationChange::UseOnce {
         hash: key_hash(&format!("{}\n{}", claims.iss, claims.jti)),

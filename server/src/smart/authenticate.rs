@@ -13,7 +13,7 @@ use super::call::Call;
 use super::form::Form;
 use super::refusal::Refusal;
 use super::secret::same;
-use super::{assertion, throttle};
+use super::{assertion, of_client, throttle};
 use crate::app::App;
 use crate::http::caller::key_hash;
 use crate::http::tls::Shown;
@@ -36,7 +36,7 @@ pub(crate) async fn client(call: &Call) -> Result<SmartClient, Refusal> {
     }
     if let Some(assertion) = assertion {
         form.need("client_assertion_type")?;
-        let client = assertion::client(app, context, assertion).await?;
+        let client = assertion::client(call, assertion).await?;
         return agreed(client, form);
     }
     let (id, secret) = match basic {
@@ -50,6 +50,7 @@ pub(crate) async fn client(call: &Call) -> Result<SmartClient, Refusal> {
         Ok(_) | Err(store::Error::NotFound) => return Err(refused()),
         Err(error) => return Err(error.into()),
     };
+    call.claims(&client);
     let proved = match (&client.registration.authentication, secret.filter(|secret| !secret.is_empty())) {
         (Authentication::Public, None) => true,
         (Authentication::Secret(hash), Some(secret)) => same(hash, &key_hash(&secret)),
@@ -59,6 +60,7 @@ pub(crate) async fn client(call: &Call) -> Result<SmartClient, Refusal> {
     if !proved {
         return Err(refused());
     }
+    call.is_by(|context| of_client(context, &client));
     agreed(client, form)
 }
 

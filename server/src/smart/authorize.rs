@@ -11,13 +11,15 @@ use super::request::{Problem, Request};
 
 /// The question in an address.
 pub(crate) async fn by_get(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(begin(&call, &call.form).await)
+    answered(&call, begin(&call, &call.form).await).await
 }
 
 /// The question in a form, or partly in its address.
 pub(crate) async fn by_post(call: Call) -> Result<HttpResponse, Refusal> {
-    let form = call.form.clone().and(Form::of_query(&call.http));
-    answered(begin(&call, &form).await)
+    let of_address = Form::of_query(&call.http);
+    call.context.asks(&of_address.asked(""));
+    let form = call.form.clone().and(of_address);
+    answered(&call, begin(&call, &form).await).await
 }
 
 /// A browser brings its cookies along with a plain question of its own, not with a form of another site:

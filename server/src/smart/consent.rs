@@ -17,7 +17,7 @@ use super::role::Role;
 use super::scope::{self, For, Scope};
 use super::secret::random;
 use super::sign_in::{self, Session};
-use super::{bearer, encounter, of_account, of_client, patient, refused};
+use super::{bearer, encounter, of_account, of_client, patient};
 use crate::app::App;
 use crate::http::caller::key_hash;
 
@@ -27,7 +27,7 @@ const CODE: i64 = 60 * SECOND;
 
 /// `GET /oauth/consent`: whatever is to be asked next.
 pub(crate) async fn next(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(step(&call).await)
+    answered(&call, step(&call).await).await
 }
 
 async fn step(call: &Call) -> Result<HttpResponse, Problem> {
@@ -40,7 +40,7 @@ async fn step(call: &Call) -> Result<HttpResponse, Problem> {
         }
         return sign_in::page(app, context, &browser, call.sealed(), "", Notice::Nothing).await;
     };
-    let client = request.client(app, context).await?;
+    let client = call.client(&request).await?;
     let mut offered = offered(&request, &client.registration, &session)?;
     if request.silent {
         return Err(request.problem("consent_required", "the user is asked each time"));
@@ -141,7 +141,7 @@ fn needs_patient(request: &Request, scopes: &[Scope]) -> bool {
 
 /// `POST /oauth/consent`: the decision.
 pub(crate) async fn decide(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(decided(&call).await)
+    answered(&call, decided(&call).await).await
 }
 
 async fn decided(call: &Call) -> Result<HttpResponse, Problem> {
@@ -149,11 +149,10 @@ async fn decided(call: &Call) -> Result<HttpResponse, Problem> {
     call.browser(call.sealed())?;
     let request = call.opened()?;
     let Some(session) = fresh(call, &request).await? else { return Ok(call.go_on()) };
-    let client = request.client(app, &call.context).await?;
+    let client = call.client(&request).await?;
     let offered = offered(&request, &client.registration, &session)?;
     let context = &of_account(app, &of_client(&call.context, &client), &session.account);
     if form.get("decision") != Some("allow") {
-        app.store.commit(context, refused(Act::Authorize, "the user did not agree")).await?;
         return Err(request.problem("access_denied", "the user did not agree"));
     }
     let granted = scope::ticked(&offered, &form.all("scope").collect::<Vec<_>>());

@@ -51,14 +51,14 @@ pub(crate) async fn choices(call: &Call, reader: &Context, patient: &str) -> Res
 
 /// `POST /oauth/encounter`: takes one, or none.
 pub(crate) async fn choose(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(chosen(&call).await)
+    answered(&call, chosen(&call).await).await
 }
 
 async fn chosen(call: &Call) -> Result<HttpResponse, Problem> {
     call.browser(call.sealed())?;
     let mut request = call.opened()?;
     let Some(session) = call.session().await? else { return Ok(call.go_on()) };
-    let client = request.client(&call.app, &call.context).await?;
+    let client = call.client(&request).await?;
     let reader = call.reader(&client, &session);
     if let Some(id) = call.form.get("encounter") {
         let there = seen(&call.app, &reader, ResourceType::ENCOUNTER, id).await?;

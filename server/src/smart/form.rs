@@ -11,9 +11,20 @@ use crate::http::{audited, request};
 /// No form of ours is longer.
 const LONGEST: usize = 256 << 10;
 
-/// Parameters of a token request that say nothing secret.
-const TOLD: [&str; 6] =
-    ["grant_type", "client_id", "client_assertion_type", "redirect_uri", "scope", "resource"];
+/// Parameters that say nothing secret.
+const TOLD: [&str; 11] = [
+    "grant_type",
+    "client_id",
+    "client_assertion_type",
+    "redirect_uri",
+    "scope",
+    "resource",
+    "aud",
+    "response_type",
+    "code_challenge_method",
+    "prompt",
+    "decision",
+];
 
 /// The pairs, as they came.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +73,11 @@ impl Form {
             let encoded = utf8_percent_encode(value, UNRESERVED).to_string();
             if TOLD.contains(&name) { encoded } else { "…".to_owned() }
         };
+        // What is in the place of a name may be one, too.
+        let is_name =
+            |name: &str| name.len() <= 30 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         let pair = |(name, value): &(String, String)| {
-            format!("{}={}", utf8_percent_encode(name, UNRESERVED), told(name, value))
+            format!("{}={}", if is_name(name) { name } else { "…" }, told(name, value))
         };
         let pairs: Vec<String> = self.0.iter().map(pair).collect();
         audited::cut(&format!("{of} {}", pairs.join("&")))

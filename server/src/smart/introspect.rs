@@ -4,7 +4,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use serde_json::{Map, Value, json};
-use store::{Authentication, Context};
+use store::{Act, Agent, Authentication, Context, Entry, Who};
 
 use super::bearer::{Asker, Unproved};
 use super::call::Call;
@@ -20,6 +20,15 @@ const SECOND: i64 = 1_000_000;
 pub(crate) async fn introspect(call: Call) -> Result<HttpResponse, Refusal> {
     may_ask(&call).await?;
     let answer = worth(&call.app, &call.context, call.form.need("token")?).await?;
+    let told = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
+    let note = match answer.get("active") {
+        Some(Value::Bool(true)) => {
+            format!("good: {} {} of client {}", told("token_type"), told("jti"), told("client_id"))
+        }
+        _ => "not good".to_owned(),
+    };
+    let (patient, query) = (told("patient").to_owned(), call.form.asked("POST /oauth/introspect"));
+    call.context.note(Entry { patient, query, note, ..Entry::of(Act::Introspect) });
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::PRAGMA, "no-cache"))
@@ -33,12 +42,21 @@ async fn may_ask(call: &Call) -> Result<(), Refusal> {
     if let Some(token) = bearer::token(&call.http) {
         app.smart.throttle.check(throttle::Door::Token, &throttle::key(&call.http, "")).await?;
         match bearer::shown(app, context, token, Shown::by(&call.http), Asker::Admitted).await {
-            Ok(_) => return Ok(()),
+            Ok(bearer) => {
+                let who = Who::new(bearer.agent(context.who.agent.address.clone()));
+                call.is_by(|context| Context { who, ..context.clone() });
+                return Ok(());
+            }
             Err(Unproved::NotGood) => {}
             Err(error) => return Err(error.into()),
         }
         return match app.store.client(context, &key_hash(token)).await {
-            Ok(_) => Ok(()),
+            Ok(client) => {
+                let (id, name) = (Some(client.id), Some(client.name));
+                let who = Agent { client: id, client_name: name, ..context.who.agent.clone() };
+                call.is_by(|context| Context { who: Who::new(who), ..context.clone() });
+                Ok(())
+            }
             Err(store::Error::NotFound) => Err(Refusal::invalid_token("the token is not good")),
             Err(error) => Err(error.into()),
         };

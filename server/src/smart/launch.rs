@@ -3,7 +3,7 @@
 //! parameter, good once, and the address to open.
 
 use actix_web::http::header;
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,7 +18,6 @@ use super::scope::LAUNCH_APPS;
 use super::secret::random;
 use super::throttle;
 use crate::app::App;
-use crate::http::audited;
 use crate::http::caller::{address, key_hash};
 use crate::http::tls::Shown;
 
@@ -54,11 +53,23 @@ pub(crate) async fn launch(
     app.smart.throttle.check(throttle::Door::Token, &throttle::key(&request, "")).await?;
     let shown = Shown::by(&request);
     let bearer = bearer::shown(&app, &context, token, shown, Asker::Admitted).await?;
-    if !bearer.has(LAUNCH_APPS) {
-        return Err(Refusal::insufficient_scope(format!("the scope {LAUNCH_APPS} is needed")));
+    let who = Who::new(bearer.agent(address(&request)));
+    let context = Context { who, access: bearer.access(), ..context };
+    super::is_by(&request, context.clone());
+    let asked: serde_json::Result<Asked> = serde_json::from_slice(&body);
+    if let Ok(asked) = &asked {
+        let an_id = |id: &Option<String>| id.clone().filter(|id| fhir::reference::is_id(id));
+        context.is_about(an_id(&asked.patient).as_deref());
+        let told = [("client_id", &Some(asked.client.clone())), ("encounter", &asked.encounter)];
+        for (name, id) in told {
+            context.asks(&an_id(id).map_or_else(String::new, |id| format!(" {name}={id}")));
+        }
     }
-    let asked: Asked = serde_json::from_slice(&body)
-        .map_err(|error| Refusal::invalid_request(format!("the body can't be read: {error}")))?;
+    if !bearer.has(LAUNCH_APPS) {
+        return Err(Refusal::insufficient_scope("the scope augury/launch is needed"));
+    }
+    let asked =
+        asked.map_err(|error| Refusal::invalid_request(format!("the body can't be read: {error}")))?;
     let client = match app.store.smart_client(&context, &asked.client).await {
         Ok(client) if client.status == Status::Approved => client,
         Ok(_) | Err(store::Error::NotFound) => {
@@ -66,10 +77,6 @@ pub(crate) async fn launch(
         }
         Err(error) => return Err(error.into()),
     };
-    let who = Who::new(bearer.agent(address(&request)));
-    let trail = Some(Trail::of(audited::asked(&request)));
-    let context = Context { who, access: bearer.access(), trail, ..context };
-    request.extensions_mut().insert(context.clone());
     for (kind, id) in [(ResourceType::PATIENT, &asked.patient), (ResourceType::ENCOUNTER, &asked.encounter)] {
         let Some(id) = id else { continue };
         match app.store.read(&context, kind, id).await {
@@ -84,7 +91,9 @@ pub(crate) async fn launch(
             Err(error) => {
                 let (entity, note) = (Some((kind, id.clone(), 0)), error.to_string());
                 let entity = entity.filter(|_| fhir::reference::is_id(id));
-                context.note(Entry { outcome: Outcome::Minor, entity, note, ..Entry::of(Act::Launch) });
+                let patient = context.trail.as_ref().map(Trail::patient).unwrap_or_default();
+                let outcome = Outcome::Minor;
+                context.note(Entry { outcome, entity, patient, note, ..Entry::of(Act::Launch) });
                 let kind = kind.name();
                 return Err(match error {
                     store::Error::NotFound | store::Error::Gone { .. } => {

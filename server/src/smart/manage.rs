@@ -15,7 +15,7 @@ pub(crate) const ABOUT: &str = "manage";
 
 /// `GET /oauth/manage`.
 pub(crate) async fn page(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(shown(&call).await)
+    answered(&call, shown(&call).await).await
 }
 
 async fn shown(call: &Call) -> Result<HttpResponse, Problem> {
@@ -41,7 +41,7 @@ async fn shown(call: &Call) -> Result<HttpResponse, Problem> {
 
 /// `POST /oauth/manage`: ends what one app was allowed.
 pub(crate) async fn end(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(ended(&call).await)
+    answered(&call, ended(&call).await).await
 }
 
 async fn ended(call: &Call) -> Result<HttpResponse, Problem> {

@@ -49,7 +49,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use actix_web::{HttpMessage, HttpRequest};
 use anyhow::Context as _;
-use store::{Account, Act, Agent, AuthorizationChange, Commit, Context, Entry, Outcome, SmartClient, Who};
+use store::{Account, Act, Agent, AuthorizationChange, Context, Entry, Outcome, SmartClient, Trail, Who};
 
 use crate::app::{self, App};
 use crate::config::Config;
@@ -103,11 +103,21 @@ impl Smart {
     }
 }
 
-/// Somebody calls the authorization server; who, it has yet to find out.
+/// Somebody calls the authorization server; who, it has yet to find out. What it notes is recorded with the
+/// answer, as of whoever [`is_by`] said last.
 pub(crate) fn context(request: &HttpRequest) -> Context {
     let id = request.extensions().get::<RequestId>().map(|id| id.0.as_str().into());
     let who = Who::new(Agent { address: address(request), ..Agent::default() });
-    Context { request: id.unwrap_or_default(), who, ..Context::system("authorization server", app::now()) }
+    let trail = Some(Trail::of(format!("{} {}", request.method(), request.path())));
+    let context = Context::system("authorization server", app::now());
+    let context = Context { request: id.unwrap_or_default(), who, trail, ..context };
+    is_by(request, context.clone());
+    context
+}
+
+/// The trail is to say that it was they.
+pub(crate) fn is_by(request: &HttpRequest, context: Context) {
+    request.extensions_mut().insert(context);
 }
 
 /// The same call, of which it is known now which client makes it.
@@ -131,7 +141,6 @@ pub(crate) fn of_account(app: &App, context: &Context, account: &Account) -> Con
 }
 
 /// For the audit trail: something was refused.
-pub(crate) fn refused(act: Act, why: &str) -> Commit<'static> {
-    let note = why.to_owned();
-    Commit { notes: vec![Entry { outcome: Outcome::Minor, note, ..Entry::of(act) }], ..Commit::default() }
+pub(crate) fn refused(act: Act, why: &str) -> Entry {
+    Entry { outcome: Outcome::Minor, note: why.to_owned(), ..Entry::of(act) }
 }

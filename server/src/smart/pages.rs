@@ -6,8 +6,9 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
+use super::call::Call;
 use super::form::Form;
-use super::refusal::Refusal;
+use super::refusal::{Denied, Refusal};
 use super::request::Problem;
 use super::secret::{random, same};
 use crate::app::App;
@@ -146,7 +147,7 @@ impl Browser {
         }
         let why =
             "This form was not made for your browser, or cookies are switched off. Start again in the app.";
-        Err(Problem::Here(why.to_owned()))
+        Err(Problem::Here(why.into()))
     }
 
     /// A page for it. `answer_to` is where a form of the page may lead in the end.
@@ -199,8 +200,14 @@ fn source(uri: &str) -> String {
     if origin.is_tuple() { origin.ascii_serialization() } else { format!("{}:", url.scheme()) }
 }
 
-/// Tells what went wrong, to whom it concerns.
-pub(crate) fn answered(result: Result<HttpResponse, Problem>) -> Result<HttpResponse, Refusal> {
+/// Tells what went wrong, to whom it concerns, and the trail.
+pub(crate) async fn answered(
+    call: &Call,
+    result: Result<HttpResponse, Problem>,
+) -> Result<HttpResponse, Refusal> {
+    if result.is_err() {
+        call.recall().await?;
+    }
     match result {
         Ok(response) => Ok(response),
         Err(Problem::Own(refusal)) => Err(refusal),
@@ -210,11 +217,16 @@ pub(crate) fn answered(result: Result<HttpResponse, Problem>) -> Result<HttpResp
                 ("error_description", Some(&description)),
                 ("state", state.as_deref()),
             ];
-            Ok(redirect(&with_query(&redirect_uri, &pairs)))
+            let mut response = redirect(&with_query(&redirect_uri, &pairs));
+            response.extensions_mut().insert(Denied::of(error, &description));
+            Ok(response)
         }
         Err(Problem::Here(why)) => match html(StatusCode::BAD_REQUEST, &Wrong { why: &why }, "") {
             Err(Problem::Own(refusal)) => Err(refusal),
-            Ok(page) => Ok(page),
+            Ok(mut page) => {
+                page.extensions_mut().insert(Denied::of("", &why));
+                Ok(page)
+            }
             Err(_) => Err(Refusal::internal("a page can't be shown")),
         },
     }

@@ -42,14 +42,14 @@ pub(crate) fn only(session: &Session) -> Option<&str> {
 
 /// `POST /oauth/patient`: looks for patients, or takes one.
 pub(crate) async fn choose(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(chosen(&call).await)
+    answered(&call, chosen(&call).await).await
 }
 
 async fn chosen(call: &Call) -> Result<HttpResponse, Problem> {
     let browser = call.browser(call.sealed())?;
     let mut request = call.opened()?;
     let Some(session) = call.session().await? else { return Ok(call.go_on()) };
-    let client = request.client(&call.app, &call.context).await?;
+    let client = call.client(&request).await?;
     let reader = call.reader(&client, &session);
     let Some(id) = call.form.get("patient") else {
         let sought = call.form.get("q").unwrap_or_default();

@@ -2,12 +2,16 @@
 
 use std::borrow::Cow;
 
+use actix_web::HttpRequest;
 use actix_web::body::BoxBody;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
+use store::{Act, Context, Entry, Outcome};
 
 use super::bearer::{NOBODY_TO_ASK, Unproved};
+use crate::app::App;
+use crate::http::peer;
 
 /// A request that is refused.
 #[derive(Debug)]
@@ -64,17 +68,57 @@ impl Refusal {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, after: Some(1), ..refusal }
     }
 
-    /// Was something denied, rather than not understood or not possible now?
-    pub(crate) fn is_denial(&self) -> bool {
-        matches!(self.error, "invalid_client" | "invalid_grant" | "invalid_scope" | "unauthorized_client")
-    }
-
     /// 500 that tells the caller nothing; `why` goes to the log.
     pub(crate) fn internal(why: impl std::fmt::Display) -> Self {
         tracing::error!(%why, "internal error");
         let refusal = Self::new("server_error", "internal error; the log has it under the request's id");
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..refusal }
     }
+}
+
+/// Why something was refused, as the trail says it. It goes with each answer that refuses, so that all of them
+/// are recorded in one place: where every answer passes.
+#[derive(Debug, Clone)]
+pub(crate) struct Denied(String);
+
+impl Denied {
+    /// What was written for this caller may hold what they sent, which may be a secret: then the code says it.
+    pub(crate) fn of(error: &str, why: &Cow<'static, str>) -> Self {
+        match why {
+            Cow::Borrowed(why) if error.is_empty() => Self((*why).to_owned()),
+            Cow::Borrowed(why) => Self(format!("{error}: {why}")),
+            Cow::Owned(_) => Self(error.to_owned()),
+        }
+    }
+
+    /// Notes it as of the one in whose context it is, unless it was noted closer by. Of whom nobody knows there
+    /// are not more than the trail bears.
+    pub(crate) fn note(self, app: &App, request: &HttpRequest, context: &Context, status: StatusCode) {
+        let Some(act) = act(request.path()) else { return };
+        let Some(trail) = context.trail.as_ref().filter(|trail| !trail.tells_refusal(act)) else { return };
+        let agent = &context.who.agent;
+        let known = agent.client.is_some() || agent.user.is_some();
+        if known || app.refusals.admits(&peer::network(request), context.at) {
+            let outcome = if status.is_server_error() { Outcome::Serious } else { Outcome::Minor };
+            let (patient, query) = (trail.patient(), trail.asked());
+            context.note(Entry { outcome, patient, query, note: self.0, ..Entry::of(act) });
+        }
+    }
+}
+
+/// What is done at an address of the authorization server.
+fn act(path: &str) -> Option<Act> {
+    Some(match path {
+        "/oauth/authorize" | "/oauth/consent" | "/oauth/patient" | "/oauth/encounter" => Act::Authorize,
+        "/oauth/token" => Act::Token,
+        "/oauth/introspect" => Act::Introspect,
+        "/oauth/revoke" | "/oauth/manage" => Act::Revoke,
+        "/oauth/register" => Act::Security,
+        "/oauth/launch" => Act::Launch,
+        "/oauth/sign-in" | "/oauth/upstream" | "/oauth/upstream/callback" => Act::Login,
+        "/oauth/sign-out" => Act::Logout,
+        _ => return None,
+    })
 }
 
 impl From<store::Error> for Refusal {
@@ -121,6 +165,8 @@ impl ResponseError for Refusal {
         if let Some(after) = self.after {
             response.insert_header((header::RETRY_AFTER, after.to_string()));
         }
-        response.json(json!({"error": self.error, "error_description": self.description}))
+        let mut response = response.json(json!({"error": self.error, "error_description": self.description}));
+        response.extensions_mut().insert(Denied::of(self.error, &self.description));
+        response
     }
 }

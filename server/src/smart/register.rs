@@ -43,8 +43,9 @@ pub(crate) async fn register(
         registration,
     };
     let answer = answer(&client, secret.as_deref());
+    let note = format!("client {} registered itself: {}", client.id, client.registration.name);
     let authorization = vec![AuthorizationChange::Register(client)];
-    let notes = vec![Entry { note: "a client registered itself".into(), ..Entry::of(Act::Security) }];
+    let notes = vec![Entry { note, ..Entry::of(Act::Security) }];
     app.store.commit(&context, Commit { authorization, notes, ..Commit::default() }).await?;
     Ok(HttpResponse::Created()
         .insert_header((header::CACHE_CONTROL, "no-store"))

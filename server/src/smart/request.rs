@@ -1,6 +1,8 @@
 //! What an app asks for at the authorization endpoint, checked; it travels with the browser from page to
 //! page, sealed, and only the end of it is kept here.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use store::{Context, LaunchContext, Registration, SmartClient, Status};
 
@@ -42,9 +44,9 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) enum Problem {
     /// Told to the person at the browser alone: where to send them is not certain.
-    Here(String),
+    Here(Cow<'static, str>),
     /// Told to the app (RFC 6749 section 4.1.2.1).
-    There { redirect_uri: String, state: Option<String>, error: &'static str, description: String },
+    There { redirect_uri: String, state: Option<String>, error: &'static str, description: Cow<'static, str> },
     /// Our own.
     Own(Refusal),
 }
@@ -64,7 +66,7 @@ impl From<store::Error> for Problem {
 impl Request {
     /// Checks a question in the order that says where an error may be told.
     pub(crate) async fn check(app: &App, context: &Context, form: &Form) -> Result<Self, Problem> {
-        let here = |why: &str| Problem::Here(why.to_owned());
+        let here = |why: &'static str| Problem::Here(why.into());
         let id = form.get("client_id").ok_or_else(|| here("The app did not say which app it is."))?;
         let client = match app.store.smart_client(context, id).await {
             Ok(client) => client,
@@ -85,15 +87,16 @@ impl Request {
         if form.get("aud").map_or(about_resources, |aud| aud.trim_end_matches('/') != base) {
             return Err(here("The app asks for access to another server than this one (parameter aud)."));
         }
-        let there = |error, description: &str| Problem::There {
+        let told = |error, description| Problem::There {
             redirect_uri: redirect_uri.to_owned(),
             state: form.get("state").map(str::to_owned),
             error,
-            description: description.to_owned(),
+            description,
         };
         if let Some(name) = form.repeated() {
-            return Err(there("invalid_request", &format!("{name} is there more than once")));
+            return Err(told("invalid_request", format!("{name} is there more than once").into()));
         }
+        let there = |error, description: &'static str| told(error, description.into());
         if form.get("request").is_some() {
             return Err(there("request_not_supported", "request objects are not understood"));
         }
@@ -122,7 +125,10 @@ impl Request {
             None => (None, LaunchContext::default()),
             Some(launch) => {
                 let hash = key_hash(launch);
-                match app.store.launch(context, &hash).await {
+                let known = app.store.launch(context, &hash).await;
+                // Whoever comes with it, it is about that patient.
+                context.is_about(known.as_ref().ok().and_then(|known| known.context.patient.as_deref()));
+                match known {
                     Ok(known)
                         if known.client == client.id
                             && known.used.is_none()
@@ -190,12 +196,12 @@ impl Request {
     }
 
     /// An answer that tells the app of an error.
-    pub(crate) fn problem(&self, error: &'static str, description: &str) -> Problem {
+    pub(crate) fn problem(&self, error: &'static str, description: &'static str) -> Problem {
         Problem::There {
             redirect_uri: self.redirect_uri.clone(),
             state: self.state.clone(),
             error,
-            description: description.to_owned(),
+            description: description.into(),
         }
     }
 }

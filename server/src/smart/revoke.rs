@@ -1,10 +1,11 @@
 //! `POST /oauth/revoke`: a client gives back what it holds (RFC 7009).
 
 use actix_web::HttpResponse;
+use store::Act;
 
 use super::call::Call;
 use super::refusal::Refusal;
-use super::{authenticate, of_client, token};
+use super::{authenticate, of_client, refused, token};
 use crate::http::caller::key_hash;
 
 /// `POST /oauth/revoke`. Whichever token it is, all that was granted with it ends; what is no token of
@@ -24,6 +25,8 @@ pub(crate) async fn revoke(call: Call) -> Result<HttpResponse, Refusal> {
     };
     if let Some(grant) = grant.filter(|grant| grant.client == client.id) {
         token::revoke(app, &of_client(context, &client), &grant.id).await?;
+    } else {
+        context.note(refused(Act::Revoke, "it is no token of the client's"));
     }
     Ok(HttpResponse::Ok().finish())
 }

@@ -82,7 +82,7 @@ pub(crate) async fn page(
 
 /// `POST /oauth/sign-in`.
 pub(crate) async fn sign_in(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(enter(&call).await)
+    answered(&call, enter(&call).await).await
 }
 
 async fn enter(call: &Call) -> Result<HttpResponse, Problem> {
@@ -189,7 +189,7 @@ async fn proved(
     let (account, from) = found(app, context, login, &sources).await?;
     let right = right && account.as_ref().map(|account| &account.password) == hash.as_ref();
     let known = account.as_ref().map_or_else(|| context.clone(), |one| of_account(app, context, one));
-    let wrong = |why| refused(Act::Login, why);
+    let wrong = |why| Commit { notes: vec![refused(Act::Login, why)], ..Commit::default() };
     let is_late = |until: i64| until <= context.at;
     let may_try = |account: &Account| {
         !account.locked && is_late(from.locked_until) && (from.known || is_late(account.locked_until))
@@ -237,7 +237,7 @@ fn accounts(change: AccountChange) -> Commit<'static> {
 
 /// `POST /oauth/sign-out`.
 pub(crate) async fn sign_out(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(left(&call).await)
+    answered(&call, left(&call).await).await
 }
 
 async fn left(call: &Call) -> Result<HttpResponse, Problem> {

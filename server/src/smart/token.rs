@@ -18,10 +18,9 @@ use super::form::Form;
 use super::refusal::Refusal;
 use super::scope::{self, For};
 use super::secret::{random, same};
-use super::{authenticate, bearer, id_token, of_client, refused};
+use super::{authenticate, bearer, id_token, of_client};
 use crate::app::App;
 use crate::http::caller::key_hash;
-use crate::http::peer;
 use crate::http::tls::Shown;
 
 const SECOND: i64 = 1_000_000;
@@ -40,25 +39,18 @@ pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
         let details = "grant_type must be authorization_code, refresh_token or client_credentials";
         return Err(Refusal::new("unsupported_grant_type", details));
     }
-    let client = match authenticate::client(&call).await {
-        Ok(client) => client,
-        Err(refusal) => return Err(noted(&call, &call.context, refusal).await?),
-    };
+    let client = authenticate::client(&call).await?;
     let context = of_client(&call.context, &client);
     let shown = Shown::by(&call.http).filter(|_| client.registration.bound).map(Shown::thumbprint);
     if client.registration.bound && shown.is_none() {
         let details = "the client's tokens are bound to a certificate, and none was shown";
-        return Err(noted(&call, &context, Refusal::invalid_client(details)).await?);
+        return Err(Refusal::invalid_client(details));
     }
     let asking = Asking { app, context: &context, client: &client, form, certificate: shown };
     let issued = match kind {
-        "authorization_code" => redeem(&asking).await,
-        "refresh_token" => refresh(&asking).await,
-        _ => itself(&asking).await,
-    };
-    let issued = match issued {
-        Ok(issued) => issued,
-        Err(refusal) => return Err(noted(&call, &context, refusal).await?),
+        "authorization_code" => redeem(&asking).await?,
+        "refresh_token" => refresh(&asking).await?,
+        _ => itself(&asking).await?,
     };
     let answer = issued.answer(app, &context).await?;
     Ok(HttpResponse::Ok()
@@ -128,16 +120,6 @@ impl Asking<'_> {
     }
 }
 
-/// What is refused is in the audit trail; how often is bounded before.
-async fn noted(call: &Call, context: &Context, refusal: Refusal) -> Result<Refusal, Refusal> {
-    let app = &call.app;
-    let known = context.who.agent.client.is_some();
-    if refusal.is_denial() && (known || app.refusals.admits(&peer::network(&call.http), context.at)) {
-        app.store.commit(context, refused(Act::Token, refusal.error)).await?;
-    }
-    Ok(refusal)
-}
-
 /// What a client is given.
 struct Issued {
     access: String,
@@ -183,6 +165,7 @@ async fn redeem(asking: &Asking<'_>) -> Result<Issued, Refusal> {
     if grant.client != client.id {
         return Err(no());
     }
+    context.is_about(grant.granted.context.patient.as_deref());
     if code.redeemed.is_some() {
         // Two have it: whoever was first may be a thief.
         revoke(app, context, &grant.id).await?;
@@ -257,6 +240,7 @@ async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
         if grant.client != client.id || others(&token.certificate) {
             return Err(no());
         }
+        context.is_about(grant.granted.context.patient.as_deref());
         if let Some(replaced) = token.replaced {
             let unused = match app.store.refresh_token(context, &key_hash(&new)).await {
                 Ok((successor, _)) => successor.replaced.is_none().then_some(successor),

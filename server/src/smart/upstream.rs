@@ -70,7 +70,7 @@ fn back(app: &App) -> String {
 
 /// `GET /oauth/upstream`: sends the browser there.
 pub(crate) async fn leave(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(left(&call).await)
+    answered(&call, left(&call).await).await
 }
 
 async fn left(call: &Call) -> Result<HttpResponse, Problem> {
@@ -103,7 +103,7 @@ async fn left(call: &Call) -> Result<HttpResponse, Problem> {
 
 /// `GET /oauth/upstream/callback`: somebody comes back.
 pub(crate) async fn arrive(call: Call) -> Result<HttpResponse, Refusal> {
-    answered(arrived(&call).await)
+    answered(&call, arrived(&call).await).await
 }
 
 async fn arrived(call: &Call) -> Result<HttpResponse, Problem> {
@@ -118,7 +118,7 @@ async fn arrived(call: &Call) -> Result<HttpResponse, Problem> {
     });
     let state = state.ok_or_else(failed)?;
     let Some(code) = form.get("code") else {
-        app.store.commit(context, refused(Act::Login, "the OpenID Connect provider refused")).await?;
+        context.note(refused(Act::Login, "the OpenID Connect provider refused"));
         return Err(failed());
     };
     let provider = provider(app, upstream).await?;
@@ -140,7 +140,7 @@ async fn arrived(call: &Call) -> Result<HttpResponse, Problem> {
     let claims = match verified(app, context, upstream, &provider, token).await {
         Some(claims) if text(&claims, "nonce") == Some(&state.nonce) => claims,
         _ => {
-            app.store.commit(context, refused(Act::Login, "an id_token that is not good")).await?;
+            context.note(refused(Act::Login, "an id_token that is not good"));
             return Err(failed());
         }
     };
@@ -188,7 +188,7 @@ async fn account(
 ) -> Result<(Account, AccountChange, Option<String>), Problem> {
     let role = role(upstream, claims);
     let Some((role, name_of_role)) = role else {
-        app.store.commit(context, refused(Act::Login, "no role for that person")).await?;
+        context.note(refused(Act::Login, "no role for that person"));
         return Err(Problem::Here("Your organisation's account has no role here.".into()));
     };
     let fhir_user = text(claims, &upstream.user_claim).and_then(relative);
@@ -202,7 +202,7 @@ async fn account(
     let role = name_of_role.to_owned();
     match app.store.account(context, &login).await {
         Ok(known) if known.locked => {
-            app.store.commit(context, refused(Act::Login, "the account is locked")).await?;
+            context.note(refused(Act::Login, "the account is locked"));
             Err(Problem::Here("Your account is locked.".into()))
         }
         Ok(known) => {

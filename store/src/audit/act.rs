@@ -53,6 +53,8 @@ pub enum Act {
     Score,
     /// A version of a model was put in use.
     Activate,
+    /// It was asked what a token is worth.
+    Introspect,
     /// Something was sent to a subscriber.
     Deliver,
     /// The same, with all that a resource says.
@@ -125,6 +127,7 @@ const ALL: &[Line] = &[
     (34, Act::Launch, (DICOM, "110100", "Application Activity"), (OWN, "launch", "App launched"), "E"),
     (35, Act::Authorize, (DICOM, "110113", "Security Alert"), (OWN, "authorize", "Access allowed"), "E"),
     (36, Act::BreakGlass, (DICOM, "110113", "Security Alert"), (DICOM, "110127", "Emergency Override Started"), "E"),
+    (37, Act::Introspect, (DICOM, "110114", "User Authentication"), ("urn:ihe:event-type-code", "ITI-102", "Introspect Token"), "E"),
     (40, Act::Score, (OWN, "model", "Risk model"), (OWN, "score", "Patient scored"), "E"),
     (41, Act::Activate, (OWN, "model", "Risk model"), (OWN, "activate", "Model put in use"), "U"),
     (42, Act::Deliver, (DICOM, "110106", "Export"), (OWN, "deliver", "Notification sent"), "R"),

@@ -128,6 +128,12 @@ impl Trail {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
+    /// Has it seen that this was refused?
+    pub fn tells_refusal(&self, act: Act) -> bool {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.iter().any(|entry| entry.act == act && entry.outcome != Outcome::Success)
+    }
+
     /// All that it has seen, which is then no longer there.
     pub fn take(&self) -> Vec<Entry> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
