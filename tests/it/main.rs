@@ -38,6 +38,7 @@ mod settings;
 mod shapes;
 mod smart;
 mod smart_clients;
+mod smart_refusals;
 mod smart_roles;
 mod smart_trail;
 mod smart_upstream;
