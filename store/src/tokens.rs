@@ -216,6 +216,27 @@ pub(crate) fn end_all(link: &mut Link, at: i64, account: &str) -> Result<(), Fau
     Ok(())
 }
 
+/// The access token of that hash, ended or not.
+fn issued(link: &mut Link, hash: &str) -> Result<Option<AccessToken>, Fault> {
+    let mut sql = Sql::new(
+        link.dialect,
+        "SELECT hash, id, grant_id, scope, issued, expires, certificate FROM access_token WHERE hash = ",
+    );
+    sql.text(hash);
+    let mut rows: Vec<AccessRow> = sql
+        .rows::<(Text, Text, Text, Text, BigInt, BigInt, Nullable<Text>), AccessRow>(&mut link.connection)?;
+    let token = |(hash, id, grant, scope, issued, expires, certificate): AccessRow| AccessToken {
+        hash,
+        id,
+        grant,
+        scope,
+        issued,
+        expires,
+        certificate,
+    };
+    Ok(rows.pop().map(token))
+}
+
 /// The grant with its client, if it holds: neither of them nor its account was ended.
 fn living(link: &mut Link, id: &str) -> Result<(SmartGrant, SmartClient), Fault> {
     let grant = grants(link, "id", id)?.pop().filter(|grant| grant.revoked.is_none());
@@ -285,30 +306,25 @@ impl Store {
     ) -> Result<(AccessToken, SmartGrant, SmartClient), Error> {
         let (hash, at) = (hash.to_owned(), context.at);
         let read = move |link: &mut Link| -> Result<(AccessToken, SmartGrant, SmartClient), Fault> {
-            let mut sql = Sql::new(
-                link.dialect,
-                "SELECT hash, id, grant_id, scope, issued, expires, certificate FROM access_token WHERE hash = ",
-            );
-            sql.text(hash.as_str()).push(" AND expires > ").int(at);
-            let mut rows: Vec<AccessRow> = sql
-                .rows::<(Text, Text, Text, Text, BigInt, BigInt, Nullable<Text>), AccessRow>(
-                    &mut link.connection,
-                )?;
-            let (hash, id, grant, scope, issued, expires, certificate) = rows.pop().ok_or(Error::NotFound)?;
-            let (from, client) = living(link, &grant)?;
-            Ok((AccessToken { hash, id, grant, scope, issued, expires, certificate }, from, client))
+            let token = issued(link, &hash)?.filter(|token| token.expires > at).ok_or(Error::NotFound)?;
+            let (from, client) = living(link, &token.grant)?;
+            Ok((token, from, client))
         };
         self.pool.run(read).await
     }
 
-    /// Was an access token of that hash issued? It may have ended, but not so long ago that it was swept.
-    pub async fn was_issued(&self, _: &Context, hash: &str) -> Result<bool, Error> {
+    /// The same of one that may have ended, but not so long ago that it was swept.
+    pub async fn issued(
+        &self,
+        _: &Context,
+        hash: &str,
+    ) -> Result<(AccessToken, SmartGrant, SmartClient), Error> {
         let hash = hash.to_owned();
-        let read = move |link: &mut Link| -> Result<bool, Fault> {
-            let mut sql = Sql::new(link.dialect, "SELECT id FROM access_token WHERE hash = ");
-            sql.text(hash.as_str());
-            let rows: Vec<(String,)> = sql.rows::<(Text,), (String,)>(&mut link.connection)?;
-            Ok(!rows.is_empty())
+        let read = move |link: &mut Link| -> Result<(AccessToken, SmartGrant, SmartClient), Fault> {
+            let token = issued(link, &hash)?.ok_or(Error::NotFound)?;
+            let grant = grants(link, "id", &token.grant)?.pop().ok_or(Error::NotFound)?;
+            let client = clients(link, Some(&grant.client))?.pop().ok_or(Error::NotFound)?;
+            Ok((token, grant, client))
         };
         self.pool.run(read).await
     }

@@ -237,3 +237,43 @@ fn who_only_asks_wrongly_does_not_fill_the_trail() {
     }
     assert_eq!(trail(&place, "outcome=4").len(), 10);
 }
+
+#[test]
+fn who_comes_with_what_has_ended_is_named() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let added = place.server.command(&["client", "add", "caller"], "").unwrap();
+        let line =
+            |name: &str| added.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        let (caller, key) = (line("id   "), line("key  "));
+        assert_eq!(place.read("/fhir/Patient/p1", &key), 200);
+        place.server.command(&["client", "revoke", &caller], "").unwrap();
+        let brief = place.server.key(&["brief", "--expires", "1s"]).unwrap();
+        let own = elliptic("k1");
+        let client = register(&place, &[&own], &["--scope", "system/Patient.rs"]);
+        let got = tell(&place, &own.sign(&own.header(), &claims(&place, &client)), "system/*.rs");
+        let token = got.expect(200).unwrap().json["access_token"].as_str().unwrap().to_owned();
+        place.server.command(&["client", "revoke", &client], "").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        for (what, why) in [
+            (&key, "401 Unauthorized: its key was revoked"),
+            (&brief, "401 Unauthorized: its key has expired"),
+            (&token, "401 Unauthorized: its client was revoked"),
+        ] {
+            assert_eq!(place.read("/fhir/Patient/p1", what), 401);
+            let (told, patient, _, agent, _) = newest(&place, "read");
+            assert_eq!((told.as_str(), patient.as_str()), (why, "Patient/p1"), "{backend:?}");
+            assert!(!agent.is_empty());
+        }
+        let by = |id: &str| trail(&place, &format!("outcome=4&subtype=read&agent:identifier={id}")).len();
+        assert_eq!((by(&caller), by(&client)), (1, 1));
+        // They are counted by themselves: whoever nobody knows is told of all the same.
+        for _ in 0..30 {
+            place.read("/fhir/Patient/p1", &token);
+        }
+        assert_eq!(by(&client), 10);
+        assert_eq!(place.read("/fhir/Patient/p1", "augury_nobody"), 401);
+        let (told, patient, _, agent, _) = newest(&place, "read");
+        assert_eq!((told.as_str(), patient.as_str(), agent.as_str()), ("401 Unauthorized", "", ""));
+    }
+}

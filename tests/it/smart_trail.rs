@@ -308,6 +308,8 @@ fn many_passwords_at_once_are_judged_one_by_one() {
         let told: Vec<String> = trail(&place, "subtype=110122").iter().map(why).collect();
         let judged = told.iter().filter(|why| why.contains("password or code")).count();
         assert_eq!((judged, told.len()), (5, 12), "{backend:?} {told:?}");
+        let waited = told.iter().filter(|why| why.contains("it has to wait after wrong passwords")).count();
+        assert_eq!(waited, 7, "{backend:?} {told:?}");
         assert_eq!(enter(PASSWORD), 200);
     }
 }

@@ -13,8 +13,8 @@ use store::{Access, Act, Agent, Context, Entry, Outcome, Trail, Who};
 use super::break_glass;
 use super::caller::address;
 use super::failure::Failure;
-use super::peer;
 use super::telemetry::RequestId;
+use super::{peer, refusals};
 use crate::app::{self, App};
 use crate::interaction;
 use crate::smart::refusal::Denied;
@@ -39,7 +39,15 @@ pub(crate) async fn audited(
     let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
     // Who only knocks writes little, and has nothing looked up.
     let knocks = refused && known.is_none();
-    if knocks && act.is_some() && !app.refusals.admits(&peer::network(request), app::now()) {
+    let why =
+        known.as_ref().and_then(|known| known.trail.as_ref()).map(Trail::why_refused).unwrap_or_default();
+    // What has ended proves nobody any more: as much is written of it, by itself.
+    let counted = match &known {
+        None => Some(peer::network(request)),
+        Some(known) if !why.is_empty() => known.who.agent.client.as_deref().map(refusals::of_client),
+        Some(_) => None,
+    };
+    if refused && act.is_some() && counted.is_some_and(|key| !app.refusals.admits(&key, app::now())) {
         return Ok(response);
     }
     let context = known.unwrap_or_else(|| {
@@ -72,7 +80,11 @@ pub(crate) async fn audited(
                 (true, false) => Outcome::Minor,
                 (true, true) => Outcome::Serious,
             };
-            let note = if failed { status.to_string() } else { String::new() };
+            let note = match (failed, why.is_empty()) {
+                (false, _) => String::new(),
+                (true, true) => status.to_string(),
+                (true, false) => format!("{status}: {why}"),
+            };
             let query = context.trail.as_ref().map(Trail::asked).unwrap_or_default();
             let act = match context.trail.as_ref().and_then(Trail::act) {
                 Some(act) => act,

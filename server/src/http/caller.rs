@@ -75,10 +75,13 @@ impl FromRequest for Caller {
                         Some(token)
                             if failure.status == StatusCode::SERVICE_UNAVAILABLE
                                 && bearer::was_good(&app, &context, token) => {}
-                        Some(token) if bearer::has_ended(&app, &context, token).await? => {
-                            app.limits.client(&request, &format!("ended {}", key_hash(token))).await?;
-                        }
-                        _ => app.limits.anonymous(&request).await?,
+                        token => match ended(&app, &context, token, Shown::by(&request)).await? {
+                            Some((hash, context)) => {
+                                request.extensions_mut().insert(context);
+                                app.limits.client(&request, &format!("ended {hash}")).await?;
+                            }
+                            None => app.limits.anonymous(&request).await?,
+                        },
                     }
                     return Err(failure);
                 }
@@ -185,6 +188,39 @@ async fn keyed(app: &App, context: Context, key_hash: &str) -> Result<(Context, 
     let (id, name) = (Some(client.id), Some(client.name));
     let who = Who::new(Agent { client: id, client_name: name, address, ..Agent::default() });
     Ok((Context { who, access, mandate, ..context }, Rights::Of(client.scope.into())))
+}
+
+/// Whose token, key or certificate it was that is not good any more, by its hash, and the request as theirs: the
+/// trail says who was refused, and why.
+async fn ended(
+    app: &App,
+    context: &Context,
+    token: Option<&str>,
+    shown: Option<&Shown>,
+) -> Result<Option<(String, Context)>, Failure> {
+    let hash = match (token, shown.filter(|shown| shown.is_trusted)) {
+        (Some(token), _) => key_hash(token),
+        (None, Some(shown)) => shown.key_hash(),
+        (None, None) => return Ok(None),
+    };
+    let of_token = match token {
+        Some(token) => bearer::ended(app, context, token).await?,
+        None => None,
+    };
+    let (agent, why) = match (of_token, app.store.any_client(&hash).await) {
+        (Some(found), _) => found,
+        (None, Ok(client)) => {
+            let why = if client.revoked.is_some() { "its key was revoked" } else { "its key has expired" };
+            let (id, name) = (Some(client.id), Some(client.name));
+            (Agent { client: id, client_name: name, ..context.who.agent.clone() }, why)
+        }
+        (None, Err(store::Error::NotFound)) => return Ok(None),
+        (None, Err(error)) => return Err(error.into()),
+    };
+    if let Some(trail) = &context.trail {
+        trail.is_refused(why);
+    }
+    Ok(Some((hash, Context { who: Who::new(agent), ..context.clone() })))
 }
 
 /// What is kept of a key: its SHA-256 (hex). The key has 256 random bits, so nothing slower is needed.

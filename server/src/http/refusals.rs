@@ -13,6 +13,8 @@ const MINUTE: i64 = 60_000_000;
 const EACH: u32 = 10;
 /// Addresses that are counted by themselves; those beyond are counted together.
 const ADDRESSES: usize = 100;
+/// Before the id of a client whose token or key has ended: it is counted by itself, wherever it is.
+const CLIENT: &str = "client ";
 /// Stands for those.
 const OTHERS: &str = "";
 
@@ -26,6 +28,11 @@ struct Minute {
 /// What was refused in the last minute.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Mutex<HashMap<String, Minute>>);
+
+/// By what a client is counted whose token or key has ended.
+pub(crate) fn of_client(id: &str) -> String {
+    format!("{CLIENT}{id}")
+}
 
 impl Refusals {
     /// Counts one, and says whether it is to be recorded by itself.
@@ -51,10 +58,12 @@ impl Refusals {
 pub(crate) async fn sum_up(app: &App, end: bool) {
     let at = app::now();
     for (address, more) in app.refusals.over(if end { i64::MAX } else { at }) {
-        let note = format!("{more} more requests of callers that nobody knows were refused within a minute");
+        let client = address.strip_prefix(CLIENT).map(str::to_owned);
+        let whose = if client.is_some() { "with what has ended" } else { "of callers that nobody knows" };
+        let note = format!("{more} more requests {whose} were refused within a minute");
         let notes = vec![Entry { outcome: Outcome::Minor, note, ..Entry::of(Act::Refuse) }];
-        let address = (address != OTHERS).then_some(address);
-        let who = Who::new(Agent { address, ..Agent::default() });
+        let address = (address != OTHERS && client.is_none()).then_some(address);
+        let who = Who::new(Agent { client, address, ..Agent::default() });
         let context = Context { who, ..Context::system("refusals", at) };
         if let Err(error) = app.store.commit(&context, Commit { notes, ..Commit::default() }).await {
             tracing::error!(%error, more, "how many were refused could not be recorded");

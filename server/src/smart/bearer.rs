@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use actix_web::HttpRequest;
 use actix_web::http::header;
 use serde::{Deserialize, Serialize};
-use store::{Access, Agent, Context};
+use store::{Access, AccessToken, Agent, Context, SmartClient, SmartGrant, Status};
 
 use super::foreign;
 use crate::app::App;
@@ -202,26 +202,7 @@ pub(crate) async fn verify(
         }
         (found, _) => found?,
     };
-    let bearer = Arc::new(Bearer {
-        client: client.id,
-        client_name: client.registration.name,
-        subject: grant.account,
-        issuer: app.config.public_url.clone(),
-        fhir_user: grant.granted.fhir_user,
-        name: grant.granted.name,
-        role: grant.granted.role,
-        scopes: token.scope,
-        patient: grant.granted.context.patient,
-        encounter: grant.granted.context.encounter,
-        intent: grant.granted.context.intent,
-        jti: token.id,
-        opaque: false,
-        grant: grant.id,
-        issued: token.issued,
-        expires: token.expires,
-        certificate: token.certificate,
-        mandate: OnceLock::new(),
-    });
+    let bearer = Arc::new(Bearer::of(app, token, grant, client));
     app.smart.bearers.put(hash, Arc::clone(&bearer), context.at);
     Ok(bearer)
 }
@@ -247,15 +228,60 @@ pub(crate) fn was_good(app: &App, context: &Context, token: &str) -> bool {
     app.smart.bearers.was_good(&key_hash(token), context.at)
 }
 
-/// Did this server issue it, though it is not good any more?
-pub(crate) async fn has_ended(app: &App, context: &Context, token: &str) -> Result<bool, store::Error> {
+/// Whose token it was that this server issued, and why it is not good any more.
+pub(crate) async fn ended(
+    app: &App,
+    context: &Context,
+    token: &str,
+) -> Result<Option<(Agent, &'static str)>, store::Error> {
     if token.len() != LENGTH {
-        return Ok(false);
+        return Ok(None);
     }
-    app.store.was_issued(context, &key_hash(token)).await
+    let (token, grant, client) = match app.store.issued(context, &key_hash(token)).await {
+        Ok(found) => found,
+        Err(store::Error::NotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let why = if grant.revoked.is_some() {
+        "what the token was issued for was revoked"
+    } else if client.status != Status::Approved {
+        "its client was revoked"
+    } else if token.expires <= context.at {
+        "the token has expired"
+    } else if token.certificate.is_some() {
+        "the token is bound to another certificate"
+    } else {
+        "its user may no longer act so"
+    };
+    let address = context.who.agent.address.clone();
+    Ok(Some((Bearer::of(app, token, grant, client).agent(address), why)))
 }
 
 impl Bearer {
+    /// Of a token that this server issued.
+    fn of(app: &App, token: AccessToken, grant: SmartGrant, client: SmartClient) -> Self {
+        Self {
+            client: client.id,
+            client_name: client.registration.name,
+            subject: grant.account,
+            issuer: app.config.public_url.clone(),
+            fhir_user: grant.granted.fhir_user,
+            name: grant.granted.name,
+            role: grant.granted.role,
+            scopes: token.scope,
+            patient: grant.granted.context.patient,
+            encounter: grant.granted.context.encounter,
+            intent: grant.granted.context.intent,
+            jti: token.id,
+            opaque: false,
+            grant: grant.id,
+            issued: token.issued,
+            expires: token.expires,
+            certificate: token.certificate,
+            mandate: OnceLock::new(),
+        }
+    }
+
     /// The scopes, and what follows from them: who may know who the user is may read what there is of them
     /// (<https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#scopes-for-requesting-identity-data>).
     fn rights(&self) -> Cow<'_, str> {

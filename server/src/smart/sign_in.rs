@@ -194,8 +194,13 @@ async fn proved(
     let may_try = |account: &Account| {
         !account.locked && is_late(from.locked_until) && (from.known || is_late(account.locked_until))
     };
+    let why = match &account {
+        None => "no such account",
+        Some(account) if account.locked => "the account is locked",
+        Some(_) => "it has to wait after wrong passwords, and was not looked at",
+    };
     let Some(account) = account.filter(may_try) else {
-        app.store.commit(&known, wrong("no such account, or it is locked")).await?;
+        app.store.commit(&known, wrong(why)).await?;
         return Ok(Err(Notice::Wrong));
     };
     let step = match &account.totp {

@@ -78,6 +78,7 @@ pub struct Trail {
     asked: Arc<Mutex<String>>,
     act: Arc<Mutex<Option<Act>>>,
     patient: Arc<Mutex<String>>,
+    why: Arc<Mutex<String>>,
     notes: Arc<Mutex<Vec<Entry>>>,
 }
 
@@ -121,6 +122,16 @@ impl Trail {
     /// Whom it is about, where its address does not say it.
     pub fn patient(&self) -> String {
         self.patient.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It is refused for this reason, which is not told to who asks.
+    pub fn is_refused(&self, why: &str) {
+        why.clone_into(&mut self.why.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// For what reason; empty where the answer says it.
+    pub fn why_refused(&self) -> String {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds to what it has seen.
