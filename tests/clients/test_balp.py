@@ -470,7 +470,7 @@ SAID = {
     "search-compartment": [("PatientQuery", ANA)],
     "search-trail": [("PatientQuery", BEN)],
     "history": [("history-instance", ANA)],
-    "batch": [("PatientUpdate", BEN), ("PatientRead", ANA), ("Query", ""), ("read", "", "4"), ("update", "", "4")],
+    "batch": [("PatientUpdate", BEN), ("PatientRead", ANA), ("Query", ""), ("read", "", "4"), ("update", f"{BEN}-x", "4")],
     "transaction": [("PatientUpdate", ANA), ("PatientRead", BEN)],
     "denied-read": [("read", "", "4")],
     "denied-search": [("search-type", "", "4")],

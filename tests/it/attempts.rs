@@ -152,6 +152,17 @@ fn criteria_of_writes_are_told_as_searches_are() {
         assert_eq!(house.asked("subtype=patch"), ["PATCH Observation?identifier=urn:o|1"]);
         assert_eq!(house.asked("subtype=delete"), ["DELETE Observation?identifier=urn:o|none"]);
 
+        // IHE's patterns: what was written is the one System Object, and what was not there was not deleted.
+        for event in house.trail("subtype=update,patch,delete&outcome=0") {
+            let of = |member: &str, code: &str| {
+                let entities = event["entity"].as_array().unwrap().iter();
+                entities.filter(|one| one[member]["code"] == code).count()
+            };
+            let was_there = event["action"] != "D";
+            assert_eq!((of("type", "2"), of("role", "24")), (1, 1), "{event}");
+            assert_eq!(event["meta"]["profile"].is_array(), was_there, "{event}");
+        }
+
         // Several, and what is refused.
         assert_eq!(house.send(all, "POST", "Observation", &[], &observation("1", "Patient/p1")).status, 201);
         assert_eq!(house.send(all, "DELETE", by, &[], null).status, 412);

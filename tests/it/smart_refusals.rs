@@ -267,11 +267,16 @@ fn who_comes_with_what_has_ended_is_named() {
         }
         let by = |id: &str| trail(&place, &format!("outcome=4&subtype=read&agent:identifier={id}")).len();
         assert_eq!((by(&caller), by(&client)), (1, 1));
+        let opened = place.server.http().post(place.server.url("/oauth/launch")).bearer_auth(&token);
+        assert_eq!(opened.json(&json!({"client_id": client})).send().unwrap().status(), 401);
+        let (told, _, _, agent, _) = newest(&place, "launch");
+        assert_eq!(agent, client);
+        assert_eq!(told, "invalid_token: the token is not good: its client was revoked");
         // They are counted by themselves: whoever nobody knows is told of all the same.
         for _ in 0..30 {
             place.read("/fhir/Patient/p1", &token);
         }
-        assert_eq!(by(&client), 10);
+        assert_eq!(by(&client), 9);
         assert_eq!(place.read("/fhir/Patient/p1", "augury_nobody"), 401);
         let (told, patient, _, agent, _) = newest(&place, "read");
         assert_eq!((told.as_str(), patient.as_str(), agent.as_str()), ("401 Unauthorized", "", ""));

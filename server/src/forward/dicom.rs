@@ -102,7 +102,8 @@ fn object(xml: &mut Xml<'_>, entity: &Json<'_>, site: &str) -> Result<(), Error>
     let kind = of("type").filter(|kind| matches!(*kind, "1" | "2" | "3" | "4"));
     let mut element =
         with(xml.create_element("ParticipantObjectIdentification"), "ParticipantObjectID", Some(id));
-    element = with(element, "ParticipantObjectTypeCode", kind.or(Some("4")));
+    element =
+        with(element, "ParticipantObjectTypeCode", kind.or(Some(if query.is_some() { "2" } else { "4" })));
     element = with(element, "ParticipantObjectTypeCodeRole", of("role"));
     element.write_inner_content(|xml| {
         let name = "ParticipantObjectIDTypeCode";

@@ -192,12 +192,12 @@ async fn keyed(app: &App, context: Context, key_hash: &str) -> Result<(Context, 
 
 /// Whose token, key or certificate it was that is not good any more, by its hash, and the request as theirs: the
 /// trail says who was refused, and why.
-async fn ended(
+pub(crate) async fn ended(
     app: &App,
     context: &Context,
     token: Option<&str>,
     shown: Option<&Shown>,
-) -> Result<Option<(String, Context)>, Failure> {
+) -> Result<Option<(String, Context)>, store::Error> {
     let hash = match (token, shown.filter(|shown| shown.is_trusted)) {
         (Some(token), _) => key_hash(token),
         (None, Some(shown)) => shown.key_hash(),
@@ -215,7 +215,7 @@ async fn ended(
             (Agent { client: id, client_name: name, ..context.who.agent.clone() }, why)
         }
         (None, Err(store::Error::NotFound)) => return Ok(None),
-        (None, Err(error)) => return Err(error.into()),
+        (None, Err(error)) => return Err(error),
     };
     if let Some(trail) = &context.trail {
         trail.is_refused(why);

@@ -39,7 +39,12 @@ pub(crate) async fn create(
             let commit = commit_of(write, topic, by.context.at);
             Ok::<_, Failure>((by.app.store.commit(&by.context, commit).await?, findings))
         };
-        done.await.inspect_err(|_| tried::resource(&by.app, &by.context, &body, sent))
+        done.await.inspect_err(|_| {
+            // A Patient would have got another id.
+            if kind != ResourceType::PATIENT {
+                tried::resource(&by.app, &by.context, &body, sent);
+            }
+        })
     };
     let (done, findings) = Body::read(payload).await?.work(work).await?;
     let done = done.into_iter().next().ok_or_else(|| Failure::internal("a write without an answer"))?;

@@ -54,7 +54,7 @@ pub(super) async fn bundle(app: &App, context: &Context, body: &[u8], sent: Form
         }
         patients.extend(request.patient.split_ascii_whitespace().map(str::to_owned));
         // What it was about before it is known to the store alone.
-        if let Some((kind, id, _)) = request.entity.filter(|(kind, ..)| *kind != ResourceType::PATIENT)
+        if let Some((kind, id, _)) = request.entity
             && looked < MOST_PATIENTS
         {
             looked += 1;
@@ -87,7 +87,10 @@ pub(super) fn requests(bundle: &Json<'_>, base: &str) -> Vec<Note> {
         let id = parts.next().filter(|id| reference::is_id(id));
         let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
         let patient = match &entity {
-            Some((ResourceType::PATIENT, id, _)) => id.clone(),
+            // Who is only asked for need not be anybody.
+            Some((ResourceType::PATIENT, id, _)) if method != "GET" => id.clone(),
+            // It would have got another id.
+            None if method == "POST" && kind == Some(ResourceType::PATIENT) => String::new(),
             _ => entry.get("resource").map(about).unwrap_or_default(),
         };
         let mut query = audited::asked_within(method, url);

@@ -43,7 +43,7 @@ impl FromRequest for Call {
                 _ => Form::of_body(&http, &body.await?)?,
             };
             context.asks(&form.asked(""));
-            Ok(Self { app, context, http, form })
+            Ok(Self { app, http, context, form })
         })
     }
 }

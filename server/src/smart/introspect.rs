@@ -57,7 +57,7 @@ async fn may_ask(call: &Call) -> Result<(), Refusal> {
                 call.is_by(|context| Context { who: Who::new(who), ..context.clone() });
                 Ok(())
             }
-            Err(store::Error::NotFound) => Err(Refusal::invalid_token("the token is not good")),
+            Err(store::Error::NotFound) => Err(super::not_good(app, &call.http, context, token).await),
             Err(error) => Err(error.into()),
         };
     }

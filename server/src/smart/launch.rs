@@ -11,7 +11,7 @@ use store::{
     Act, AuthorizationChange, Commit, Context, Entry, Launch, LaunchContext, Outcome, Status, Trail, Who,
 };
 
-use super::bearer::{self, Asker};
+use super::bearer::{self, Asker, Unproved};
 use super::pages::with_query;
 use super::refusal::Refusal;
 use super::scope::LAUNCH_APPS;
@@ -52,7 +52,11 @@ pub(crate) async fn launch(
     let token = bearer::token(&request).ok_or_else(|| Refusal::invalid_token("a token is needed"))?;
     app.smart.throttle.check(throttle::Door::Token, &throttle::key(&request, "")).await?;
     let shown = Shown::by(&request);
-    let bearer = bearer::shown(&app, &context, token, shown, Asker::Admitted).await?;
+    let bearer = match bearer::shown(&app, &context, token, shown, Asker::Admitted).await {
+        Ok(bearer) => bearer,
+        Err(Unproved::NotGood) => return Err(super::not_good(&app, &request, &context, token).await),
+        Err(error) => return Err(error.into()),
+    };
     let who = Who::new(bearer.agent(address(&request)));
     let context = Context { who, access: bearer.access(), ..context };
     super::is_by(&request, context.clone());

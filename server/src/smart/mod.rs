@@ -51,9 +51,11 @@ use actix_web::{HttpMessage, HttpRequest};
 use anyhow::Context as _;
 use store::{Account, Act, Agent, AuthorizationChange, Context, Entry, Outcome, SmartClient, Trail, Who};
 
+use self::bearer::Unproved;
+use self::refusal::Refusal;
 use crate::app::{self, App};
 use crate::config::Config;
-use crate::http::caller::address;
+use crate::http::caller::{address, ended};
 use crate::http::redis::Redis;
 use crate::http::telemetry::RequestId;
 
@@ -118,6 +120,19 @@ pub(crate) fn context(request: &HttpRequest) -> Context {
 /// The trail is to say that it was they.
 pub(crate) fn is_by(request: &HttpRequest, context: Context) {
     request.extensions_mut().insert(context);
+}
+
+/// A token that was shown is not good; whose it was is told, if it has only ended.
+pub(crate) async fn not_good(app: &App, request: &HttpRequest, context: &Context, token: &str) -> Refusal {
+    match ended(app, context, Some(token), None).await {
+        Ok(found) => {
+            if let Some((_, context)) = found {
+                is_by(request, context);
+            }
+            Unproved::NotGood.into()
+        }
+        Err(error) => error.into(),
+    }
 }
 
 /// The same call, of which it is known now which client makes it.

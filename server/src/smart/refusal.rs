@@ -11,7 +11,7 @@ use store::{Act, Context, Entry, Outcome};
 
 use super::bearer::{NOBODY_TO_ASK, Unproved};
 use crate::app::App;
-use crate::http::peer;
+use crate::http::{peer, refusals};
 
 /// A request that is refused.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ pub(crate) struct Denied(String);
 
 impl Denied {
     /// What was written for this caller may hold what they sent, which may be a secret: then the code says it.
+    #[expect(clippy::ptr_arg, reason = "whether it is borrowed is what counts")]
     pub(crate) fn of(error: &str, why: &Cow<'static, str>) -> Self {
         match why {
             Cow::Borrowed(why) if error.is_empty() => Self((*why).to_owned()),
@@ -97,11 +98,17 @@ impl Denied {
         let Some(act) = act(request.path()) else { return };
         let Some(trail) = context.trail.as_ref().filter(|trail| !trail.tells_refusal(act)) else { return };
         let agent = &context.who.agent;
-        let known = agent.client.is_some() || agent.user.is_some();
-        if known || app.refusals.admits(&peer::network(request), context.at) {
+        let why = trail.why_refused();
+        let counted = match (&agent.client, &agent.user) {
+            (Some(client), _) if !why.is_empty() => Some(refusals::of_client(client)),
+            (None, None) => Some(peer::network(request)),
+            _ => None,
+        };
+        if counted.is_none_or(|key| app.refusals.admits(&key, context.at)) {
             let outcome = if status.is_server_error() { Outcome::Serious } else { Outcome::Minor };
             let (patient, query) = (trail.patient(), trail.asked());
-            context.note(Entry { outcome, patient, query, note: self.0, ..Entry::of(act) });
+            let note = if why.is_empty() { self.0 } else { format!("{}: {why}", self.0) };
+            context.note(Entry { outcome, patient, query, note, ..Entry::of(act) });
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::call::{Call, to_consent};
 use super::pages::{Browser, Notice, SESSION, SignIn, answered, cookie, redirect};
-use super::refusal::Refusal;
+use super::refusal::{Denied, Refusal};
 use super::request::{Problem, Request};
 use super::secret::random;
 use super::throttle::{self, Door};
@@ -76,6 +76,7 @@ pub(crate) async fn page(
     if let Notice::Later(seconds) = notice {
         *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        response.extensions_mut().insert(Denied::of("", &"too many tries".into()));
     }
     Ok(response)
 }
@@ -197,7 +198,7 @@ async fn proved(
     let why = match &account {
         None => "no such account",
         Some(account) if account.locked => "the account is locked",
-        Some(_) => "it has to wait after wrong passwords, and was not looked at",
+        Some(_) => "it has to wait after wrong passwords",
     };
     let Some(account) = account.filter(may_try) else {
         app.store.commit(&known, wrong(why)).await?;

@@ -111,6 +111,8 @@ fn profile(act: Act, row: &Event<'_>) -> Option<String> {
         Act::Create => "Create",
         Act::Read | Act::Vread => "Read",
         Act::Update | Act::Patch => "Update",
+        // The pattern names what was deleted.
+        Act::Delete if row.id.is_empty() => return None,
         Act::Delete => "Delete",
         Act::SearchType | Act::SearchSystem => "Query",
         Act::Decide => return Some(format!("{BALP}BasicAudit.AuthZconsent")),
@@ -298,6 +300,11 @@ fn entities(act: Act, row: &Event<'_>) -> Vec<Value> {
         }
     } else if !row.query.is_empty() {
         let mut one = entity(("2", "System Object"), ("24", "Query"));
+        // The patterns of writes and reads have one System Object, which is what was written or read.
+        let is_search = matches!(act, Act::SearchType | Act::SearchSystem | Act::Token);
+        if row.outcome == Outcome::Success.number() && profile(act, row).is_some() && !is_search {
+            one.remove("type");
+        }
         one.insert("query".into(), json!(STANDARD.encode(row.query.as_bytes())));
         all.push(one);
     }
