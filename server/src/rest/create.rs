@@ -6,7 +6,7 @@ use fhir::resource_type::ResourceType;
 use fhir::search::SearchQuery;
 use store::{Effect, Write};
 
-use super::{commit_of, criteria, kind, tried, validate, written};
+use super::{commit_of, criteria, kind, taken, tried, written};
 use crate::http::audited;
 use crate::http::body::Body;
 use crate::http::caller::Caller;
@@ -14,7 +14,6 @@ use crate::http::failure::Failure;
 use crate::http::format;
 use crate::http::request;
 use crate::scoring;
-use crate::subscriptions::know_topics;
 
 pub(crate) async fn create(
     caller: Caller,
@@ -29,11 +28,7 @@ pub(crate) async fn create(
     let work = async move |body: Body| {
         let by = by.now();
         let done = async {
-            let mut resource = format::read(&body, sent)?;
-            fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
-                .map_err(|issue| Failure::invalid(issue.into()))?;
-            know_topics(&by.app, &resource).await?;
-            let findings = validate(&by.app.claims, &resource, kind)?;
+            let (resource, findings) = taken(&by.app, &body, sent, kind).await?;
             let topic = scoring::concerns(&by.app, &resource).then_some(scoring::WRITE);
             let write = Write::Create { resource, id: None, if_none_exist };
             let commit = commit_of(write, topic, by.context.at);

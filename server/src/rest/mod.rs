@@ -30,13 +30,15 @@ use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery, View};
 use store::{About, Commit, NewTask, Stored, Target, Write, Written};
 
+use crate::app::App;
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
-use crate::http::format;
+use crate::http::format::{self, Format};
 use crate::http::request::{self, Prefer, Return};
 use crate::packages::Claims;
 use crate::scoring;
+use crate::subscriptions::know_topics;
 
 /// The resource type a path names.
 fn kind(name: &str) -> Result<ResourceType, Failure> {
@@ -128,6 +130,21 @@ fn validate(claims: &Claims, resource: &Json, kind: ResourceType) -> Result<Issu
     }
     issues.0.extend(claimed.0);
     Ok(issues)
+}
+
+/// Reads a resource sent to `/{kind}`, whose references are this server's own, and checks it; with what was found.
+async fn taken<'b>(
+    app: &App,
+    body: &'b [u8],
+    sent: Format,
+    kind: ResourceType,
+) -> Result<(Json<'b>, Issues), Failure> {
+    let mut resource = format::read(body, sent)?;
+    fhir::reference::make_all_relative(&mut resource, &app.config.fhir_base())
+        .map_err(|issue| Failure::invalid(issue.into()))?;
+    know_topics(app, &resource).await?;
+    let findings = validate(&app.claims, &resource, kind)?;
+    Ok((resource, findings))
 }
 
 /// A commit of one write, with the scoring it may call for.

@@ -5,14 +5,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::outcome::Issue;
 use store::{Effect, Target, Write};
 
-use super::{aimed, commit_of, tried, validate, written};
+use super::{aimed, commit_of, taken, tried, written};
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::Failure;
 use crate::http::format;
 use crate::http::request;
 use crate::scoring;
-use crate::subscriptions::know_topics;
 
 pub(crate) async fn update(
     caller: Caller,
@@ -26,11 +25,7 @@ pub(crate) async fn update(
     let work = async move |body: Body| {
         let by = by.now();
         let done = async {
-            let mut resource = format::read(&body, sent)?;
-            fhir::reference::make_all_relative(&mut resource, &by.app.config.fhir_base())
-                .map_err(|issue| Failure::invalid(issue.into()))?;
-            know_topics(&by.app, &resource).await?;
-            let findings = validate(&by.app.claims, &resource, kind)?;
+            let (resource, findings) = taken(&by.app, &body, sent, kind).await?;
             if let Target::Id(_, id) = &target
                 && resource.text("id") != Some(id)
             {
