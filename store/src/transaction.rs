@@ -1,13 +1,14 @@
 //! Several units of work in one transaction, each of which succeeds or fails by itself.
 
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
+use diesel::sql_types::BigInt;
 
 use crate::audit;
 use crate::connection::{Database, Link};
 use crate::error::{Error, Fault};
 use crate::keys::Numbers;
 use crate::record::Written;
-use crate::sql::Dialect;
+use crate::sql::{Dialect, Sql};
 use crate::unit::Unit;
 
 /// What one unit came to.
@@ -137,6 +138,24 @@ fn begin(link: &mut Link, how: Begin) -> Result<(), Fault> {
         link.broken |= matches!(fault, Fault::Lost(_));
         fault
     })
+}
+
+/// PostgreSQL: all transactions with a lower number that wrote into this database have ended, and a statement that
+/// begins after this one sees what they did. A snapshot's own `xmin` waits for those of other databases of the
+/// cluster too, which may be open for hours.
+pub(crate) fn ended_before(link: &mut Link) -> Result<i64, Fault> {
+    // Who is connected shows the lower 32 bits of a number: it is less than 2^31 away from the next one.
+    let sql = Sql::new(
+        link.dialect,
+        "SELECT LEAST(n.next, MIN(n.next + o.away - CASE WHEN o.away >= 2147483648 THEN 4294967296 ELSE 0 END)) \
+         FROM (SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) AS low, \
+         CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS TEXT) AS BIGINT) AS next) n \
+         LEFT JOIN LATERAL (SELECT (CAST(CAST(a.backend_xid AS TEXT) AS BIGINT) - n.next) & 4294967295 AS away \
+         FROM pg_stat_activity a WHERE n.low < n.next AND a.datname = current_database() \
+         AND a.backend_xid IS NOT NULL) o ON TRUE GROUP BY n.next",
+    );
+    let found = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
+    found.ok_or_else(|| Fault::Database("no snapshot".to_owned()))
 }
 
 fn roll_back(link: &mut Link) {

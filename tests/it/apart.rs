@@ -1,8 +1,11 @@
-//! Endpoints that answer late, or never, and those that do not.
+//! Endpoints that answer late, or never, and those that do not; and transactions that do not end.
 
 use std::time::{Duration, Instant};
 
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
 use harness::{BOTH, Backend, Server};
+use serde_json::Value;
 
 use crate::subscriptions::{CRITICAL, LONG, critical, subscribe, topical};
 use crate::webhook::{Mood, Webhook};
@@ -60,4 +63,32 @@ fn a_topic_is_known_to_every_server_at_once() {
     }
     let wrong = first.get("/fhir/Subscription?status=error&_summary=count").unwrap().expect(200).unwrap();
     assert_eq!(wrong.json["total"], 0);
+}
+
+#[test]
+fn only_transactions_of_this_database_are_waited_for() {
+    let server = Server::start(Backend::Postgres).unwrap();
+    let hook = Webhook::start();
+    let begun = |url: &str| {
+        let mut open = PgConnection::establish(url).unwrap();
+        open.batch_execute("BEGIN; SELECT pg_current_xact_id()").unwrap();
+        open
+    };
+    let elsewhere = begun(&std::env::var("AUGURY_TEST_POSTGRES").unwrap());
+    let asked = topical(CRITICAL, &[], &hook.url("/"), "empty");
+    subscribe(&server, &asked);
+    let sealed = |all: &Value| {
+        let all = all["parameter"].as_array().cloned().unwrap_or_default();
+        all.iter().any(|one| one["name"] == "events" && one["valueDecimal"].as_u64() >= Some(3))
+    };
+    server.wait_for("/fhir/AuditEvent/$verify", sealed).unwrap();
+    // Whoever writes here may not know of a Subscription that is asked for meanwhile.
+    let here = begun(server.database_url());
+    let made = server.post("/fhir/Subscription", &asked).unwrap().expect(201).unwrap();
+    let path = format!("/fhir/Subscription/{}", made.json["id"].as_str().unwrap());
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(server.get(&path).unwrap().json["status"], "requested");
+    drop(here);
+    server.wait_for(&path, |now| now["status"] == "active").unwrap();
+    drop(elsewhere);
 }

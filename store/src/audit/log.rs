@@ -20,6 +20,7 @@ use super::row::{self, Agents, SELECT, rows};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::sql::{Dialect, Sql, chunks, lossy};
+use crate::transaction;
 
 /// Leaves of a block.
 pub(super) const BLOCK: u64 = 256;
@@ -240,9 +241,9 @@ fn horizon(link: &mut Link, from: Option<Position>) -> Result<i64, Fault> {
     if link.dialect == Dialect::Sqlite {
         return Ok(from.map_or(0, |(_, key)| key).saturating_add(FAR));
     }
-    let xmin = "SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) + ";
-    let mut sql = Sql::new(link.dialect, xmin);
-    sql.push(SHIFT);
+    let ended = transaction::ended_before(link)?;
+    let mut sql = Sql::new(link.dialect, "SELECT ");
+    sql.int(ended).push(" + ").push(SHIFT);
     sql.rows::<BigInt, i64>(&mut link.connection)?.pop().ok_or_else(|| broken("no horizon"))
 }
 

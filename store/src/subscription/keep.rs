@@ -16,6 +16,7 @@ use crate::error::{Error, Fault};
 use crate::record::Stored;
 use crate::row;
 use crate::sql::{Dialect, Sql};
+use crate::transaction;
 
 /// Stands for what a header says where it is shown; written, it means what is kept.
 const UNSAID: &str = "********";
@@ -280,13 +281,9 @@ fn after_all_before_it(link: &mut Link, number: i64) -> Result<(), Fault> {
         return Ok(());
     }
     // A number that is yet to come is of another cluster, out of which the database was brought here.
-    let mut sql = Sql::new(
-        link.dialect,
-        "SELECT 1::bigint FROM subscription \
-         WHERE horizon > CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) \
-         AND horizon <= CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT) AND number = ",
-    );
-    sql.int(number);
+    let mut sql = Sql::new(link.dialect, "SELECT 1::bigint FROM subscription WHERE horizon > ");
+    sql.int(transaction::ended_before(link)?);
+    sql.push(" AND horizon <= CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT) AND number = ").int(number);
     if sql.rows::<BigInt, i64>(&mut link.connection)?.is_empty() {
         return Ok(());
     }
