@@ -52,6 +52,25 @@ pub(crate) fn earlier(
     Ok(load(link, &sql)?.pop())
 }
 
+/// Earlier versions, those that there are, in no order.
+pub(crate) fn all_earlier(
+    link: &mut Link,
+    wanted: &[(ResourceType, &str, i64)],
+) -> Result<Vec<Stored>, Fault> {
+    let mut found = Vec::with_capacity(wanted.len());
+    for wanted in chunks(wanted) {
+        let mut sql = Sql::new(link.dialect, "SELECT ");
+        sql.push(COLUMNS).push(" FROM history r WHERE (r.kind, r.id, r.version) IN (VALUES ");
+        for (n, (kind, id, version)) in wanted.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" }).int(i64::from(kind.index()));
+            sql.push(",").text(*id).push(",").int(*version).push(")");
+        }
+        sql.push(")");
+        found.extend(load(link, &sql)?);
+    }
+    Ok(found)
+}
+
 /// Current versions to be replaced, held against others until the transaction ends, always in
 /// the same order so that two bundles can't wait for each other.
 pub(crate) fn held(link: &mut Link, targets: &[(ResourceType, &str)]) -> Result<Vec<Stored>, Fault> {

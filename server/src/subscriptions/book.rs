@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use fhir::json::{self, Limits};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
-use fhir::subscription::{Channel, Matcher, Subscription, Topic, Topics};
+use fhir::subscription::{Change, Channel, Matcher, Subscription, Topic, Topics};
 use reqwest::Url;
 use store::{Context, Error, SubscriptionStatus};
 
@@ -63,8 +63,8 @@ pub(crate) enum Known {
 pub(crate) struct Shelf {
     book: RwLock<Arc<Book>>,
     turning: tokio::sync::Mutex<()>,
-    /// What is known of those who are told, and when that was looked at.
-    known: Mutex<HashMap<i64, (Known, i64)>>,
+    /// What is known of those in whose name others are told, and when that was looked at.
+    known: Mutex<HashMap<String, (Known, i64)>>,
     pub(super) endpoints: Endpoints,
 }
 
@@ -142,6 +142,44 @@ async fn topics(app: &App, book: &Book) -> Result<(Arc<Topics>, Vec<(String, i64
     Ok((Arc::new(topics), defined))
 }
 
+/// What was written after a book was read.
+#[derive(Default)]
+pub(super) struct Later {
+    /// Instead of what the book has; none where that is not told of anything any more.
+    entries: HashMap<i64, Option<Arc<Entry>>>,
+    matcher: Matcher,
+}
+
+impl Later {
+    /// Reads it, by the topics of the book; none if it takes others.
+    pub(super) fn of(app: &App, book: &Book, changed: Vec<store::Subscription>) -> Option<Self> {
+        let mut entries = HashMap::with_capacity(changed.len());
+        for subscription in changed {
+            let number = subscription.number;
+            let entry = match subscription.status {
+                SubscriptionStatus::Off => None,
+                _ => Some(Arc::new(Entry::of(app, &book.topics, subscription).ok()?)),
+            };
+            entries.insert(number, entry);
+        }
+        let told = entries.values().flatten();
+        let matcher =
+            Matcher::new(told.map(|entry| (entry.subscription.number, entry.asked.interest.clone())));
+        Some(Self { entries, matcher })
+    }
+}
+
+impl Book {
+    /// Those that a change is for, with what was written later.
+    pub(super) fn matches<'b>(&'b self, later: &'b Later, change: &Change<'_>) -> Vec<&'b Arc<Entry>> {
+        let as_before = self.matcher.matches(change).into_iter();
+        let as_before = as_before.filter(|number| !later.entries.contains_key(number));
+        let found = as_before.filter_map(|number| self.entries.get(&number));
+        let written = later.matcher.matches(change).into_iter();
+        found.chain(written.filter_map(|number| later.entries.get(&number)?.as_ref())).collect()
+    }
+}
+
 impl Shelf {
     pub(crate) fn book(&self) -> Arc<Book> {
         Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
@@ -165,7 +203,6 @@ impl Shelf {
         for subscription in changed {
             let (number, id, status) = (subscription.number, subscription.id.clone(), subscription.status);
             app.lines.changed(&subscription);
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
             entries.remove(&number);
             if subscription.status == SubscriptionStatus::Off {
                 continue;
@@ -194,10 +231,10 @@ impl Shelf {
         Ok(true)
     }
 
-    /// What is known of the one whom a Subscription is for.
-    pub(crate) fn known(&self, number: i64, at: i64) -> Option<Known> {
-        let contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, looked) = contexts.get(&number)?;
+    /// What is known of the one in whose name a Subscription is told.
+    pub(crate) fn known(&self, owner: &str, at: i64) -> Option<Known> {
+        let all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, looked) = all.get(owner)?;
         (at - looked < RECENT).then(|| known.clone())
     }
 
@@ -225,8 +262,9 @@ impl Shelf {
             Standing::Good(context) => Known::As(Arc::from(context)),
             Standing::Ended(_) => Known::Ended,
         };
-        let mut contexts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        contexts.insert(entry.subscription.number, (known, at));
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, (_, looked)| at - *looked < RECENT);
+        all.insert(entry.subscription.owner.clone(), (known, at));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! For whom a change is: what a Subscription asks for, as far as the one may see it in whose name it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fhir::json::{self, Limits};
@@ -8,13 +8,20 @@ use fhir::search::{Index, index};
 use fhir::subscription::{Change, State};
 use store::{Context, Error, Match, Reader, Stored};
 
-use super::book::{Book, Known};
+use super::book::{Book, Entry, Known, Later};
 use crate::app::{self, App};
-
-type Numbers = Arc<Mutex<Vec<i64>>>;
 
 /// Changes that are looked at together.
 const MOST: usize = 512;
+
+/// What comes to light while it is decided.
+#[derive(Default)]
+struct Findings {
+    /// In whose name others are told of whom nothing is known, each by one of theirs.
+    unknown: HashMap<String, Arc<Entry>>,
+    /// Who may not see anything any more.
+    ended: Vec<i64>,
+}
 
 /// Takes what is queued; says how much that was.
 pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
@@ -23,20 +30,19 @@ pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
         let (parts, book) = (Arc::clone(app), app.subscriptions.book());
         let context = Context::system("subscriptions", app::now());
         let at = context.at;
-        // Whom nothing is known of, and who may not see anything any more.
-        let (unknown, ended) = (Numbers::default(), Numbers::default());
-        let (asked, over, of) = (Arc::clone(&unknown), Arc::clone(&ended), Arc::clone(&book));
+        let findings = Arc::new(Mutex::new(Findings::default()));
+        let told = Arc::clone(&findings);
         let decide = move |reader: &mut Reader<'_>, changes: &[store::Change]| {
-            if !reader.subscriptions_since(of.stamp)?.1.is_empty() {
-                return Err(Error::Conflict { current: 0 });
-            }
-            let found = find(&of, changes)?;
-            let mut seen = Vec::with_capacity(found.len());
-            let mut missing = asked.lock().unwrap_or_else(PoisonError::into_inner);
-            for (number, changes_of) in found {
-                match parts.subscriptions.known(number, at) {
-                    None => missing.push(number),
-                    Some(Known::Ended) => over.lock().unwrap_or_else(PoisonError::into_inner).push(number),
+            // Where many are asked for at the same time there are always some that the book does not have yet.
+            let (_, changed) = reader.subscriptions_since(book.stamp)?;
+            let later = Later::of(&parts, &book, changed).ok_or(Error::Conflict { current: 0 })?;
+            let mut seen = Vec::with_capacity(changes.len());
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            for (number, (entry, changes_of)) in find(&book, &later, changes)? {
+                let owner = entry.subscription.owner.as_str();
+                match parts.subscriptions.known(owner, at) {
+                    None => drop(told.unknown.entry(owner.to_owned()).or_insert(entry)),
+                    Some(Known::Ended) => told.ended.push(number),
                     Some(Known::As(context)) => {
                         let versions: Vec<&Stored> =
                             changes_of.iter().filter_map(|n| changes.get(*n)).map(|one| &one.now).collect();
@@ -46,29 +52,29 @@ pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
                     }
                 }
             }
-            if missing.is_empty() { Ok(seen) } else { Err(Error::Conflict { current: 0 }) }
+            if told.unknown.is_empty() { Ok(seen) } else { Err(Error::Conflict { current: 0 }) }
         };
-        match app.store.number_changes(&context, MOST, decide).await {
-            Err(Error::Conflict { current: 0 }) => {
-                let unknown = std::mem::take(&mut *unknown.lock().unwrap_or_else(PoisonError::into_inner));
-                for entry in unknown.iter().filter_map(|number| book.entries.get(number)) {
-                    app.subscriptions.ask(app, entry, app::now()).await?;
-                }
+        let done = app.store.number_changes(&context, MOST, decide).await;
+        let Findings { unknown, ended } =
+            std::mem::take(&mut *findings.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Err(Error::Conflict { current: 0 }) = done {
+            for entry in unknown.values() {
+                app.subscriptions.ask(app, entry, app::now()).await?;
             }
-            done => {
-                let ended = std::mem::take(&mut *ended.lock().unwrap_or_else(PoisonError::into_inner));
-                if !ended.is_empty() {
-                    app.store.nudge_subscriptions(&context, ended).await?;
-                }
-                return done;
-            }
+            continue;
         }
+        if !ended.is_empty() {
+            app.store.nudge_subscriptions(&context, ended).await?;
+        }
+        return done;
     }
 }
 
-/// The changes that each Subscription asks for.
-fn find(book: &Book, changes: &[store::Change]) -> Result<BTreeMap<i64, Vec<usize>>, Error> {
-    let mut found: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+/// The Subscriptions that changes are for, and which changes.
+type Found = BTreeMap<i64, (Arc<Entry>, Vec<usize>)>;
+
+fn find(book: &Book, later: &Later, changes: &[store::Change]) -> Result<Found, Error> {
+    let mut found = Found::new();
     for (n, change) in changes.iter().enumerate() {
         let after = Version::of(Some(&change.now))?;
         let before = Version::of(change.before.as_ref())?;
@@ -78,9 +84,10 @@ fn find(book: &Book, changes: &[store::Change]) -> Result<BTreeMap<i64, Vec<usiz
             before: before.as_ref().map(Version::state),
             after: after.as_ref().map(Version::state),
         };
-        for number in book.matcher.matches(&of) {
-            if book.entries.get(&number).is_some_and(|entry| entry.subscription.since < change.place) {
-                found.entry(number).or_default().push(n);
+        for entry in book.matches(later, &of) {
+            if entry.subscription.since < change.place {
+                let number = entry.subscription.number;
+                found.entry(number).or_insert_with(|| (Arc::clone(entry), Vec::new())).1.push(n);
             }
         }
     }

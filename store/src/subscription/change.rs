@@ -101,15 +101,19 @@ pub(super) fn waiting(link: &mut Link, most: usize) -> Result<Vec<Change>, Fault
     let queued: Vec<(i64, i64)> = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?;
     let keys: Vec<i64> = queued.iter().map(|(_, key)| *key).collect();
     let mut versions = versions(link, &keys)?;
+    let follow = versions.values().filter(|one| one.version > 1);
+    let replaced: Vec<(ResourceType, &str, i64)> =
+        follow.map(|one| (one.kind, one.id.as_str(), one.version - 1)).collect();
+    let mut replaced: HashMap<(ResourceType, String, i64), Stored> = row::all_earlier(link, &replaced)?
+        .into_iter()
+        .map(|one| ((one.kind, one.id.clone(), one.version), one))
+        .collect();
     let mut changes = Vec::with_capacity(queued.len());
     for (place, key) in queued {
         let Some(now) = versions.remove(&key) else {
             return Err(Fault::Database(format!("there is no version with the key {key}")));
         };
-        let before = match now.version {
-            ..=1 => None,
-            version => row::earlier(link, now.kind, &now.id, version - 1)?,
-        };
+        let before = replaced.remove(&(now.kind, now.id.clone(), now.version - 1));
         changes.push(Change { place, now, before });
     }
     Ok(changes)
