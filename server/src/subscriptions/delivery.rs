@@ -96,6 +96,8 @@ enum Stop {
     Abandoned,
     /// Somebody else has it, or it was changed.
     Lost,
+    /// The store failed.
+    Unknown,
 }
 
 impl From<Error> for Stop {
@@ -104,6 +106,15 @@ impl From<Error> for Stop {
             tracing::error!(%error, "the store failed while a Subscription was sent to");
         }
         Self::Lost
+    }
+}
+
+impl Stop {
+    /// The store failed, and nothing that was to be kept depends on it.
+    fn unless_lost(error: Error) -> Self {
+        let is_lost = matches!(error, Error::Conflict { .. });
+        let stop = Self::from(error);
+        if is_lost { stop } else { Self::Unknown }
     }
 }
 
@@ -272,6 +283,7 @@ impl Courier {
         match stop {
             Stop::Lost | Stop::Begun => record::keep(&self.app, &drive.context(), notes).await,
             Stop::Later(again) => self.say(&drive, Next::Later(again), notes).await,
+            Stop::Unknown => self.say(&drive, Next::Later(self.now() + AGAIN), notes).await,
             Stop::Rest(due) => self.say(&drive, Next::Rest(due), notes).await,
             Stop::Ended(why) => {
                 self.end(number, &id, holder, drive.delivered, SubscriptionStatus::Off, why).await;
@@ -379,7 +391,7 @@ impl Courier {
             match self.change(&drive.entry.subscription.id, progress, SubscriptionStatus::Active, "").await {
                 // Somebody who began to write before it was known is not done yet.
                 Err(Error::Busy) => tokio::time::sleep(SOON).await,
-                Err(error) => return error.into(),
+                Err(error) => return Stop::unless_lost(error),
                 Ok(()) => {
                     tracing::info!(subscription = drive.entry.subscription.id, "a Subscription is active");
                     return Stop::Begun;
@@ -409,7 +421,7 @@ impl Courier {
             let events = match self.app.store.events(&drive.context, number, drive.delivered, TOGETHER).await
             {
                 Ok(events) => events,
-                Err(error) => return error.into(),
+                Err(error) => return Stop::unless_lost(error),
             };
             if events.is_empty() {
                 if !sent
