@@ -160,7 +160,7 @@ fn trail(app: &App, pulse: &Pulse, now: i64) -> (Value, bool) {
         .collect();
     let audit = json!({
         "unsealed_s": unsealed,
-        // On PostgreSQL any transaction of the cluster that has written holds sealing back while it is open.
+        // On PostgreSQL any transaction that has written into this database holds sealing back while it is open.
         "open_transaction_s": held.map(since),
         "astray": astray.map(|Astray { known, found, why }| json!({"known": known, "found": found, "why": why})),
         "tables": tables,

@@ -140,19 +140,23 @@ fn begin(link: &mut Link, how: Begin) -> Result<(), Fault> {
     })
 }
 
-/// PostgreSQL: all transactions with a lower number that wrote into this database have ended, and a statement that
-/// begins after this one sees what they did. A snapshot's own `xmin` waits for those of other databases of the
-/// cluster too, which may be open for hours.
+/// All transactions with a lower number that wrote into this database have ended, and a snapshot taken after this
+/// answer has what they did: not that of a transaction that has begun with one. PostgreSQL's own `xmin` waits for
+/// those of other databases of the cluster too, which may be open for hours. On SQLite one writes at a time.
 pub(crate) fn ended_before(link: &mut Link) -> Result<i64, Fault> {
-    // Who is connected shows the lower 32 bits of a number: it is less than 2^31 away from the next one.
+    if link.dialect == Dialect::Sqlite {
+        return Ok(i64::MAX);
+    }
+    // Sessions show the lower 32 bits of a number: it is less than 2^31 away from the next one.
     let sql = Sql::new(
         link.dialect,
         "SELECT LEAST(n.next, MIN(n.next + o.away - CASE WHEN o.away >= 2147483648 THEN 4294967296 ELSE 0 END)) \
          FROM (SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT) AS low, \
          CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS TEXT) AS BIGINT) AS next) n \
-         LEFT JOIN LATERAL (SELECT (CAST(CAST(a.backend_xid AS TEXT) AS BIGINT) - n.next) & 4294967295 AS away \
-         FROM pg_stat_activity a WHERE n.low < n.next AND a.datname = current_database() \
-         AND a.backend_xid IS NOT NULL) o ON TRUE GROUP BY n.next",
+         LEFT JOIN LATERAL (SELECT (CAST(CAST(t.number AS TEXT) AS BIGINT) - n.next) & 4294967295 AS away FROM \
+         (SELECT backend_xid AS number FROM pg_stat_activity WHERE datname = current_database() \
+         UNION ALL SELECT transaction FROM pg_prepared_xacts WHERE database = current_database()) t \
+         WHERE n.low < n.next AND t.number IS NOT NULL) o ON TRUE GROUP BY n.next",
     );
     let found = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
     found.ok_or_else(|| Fault::Database("no snapshot".to_owned()))

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use harness::{Answer, BOTH, Backend, Server};
 use serde_json::{Value, json};
@@ -120,5 +121,37 @@ fn one_that_is_refused_harms_no_other() {
             let found = format!("DO $$ BEGIN ASSERT EXISTS ({of_one}), 'each by itself'; END $$");
             intrude(&server, &found);
         }
+    }
+}
+
+#[test]
+fn what_overtakes_is_sealed_with_what_it_overtook() {
+    let first = Server::start(Backend::Postgres).unwrap();
+    let second =
+        Server::start_with(Backend::Postgres, &[("AUGURY_DATABASE_URL", first.database_url())]).unwrap();
+    let servers = [&first, &second];
+    let end = Instant::now() + Duration::from_secs(6);
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let server = servers[client % 2];
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    server.post("/fhir/Observation", &observation("fine")).unwrap().expect(201).unwrap();
+                }
+            });
+        }
+    });
+    let said = |all: &Value, name: &str| -> Value {
+        let all = all["parameter"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|one| one["name"] == name).unwrap_or_default()
+    };
+    let path = "/fhir/AuditEvent/$verify";
+    let recorded = first.get("/fhir/AuditEvent?_summary=count").unwrap().json["total"].as_u64();
+    let verified = first
+        .wait_for(path, |all| said(all, "events")["valueDecimal"].as_u64() >= recorded)
+        .unwrap_or_else(|_| first.get(path).unwrap().json);
+    assert_eq!(said(&verified, "result")["valueBoolean"], true, "{verified}");
+    for server in servers {
+        assert_eq!(server.get("/health").unwrap().json["audit"]["vanished"], 0);
     }
 }

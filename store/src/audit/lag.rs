@@ -19,8 +19,8 @@ const TOGETHER: usize = 256;
 pub struct Lag {
     /// When the oldest event was recorded that is not in it.
     pub oldest: Option<i64>,
-    /// Since when a transaction is open that it may have to wait for. On PostgreSQL any of the cluster that
-    /// has written something holds it back, in other databases too.
+    /// Since when a transaction is open that it may have to wait for: on PostgreSQL any that has written something
+    /// into this database.
     pub held: Option<i64>,
 }
 
@@ -42,7 +42,8 @@ pub(super) fn lag(link: &mut Link) -> Result<Lag, Fault> {
         link.dialect,
         "SELECT COALESCE(CAST(EXTRACT(EPOCH FROM MIN(since)) * 1000000 AS BIGINT), 0) FROM \
          (SELECT xact_start AS since FROM pg_stat_activity WHERE backend_xid IS NOT NULL \
-         UNION ALL SELECT prepared FROM pg_prepared_xacts) t",
+         AND datname = current_database() \
+         UNION ALL SELECT prepared FROM pg_prepared_xacts WHERE database = current_database()) t",
     );
     let held = sql.rows::<BigInt, i64>(&mut link.connection)?.pop().filter(|since| *since > 0);
     Ok(Lag { oldest, held })

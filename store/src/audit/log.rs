@@ -20,7 +20,6 @@ use super::row::{self, Agents, SELECT, rows};
 use crate::connection::Link;
 use crate::error::{Error, Fault};
 use crate::sql::{Dialect, Sql, chunks, lossy};
-use crate::transaction;
 
 /// Leaves of a block.
 pub(super) const BLOCK: u64 = 256;
@@ -236,15 +235,21 @@ pub(super) fn in_order(sql: &mut Sql<'_>, dialect: Dialect) {
     });
 }
 
-/// What no transaction that is still open can have written: rows before this epoch are all there.
-fn horizon(link: &mut Link, from: Option<Position>) -> Result<i64, Fault> {
+/// Rows before this epoch are all there. `ended` is what was said before the snapshot (`ended_before`).
+fn horizon(link: &mut Link, from: Option<Position>, ended: i64) -> Result<i64, Fault> {
     if link.dialect == Dialect::Sqlite {
         return Ok(from.map_or(0, |(_, key)| key).saturating_add(FAR));
     }
-    let ended = transaction::ended_before(link)?;
-    let mut sql = Sql::new(link.dialect, "SELECT ");
-    sql.int(ended).push(" + ").push(SHIFT);
-    sql.rows::<BigInt, i64>(&mut link.connection)?.pop().ok_or_else(|| broken("no horizon"))
+    let mut sql = Sql::new(link.dialect, "SELECT s.shift + ");
+    sql.int(ended).push(", s.shift + CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS TEXT) AS BIGINT) ");
+    sql.push("FROM (SELECT ").push(SHIFT).push(" AS shift) s");
+    let found = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?.pop();
+    let (to, next) = found.ok_or_else(|| broken("no horizon"))?;
+    // Another process may have taken in more since `ended` was asked for, but nothing that is yet to be numbered.
+    if from.is_some_and(|(epoch, _)| epoch >= next) {
+        return Err(broken("transactions are numbered anew, as after a restore: start the server again"));
+    }
+    Ok(to)
 }
 
 /// Where the last row stands that is in the tree.
@@ -254,11 +259,8 @@ pub(super) fn last(link: &mut Link) -> Result<Option<Position>, Fault> {
 }
 
 /// Where rows stand that are complete and not in the tree, in their order; and are there more?
-fn waiting(link: &mut Link, from: Option<Position>) -> Result<(Vec<Position>, bool), Fault> {
-    let to = horizon(link, from)?;
-    if link.dialect == Dialect::Postgres && from.is_some_and(|(epoch, _)| epoch >= to) {
-        return Err(broken("transactions are numbered anew, as after a restore: start the server again"));
-    }
+fn waiting(link: &mut Link, from: Option<Position>, ended: i64) -> Result<(Vec<Position>, bool), Fault> {
+    let to = horizon(link, from, ended)?;
     let column = match link.dialect {
         Dialect::Sqlite => "a.key",
         Dialect::Postgres => "a.epoch",
@@ -382,12 +384,14 @@ fn edge_of(link: &mut Link, last: Option<&Block>) -> Result<Frontier, Fault> {
     Ok(edge)
 }
 
-/// What there is to seal; none if there is nothing. `forged` gets the rows that were met and passed over.
+/// What there is to seal, as far as all had `ended` before the snapshot; none if there is nothing. `forged` gets the
+/// rows that were met and passed over.
 pub(super) fn prepare(
     link: &mut Link,
     authority: &Authority,
     state: Option<State>,
     at: i64,
+    ended: i64,
     forged: &mut Vec<i64>,
 ) -> Result<Option<Sealing>, Fault> {
     let State { mut frontier, head, note: base, last } = state.unwrap_or_default();
@@ -399,7 +403,7 @@ pub(super) fn prepare(
     };
     let mut end = end.map_or(0, |(_, key)| key);
     let (found, known, more) = loop {
-        let (found, more) = waiting(link, from)?;
+        let (found, more) = waiting(link, from, ended)?;
         let known = leaves(link, authority, &found, forged)?;
         match found.last() {
             Some(last) if known.is_empty() && more => from = Some(*last),

@@ -14,6 +14,7 @@ use crate::connection::{Link, Use};
 use crate::context::Context;
 use crate::error::{Error, Fault};
 use crate::store::Store;
+use crate::transaction;
 use crate::unit::Unit;
 use crate::{audit, reader};
 
@@ -53,16 +54,20 @@ impl Store {
         }
         let (authority, at) = (Arc::clone(&self.authority), context.at);
         let made = self
-            .on_snapshot(move |link| {
-                let state = match log::genuine(link, &authority)? {
-                    Ok(state) => state,
-                    Err(astray) => return Ok(Err(astray)),
-                };
-                if let Some(astray) = memory::agrees(link, &authority, state.as_ref())? {
-                    return Ok(Err(astray));
-                }
-                let mut forged = Vec::new();
-                Ok(Ok((log::prepare(link, &authority, state, at, &mut forged)?, forged)))
+            .pool
+            .run(move |link: &mut Link| {
+                let ended = transaction::ended_before(link)?;
+                reader::snapshot(link, None, |link| {
+                    let state = match log::genuine(link, &authority)? {
+                        Ok(state) => state,
+                        Err(astray) => return Ok(Err(astray)),
+                    };
+                    if let Some(astray) = memory::agrees(link, &authority, state.as_ref())? {
+                        return Ok(Err(astray));
+                    }
+                    let mut forged = Vec::new();
+                    Ok(Ok((log::prepare(link, &authority, state, at, ended, &mut forged)?, forged)))
+                })
             })
             .await?;
         let mut sealed = Sealed::default();

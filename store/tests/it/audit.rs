@@ -175,8 +175,7 @@ async fn trail_of(store: &Store, many: usize) {
     all_sealed(store, i64::try_from(many).unwrap()).await;
 }
 
-/// On PostgreSQL a row waits for every transaction of the cluster that began before it, those of other
-/// tests too.
+/// On PostgreSQL a row waits for every transaction of this database that began before it.
 pub(crate) async fn all_sealed(store: &Store, second: i64) {
     for _ in 0..500 {
         match store.seal_audit(&at(second)).await {
