@@ -82,7 +82,7 @@ pub use record::{Activation, Assessment, Backlog, Client, Effect, Page, Stored, 
 pub use replica::Following;
 pub use store::{Options, Store};
 pub use subscription::{
-    Behind, Change, DeadLetter, Deliveries, Event, Interest, Match, Next, Progress, Rotate, Subscription,
-    SubscriptionStatus, UNCONNECTED,
+    Behind, Change, Changed, DeadLetter, Deliveries, Event, Interest, Match, Next, Progress, Rotate,
+    Subscription, SubscriptionStatus, UNCONNECTED,
 };
 pub use unit::new_id;

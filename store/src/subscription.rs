@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 
 pub use self::change::Change;
 pub use self::dead_letter::DeadLetter;
-pub use self::delivery::{Event, Next, Progress};
+pub use self::delivery::{Changed, Event, Next, Progress};
 pub use self::line::UNCONNECTED;
 pub use self::numbering::Match;
 pub use self::rotation::Rotate;

@@ -34,9 +34,9 @@ CREATE UNIQUE INDEX subscription_id ON subscription (id);
 CREATE INDEX subscription_stamp ON subscription (stamp);
 CREATE INDEX subscription_due ON subscription (due);
 
--- The last stamp that was given. One row.
-CREATE TABLE subscription_state (stamp BIGINT NOT NULL);
-INSERT INTO subscription_state (stamp) VALUES (0);
+-- The last stamp that was given, and the last of them for a topic. One row.
+CREATE TABLE subscription_state (stamp BIGINT NOT NULL, topics BIGINT NOT NULL);
+INSERT INTO subscription_state (stamp, topics) VALUES (0, 0);
 
 -- Versions that somebody may be to be told of, written with them, until that is decided.
 CREATE TABLE change (

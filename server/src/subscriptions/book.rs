@@ -8,7 +8,7 @@ use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use fhir::subscription::{Change, Channel, Matcher, Subscription, Topic, Topics};
 use reqwest::Url;
-use store::{Context, Error, SubscriptionStatus};
+use store::{Changed, Context, Error, SubscriptionStatus};
 
 use super::endpoint::Endpoints;
 use super::mandate::{Mandate, Standing};
@@ -35,6 +35,8 @@ pub(crate) struct Entry {
 pub(crate) struct Book {
     /// The last of the stamps that are in it.
     pub(crate) stamp: i64,
+    /// The last that a topic was changed with.
+    renewed: i64,
     pub(crate) entries: HashMap<i64, Arc<Entry>>,
     pub(crate) matcher: Arc<Matcher>,
     /// What there is to be told of, and by which versions of which resources.
@@ -45,7 +47,7 @@ pub(crate) struct Book {
 impl Default for Book {
     fn default() -> Self {
         let (matcher, topics) = (Arc::new(Matcher::new([])), Arc::new(Topics::default()));
-        Self { stamp: 0, entries: HashMap::new(), matcher, topics, defined: Vec::new() }
+        Self { stamp: 0, renewed: -1, entries: HashMap::new(), matcher, topics, defined: Vec::new() }
     }
 }
 
@@ -152,9 +154,12 @@ pub(super) struct Later {
 
 impl Later {
     /// Reads it, by the topics of the book; none if it takes others.
-    pub(super) fn of(app: &App, book: &Book, changed: Vec<store::Subscription>) -> Option<Self> {
-        let mut entries = HashMap::with_capacity(changed.len());
-        for subscription in changed {
+    pub(super) fn of(app: &App, book: &Book, changed: Changed) -> Option<Self> {
+        if changed.topics != book.renewed {
+            return None;
+        }
+        let mut entries = HashMap::with_capacity(changed.subscriptions.len());
+        for subscription in changed.subscriptions {
             let number = subscription.number;
             let entry = match subscription.status {
                 SubscriptionStatus::Off => None,
@@ -189,18 +194,22 @@ impl Shelf {
     pub(crate) async fn sync(&self, app: &App) -> Result<bool, Error> {
         let _turn = self.turning.lock().await;
         let book = self.book();
-        let (stamp, mut changed) = app.store.subscriptions_since(book.stamp).await?;
-        if stamp == book.stamp && changed.is_empty() {
+        let mut changed = app.store.subscriptions_since(book.stamp).await?;
+        if changed.stamp == book.stamp && changed.subscriptions.is_empty() {
             return Ok(false);
         }
-        let (topics, defined) = topics(app, &book).await?;
+        let (stamp, renewed) = (changed.stamp, changed.topics);
+        let (topics, defined) = match &book {
+            book if book.renewed == renewed => (Arc::clone(&book.topics), book.defined.clone()),
+            book => topics(app, book).await?,
+        };
         let mut entries = book.entries.clone();
         if !Arc::ptr_eq(&topics, &book.topics) {
             // What was about another version of a topic is read again.
-            changed = app.store.subscriptions_since(0).await?.1;
+            changed = app.store.subscriptions_since(0).await?;
         }
         let mut lost = Vec::new();
-        for subscription in changed {
+        for subscription in changed.subscriptions {
             let (number, id, status) = (subscription.number, subscription.id.clone(), subscription.status);
             app.lines.changed(&subscription);
             entries.remove(&number);
@@ -226,7 +235,7 @@ impl Shelf {
         if !lost.is_empty() {
             app.store.nudge_subscriptions(&Context::system("subscriptions", app::now()), lost).await?;
         }
-        let book = Arc::new(Book { stamp, entries, matcher, topics, defined });
+        let book = Arc::new(Book { stamp, renewed, entries, matcher, topics, defined });
         *self.book.write().unwrap_or_else(PoisonError::into_inner) = book;
         Ok(true)
     }
@@ -257,14 +266,19 @@ impl Shelf {
     }
 
     /// Finds it out.
-    pub(crate) async fn ask(&self, app: &App, entry: &Entry, at: i64) -> Result<(), Error> {
+    pub(crate) async fn ask(&self, app: &App, entry: &Entry, at: i64) -> Result<Known, Error> {
         let known = match entry.mandate.standing(app, at).await? {
             Standing::Good(context) => Known::As(Arc::from(context)),
             Standing::Ended(_) => Known::Ended,
         };
         let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(entry.subscription.owner.clone(), (known.clone(), at));
+        Ok(known)
+    }
+
+    /// What was found out longer ago is nothing any more.
+    pub(crate) fn forget(&self, at: i64) {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, (_, looked)| at - *looked < RECENT);
-        all.insert(entry.subscription.owner.clone(), (known, at));
-        Ok(())
     }
 }

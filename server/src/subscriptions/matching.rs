@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fhir::json::{self, Limits};
 use fhir::search::{Index, index};
 use fhir::subscription::{Change, State};
+use futures_util::future::try_join_all;
 use store::{Context, Error, Match, Reader, Stored};
 
 use super::book::{Book, Entry, Known, Later};
@@ -13,6 +14,9 @@ use crate::app::{self, App};
 
 /// Changes that are looked at together.
 const MOST: usize = 512;
+
+/// In whose name others are told is found out of so many at once.
+const AT_ONCE: usize = 16;
 
 /// What comes to light while it is decided.
 #[derive(Default)]
@@ -25,22 +29,25 @@ struct Findings {
 
 /// Takes what is queued; says how much that was.
 pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
+    app.subscriptions.forget(app::now());
+    // What was found out for this turn is good for it, however many there are to be asked of.
+    let mut asked: HashMap<String, Known> = HashMap::new();
     loop {
         app.subscriptions.sync(app).await?;
         let (parts, book) = (Arc::clone(app), app.subscriptions.book());
         let context = Context::system("subscriptions", app::now());
         let at = context.at;
         let findings = Arc::new(Mutex::new(Findings::default()));
-        let told = Arc::clone(&findings);
+        let (told, known) = (Arc::clone(&findings), asked.clone());
         let decide = move |reader: &mut Reader<'_>, changes: &[store::Change]| {
             // Where many are asked for at the same time there are always some that the book does not have yet.
-            let (_, changed) = reader.subscriptions_since(book.stamp)?;
+            let changed = reader.subscriptions_since(book.stamp)?;
             let later = Later::of(&parts, &book, changed).ok_or(Error::Conflict { current: 0 })?;
             let mut seen = Vec::with_capacity(changes.len());
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
             for (number, (entry, changes_of)) in find(&book, &later, changes)? {
                 let owner = entry.subscription.owner.as_str();
-                match parts.subscriptions.known(owner, at) {
+                match known.get(owner).cloned().or_else(|| parts.subscriptions.known(owner, at)) {
                     None => drop(told.unknown.entry(owner.to_owned()).or_insert(entry)),
                     Some(Known::Ended) => told.ended.push(number),
                     Some(Known::As(context)) => {
@@ -48,7 +55,8 @@ pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
                             changes_of.iter().filter_map(|n| changes.get(*n)).map(|one| &one.now).collect();
                         let shown = reader.shown_to(&context, &versions)?;
                         let shown = changes_of.into_iter().zip(shown).filter(|(_, shown)| *shown);
-                        seen.extend(shown.map(|(change, _)| Match { subscription: number, change }));
+                        let stamp = entry.subscription.stamp;
+                        seen.extend(shown.map(|(change, _)| Match { subscription: number, stamp, change }));
                     }
                 }
             }
@@ -58,8 +66,12 @@ pub(super) async fn turn(app: &Arc<App>) -> Result<usize, Error> {
         let Findings { unknown, ended } =
             std::mem::take(&mut *findings.lock().unwrap_or_else(PoisonError::into_inner));
         if let Err(Error::Conflict { current: 0 }) = done {
-            for entry in unknown.values() {
-                app.subscriptions.ask(app, entry, app::now()).await?;
+            let unknown: Vec<_> = unknown.into_iter().collect();
+            for some in unknown.chunks(AT_ONCE) {
+                let found = some.iter().map(|(owner, entry)| async move {
+                    Ok::<_, Error>((owner.clone(), app.subscriptions.ask(app, entry, app::now()).await?))
+                });
+                asked.extend(try_join_all(found).await?);
             }
             continue;
         }

@@ -7,7 +7,7 @@ use diesel::sql_types::BigInt;
 use fhir::scope::Op;
 
 use super::line::{UNCONNECTED, is_to};
-use super::{Subscription, SubscriptionStatus, change, dead_letter, effect, load, stamp};
+use super::{Subscription, SubscriptionStatus, change, dead_letter, effect, load};
 use crate::audit::{Act, Entry};
 use crate::connection::Link;
 use crate::consent;
@@ -35,6 +35,17 @@ pub struct Event {
     pub at: i64,
     /// The version; none if it may not be seen by whom it is for, or not any more.
     pub stored: Option<Stored>,
+}
+
+/// What changed after some stamp.
+#[derive(Debug)]
+pub struct Changed {
+    /// The last stamp there is.
+    pub stamp: i64,
+    /// The last that a topic was changed with.
+    pub topics: i64,
+    /// Those that changed.
+    pub subscriptions: Vec<Subscription>,
 }
 
 /// How far a Subscription is.
@@ -361,22 +372,24 @@ impl Store {
         self.recorder.commit(Unit::proceeding(context, progress, notes)).await.map(drop)
     }
 
-    /// Subscriptions that changed after that stamp, and the last stamp there is.
-    pub async fn subscriptions_since(&self, since: i64) -> Result<(i64, Vec<Subscription>), Error> {
+    /// What changed after that stamp.
+    pub async fn subscriptions_since(&self, since: i64) -> Result<Changed, Error> {
         self.pool.run(move |link| changed(link, since)).await
     }
 }
 
-/// The last stamp, and what changed after that one: more than up to the last, if more changes meanwhile.
-fn changed(link: &mut Link, since: i64) -> Result<(i64, Vec<Subscription>), Fault> {
-    let stamp = stamp(link)?;
-    if stamp == since {
-        return Ok((stamp, Vec::new()));
+/// What changed after that stamp: more than up to the last, if more changes meanwhile.
+fn changed(link: &mut Link, since: i64) -> Result<Changed, Fault> {
+    let sql = Sql::new(link.dialect, "SELECT stamp, topics FROM subscription_state");
+    let last = sql.rows::<(BigInt, BigInt), (i64, i64)>(&mut link.connection)?.pop();
+    let (stamp, topics) = last.unwrap_or_default();
+    let mut changed = Changed { stamp, topics, subscriptions: Vec::new() };
+    if stamp != since {
+        changed.subscriptions = load(link, |sql| {
+            sql.push("s.stamp > ").int(since).push(" ORDER BY s.stamp");
+        })?;
     }
-    let changed = load(link, |sql| {
-        sql.push("s.stamp > ").int(since).push(" ORDER BY s.stamp");
-    })?;
-    Ok((stamp, changed))
+    Ok(changed)
 }
 
 impl Reader<'_> {
@@ -387,7 +400,7 @@ impl Reader<'_> {
     }
 
     /// [`Store::subscriptions_since`]
-    pub fn subscriptions_since(&mut self, since: i64) -> Result<(i64, Vec<Subscription>), Error> {
+    pub fn subscriptions_since(&mut self, since: i64) -> Result<Changed, Error> {
         Ok(changed(self.link(), since)?)
     }
 }

@@ -134,7 +134,10 @@ pub(super) fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
 /// # Errors
 /// `Unkept` if one of these is another one already.
 pub(crate) fn renew(link: &mut Link, written: &[&Stored]) -> Result<(), Fault> {
-    next_stamp(link)?;
+    let stamp = next_stamp(link)?;
+    let mut sql = Sql::new(link.dialect, "UPDATE subscription_state SET topics = ");
+    sql.int(stamp);
+    sql.run(&mut link.connection)?;
     topic::only(link, written)
 }
 

@@ -26,21 +26,25 @@ const LOCK: i64 = 0x6175_6775_7279_6e75;
 pub struct Match {
     /// [`super::Subscription::number`]
     pub subscription: i64,
+    /// [`super::Subscription::stamp`], when that was decided.
+    pub stamp: i64,
     /// Which of the changes.
     pub change: usize,
 }
+
+/// Of a Subscription, as it was by its stamp, key, effect and time of each event, in order.
+type Events = BTreeMap<(i64, i64), Vec<(i64, i64, i64)>>;
 
 /// What was decided of some changes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Numbering {
     places: Vec<i64>,
-    /// For each Subscription key, effect and time of each event, in order.
-    events: BTreeMap<i64, Vec<(i64, i64, i64)>>,
+    events: Events,
 }
 
 impl Numbering {
     fn new(changes: &[Change], matches: &[Match]) -> Self {
-        let mut events: BTreeMap<i64, Vec<(i64, i64, i64)>> = BTreeMap::new();
+        let mut events = Events::new();
         let mut matches = matches.to_vec();
         matches.sort_by_key(|one| (one.subscription, one.change));
         matches.dedup();
@@ -51,7 +55,11 @@ impl Numbering {
                 Effect::Deleted => 2,
                 _ => 1,
             };
-            events.entry(one.subscription).or_default().push((change.now.key, effect, change.now.updated));
+            events.entry((one.subscription, one.stamp)).or_default().push((
+                change.now.key,
+                effect,
+                change.now.updated,
+            ));
         }
         Self { places: changes.iter().map(|change| change.place).collect(), events }
     }
@@ -68,7 +76,7 @@ pub(crate) fn write(link: &mut Link, numbering: &Numbering, at: i64) -> Result<(
         }
     }
     let mut rows: Vec<[i64; 5]> = Vec::new();
-    for (subscription, events) in &numbering.events {
+    for ((subscription, stamp), events) in &numbering.events {
         let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
         let mut sql = Sql::new(link.dialect, "UPDATE subscription SET events = events + ");
         // Who waits after a failure goes on waiting.
@@ -79,8 +87,18 @@ pub(crate) fn write(link: &mut Link, numbering: &Numbering, at: i64) -> Result<(
             .push(" THEN ")
             .int(at)
             .push(" ELSE due END");
-        sql.push(" WHERE started AND number = ").int(*subscription).push(" RETURNING events");
-        let Some(last) = sql.rows::<BigInt, i64>(&mut link.connection)?.pop() else { continue };
+        sql.push(" WHERE started AND number = ").int(*subscription).push(" AND stamp = ").int(*stamp);
+        sql.push(" RETURNING events");
+        let Some(last) = sql.rows::<BigInt, i64>(&mut link.connection)?.pop() else {
+            // It may be in another name by now, or ask for something else.
+            let mut sql =
+                Sql::new(link.dialect, "SELECT number FROM subscription WHERE started AND number = ");
+            sql.int(*subscription);
+            if sql.rows::<BigInt, i64>(&mut link.connection)?.is_empty() {
+                continue;
+            }
+            return Err(Error::Conflict { current: 0 }.into());
+        };
         for (number, (key, effect, at)) in (last - count + 1..).zip(events) {
             rows.push([*subscription, number, *key, *effect, *at]);
         }
