@@ -176,9 +176,15 @@ async fn sweep(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 }
 
 async fn match_changes(app: Arc<App>, courier: Arc<Courier>, stopped: watch::Receiver<bool>) {
+    let mut known = 0;
     while !*stopped.borrow() {
         match matching::turn(&app).await {
             Ok(0) => {
+                let stamp = app.subscriptions.book().stamp;
+                if std::mem::replace(&mut known, stamp) != stamp {
+                    // One that is asked for is to begin.
+                    courier.wake();
+                }
                 let _ = timeout(LOOK, app.store.queued()).await;
             }
             Ok(_) => courier.wake(),
