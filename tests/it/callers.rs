@@ -82,6 +82,82 @@ fn who_only_knocks_does_not_fill_the_trail() {
     }
 }
 
+/// Asks without being let in, and the status.
+fn knock(place: &Place, method: &str, path: &str, token: &str) -> u16 {
+    let request = place.server.http().request(method.parse().unwrap(), place.server.url(path));
+    let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+    request.header("accept", "text/plain").send().unwrap().status().as_u16()
+}
+
+/// Patients that events name.
+fn persons(events: &[Value]) -> usize {
+    let entities = events.iter().flat_map(|event| event["entity"].as_array().cloned().unwrap_or_default());
+    entities.filter(|one| one["type"]["code"] == "1").count()
+}
+
+#[test]
+fn whatever_nobody_may_ask_does_not_fill_the_trail() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        for (method, path, token, status) in [
+            ("GET", "/oauth/upstream/callback/?code=secret-of-somebody&launch=secret-of-somebody", "", 404),
+            ("GET", "/.well-known/x?state=secret-of-somebody", "", 404),
+            ("POST", "/fhir/metadata", "", 406),
+            ("POST", "/websocket", "", 405),
+            ("PROPFIND", "/predictions/r1", "x", 405),
+            ("GET", "/x", "x", 404),
+            ("PROPFIND", "/fhir/Patient/p1?_format=json", "x", 405),
+            ("GET", "/fhir/Patient/p1", "x", 406),
+        ] {
+            for _ in 0..4 {
+                assert_eq!(knock(&place, method, path, token), status, "{backend:?} {method} {path}");
+            }
+        }
+        let refused = trail(&place, "outcome=4");
+        assert_eq!((refused.len(), persons(&refused)), (10, 0), "{backend:?}");
+        let asked: Vec<String> = refused.iter().flat_map(queries).collect();
+        assert!(asked.contains(&"GET /oauth/upstream/callback/".to_owned()), "{asked:?}");
+        assert!(!asked.iter().any(|query| query.contains("secret-of-somebody")), "{asked:?}");
+
+        // Of whom we know, each is told, and whom it was about.
+        for (method, path, status) in [
+            ("PROPFIND", "/fhir/Patient/p1?_format=json", 405),
+            ("GET", "/fhir/Patient/p1", 406),
+            ("GET", "/x", 404),
+        ] {
+            assert_eq!(knock(&place, method, path, &place.key), status);
+            let refused = trail(&place, "outcome=4");
+            let told = &refused[0]["agent"][0]["who"]["display"];
+            assert_eq!((told, persons(&refused[..1])), (&Value::from("tests"), usize::from(path != "/x")));
+        }
+    }
+}
+
+#[test]
+fn a_prediction_that_is_refused_is_told_with_its_patient() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        place.put(&serde_json::json!({"resourceType": "RiskAssessment", "id": "r1", "status": "final",
+            "subject": {"reference": "Patient/p2"}}));
+        let narrow = place.server.key(&["narrow", "--scope", "system/Observation.rs"]).unwrap();
+        assert_eq!(place.read("/predictions/r1", &narrow), 403);
+        let told = trail(&place, "outcome=4&patient=Patient/p2&entity=RiskAssessment/r1");
+        assert_eq!(told.len(), 1, "{backend:?}");
+        assert_eq!(told[0]["agent"][0]["who"]["display"], "narrow");
+    }
+}
+
+#[test]
+fn who_guesses_where_nothing_is_asked_is_counted() {
+    let place = Place::with(Backend::Sqlite, &[("AUGURY_RATE_ANONYMOUS", "3/hour")]);
+    let tried: Vec<u16> = (0..5).map(|_| knock(&place, "PROPFIND", "/predictions", "x")).collect();
+    assert_eq!(tried, [405, 405, 405, 429, 429]);
+    assert_eq!(knock(&place, "GET", "/oauth/x", "x"), 429);
+    // Behind the same address others go on.
+    assert_eq!(knock(&place, "PROPFIND", "/predictions", &place.key), 405);
+    assert_eq!(place.read("/fhir/Patient/p1", &place.key), 200);
+}
+
 #[test]
 fn who_tries_too_often_is_told_on_the_page() {
     let place = Place::with(Backend::Sqlite, &[("AUGURY_RATE_SIGN_IN", "2/hour")]);

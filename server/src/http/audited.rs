@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::telemetry::RequestId;
 use super::{peer, refusals};
 use crate::app::{self, App};
+use crate::config::Auth;
 use crate::interaction;
 use crate::smart::refusal::Denied;
 
@@ -23,6 +24,10 @@ use crate::smart::refusal::Denied;
 const KEPT: usize = 4096;
 /// Patients that are named of what was refused, each in an event of its own.
 pub(crate) const MOST_PATIENTS: usize = 20;
+/// Of an event that says nobody's name though it may be about somebody.
+pub(crate) const UNKNOWN: &str = "; whose record it is could not be looked up";
+/// Where what is asked for is in the query: anywhere else it may be a code, or what an app was opened with.
+const ASKED: [&str; 3] = ["/fhir", "/predict", "/models"];
 /// What the name of a parameter has that may hold a secret.
 const SECRET: [&str; 7] = ["token", "secret", "password", "assertion", "verifier", "apikey", "authorization"];
 
@@ -36,18 +41,19 @@ pub(crate) async fn audited(
     let Some(app) = request.app_data::<web::Data<App>>().cloned() else { return Ok(response) };
     let act = interaction::act(&pattern, request.method());
     let known = request.extensions().get::<Context>().cloned();
+    let failed = status.is_client_error() || status.is_server_error();
     let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
-    // Who only knocks writes little, and has nothing looked up.
-    let knocks = refused && known.is_none();
+    // Who only knocks writes little, and has nothing looked up. Where access is open, nobody says who they are.
+    let knocks = failed && known.is_none() && (refused || app.config.auth == Auth::Required);
     let why =
         known.as_ref().and_then(|known| known.trail.as_ref()).map(Trail::why_refused).unwrap_or_default();
     // What has ended proves nobody any more: as much is written of it, by itself.
     let counted = match &known {
-        None => Some(peer::network(request)),
+        None => knocks.then(|| peer::network(request)),
         Some(known) if !why.is_empty() => known.who.agent.client.as_deref().map(refusals::of_client),
         Some(_) => None,
     };
-    if refused && act.is_some() && counted.is_some_and(|key| !app.refusals.admits(&key, app::now())) {
+    if failed && act.is_some() && counted.is_some_and(|key| !app.refusals.admits(&key, app::now())) {
         return Ok(response);
     }
     let context = known.unwrap_or_else(|| {
@@ -56,23 +62,17 @@ pub(crate) async fn audited(
         let (who, trail) = (Who::new(agent), Some(Trail::of(asked(request))));
         Context { request: id.into(), at: app::now(), who, access: Access::Whole, mandate: "".into(), trail }
     });
-    let failed = status.is_client_error() || status.is_server_error();
     if let Some((act, is_operation)) = act {
         if failed {
             // What was looked at on the way was not shown.
             drop(context.trail.as_ref().map(Trail::take));
         }
         if failed || is_operation {
-            let mut parts = request.path().strip_prefix("/fhir/").unwrap_or_default().split('/');
-            let kind = parts.next().and_then(ResourceType::parse);
-            let id = request.match_info().get("id").filter(|id| fhir::reference::is_id(id));
-            let entity = kind.zip(id).map(|(kind, id)| (kind, id.to_owned(), 0));
+            let entity = entity(request, &pattern);
             let known = match &entity {
-                Some((kind, id, _)) if failed && !knocks => {
-                    app.store.patients(*kind, id).await.unwrap_or_default()
-                }
-                Some((ResourceType::PATIENT, id, _)) if !knocks => id.clone(),
-                _ => String::new(),
+                Some((kind, id, _)) if failed && !knocks => app.store.patients(*kind, id).await,
+                Some((ResourceType::PATIENT, id, _)) if !knocks => Ok(id.clone()),
+                _ => Ok(String::new()),
             };
             let told = context.trail.as_ref().map(Trail::patient).unwrap_or_default();
             let outcome = match (failed, status.is_server_error()) {
@@ -80,11 +80,16 @@ pub(crate) async fn audited(
                 (true, false) => Outcome::Minor,
                 (true, true) => Outcome::Serious,
             };
-            let note = match (failed, why.is_empty()) {
+            let mut note = match (failed, why.is_empty()) {
                 (false, _) => String::new(),
                 (true, true) => status.to_string(),
                 (true, false) => format!("{status}: {why}"),
             };
+            let known = known.unwrap_or_else(|error| {
+                tracing::error!(%error, request = &*context.request, "whose record it is could not be looked up");
+                note.push_str(UNKNOWN);
+                String::new()
+            });
             let query = context.trail.as_ref().map(Trail::asked).unwrap_or_default();
             let act = match context.trail.as_ref().and_then(Trail::act) {
                 Some(act) => act,
@@ -114,10 +119,24 @@ pub(crate) async fn audited(
     Ok(response)
 }
 
+/// What a request is about, as its address says.
+fn entity(request: &HttpRequest, pattern: &str) -> Option<(ResourceType, String, i64)> {
+    let mut parts = request.path().strip_prefix("/fhir/").unwrap_or_default().split('/');
+    let kind = match parts.next().and_then(ResourceType::parse) {
+        // A prediction is kept as that.
+        None if pattern == "/predictions/{id}" => ResourceType::RISK_ASSESSMENT,
+        kind => kind?,
+    };
+    // What is refused before it is known where it leads has no parts yet.
+    let id = request.match_info().get("id").or(parts.next())?;
+    fhir::reference::is_id(id).then(|| (kind, id.to_owned(), 0))
+}
+
 /// The request as it came, without what may be secret in it.
 pub(crate) fn asked(request: &HttpRequest) -> String {
     let mut text = format!("{} {}", request.method(), request.path());
-    if !request.query_string().is_empty() {
+    let told = ASKED.iter().any(|one| request.path().starts_with(one));
+    if told && !request.query_string().is_empty() {
         text.push('?');
         text.push_str(&discreet(request.query_string()));
     }

@@ -10,9 +10,11 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, ResponseError, web};
+use store::Context;
 
 use super::buckets::Buckets;
+use super::caller::Caller;
 use super::failure::Failure;
 use super::peer;
 use super::redis::Redis;
@@ -140,6 +142,14 @@ fn is_below(path: &str, other: &str) -> bool {
     path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Was it refused without a look at who asks?
+fn is_unasked(response: &ServiceResponse<BoxBody>) -> bool {
+    let status = response.status();
+    status.is_client_error()
+        && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
+        && response.request().extensions().get::<Context>().is_none()
+}
+
 /// Counts who says nothing of who they are, and tells everybody of their bucket.
 pub(crate) async fn limited(
     request: ServiceRequest,
@@ -157,6 +167,15 @@ pub(crate) async fn limited(
         Some(failure) => request.into_response(failure.error_response()),
         None => next.call(request).await?.map_into_boxed_body(),
     };
+    // Refused before anybody looked at who it was: who guesses is counted all the same, and the trail names who does not.
+    if named
+        && is_unasked(&response)
+        && let Err(failure) = Caller::extract(response.request()).await
+        && failure.status == StatusCode::TOO_MANY_REQUESTS
+    {
+        let (request, _) = response.into_parts();
+        response = ServiceResponse::new(request, failure.error_response());
+    }
     let told = response.request().extensions().get::<(Told, Option<u64>)>().cloned();
     if let Some((told, wait)) = told {
         for (name, text) in [(POLICY, told.policy), (STATE, told.state)] {
