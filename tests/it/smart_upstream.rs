@@ -4,6 +4,7 @@ use harness::browser::Browser;
 use harness::{Answer, BOTH, Backend};
 
 use crate::smart::{CALLBACK, Place, VERIFIER, allow, ask, led, question, redeem, to_consent};
+use crate::smart_trail::trail;
 
 /// A provider, and a server whose people it knows.
 fn two(backend: Backend, roles: &str) -> (Place, Place) {
@@ -71,7 +72,28 @@ fn another_provider_says_who_somebody_is() {
         let page = browser.get("/oauth/manage").unwrap();
         let back = through(&provider, &mut browser, &page);
         assert!(browser.get(&back).unwrap().text.contains("locked"));
+        let told = &trail(&place, "subtype=110122&outcome=4")[0];
+        assert_eq!(told["outcomeDesc"], "Your account is locked.");
+        assert!(told["agent"].as_array().unwrap().iter().any(|one| one["name"] == "carol"), "{told}");
     }
+}
+
+#[test]
+fn who_comes_back_with_nothing_does_not_fill_the_trail() {
+    let (_provider, place) = two(Backend::Sqlite, "carol=clinician");
+    let mut browser = Browser::new(&place.server).unwrap();
+    browser.get("/oauth/manage").unwrap();
+    let left = browser.get("/oauth/upstream?request=").unwrap();
+    let away = reqwest::Url::parse(left.header("location")).unwrap();
+    let state = away.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    for _ in 0..30 {
+        assert_eq!(browser.get(&format!("/oauth/upstream/callback?state={state}")).unwrap().status, 400);
+    }
+    let told = trail(&place, "subtype=110122&outcome=4");
+    assert_eq!(told.len(), 10);
+    assert!(
+        told[0]["outcomeDesc"].as_str().unwrap().ends_with("try again: the OpenID Connect provider refused")
+    );
 }
 
 #[test]

@@ -91,6 +91,13 @@ impl Call {
         }
     }
 
+    /// It is refused for this reason, which is not told to who asks.
+    pub(crate) fn is_refused(&self, why: &str) {
+        if let Some(trail) = &self.context.trail {
+            trail.is_refused(why);
+        }
+    }
+
     /// The trail is to say more of who calls.
     pub(crate) fn is_by(&self, more: impl FnOnce(&Context) -> Context) {
         let known = self.http.extensions().get::<Context>().cloned();

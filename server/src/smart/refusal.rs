@@ -107,7 +107,8 @@ impl Denied {
         if counted.is_none_or(|key| app.refusals.admits(&key, context.at)) {
             let outcome = if status.is_server_error() { Outcome::Serious } else { Outcome::Minor };
             let (patient, query) = (trail.patient(), trail.asked());
-            let note = if why.is_empty() { self.0 } else { format!("{}: {why}", self.0) };
+            let note =
+                if why.is_empty() { self.0 } else { format!("{}: {why}", self.0.trim_end_matches('.')) };
             context.note(Entry { outcome, patient, query, note, ..Entry::of(act) });
         }
     }

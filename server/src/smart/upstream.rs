@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use store::{Account, AccountChange, Act, Context};
+use store::{Account, AccountChange, Context};
 
 use super::call::Call;
 use super::jws::{BELIEVED, header, signed_claims};
@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 use super::request::Problem;
 use super::role::Role;
 use super::secret::{random, same};
-use super::{name, refused, sign_in};
+use super::{name, of_account, sign_in};
 use crate::app::App;
 use crate::config::Upstream;
 
@@ -118,7 +118,7 @@ async fn arrived(call: &Call) -> Result<HttpResponse, Problem> {
     });
     let state = state.ok_or_else(failed)?;
     let Some(code) = form.get("code") else {
-        context.note(refused(Act::Login, "the OpenID Connect provider refused"));
+        call.is_refused("the OpenID Connect provider refused");
         return Err(failed());
     };
     let provider = provider(app, upstream).await?;
@@ -140,11 +140,11 @@ async fn arrived(call: &Call) -> Result<HttpResponse, Problem> {
     let claims = match verified(app, context, upstream, &provider, token).await {
         Some(claims) if text(&claims, "nonce") == Some(&state.nonce) => claims,
         _ => {
-            context.note(refused(Act::Login, "an id_token that is not good"));
+            call.is_refused("an id_token that is not good");
             return Err(failed());
         }
     };
-    let changes = account(app, context, upstream, &claims).await?;
+    let changes = account(call, upstream, &claims).await?;
     sign_in::enter_as(app, context, changes, &state.request).await
 }
 
@@ -181,14 +181,13 @@ async fn verified(
 /// The account of whoever the claims are about, made or brought up to date, and what changes in what they
 /// may be allowed.
 async fn account(
-    app: &App,
-    context: &Context,
+    call: &Call,
     upstream: &Upstream,
     claims: &Value,
 ) -> Result<(Account, AccountChange, Option<String>), Problem> {
+    let (app, context) = (&call.app, &call.context);
     let role = role(upstream, claims);
     let Some((role, name_of_role)) = role else {
-        context.note(refused(Act::Login, "no role for that person"));
         return Err(Problem::Here("Your organisation's account has no role here.".into()));
     };
     let fhir_user = text(claims, &upstream.user_claim).and_then(relative);
@@ -202,7 +201,7 @@ async fn account(
     let role = name_of_role.to_owned();
     match app.store.account(context, &login).await {
         Ok(known) if known.locked => {
-            context.note(refused(Act::Login, "the account is locked"));
+            call.is_by(|context| of_account(app, context, &known));
             Err(Problem::Here("Your account is locked.".into()))
         }
         Ok(known) => {
