@@ -123,7 +123,7 @@ fn the_pages_show_nobody_whom_the_user_may_not_see() {
         assert!(page.text.contains("None was found"), "{}", page.text);
         assert_eq!(browser.submit(&page, "/oauth/patient", &[("patient", "p1")]).unwrap().status, 400);
         let refused = seen_by(&place, "otto", &client);
-        assert_eq!(refused, [said("search-type", "", "4"), said("read", "", "4")]);
+        assert_eq!(refused, [said("search-type", "", "4"), said("read", "Patient/p1", "4")]);
     }
 }
 

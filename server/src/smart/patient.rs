@@ -14,6 +14,7 @@ use super::request::{Problem, Request};
 use super::role::Role;
 use super::sign_in::Session;
 use crate::app::App;
+use crate::http::audited::each_patient;
 
 /// Patients shown at a time.
 pub(crate) const SHOWN: &str = "20";
@@ -74,8 +75,14 @@ pub(crate) async fn seen(
         Ok(stored) => Ok(Some(stored)),
         Err(error @ (Error::NotFound | Error::Gone { .. } | Error::Denied(..))) => {
             let entity = fhir::reference::is_id(id).then(|| (kind, id.to_owned(), 0));
-            let note = error.to_string();
-            reader.note(Entry { outcome: Outcome::Minor, entity, note, ..Entry::of(Act::Read) });
+            let known = match &entity {
+                Some(_) => app.store.patients(kind, id).await?,
+                None => String::new(),
+            };
+            for patient in each_patient(&known, "") {
+                let (entity, patient, note) = (entity.clone(), patient.to_owned(), error.to_string());
+                reader.note(Entry { outcome: Outcome::Minor, entity, patient, note, ..Entry::of(Act::Read) });
+            }
             Ok(None)
         }
         Err(error) => Err(error.into()),
