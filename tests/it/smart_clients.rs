@@ -578,7 +578,7 @@ fn wrong_passwords_cost_time() {
 }
 
 /// What an authenticator app shows now (RFC 6238).
-fn one_time(secret: &str) -> String {
+pub(crate) fn one_time(secret: &str) -> String {
     let bits = secret.bytes().flat_map(|letter| {
         let value = if letter.is_ascii_digit() { letter - b'2' + 26 } else { letter - b'A' };
         (0..5).rev().map(move |bit| value >> bit & 1)

@@ -4,8 +4,10 @@ use harness::browser::Browser;
 use harness::{Answer, BOTH};
 use serde_json::{Value, json};
 
-use crate::smart::{CALLBACK, PASSWORD, Place, allow, ask, led, question, to_consent, to_consent_as};
-use crate::smart_clients::{claims, elliptic, register, tell};
+use crate::smart::{
+    CALLBACK, PASSWORD, Place, VERIFIER, allow, ask, code, led, question, redeem, to_consent, to_consent_as,
+};
+use crate::smart_clients::{claims, elliptic, one_time, register, tell};
 use crate::smart_trail::{queries, trail};
 
 /// Why, whose record, which user, which client, and what was asked, of the newest event of that kind that tells
@@ -236,6 +238,75 @@ fn who_only_asks_wrongly_does_not_fill_the_trail() {
             .form("/oauth/introspect", &[("token", "x"), ("client_id", &client), ("client_secret", "wrong")]);
     }
     assert_eq!(trail(&place, "outcome=4").len(), 10);
+}
+
+/// Anybody can say the name of a public client: it is the agent where a code or token of its own was good.
+#[test]
+fn a_public_client_is_named_by_what_it_holds() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let client = place.public();
+        let first = code(&place, &client, &[]);
+        let got = redeem(&place, &client, &first, VERIFIER).expect(200).unwrap();
+        let refresh = got.json["refresh_token"].as_str().unwrap();
+        let wider = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh),
+            ("client_id", &client),
+            ("scope", "patient/*.cruds"),
+        ];
+        assert_eq!(place.form("/oauth/token", &wider).status, 400);
+        let (told, patient, _, agent, _) = newest(&place, "ITI-71");
+        assert_eq!(told, "invalid_scope: more is asked for than was granted", "{backend:?}");
+        assert_eq!((patient.is_empty(), &agent), (false, &client), "{backend:?}");
+
+        let before = trail(&place, "outcome=4").len();
+        for _ in 0..10 {
+            assert_eq!(redeem(&place, &client, "nonsense", VERIFIER).status, 400);
+            assert_eq!(place.form("/oauth/revoke", &[("client_id", &client), ("token", "x")]).status, 200);
+            assert_eq!(
+                place.form("/oauth/introspect", &[("client_id", &client), ("token", "x")]).status,
+                401
+            );
+        }
+        let refused = trail(&place, "outcome=4");
+        assert_eq!(refused.len() - before, 10, "{backend:?}");
+        for (subtype, why) in [
+            ("ITI-71", "invalid_grant: the code is not good"),
+            ("revoke", "it is no token of the client's"),
+            ("ITI-102", "invalid_client: a client must prove who it is"),
+        ] {
+            let (told, _, _, agent, query) = newest(&place, subtype);
+            assert!(told.starts_with(why) && agent.is_empty(), "{backend:?} {told} {agent}");
+            assert!(query.contains(&format!("client_id={client}")), "{query}");
+        }
+    }
+}
+
+#[test]
+fn a_second_factor_that_is_used_again_is_a_try_like_others() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let said = place.user(&["totp", "carol"]);
+        let secret = said.split("secret=").nth(1).unwrap().split('&').next().unwrap();
+        let once = one_time(secret);
+        let mut browser = Browser::new(&place.server).unwrap();
+        let page = browser.get("/oauth/manage").unwrap();
+        let mut enter = |code: &str| {
+            let pairs = [("login", "carol"), ("password", PASSWORD), ("code", code)];
+            browser.submit(&page, "/oauth/sign-in", &pairs).unwrap().status
+        };
+        assert_eq!(enter(&once), 303);
+        assert_eq!([(); 5].map(|()| enter(&once)), [200; 5], "{backend:?}");
+        let told = trail(&place, "subtype=110122&outcome=4");
+        assert_eq!(told.len(), 5, "{backend:?}");
+        let (why, _, user, ..) = newest(&place, "110122");
+        assert_eq!(user, "carol");
+        assert_eq!(why, "the code was used, or the account was locked meanwhile");
+        // They count like wrong passwords.
+        assert_eq!(enter(&once), 200);
+        assert_eq!(newest(&place, "110122").0, "it has to wait after wrong passwords", "{backend:?}");
+    }
 }
 
 #[test]

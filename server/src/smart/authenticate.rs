@@ -60,7 +60,10 @@ pub(crate) async fn client(call: &Call) -> Result<SmartClient, Refusal> {
     if !proved {
         return Err(refused());
     }
-    call.is_by(|context| of_client(context, &client));
+    // What a public client says of itself anybody may say: a code or token that it got proves it.
+    if client.registration.authentication != Authentication::Public {
+        call.is_by(|context| of_client(context, &client));
+    }
     agreed(client, form)
 }
 

@@ -1,11 +1,10 @@
 //! `POST /oauth/revoke`: a client gives back what it holds (RFC 7009).
 
 use actix_web::HttpResponse;
-use store::Act;
 
 use super::call::Call;
-use super::refusal::Refusal;
-use super::{authenticate, of_client, refused, token};
+use super::refusal::{Denied, Refusal};
+use super::{authenticate, of_client, token};
 use crate::http::caller::key_hash;
 
 /// `POST /oauth/revoke`. Whichever token it is, all that was granted with it ends; what is no token of
@@ -23,10 +22,11 @@ pub(crate) async fn revoke(call: Call) -> Result<HttpResponse, Refusal> {
         },
         Err(error) => return Err(error.into()),
     };
+    let mut response = HttpResponse::Ok().finish();
     if let Some(grant) = grant.filter(|grant| grant.client == client.id) {
         token::revoke(app, &of_client(context, &client), &grant.id).await?;
     } else {
-        context.note(refused(Act::Revoke, "it is no token of the client's"));
+        response.extensions_mut().insert(Denied::of("", &"it is no token of the client's".into()));
     }
-    Ok(HttpResponse::Ok().finish())
+    Ok(response)
 }

@@ -212,28 +212,29 @@ async fn proved(
             step.map(Some).ok_or(())
         }
     };
-    let change = match step {
+    let wait = |failed, free| password::locked_until(context.at, failed + 1, free);
+    let elsewhere = (!from.known).then(|| wait(account.failed, password::FREE_ELSEWHERE));
+    let until = wait(from.failed, password::FREE);
+    let failed = AccountChange::Failed { id: account.id.clone(), source: from.hash, until, elsewhere };
+    let why = match step {
         Ok(step) if right => {
             let cookie = random().map_err(Refusal::internal)?;
             let (session, expires) = (key_hash(&cookie), context.at + LASTS);
             let context = &of_account(app, context, &account);
             let change = AccountChange::SignIn { id: account.id, session, expires, step, sources };
             let notes = vec![Entry::of(Act::Login)];
-            return match app.store.commit(context, Commit { notes, ..accounts(change) }).await {
-                Ok(_) => Ok(Ok(cookie)),
-                Err(store::Error::Conflict { .. }) => Ok(Err(Notice::Wrong)),
-                Err(error) => Err(error.into()),
-            };
+            match app.store.commit(context, Commit { notes, ..accounts(change) }).await {
+                Ok(_) => return Ok(Ok(cookie)),
+                Err(store::Error::Conflict { .. }) => {
+                    "the code was used, or the account was locked meanwhile"
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        _ => {
-            let wait = |failed, free| password::locked_until(context.at, failed + 1, free);
-            let elsewhere = (!from.known).then(|| wait(account.failed, password::FREE_ELSEWHERE));
-            let until = wait(from.failed, password::FREE);
-            AccountChange::Failed { id: account.id, source: from.hash, until, elsewhere }
-        }
+        _ => "password or code",
     };
-    let Commit { notes, .. } = wrong("password or code");
-    app.store.commit(&known, Commit { notes, ..accounts(change) }).await?;
+    let Commit { notes, .. } = wrong(why);
+    app.store.commit(&known, Commit { notes, ..accounts(failed) }).await?;
     Ok(Err(Notice::Wrong))
 }
 

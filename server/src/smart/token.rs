@@ -46,7 +46,7 @@ pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
         let details = "the client's tokens are bound to a certificate, and none was shown";
         return Err(Refusal::invalid_client(details));
     }
-    let asking = Asking { app, context: &context, client: &client, form, certificate: shown };
+    let asking = Asking { call: &call, app, context: &context, client: &client, form, certificate: shown };
     let issued = match kind {
         "authorization_code" => redeem(&asking).await?,
         "refresh_token" => refresh(&asking).await?,
@@ -59,8 +59,9 @@ pub(crate) async fn token(call: Call) -> Result<HttpResponse, Refusal> {
         .json(answer))
 }
 
-/// A client that has proved who it is, and what it asks.
+/// A client that has proved who it is as far as it can, and what it asks.
 struct Asking<'a> {
+    call: &'a Call,
     app: &'a App,
     context: &'a Context,
     client: &'a SmartClient,
@@ -110,6 +111,11 @@ impl Asking<'_> {
         let authorization = self.app.smart.swept(self.context.at, changes);
         let context = Context { who: Who::new(agent), ..self.context.clone() };
         self.app.store.commit(&context, Commit { authorization, notes, ..Commit::default() }).await.map(drop)
+    }
+
+    /// A code or token of the client's is good: so it is the client, even if it has no other proof.
+    fn is_proved(&self) {
+        self.call.is_by(|context| of_client(context, self.client));
     }
 
     /// What a refresh token is bound to: that of a client that proves who it is, is by that
@@ -182,6 +188,7 @@ async fn redeem(asking: &Asking<'_>) -> Result<Issued, Refusal> {
     if !(43..=128).contains(&verifier.len()) || !same(&challenge, &code.challenge) {
         return Err(Refusal::invalid_grant("code_verifier is missing, or not that of the code_challenge"));
     }
+    asking.is_proved();
     let scope = grant.granted.scope.clone();
     let (access, token) = asking.access(&grant.id, &scope, bearer::LASTS)?;
     let mut changes = vec![AuthorizationChange::Redeem { hash }, token];
@@ -254,12 +261,14 @@ async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
             if others(&successor.certificate) {
                 return Err(no());
             }
+            asking.is_proved();
             let scope = asked(&successor.scope, form)?;
             let (access, change) = asking.access(&grant.id, &scope, bearer::LASTS)?;
             asking.issue(&grant, &scope, vec![change]).await?;
             let refresh = Some(new);
             return Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: false });
         }
+        asking.is_proved();
         let scope = asked(&token.scope, form)?;
         let (access, change) = asking.access(&grant.id, &scope, bearer::LASTS)?;
         let changes = vec![
