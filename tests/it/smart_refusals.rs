@@ -228,6 +228,48 @@ fn what_clients_are_refused_and_what_they_ask_about_tokens() {
 }
 
 #[test]
+fn what_can_not_be_taken_is_told_of_too() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let long = format!("{{\"client_name\":\"{}\"}}", "x".repeat(300_000));
+        let launch = place.server.key(&["ehr"]).unwrap();
+        let key = elliptic("e1");
+        let ehr = register(&place, &[&key], &["--scope", "augury/launch system/Patient.r"]);
+        let got = tell(&place, &key.sign(&key.header(), &claims(&place, &ehr)), "augury/launch");
+        let token = got.expect(200).unwrap().json["access_token"].as_str().unwrap().to_owned();
+        let kind = "application/x-www-form-urlencoded";
+        let too_long = "invalid_request: the body is too long, or could not be read whole";
+        for (method, path, token, header, status, subtype, why) in [
+            ("GET", "/oauth/token", "", ("content-type", kind), 405, "ITI-71", "405 Method Not Allowed"),
+            ("POST", "/oauth/token", "", ("content-type", kind), 413, "ITI-71", too_long),
+            ("POST", "/oauth/register", "", ("content-type", "application/json"), 413, "110137", too_long),
+            ("POST", "/oauth/launch", &token, ("accept", "*/*"), 413, "launch", too_long),
+            (
+                "POST",
+                "/oauth/launch",
+                &launch,
+                ("content-encoding", "x"),
+                415,
+                "launch",
+                "415 Unsupported Media Type",
+            ),
+            ("PUT", "/oauth/launch", &token, ("accept", "*/*"), 405, "launch", "405 Method Not Allowed"),
+        ] {
+            let request = place.server.http().request(method.parse().unwrap(), place.server.url(path));
+            let request = request.header(header.0, header.1).body(long.clone());
+            let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+            assert_eq!(request.send().unwrap().status(), status, "{backend:?} {method} {path}");
+            let (told, _, _, agent, query) = newest(&place, subtype);
+            assert!(
+                told.starts_with(why) && query.starts_with(&format!("{method} {path}")),
+                "{told} {query}"
+            );
+            assert_eq!(agent.is_empty(), token.is_empty(), "{backend:?} {method} {path}");
+        }
+    }
+}
+
+#[test]
 fn who_only_asks_wrongly_does_not_fill_the_trail() {
     let place = Place::new(harness::Backend::Sqlite);
     let client = place.public();

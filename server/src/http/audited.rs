@@ -104,7 +104,7 @@ pub(crate) async fn audited(
         }
     }
     let denied = response.response().extensions().get::<Denied>().cloned();
-    if let Some(denied) = denied {
+    if let Some(denied) = denied.or_else(|| failed.then(|| Denied::by(status))) {
         denied.note(&app, request, &context, status);
     }
     break_glass::note(&context);

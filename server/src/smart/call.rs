@@ -40,7 +40,7 @@ impl FromRequest for Call {
             let context = super::context(&http);
             let form = match *http.method() {
                 Method::GET => Form::of_query(&http),
-                _ => Form::of_body(&http, &body.await?)?,
+                _ => Form::of_body(&http, &body.await.map_err(|error| Refusal::unread(&error))?)?,
             };
             context.asks(&form.asked(""));
             Ok(Self { app, http, context, form })

@@ -46,7 +46,7 @@ struct Asked {
 pub(crate) async fn launch(
     app: web::Data<App>,
     request: HttpRequest,
-    body: web::Bytes,
+    body: Result<web::Bytes, actix_web::Error>,
 ) -> Result<HttpResponse, Refusal> {
     let context = super::context(&request);
     let token = bearer::token(&request).ok_or_else(|| Refusal::invalid_token("a token is needed"))?;
@@ -60,6 +60,7 @@ pub(crate) async fn launch(
     let who = Who::new(bearer.agent(address(&request)));
     let context = Context { who, access: bearer.access(), ..context };
     super::is_by(&request, context.clone());
+    let body = body.map_err(|error| Refusal::unread(&error))?;
     let asked: serde_json::Result<Asked> = serde_json::from_slice(&body);
     if let Ok(asked) = &asked {
         let an_id = |id: &Option<String>| id.clone().filter(|id| fhir::reference::is_id(id));

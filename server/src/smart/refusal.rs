@@ -36,6 +36,12 @@ impl Refusal {
         Self::new("invalid_request", description)
     }
 
+    /// A body that could not be taken.
+    pub(crate) fn unread(error: &actix_web::Error) -> Self {
+        let refusal = Self::invalid_request("the body is too long, or could not be read whole");
+        Self { status: error.as_response_error().status_code(), ..refusal }
+    }
+
     /// A code or token that is not good.
     pub(crate) fn invalid_grant(description: impl Into<Cow<'static, str>>) -> Self {
         Self::new("invalid_grant", description)
@@ -90,6 +96,11 @@ impl Denied {
             Cow::Borrowed(why) => Self(format!("{error}: {why}")),
             Cow::Owned(_) => Self(error.to_owned()),
         }
+    }
+
+    /// Of what was refused before anybody looked at what it asks.
+    pub(crate) fn by(status: StatusCode) -> Self {
+        Self(status.to_string())
     }
 
     /// Notes it as of the one in whose context it is, unless it was noted closer by. Of whom nobody knows there

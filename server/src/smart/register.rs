@@ -29,11 +29,12 @@ pub(crate) const BOUND: &str = "tls_client_certificate_bound_access_tokens";
 pub(crate) async fn register(
     app: web::Data<App>,
     request: HttpRequest,
-    body: web::Bytes,
+    body: Result<web::Bytes, actix_web::Error>,
 ) -> Result<HttpResponse, Refusal> {
     let context = super::context(&request);
     app.smart.throttle.check(Door::Register, &key(&request, "")).await?;
     let wrong = |why: &'static str| Refusal::new("invalid_client_metadata", why);
+    let body = body.map_err(|error| Refusal::unread(&error))?;
     let asked: Value = serde_json::from_slice(&body).map_err(|_| wrong("the body is no JSON"))?;
     let (registration, secret) = read(&app, &asked)?;
     let client = SmartClient {
