@@ -11,11 +11,11 @@ use crate::app::{self, App};
 const MINUTE: i64 = 60_000_000;
 /// Recorded one by one of each address in a minute.
 const EACH: u32 = 10;
-/// Addresses that are counted by themselves; those beyond are counted together.
-const ADDRESSES: usize = 100;
+/// Addresses that are counted by themselves, and clients; those beyond are counted together.
+const MOST: usize = 100;
 /// Before the id of a client whose token or key has ended: it is counted by itself, wherever it is.
 const CLIENT: &str = "client ";
-/// Stands for those.
+/// Stands for addresses beyond those; behind [`CLIENT`], for clients.
 const OTHERS: &str = "";
 
 #[derive(Debug)]
@@ -25,9 +25,15 @@ struct Minute {
     more: u32,
 }
 
+type Minutes = Mutex<HashMap<String, Minute>>;
+
 /// What was refused in the last minute.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<String, Minute>>);
+pub(crate) struct Refusals {
+    addresses: Minutes,
+    /// Apart, or who knocks from many addresses would hide who comes with what has ended.
+    clients: Minutes,
+}
 
 /// By what a client is counted whose token or key has ended.
 pub(crate) fn of_client(id: &str) -> String {
@@ -36,33 +42,40 @@ pub(crate) fn of_client(id: &str) -> String {
 
 impl Refusals {
     /// Counts one, and says whether it is to be recorded by itself.
-    pub(crate) fn admits(&self, address: &str, at: i64) -> bool {
-        let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = minutes.contains_key(address) || minutes.len() < ADDRESSES;
-        let minute = minutes.entry(if known { address } else { OTHERS }.to_owned());
+    pub(crate) fn admits(&self, key: &str, at: i64) -> bool {
+        let is_client = key.starts_with(CLIENT);
+        let (minutes, others) = if is_client { (&self.clients, CLIENT) } else { (&self.addresses, OTHERS) };
+        let mut minutes = minutes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = minutes.contains_key(key) || minutes.len() < MOST;
+        let minute = minutes.entry(if known { key } else { others }.to_owned());
         let minute = minute.or_insert(Minute { since: at, recorded: 0, more: 0 });
         let admits = minute.recorded < EACH;
         *(if admits { &mut minute.recorded } else { &mut minute.more }) += 1;
         admits
     }
 
-    /// Addresses whose minute is over, with how many of theirs were not recorded.
+    /// Addresses and clients whose minute is over, with how many of theirs were not recorded.
     fn over(&self, at: i64) -> Vec<(String, u32)> {
-        let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = minutes.extract_if(|_, minute| at - minute.since >= MINUTE);
-        over.filter(|(_, minute)| minute.more > 0).map(|(address, minute)| (address, minute.more)).collect()
+        let mut all = Vec::new();
+        for minutes in [&self.addresses, &self.clients] {
+            let mut minutes = minutes.lock().unwrap_or_else(PoisonError::into_inner);
+            let over = minutes.extract_if(|_, minute| at - minute.since >= MINUTE);
+            all.extend(over.filter(|(_, one)| one.more > 0).map(|(key, one)| (key, one.more)));
+        }
+        all
     }
 }
 
 /// Records how many more there were where a minute is over; at the `end`, everywhere.
 pub(crate) async fn sum_up(app: &App, end: bool) {
     let at = app::now();
-    for (address, more) in app.refusals.over(if end { i64::MAX } else { at }) {
-        let client = address.strip_prefix(CLIENT).map(str::to_owned);
+    for (key, more) in app.refusals.over(if end { i64::MAX } else { at }) {
+        let client = key.strip_prefix(CLIENT).map(str::to_owned);
         let whose = if client.is_some() { "with what has ended" } else { "of callers that nobody knows" };
         let note = format!("{more} more requests {whose} were refused within a minute");
         let notes = vec![Entry { outcome: Outcome::Minor, note, ..Entry::of(Act::Refuse) }];
-        let address = (address != OTHERS && client.is_none()).then_some(address);
+        let address = (key != OTHERS && client.is_none()).then_some(key);
+        let client = client.filter(|id| !id.is_empty());
         let who = Who::new(Agent { client, address, ..Agent::default() });
         let context = Context { who, ..Context::system("refusals", at) };
         if let Err(error) = app.store.commit(&context, Commit { notes, ..Commit::default() }).await {
@@ -83,7 +96,14 @@ mod tests {
         assert_eq!(refusals.over(MINUTE), [("192.0.2.1".to_owned(), 90)]);
         assert!(refusals.admits("192.0.2.1", MINUTE));
         let many = (0..10_000).filter(|n| refusals.admits(&format!("at {n}"), MINUTE)).count();
-        assert_eq!(many, ADDRESSES - 1 + 10);
-        assert_eq!(refusals.over(2 * MINUTE), [(OTHERS.to_owned(), 10_000 - 99 - 10)]);
+        assert_eq!(many, MOST - 1 + 10);
+        // Clients have places of their own.
+        let ended = of_client("a");
+        assert!((0..10).all(|_| refusals.admits(&ended, MINUTE)));
+        assert!(!refusals.admits(&ended, MINUTE));
+        assert_eq!(refusals.over(2 * MINUTE), [(OTHERS.to_owned(), 10_000 - 99 - 10), (ended, 1)]);
+        let many = (0..1000).filter(|n| refusals.admits(&of_client(&n.to_string()), 2 * MINUTE)).count();
+        assert_eq!(many, MOST + 10);
+        assert_eq!(refusals.over(3 * MINUTE), [(CLIENT.to_owned(), 1000 - 100 - 10)]);
     }
 }
