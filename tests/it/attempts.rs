@@ -111,6 +111,16 @@ fn what_a_refused_bundle_tried_is_told_and_about_whom() {
         assert_eq!(told.len(), 3 + 20);
         assert!(told[0].len() < 9000 && told[0].contains("more entries, of 600)"), "{}", told[0]);
         assert_eq!(house.trail("patient=Patient/m000&outcome=4").len(), 1);
+        // One that is very long hides no other.
+        let criteria = format!("Patient?name={}", "é".repeat(4000));
+        let mut long = observation("l1", &criteria);
+        long["performer"] = json!([{"reference": criteria}, {"reference": criteria}]);
+        let entries = json!([entry("POST", "Observation", long), entry("DELETE", "Patient/p1", Value::Null)]);
+        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": entries});
+        assert_eq!(house.send(&house.narrow, "POST", "", &[], &bundle).status, 403);
+        let told = house.asked("patient=Patient/p1&subtype=transaction&outcome=4");
+        assert!(told[0].contains("\nPOST Observation refers to Patient?name=éé"), "{}", told[0]);
+        assert!(told[0].ends_with("é…\nDELETE Patient/p1"), "{}", told[0]);
 
         let one = house.send(&house.narrow, "POST", "Observation", &[], &observation("3", "Patient/p2"));
         assert_eq!(one.status, 403);

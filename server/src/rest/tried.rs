@@ -8,11 +8,13 @@ use fhir::search;
 use store::{Act, Context, Entry as Note};
 
 use crate::app::App;
-use crate::http::audited::{self, MOST_PATIENTS};
+use crate::http::audited::{self, MOST_PATIENTS, UNKNOWN};
 use crate::http::format::{self, Format};
 
 /// Letters of what a Bundle asked that are kept.
 const KEPT: usize = 8192;
+/// So many entries are told at least, however long they are.
+const TOLD: usize = 16;
 
 /// One resource, of a write that was refused.
 pub(super) fn resource(app: &App, context: &Context, body: &[u8], sent: Format) {
@@ -35,11 +37,16 @@ pub(super) async fn bundle(app: &App, context: &Context, body: &[u8], sent: Form
     }
     let (mut asked, mut patients, mut looked) = (String::new(), Vec::new(), 0);
     let all = requests(&bundle, &base);
+    let each = KEPT / all.len().clamp(1, TOLD);
     for (n, (request, cited)) in all.iter().zip(&cited).enumerate() {
         let mut line = format!("\n{}", request.query);
         for text in cited {
             line.push_str(" refers to ");
             line.push_str(&audited::cut(text));
+        }
+        if line.len() > each {
+            line.truncate(line.floor_char_boundary(each - '…'.len_utf8()));
+            line.push('…');
         }
         if asked.len() + line.len() > KEPT {
             let rest = all.len() - n;
@@ -48,6 +55,7 @@ pub(super) async fn bundle(app: &App, context: &Context, body: &[u8], sent: Form
         }
         asked.push_str(&line);
     }
+    let mut all_known = true;
     for request in all {
         if patients.len() >= MOST_PATIENTS {
             break;
@@ -58,11 +66,18 @@ pub(super) async fn bundle(app: &App, context: &Context, body: &[u8], sent: Form
             && looked < MOST_PATIENTS
         {
             looked += 1;
-            let known = app.store.patients(kind, &id).await.unwrap_or_default();
+            let known = app.store.patients(kind, &id).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "whose record it is could not be looked up");
+                all_known = false;
+                String::new()
+            });
             patients.extend(known.split_ascii_whitespace().map(str::to_owned));
         }
         patients.sort_unstable();
         patients.dedup();
+    }
+    if !all_known {
+        asked.push_str(UNKNOWN);
     }
     trail.asks(&asked);
     trail.is_about(&patients.join(" "));
