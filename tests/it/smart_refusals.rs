@@ -186,7 +186,18 @@ fn what_clients_are_refused_and_what_they_ask_about_tokens() {
             401
         );
         let (told, _, _, agent, query) = newest(&place, "ITI-71");
-        assert!(told.contains("signed with no key") && agent.is_empty() && query.contains(&own), "{query}");
+        assert!(told.ends_with(": it is signed with no key of the client's"), "{told}");
+        assert!(agent.is_empty() && query.contains(&own), "{query}");
+        // They are told no more than who names somebody that there is not.
+        let unknown = |client: &str, why: &str| {
+            let refused =
+                tell(&place, &stranger.sign(&stranger.header(), &claims(&place, client)), "system/*.rs");
+            assert!(newest(&place, "ITI-71").0.ends_with(why), "{why}");
+            refused.expect(401).unwrap().json
+        };
+        let refused = unknown("nobody", ": the client is not known");
+        assert_eq!(refused, unknown(&client, ": the client did not register keys"));
+        assert_eq!(refused, unknown(&own, ": it is signed with no key of the client's"));
 
         // Who may not open apps is told of with whom they wanted to.
         let open = |token: &str| {

@@ -63,17 +63,23 @@ pub(crate) async fn client(call: &Call, assertion: &str) -> Result<SmartClient, 
     // Who it says it is decides whose keys are tried; nothing is believed before one fits.
     let said: Claims = jsonwebtoken::dangerous::insecure_decode_claims(assertion)
         .map_err(|_| no("the assertion lacks one of iss, sub, aud, exp, jti"))?;
+    // Who has no key of a client's is told nothing of clients; the trail is.
+    let unsigned = |why: &str| {
+        call.is_refused(why);
+        no("the assertion is not signed with a key of a client that is known here")
+    };
     let client = match app.store.smart_client(context, &said.iss).await {
         Ok(client) if client.status == Status::Approved => client,
-        Ok(_) | Err(store::Error::NotFound) => return Err(no("the client is not known")),
+        Ok(_) => return Err(unsigned("the client is not approved")),
+        Err(store::Error::NotFound) => return Err(unsigned("the client is not known")),
         Err(error) => return Err(error.into()),
     };
     call.claims(&client);
     let Authentication::Keys { jwks, jwks_uri } = &client.registration.authentication else {
-        return Err(no("the client did not register keys"));
+        return Err(unsigned("the client did not register keys"));
     };
     if header.jku.is_some() && header.jku != *jwks_uri {
-        return Err(no("the assertion's jku is not the one that was registered"));
+        return Err(unsigned("its jku is not the one that was registered"));
     }
     let mut keys: Vec<Value> = Vec::new();
     if header.jku.is_none() {
@@ -82,11 +88,11 @@ pub(crate) async fn client(call: &Call, assertion: &str) -> Result<SmartClient, 
     }
     if let (true, Some(address)) = (keys.is_empty(), jwks_uri) {
         let fetched = app.smart.remote.keys(address, kid, context.at).await;
-        let fetched = fetched.ok_or_else(|| no("the client's key set can't be fetched"))?;
+        let fetched = fetched.ok_or_else(|| unsigned("the client's key set can't be fetched"))?;
         keys.extend(fetched.iter().filter(|key| is(key, kid)).cloned());
     }
     let claims: Option<Claims> = signed_claims(&keys, kid, header.alg, assertion);
-    let claims = claims.ok_or_else(|| no("the assertion is signed with no key of the client's"))?;
+    let claims = claims.ok_or_else(|| unsigned("it is signed with no key of the client's"))?;
     // Whatever else is wrong with it, it is theirs.
     call.is_by(|context| of_client(context, &client));
     check(&claims, &client.id, &app.token_endpoint(), context.at / SECOND)?;
