@@ -53,8 +53,10 @@ impl Reach {
                 // RFC 6598: shared by the customers of a provider; clouds have services there.
                 let shared = a == 100 && (64..128).contains(&b);
                 // RFC 6890 and RFC 2544: of protocols and benchmarks; clouds have services there too.
-                let special = matches!(ip.octets(), [192, 0, 0, _] | [198, 18..=19, ..]);
-                let local = ip.is_link_local() || ip.is_broadcast() || a == 0 || a >= 240;
+                let special = matches!(ip.octets(), [192, 0, 0, _] | [192, 88, 99, _] | [198, 18..=19, ..]);
+                // Azure's own services answer each of its machines there.
+                let platform = ip.octets() == [168, 63, 129, 16];
+                let local = ip.is_link_local() || ip.is_broadcast() || a == 0 || a >= 240 || platform;
                 (local, ip.is_private() || shared || special)
             }
             IpAddr::V6(ip) => {
@@ -74,9 +76,17 @@ impl Reach {
     }
 }
 
-/// Addresses of version 4 behind one of version 6 (RFC 6052, RFC 3056, RFC 4380, RFC 4291 section 2.5.5.1).
+/// Addresses of version 4 behind one of version 6 (RFC 6052, RFC 3056, RFC 4380, RFC 4291 section 2.5.5.1,
+/// RFC 7915), and what is discarded (RFC 6666).
 fn is_translated(ip: std::net::Ipv6Addr) -> bool {
-    matches!(ip.segments(), [0x64, 0xff9b, ..] | [0x2002, ..] | [0x2001, 0, ..] | [0, 0, 0, 0, 0, 0, ..])
+    matches!(
+        ip.segments(),
+        [0x64, 0xff9b, ..]
+            | [0x2002, ..]
+            | [0x2001, 0, ..]
+            | [0, 0, 0, 0, 0 | 0xffff, 0, ..]
+            | [0x100, 0, 0, 0, ..]
+    )
 }
 
 struct Outside(Reach);
@@ -111,6 +121,9 @@ mod tests {
             ("https://100.64.0.1/hook", [true, true, false, false]),
             ("https://[fd00::1]/hook", [true, true, false, false]),
             ("https://[64:ff9b::a9fe:a9fe]/hook", [true, true, false, false]),
+            ("https://[::ffff:0:169.254.169.254]/hook", [true, true, false, false]),
+            ("https://[100::1]/hook", [true, true, false, false]),
+            ("https://168.63.129.16/hook", [false, false, false, false]),
             ("http://app.example/hook", [false, false, false, false]),
             ("http://127.0.0.1:9/hook", [false, true, false, false]),
             ("http://localhost:9/hook", [false, true, false, false]),

@@ -68,7 +68,7 @@ impl Claims {
     }
 
     /// Findings of what this server does what it says, against what it can do.
-    fn kept_to(&self, resource: &Json) -> Issues {
+    pub(crate) fn kept_to(&self, resource: &Json) -> Issues {
         match resource.text("resourceType") {
             Some("Subscription") => {
                 let topics = Arc::clone(&self.topics.read().unwrap_or_else(PoisonError::into_inner));

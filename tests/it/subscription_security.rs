@@ -77,6 +77,8 @@ fn who_receives_knows_who_sent() {
         assert_ne!(first, other);
 
         server.post("/fhir/Observation", &critical("p")).unwrap().expect(201).unwrap();
+        let said = bare.wait(LONG, |calls| !calls.is_empty());
+        assert_eq!(said[0].header("content-length"), "0");
         let calls = hook.wait(LONG, |calls| calls.len() == 3);
         for call in &calls {
             assert!(is_genuine(&[&first], call), "{call:?}");

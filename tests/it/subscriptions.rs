@@ -197,12 +197,18 @@ fn what_cannot_be_kept_to_is_refused() {
         (with("/channel/endpoint", json!("http://hook.example/x")), "Subscription.channel.endpoint"),
         (with("/channel/header", json!(["X: a\r\nY: b"])), "Subscription.channel.header[0]"),
         (with("/channel/header", json!(["X: ********"])), "Subscription.channel.header[0]"),
+        (with("/channel/header", json!(["X: a", "x : b"])), "Subscription.channel.header[1]"),
         (with("/criteria", json!("Observation?patient.name=x")), "Subscription.criteria"),
         (with("/criteria", json!("https://hook.example/no-topic")), "Subscription.criteria"),
     ] {
         let answer = server.post("/fhir/Subscription", &wrong).unwrap();
         assert!(matches!(answer.status, 400 | 422), "{} {}", answer.status, answer.text);
         assert!(answer.text.contains(at), "{at}: {}", answer.text);
+        // What is kept already decides what a header may say.
+        if !at.contains("header") {
+            let told = server.post("/fhir/Subscription/$validate", &wrong).unwrap().expect(200).unwrap();
+            assert!(told.text.contains(at) && told.text.contains("\"error\""), "{at}: {}", told.text);
+        }
     }
     assert_eq!(server.get("/fhir/Subscription?_summary=count").unwrap().json["total"], 0);
 }
@@ -245,6 +251,15 @@ fn who_is_told_no_longer_than_they_may() {
         ask(&all, "POST", "/fhir/Observation", &observation("p", "1-1")).expect(201).unwrap();
         let calls = hook.wait(LONG, |calls| !calls.is_empty());
         assert!(calls.iter().all(|call| call.path == "/Obs"));
+        // Who may read it, but not what it tells of, learns that there is something, and not when.
+        let narrow = server.key(&["narrow", "--scope", "system/Subscription.rs"]).unwrap();
+        for (key, told) in [(&narrow, false), (&all, true)] {
+            let found = ask(key, "GET", "/fhir/Subscription?criteria=Observation?status=final", &Value::Null);
+            let id = found.json["entry"][0]["resource"]["id"].as_str().unwrap();
+            let events = ask(key, "GET", &format!("/fhir/Subscription/{id}/$events"), &Value::Null);
+            assert!(events.text.contains("event-number"), "{}", events.text);
+            assert_eq!(events.text.contains(r#""name":"timestamp""#), told, "{}", events.text);
+        }
         server.command(&["client", "revoke", &client], "").unwrap();
         std::thread::sleep(Duration::from_secs(6));
         ask(&all, "POST", "/fhir/Observation", &observation("p", "1-1")).expect(201).unwrap();

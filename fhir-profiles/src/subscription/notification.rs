@@ -145,7 +145,7 @@ pub struct Event<'a> {
     pub number: u64,
     /// When it happened, microseconds since 1970 UTC.
     pub at: i64,
-    /// What it is about; none where that may not be told any more.
+    /// What it is about; none where that may not be told any more, nor when it happened.
     pub focus: Option<Told<'a>>,
     /// What was done to it.
     pub what: Interaction,
@@ -172,10 +172,10 @@ impl Status<'_> {
         all.push(name("type", "valueCode", json!(occasion.code())));
         all.push(name("events-since-subscription-start", "valueString", json!(self.events.to_string())));
         for event in told_of(occasion, events) {
-            let mut part = vec![
-                name("event-number", "valueString", json!(event.number.to_string())),
-                name("timestamp", "valueInstant", json!(format_instant(event.at))),
-            ];
+            let mut part = vec![name("event-number", "valueString", json!(event.number.to_string()))];
+            if event.focus.is_some() {
+                part.push(name("timestamp", "valueInstant", json!(format_instant(event.at))));
+            }
             if self.content != Content::Empty {
                 part.extend(event.focus.iter().map(|one| name("focus", "valueReference", reference(one))));
                 let along = event.context.iter();

@@ -5,7 +5,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::conformance::{self, Strict};
 use fhir::json::Json;
 use fhir::outcome::{Issue, Issues, Severity};
-use fhir::profile::Profiles;
 use fhir::reference::{self, Reference};
 use fhir::resource_type::ResourceType;
 
@@ -15,6 +14,8 @@ use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
 use crate::http::format::{self, Format};
 use crate::http::request;
+use crate::packages::Claims;
+use crate::subscriptions::know_topics;
 
 /// What is asked about.
 #[derive(Debug, Default)]
@@ -100,7 +101,8 @@ async fn findings(
         }
         (None, None) => return Err(Failure::bad_request("there is no resource to validate")),
     };
-    let mut findings = question.findings(resource, &caller.app.claims.profiles, kind, id);
+    know_topics(&caller.app, resource).await?;
+    let mut findings = question.findings(resource, &caller.app.claims, kind, id);
     findings.0.extend(dangling(caller, resource).await?.0);
     Ok(findings)
 }
@@ -143,7 +145,7 @@ impl Question {
         Ok(())
     }
 
-    fn findings(&self, resource: &Json, profiles: &Profiles, kind: ResourceType, id: Option<&str>) -> Issues {
+    fn findings(&self, resource: &Json, claims: &Claims, kind: ResourceType, id: Option<&str>) -> Issues {
         let mut issues = Issues::default();
         if resource.text("resourceType").is_some_and(|name| name != kind.name()) {
             let details = format!("the resource is not a {kind}");
@@ -160,7 +162,9 @@ impl Question {
             }
             _ => {}
         }
+        let profiles = &claims.profiles;
         issues.0.extend(conformance::findings(resource, profiles, &self.profiles, Strict::default()).0);
+        issues.0.extend(claims.kept_to(resource).0);
         issues
     }
 }

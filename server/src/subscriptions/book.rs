@@ -219,8 +219,8 @@ impl Shelf {
             match Entry::of(app, &topics, subscription) {
                 Ok(entry) => drop(entries.insert(number, Arc::new(entry))),
                 Err(why) => {
-                    tracing::error!(subscription = id, why, "a Subscription can't be kept to");
                     if status != SubscriptionStatus::Error {
+                        tracing::error!(subscription = id, why, "a Subscription can't be kept to");
                         lost.push(number);
                     }
                 }

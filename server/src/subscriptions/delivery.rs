@@ -330,9 +330,10 @@ impl Courier {
     async fn entry(&self, subscription: store::Subscription) -> Result<Entry, String> {
         let of = |subscription| Entry::of(&self.app, &self.app.subscriptions.book().topics, subscription);
         match of(subscription.clone()) {
+            // Somebody else may have read it meanwhile.
             Err(why) => match self.app.subscriptions.sync(&self.app).await {
-                Ok(true) => of(subscription),
-                Ok(false) | Err(_) => Err(why),
+                Ok(_) => of(subscription),
+                Err(_) => Err(why),
             },
             found => found,
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, StatusCode, Url};
 use tokio::time::timeout;
 
@@ -163,6 +163,9 @@ impl Webhook {
             .header("webhook-signature", parcel.seal.signatures(seconds, body));
         if let Some((kind, body)) = &parcel.body {
             request = request.header(CONTENT_TYPE, kind).body(body.clone());
+        } else if parcel.method == Method::POST {
+            // RFC 9110, section 8.6: some endpoints insist on it.
+            request = request.header(CONTENT_LENGTH, 0);
         }
         let answer = request.send().await.map_err(|error| Refusal::Unreachable(why(&error).to_owned()))?;
         Ok(answer.status())

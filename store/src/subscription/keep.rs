@@ -105,6 +105,10 @@ fn resolved(before: &[String], headers: &[String], elsewhere: bool) -> Result<Ve
             // It would be more lines than one, to whoever it is sent to.
             return Err(wrong("a header is one line").into());
         }
+        if headers.iter().take(n).any(|other| split(other).0.eq_ignore_ascii_case(name)) {
+            // Asterisks could not say which of them they stand for.
+            return Err(wrong("each header is named once").into());
+        }
         if value != UNSAID {
             lines.push(line.clone());
         } else if elsewhere {
