@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use fhir::resource_type::ResourceType;
+use fhir::search::named;
 
 use crate::access::Access;
 use crate::audit::{Act, Entry, Trail, Who};
 use crate::record::Stored;
+
+/// Patients whom a request names that are told of one by one.
+const MOST_NAMED: usize = 1000;
 
 /// One request to the store.
 #[derive(Debug, Clone)]
@@ -77,7 +81,7 @@ impl Context {
         }
     }
 
-    /// A list was shown: once for each patient that is in it.
+    /// A list was shown: once for each patient that is in it, or whom who asked named.
     pub(crate) fn saw_list<'s>(
         &self,
         act: Act,
@@ -85,16 +89,25 @@ impl Context {
         patients: impl IntoIterator<Item = &'s str>,
     ) {
         let Some(trail) = &self.trail else { return };
-        let mut patients: Vec<&str> = patients.into_iter().flat_map(str::split_ascii_whitespace).collect();
+        let mut named = named(&trail.asked(), MOST_NAMED + 1);
+        let note = if named.len() > MOST_NAMED {
+            named.truncate(MOST_NAMED);
+            format!("more than {MOST_NAMED} patients were named")
+        } else {
+            String::new()
+        };
+        let shown = patients.into_iter().flat_map(str::split_ascii_whitespace);
+        let mut patients: Vec<&str> = shown.map(|one| one as &str).collect();
+        patients.extend(named.iter().map(String::as_str));
         patients.sort_unstable();
         patients.dedup();
         if patients.is_empty() {
             patients.push("");
         }
-        for patient in patients {
+        for (n, patient) in patients.into_iter().enumerate() {
             let entity = of.map(|(kind, id)| (kind, id.to_owned(), 0));
-            let (patient, query) = (patient.to_owned(), trail.asked());
-            trail.note(Entry { entity, patient, query, ..Entry::of(act) });
+            let (patient, query, note) = (patient.to_owned(), trail.asked_in(n), note.clone());
+            trail.note(Entry { entity, patient, query, note, ..Entry::of(act) });
         }
     }
 }

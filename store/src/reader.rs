@@ -5,7 +5,7 @@ use std::time::Duration;
 use diesel::sql_types::BigInt;
 use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
-use fhir::search::SearchQuery;
+use fhir::search::{Handling, SearchQuery, Test};
 
 use crate::access::Sight;
 use crate::audit::find as events;
@@ -21,6 +21,8 @@ use crate::{consent, desk, find, history, row};
 
 /// Index ranges read by one statement.
 const MOST_RANGES: usize = 32;
+/// Patients that a search means who are told of where it finds nothing.
+const MOST_MEANT: u32 = 20;
 /// Index rows from which a chart is not read whole.
 const THICK: usize = 1500;
 
@@ -148,6 +150,25 @@ impl<'c> Reader<'c> {
         let page = find::page_of(self.link, self.sight, query, began)?;
         let (entries, included) = (self.named(page.entries)?, self.named(page.included)?);
         Ok(Page { entries, included, ..page })
+    }
+
+    /// The patients whom a search means by what they are, as by an identifier (`patient.identifier=x`): of a few.
+    pub(crate) fn meant(&mut self, query: &SearchQuery) -> Result<Vec<String>, Error> {
+        let mut meant = Vec::new();
+        if query.kind() == Some(ResourceType::AUDIT_EVENT) {
+            return Ok(meant);
+        }
+        let chains = query.clauses.iter().filter_map(|clause| match &clause.test {
+            Test::Chain(chain) => Some(chain),
+            _ => None,
+        });
+        for (_, clauses) in chains.flatten().filter(|(kind, _)| *kind == ResourceType::PATIENT) {
+            let kinds = [ResourceType::PATIENT];
+            let (mut of, _) = SearchQuery::parse(&kinds, &[], "", 0, Handling::Strict)?;
+            (of.clauses, of.count) = (clauses.clone(), MOST_MEANT);
+            meant.extend(self.search(&of)?.entries.into_iter().map(|stored| stored.id));
+        }
+        Ok(meant)
     }
 
     /// The patients that all matches are about; none if they are in too many charts to name them.

@@ -31,6 +31,9 @@ use crate::subscription::{Interest, Register};
 use crate::unit::{Unit, new_id};
 use crate::{consent, desk, group, migration, partition, row, seal};
 
+/// Who is told that a number is of so many is told something of each of them.
+const A_FEW: u64 = 100;
+
 /// How the store is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -272,20 +275,28 @@ impl Store {
         let asker = context.clone();
         let seal = Arc::clone(&self.seal);
         let act = if query.kind().is_some() { Act::SearchType } else { Act::SearchSystem };
-        let (page, counted) = self
+        let (page, counted, meant) = self
             .look(move |link| {
-                let (mut page, counted) = reader::asked(link, &asker, |reader| {
+                let (mut page, counted, meant) = reader::asked(link, &asker, |reader| {
                     let page = reader.search(&query)?;
-                    let untold = page.total.is_some_and(|total| total > page.entries.len() as u64);
-                    let counted = if untold && asker.who.agent.breaks_glass() {
+                    let shown = page.entries.len() as u64;
+                    let untold = page.total.filter(|total| *total > shown);
+                    // A number of a few says something of each of them, and in an emergency all is told.
+                    let counted = if untold
+                        .is_some_and(|total| total <= A_FEW || asker.who.agent.breaks_glass())
+                        && asker.trail.is_some()
+                    {
                         reader.counted(&query)?
                     } else {
                         Some(Vec::new())
                     };
-                    Ok((page, counted))
+                    // That there is nothing of somebody is told of them.
+                    let is_empty = page.entries.is_empty() && asker.trail.is_some();
+                    let meant = if is_empty { reader.meant(&query)? } else { Vec::new() };
+                    Ok((page, counted, meant))
                 })?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
-                Ok((page, counted))
+                Ok((page, counted, meant))
             })
             .await?;
         if counted.is_none() {
@@ -295,7 +306,7 @@ impl Store {
         }
         if counted.is_some() || !page.entries.is_empty() {
             let shown = page.entries.iter().chain(&page.included).map(|one| one.patient.as_str());
-            let counted = counted.iter().flatten().map(String::as_str);
+            let counted = counted.iter().flatten().chain(&meant).map(String::as_str);
             context.saw_list(act, None, shown.chain(counted));
         }
         Ok(page)

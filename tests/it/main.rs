@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on says where")]
 
 mod apart;
+mod asked;
 mod attempts;
 mod audit;
 mod callers;

@@ -228,7 +228,7 @@ fn what_clients_are_refused_and_what_they_ask_about_tokens() {
         let told = trail(&place, "subtype=110137&outcome=0")[0]["outcomeDesc"].clone();
         assert_eq!(
             told,
-            format!("client {} registered itself: Chart", new.json["client_id"].as_str().unwrap())
+            format!("client {} registered itself, as \"Chart\"", new.json["client_id"].as_str().unwrap())
         );
         let all = serde_json::to_string(&trail(&place, "")).unwrap();
         let asked: String = trail(&place, "").iter().flat_map(queries).collect();

@@ -1,6 +1,7 @@
 //! Search (<https://hl7.org/fhir/R4/search.html>): which parameters there are, what of a resource
 //! they index, and what a query asks. Pure: the store only keeps and compares the rows.
 
+mod about;
 mod index;
 pub(crate) mod number;
 mod parse;
@@ -9,6 +10,7 @@ mod query;
 mod registry;
 mod value;
 
+pub use about::named;
 pub use index::{Index, MOST_ROWS, Order, Row, fold, index, order, patients, references, textual};
 pub use number::{Extent, Quantity, Unit};
 pub use parse::links;

@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use fhir::resource_type::ResourceType;
+use fhir::search::named;
 use percent_encoding::percent_decode_str;
 use store::{Access, Act, Agent, Context, Entry, Outcome, Trail, Who};
 
@@ -20,14 +21,18 @@ use crate::config::Auth;
 use crate::interaction;
 use crate::smart::refusal::Denied;
 
-/// Letters of what was asked that are kept.
-const KEPT: usize = 4096;
+/// Letters of what a search may ask, and bytes that are kept: each letter may have come as three.
+pub(crate) const MOST_ASKED: usize = 80_000;
+const KEPT: usize = 3 * MOST_ASKED + 8192;
 /// Patients that are named of what was refused, each in an event of its own.
 pub(crate) const MOST_PATIENTS: usize = 20;
 /// Of an event that says nobody's name though it may be about somebody.
 pub(crate) const UNKNOWN: &str = "; whose record it is could not be looked up";
 /// Where what is asked for is in the query: anywhere else it may be a code, or what an app was opened with.
 const ASKED: [&str; 3] = ["/fhir", "/predict", "/models"];
+/// How keys of this server's own begin, and how much of one is enough to hide it.
+const KEY: &str = "augury_";
+const SHORTEST_KEY: usize = 12;
 /// What the name of a parameter has that may hold a secret.
 const SECRET: [&str; 7] = ["token", "secret", "password", "assertion", "verifier", "apikey", "authorization"];
 
@@ -74,7 +79,7 @@ pub(crate) async fn audited(
                 Some((ResourceType::PATIENT, id, _)) if !knocks => Ok(id.clone()),
                 _ => Ok(String::new()),
             };
-            let told = context.trail.as_ref().map(Trail::patient).unwrap_or_default();
+            let mut told = context.trail.as_ref().map(Trail::patient).unwrap_or_default();
             let outcome = match (failed, status.is_server_error()) {
                 (false, _) => Outcome::Success,
                 (true, false) => Outcome::Minor,
@@ -90,15 +95,23 @@ pub(crate) async fn audited(
                 note.push_str(UNKNOWN);
                 String::new()
             });
-            let query = context.trail.as_ref().map(Trail::asked).unwrap_or_default();
-            let act = match context.trail.as_ref().and_then(Trail::act) {
+            let trail = context.trail.clone().unwrap_or_default();
+            if !knocks {
+                // Whether there is the patient whom the address is of was looked up.
+                let is_other = |id: &String| {
+                    entity.as_ref().is_none_or(|(kind, of, _)| (*kind, of) != (ResourceType::PATIENT, id))
+                };
+                let named = named(&trail.asked(), MOST_PATIENTS).into_iter().filter(is_other);
+                told = std::iter::once(told).chain(named).collect::<Vec<_>>().join(" ");
+            }
+            let act = match trail.act() {
                 Some(act) => act,
                 None if request.path().contains("/$") => Act::Operation,
                 None => act,
             };
-            for patient in each_patient(&known, &told) {
+            for (n, patient) in each_patient(&known, &told).into_iter().enumerate() {
                 let (entity, patient) = (entity.clone(), patient.to_owned());
-                let (query, note) = (query.clone(), note.clone());
+                let (query, note) = (trail.asked_in(n + usize::from(knocks)), note.clone());
                 context.note(Entry { outcome, entity, patient, query, note, ..Entry::of(act) });
             }
         }
@@ -190,8 +203,19 @@ fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|secret| name.contains(secret))
 }
 
+/// What is kept of a text, without keys of this server's own.
 pub(crate) fn cut(text: &str) -> String {
-    let end = text.char_indices().nth(KEPT).map_or(text.len(), |(at, _)| at);
+    let (kept, rest) = text.split_at(text.floor_char_boundary(KEPT));
+    let mut told = String::with_capacity(kept.len());
+    for (n, part) in kept.split(KEY).enumerate() {
+        let secret = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        match part.get(secret..) {
+            Some(after) if n > 0 && secret >= SHORTEST_KEY => told.extend([KEY, "…", after]),
+            _ if n > 0 => told.extend([KEY, part]),
+            _ => told.push_str(part),
+        }
+    }
+    told.push_str(if rest.is_empty() { "" } else { "… (cut)" });
     // Neither database takes a NUL.
-    text.get(..end).unwrap_or_default().replace('\0', "\u{fffd}")
+    told.replace('\0', "\u{fffd}")
 }

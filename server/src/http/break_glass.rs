@@ -43,7 +43,7 @@ pub(crate) fn note(context: &Context) {
     for one in notes {
         trail.note(one);
     }
-    for (patient, note) in seen {
-        trail.note(Entry { patient, query: trail.asked(), note, ..Entry::of(Act::BreakGlass) });
+    for (n, (patient, note)) in seen.into_iter().enumerate() {
+        trail.note(Entry { patient, query: trail.asked_in(n), note, ..Entry::of(Act::BreakGlass) });
     }
 }

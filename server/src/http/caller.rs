@@ -210,7 +210,11 @@ pub(crate) async fn ended(
     let (agent, why) = match (of_token, app.store.any_client(&hash).await) {
         (Some(found), _) => found,
         (None, Ok(client)) => {
-            let why = if client.revoked.is_some() { "its key was revoked" } else { "its key has expired" };
+            let why = match client.expires {
+                _ if client.revoked.is_some() => "its key was revoked",
+                Some(end) if end <= context.at => "its key has expired",
+                _ => "a token is needed here, and it came with its key",
+            };
             let (id, name) = (Some(client.id), Some(client.name));
             (Agent { client: id, client_name: name, ..context.who.agent.clone() }, why)
         }

@@ -11,7 +11,7 @@ use store::{Context, Stored};
 use super::address::{address, quoted};
 use super::{hierarchy, kind, value_set};
 use crate::app::App;
-use crate::http::audited;
+use crate::http::audited::{self, MOST_ASKED};
 use crate::http::body::Body;
 use crate::http::caller::Caller;
 use crate::http::failure::{FHIR_JSON, Failure};
@@ -236,6 +236,11 @@ pub(super) async fn find_wider(
     wider: Wider<'_>,
 ) -> Result<String, Failure> {
     let base = app.config.fhir_base();
+    // The trail has all that was asked.
+    if pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>() > MOST_ASKED {
+        let details = format!("criteria are {MOST_ASKED} letters at most");
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", details));
+    }
     let (typed, others): (Vec<_>, Vec<_>) =
         pairs.iter().cloned().partition(|(name, _)| name == "_type" && scope.narrowed);
     let meant = value_set::expanded(&app.store, context, &scope.kinds, &others).await?;

@@ -44,7 +44,8 @@ pub(crate) async fn register(
         registration,
     };
     let answer = answer(&client, secret.as_deref());
-    let note = format!("client {} registered itself: {}", client.id, client.registration.name);
+    // What somebody calls it whom nobody knows is not the trail's own word.
+    let note = format!("client {} registered itself, as {:?}", client.id, client.registration.name);
     let authorization = vec![AuthorizationChange::Register(client)];
     let notes = vec![Entry { note, ..Entry::of(Act::Security) }];
     app.store.commit(&context, Commit { authorization, notes, ..Commit::default() }).await?;

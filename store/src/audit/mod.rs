@@ -72,6 +72,17 @@ impl Entry {
     }
 }
 
+/// Bytes of what was asked that each event has.
+const BRIEF: usize = 9000;
+
+/// What was asked, where there is no need for all of it.
+fn briefly(asked: &str) -> String {
+    if asked.len() <= BRIEF {
+        return asked.to_owned();
+    }
+    format!("{}… (cut)", asked.get(..asked.floor_char_boundary(BRIEF)).unwrap_or_default())
+}
+
 /// What a request asks, and what it has seen that is still to be recorded.
 #[derive(Debug, Clone, Default)]
 pub struct Trail {
@@ -102,6 +113,12 @@ impl Trail {
     /// What it asks.
     pub fn asked(&self) -> String {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What one of several events of the request says of it: the first has it whole, however long it is.
+    pub fn asked_in(&self, event: usize) -> String {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if event == 0 { asked.clone() } else { briefly(&asked) }
     }
 
     /// It does this, which its address does not say.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use fhir::resource_type::ResourceType;
+use fhir::search::named;
 
 use super::{Planned, Sought, Unit};
 use crate::audit::{Act, Entry, Outcome};
@@ -12,8 +13,10 @@ use crate::context::each;
 use crate::record::{Effect, Written};
 use crate::version::Move;
 
-/// Letters of criteria that are kept.
-const KEPT: usize = 4096;
+/// Letters of criteria that are kept: all that a request can have.
+const KEPT: usize = 250_000;
+/// Patients that are named by criteria.
+const MOST_NAMED: usize = 1000;
 
 impl Unit {
     /// Who did what, to be written before the transaction ends.
@@ -37,8 +40,12 @@ impl Unit {
             let query = planned.asked();
             let absent = *effect == Effect::Absent;
             // What goes from one chart into another concerns both.
-            let patients =
+            let mut patients =
                 if moved.patients.is_empty() { stored.patient.clone() } else { moved.patients.join(" ") };
+            if !query.is_empty() {
+                // Whether there is something of theirs, the answer has told.
+                name(&mut patients, &query);
+            }
             for patient in each(&patients) {
                 let entity =
                     (!stored.id.is_empty()).then(|| (stored.kind, stored.id.clone(), stored.version));
@@ -53,8 +60,10 @@ impl Unit {
             }
         }
         for (text, patients) in sought {
-            for patient in each(patients) {
-                let (patient, query) = (patient.to_owned(), told(format!("GET {text}")));
+            let (mut patients, query) = (patients.clone(), told(format!("GET {text}")));
+            name(&mut patients, &query);
+            for patient in each(&patients) {
+                let (patient, query) = (patient.to_owned(), query.clone());
                 note(Entry { patient, query, ..Entry::of(Act::SearchType) });
             }
         }
@@ -101,6 +110,16 @@ impl Planned {
             format!("{name}={}", value.replace('%', "%25").replace('&', "%26"))
         };
         told(before + &query.used.iter().map(pair).collect::<Vec<_>>().join("&"))
+    }
+}
+
+/// Adds those whom criteria name.
+fn name(patients: &mut String, asked: &str) {
+    for id in named(asked, MOST_NAMED) {
+        if !patients.split_ascii_whitespace().any(|one| one == id) {
+            patients.push_str(if patients.is_empty() { "" } else { " " });
+            patients.push_str(&id);
+        }
     }
 }
 
