@@ -461,11 +461,11 @@ SAID = {
     "search-post": [("PatientQuery", id) for id in BOTH],
     "search-nobody": [("Query", "")],
     "search-doctor": [("Query", "")],
-    "search-page": [("PatientQuery", ANA)],
-    "search-page-next": [("PatientQuery", BEN)],
+    "search-page": [("PatientQuery", id) for id in BOTH],
+    "search-page-next": [("PatientQuery", id) for id in BOTH],
     "search-include": [("PatientQuery", id) for id in BOTH],
     "search-revinclude": [("PatientQuery", id) for id in BOTH],
-    "search-count": [("Query", "")],
+    "search-count": [("PatientQuery", id) for id in BOTH],
     "search-system": [("PatientQuery", BEN)],
     "search-compartment": [("PatientQuery", ANA)],
     "search-trail": [("PatientQuery", BEN)],
@@ -512,7 +512,7 @@ def test_the_requests_went_as_meant():
 
 @pytest.mark.parametrize("name", SAID)
 def test_what_is_left_of(name):
-    """An event for each patient that is written or shown, included ones too, and one where there is none.
+    """An event for each patient that is written, shown, named or counted, included ones too, and one where there is none.
     What was refused is of no pattern; what was rolled back is nowhere said to be done."""
     assert sorted(map(brief, left(name))) == sorted(SAID[name])
 
