@@ -69,6 +69,13 @@ impl Block {
     pub(super) fn position(&self) -> Option<Position> {
         Some((*self.epochs.last()?, *self.keys.last()?))
     }
+
+    /// Do its events stand behind the end of the one before, each behind the other, and does it end with the last?
+    pub(super) fn follows(&self, before: Option<Position>) -> bool {
+        let all = self.epochs.iter().copied().zip(self.keys.iter().copied());
+        before.into_iter().chain(all).is_sorted_by(|one, next| one < next)
+            && self.position() == Some(self.last)
+    }
 }
 
 /// What sealing adds, to be written if the tree is still the same.

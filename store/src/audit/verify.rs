@@ -13,6 +13,7 @@ use super::merkle::{
     Frontier, Hash, Span, consistency, inclusion, leaf, verify_consistency, verify_inclusion,
 };
 use super::reading::Reading;
+use super::retire::Retired;
 use super::scheme::{self, TABLES};
 use super::{retire, row};
 use crate::connection::Link;
@@ -39,6 +40,8 @@ pub enum Finding {
     Inserted(i64),
     /// The events from this place in the log on are not those that were signed.
     Tree(u64),
+    /// What the log says of where these events, from and to, stand is not so.
+    Place(i64, i64),
     /// The head of this size is not one that this server signed, or something else is said of it than it says.
     Head(u64),
     /// Who that is was not recorded by this server.
@@ -77,6 +80,12 @@ impl std::fmt::Display for Finding {
             Self::Removed(key) => write!(f, "AuditEvent/{key} was removed"),
             Self::Inserted(key) => write!(f, "AuditEvent/{key} was not recorded by this server"),
             Self::Tree(place) => write!(f, "the log from entry {place} on is not the one that was signed"),
+            Self::Place(from, to) => {
+                write!(
+                    f,
+                    "where AuditEvent/{from} to AuditEvent/{to} stand in the log is not where they are looked for"
+                )
+            }
             Self::Head(size) => write!(f, "the signed head of {size} entries is not genuine"),
             Self::Agent(key) => {
                 write!(f, "who stands behind the number {key} was not recorded by this server")
@@ -226,16 +235,17 @@ pub(super) fn verify(
     let mut heads = heads.into_iter().peekable();
     let mut frontier = Frontier::default();
     let mut reading = Reading::default();
-    if let Some(retired) = retire::retired(link, authority)? {
+    let retired = retire::retired(link, authority)?;
+    if let Some(retired) = &retired {
         (verified.index, verified.accepted, verified.retired) =
             (retired.sum, retired.accepted, retired.events);
-        reading = Reading::after(&retired);
+        reading = Reading::after(retired);
         reading.before(link, &mut verified)?;
     }
     if !retire::is_sound(link, authority)? {
         verified.add(Finding::Retired);
     }
-    let mut whole = true;
+    let (mut whole, mut before) = (true, None);
     loop {
         let from = frontier.size();
         let (found, readable) = log::readable(link, |sql| {
@@ -248,10 +258,17 @@ pub(super) fn verify(
                 whole = false;
                 break;
             }
+            // An event is looked for, to be proved, by where its block is said to end.
+            let beyond = |left: &Retired| block.end() <= left.events && block.last > left.last;
+            if (!block.follows(before) || retired.as_ref().is_some_and(beyond)) && block.end() != newest {
+                let (from, to) = (block.keys.first(), block.keys.last());
+                verified.add(Finding::Place(from.copied().unwrap_or(0), to.copied().unwrap_or(0)));
+            }
+            let behind = std::mem::replace(&mut before, block.position());
             reading.block(link, authority, &block, &mut verified)?;
             let (complete, root) = (block.leaves.len() as u64 == BLOCK, block.root);
             // What is behind the last one is taken in next.
-            if block.end() == newest && (Some(block.last) != newest_last || block.position() != newest_last) {
+            if block.end() == newest && (Some(block.last) != newest_last || !block.follows(behind)) {
                 verified.add(Finding::Tree(newest));
             }
             let mut made = None;

@@ -11,6 +11,7 @@ both!(
     a_log_whose_edge_is_lost_goes_on,
     a_log_that_can_not_go_on_is_begun_anew_when_somebody_accepts_it,
     harm_to_what_was_sealed_long_ago_is_met_and_mended,
+    each_column_of_a_block_is_looked_at,
     forged_rows_hold_nothing_up,
     a_destination_is_not_moved_by_others,
 );
@@ -124,6 +125,51 @@ async fn harm_to_what_was_sealed_long_ago_is_met_and_mended(store: Store, url: S
     sealed(&store, 3).await;
     assert_eq!(patrolled(&store).await, None);
     assert_eq!(findings(&store, Witnessed::default(), 3).await, []);
+}
+
+/// An event whose block is looked for in vain can't be proved: whoever verifies is told.
+async fn each_column_of_a_block_is_looked_at(store: Store, url: String) {
+    for second in 0..4 {
+        record(&store, second, 200).await;
+    }
+    sealed(&store, 4).await;
+    let start = number(&url, "(SELECT MIN(key) FROM audit)");
+    let block = |first: i64| Finding::Place(start + first, start + first + 255);
+    intrude(&url, "CREATE TABLE kept AS SELECT * FROM audit_block");
+    for (harm, named) in [
+        ("epoch = 999999999999 WHERE first = 256", vec![256]),
+        ("epoch = -1 WHERE first = 256", vec![256]),
+        ("epoch = epoch + 1 WHERE first = 0", vec![0]),
+        ("epoch = epoch + 1 WHERE root <> ''", vec![0, 256, 512]),
+        ("high = high + 1 WHERE first = 256", vec![256]),
+        ("high = high - 1 WHERE first = 256", vec![256]),
+        ("high = -1 WHERE first = 0", vec![0]),
+        ("first = 7 WHERE first = 256", vec![]),
+        ("keys = keys || '@1' WHERE first = 256", vec![256]),
+        ("leaves = (SELECT leaves FROM kept WHERE first = 512) WHERE first = 256", vec![]),
+        ("root = (SELECT root FROM kept WHERE first = 512) WHERE first = 256", vec![]),
+        ("root = '' WHERE first = 256", vec![]),
+    ] {
+        intrude(&url, &format!("UPDATE audit_block SET {harm}"));
+        let found = findings(&store, Witnessed::default(), 5).await;
+        assert!(!found.is_empty(), "{harm}");
+        for first in named {
+            assert!(found.contains(&block(first)), "{harm}: {found:?}");
+        }
+        intrude(&url, "DELETE FROM audit_block; INSERT INTO audit_block SELECT * FROM kept");
+    }
+    assert_eq!(findings(&store, Witnessed::default(), 5).await, []);
+    // The same of what has left, of which there are no rows to compare with.
+    store.retire_audit(&at(100), at(3).at, u64::MAX).await.unwrap();
+    sealed(&store, 100).await;
+    assert_eq!(findings(&store, Witnessed::default(), 100).await, []);
+    intrude(&url, "DROP TABLE kept; CREATE TABLE kept AS SELECT * FROM audit_block");
+    for (keys, high) in [("keys || '0'", "high"), ("keys", "high + 40"), ("'0,' || keys", "high")] {
+        intrude(&url, &format!("UPDATE audit_block SET keys = {keys}, high = {high} WHERE first = 0"));
+        assert!(!findings(&store, Witnessed::default(), 100).await.is_empty(), "{keys} {high}");
+        intrude(&url, "DELETE FROM audit_block; INSERT INTO audit_block SELECT * FROM kept");
+    }
+    assert_eq!(findings(&store, Witnessed::default(), 100).await, []);
 }
 
 async fn forged_rows_hold_nothing_up(store: Store, url: String) {
