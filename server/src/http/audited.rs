@@ -123,7 +123,10 @@ pub(crate) async fn audited(
     break_glass::note(&context);
     if let Err(error) = app.store.record(&context).await {
         tracing::error!(%error, request = &*context.request, "an access could not be recorded");
-        // What failed anyhow shows nothing.
+        // What failed anyhow shows nothing; that it was is told as soon as it can be.
+        if failed {
+            app.refusals.loses(1);
+        }
         if !failed && !app.config.audit_fails_open {
             let (request, _) = response.into_parts();
             return Ok(ServiceResponse::new(request, Failure::from(error).error_response()));

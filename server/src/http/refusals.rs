@@ -2,6 +2,7 @@
 //! each address the first few of a minute are recorded one by one, and how many more there were as one.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use store::{Act, Agent, Commit, Context, Entry, Outcome, Who};
@@ -33,6 +34,8 @@ pub(crate) struct Refusals {
     addresses: Minutes,
     /// Apart, or who knocks from many addresses would hide who comes with what has ended.
     clients: Minutes,
+    /// So many could not be recorded, and nothing says so yet.
+    lost: AtomicU32,
 }
 
 /// By what a client is counted whose token or key has ended.
@@ -52,6 +55,11 @@ impl Refusals {
         let admits = minute.recorded < EACH;
         *(if admits { &mut minute.recorded } else { &mut minute.more }) += 1;
         admits
+    }
+
+    /// So many were answered and could not be recorded.
+    pub(crate) fn loses(&self, many: u32) {
+        self.lost.fetch_add(many, Ordering::Relaxed);
     }
 
     /// Addresses and clients whose minute is over, with how many of theirs were not recorded.
@@ -80,7 +88,19 @@ pub(crate) async fn sum_up(app: &App, end: bool) {
         let context = Context { who, ..Context::system("refusals", at) };
         if let Err(error) = app.store.commit(&context, Commit { notes, ..Commit::default() }).await {
             tracing::error!(%error, more, "how many were refused could not be recorded");
+            app.refusals.loses(more);
         }
+    }
+    let lost = app.refusals.lost.swap(0, Ordering::Relaxed);
+    if lost == 0 {
+        return;
+    }
+    let note = format!("{lost} refusals or failures were answered and could not be recorded");
+    let notes = vec![Entry { outcome: Outcome::Serious, note, ..Entry::of(Act::Refuse) }];
+    let commit = Commit { notes, ..Commit::default() };
+    if let Err(error) = app.store.commit(&Context::system("refusals", at), commit).await {
+        tracing::error!(%error, lost, "how many could not be recorded can't be recorded yet");
+        app.refusals.loses(lost);
     }
 }
 
