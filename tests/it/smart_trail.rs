@@ -215,6 +215,9 @@ fn what_the_operator_changes_is_told() {
         place.user(&["role", "carol", "admin"]);
         place.user(&["lock", "carol"]);
         assert!(place.server.command(&["user", "role", "carol", "nobody"], "").is_err());
+        let accounts = place.server.command(&["user", "list"], "").unwrap();
+        let line = accounts.lines().find(|line| line.starts_with("carol ")).unwrap();
+        let carol = line.split_whitespace().nth(1).unwrap();
         let told = |event: &Value| event["outcomeDesc"].as_str().unwrap().to_owned();
         let changes: Vec<String> = trail(&place, "subtype=110137").iter().rev().map(told).collect();
         let last = changes.len() - 7;
@@ -223,11 +226,21 @@ fn what_the_operator_changes_is_told() {
             format!("app {app} approved"),
             format!("client {caller} added"),
             format!("client {caller} revoked"),
-            "the role of account carol was clinician, is admin".to_owned(),
-            "account carol locked".to_owned(),
+            format!("the role of account {carol} was clinician, is admin"),
+            format!("account {carol} locked"),
         ];
         assert_eq!(changes[last + 1..], wanted);
         assert!(changes[last].starts_with(&format!("app, public {app} added, for ")), "{changes:?}");
+        // Each is found by what it was done to, and says who gave the command.
+        for (id, many) in [(app.as_str(), 3), (&caller, 2), (carol, 3)] {
+            let found = trail(&place, &format!("entity:identifier={id}&subtype=110137"));
+            assert_eq!(found.len(), many, "{id}: {found:?}");
+            for event in found {
+                let who = &event["agent"][0]["who"];
+                assert_eq!(who["identifier"]["value"], "command line");
+                assert!(who["display"].as_str().unwrap().starts_with("command line (uid "), "{who}");
+            }
+        }
         let begun = &trail(&place, "subtype=110131")[0];
         assert!(told(begun).contains("oidc_client_secret, oidc_issuer, secret"), "{begun}");
         assert!(!begun.to_string().contains("a secret of the operator"));

@@ -330,7 +330,7 @@ fn add(rows: &mut Vec<Row>, kind: Kind, param: i64, target: Option<&str>, value:
 }
 
 /// What is compared with `:identifier`.
-pub(crate) fn identified(value: &str) -> i64 {
+pub fn identified(value: &str) -> i64 {
     hash_text(&format!("identifier {value}"))
 }
 

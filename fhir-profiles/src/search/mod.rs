@@ -11,7 +11,9 @@ mod registry;
 mod value;
 
 pub use about::named;
-pub use index::{Index, MOST_ROWS, Order, Row, fold, index, order, patients, references, textual};
+pub use index::{
+    Index, MOST_ROWS, Order, Row, fold, identified, index, order, patients, references, textual,
+};
 pub use number::{Extent, Quantity, Unit};
 pub use parse::links;
 pub use query::{

@@ -11,8 +11,7 @@ use fhir::scope::{Clinical, Level};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use store::{
-    Act, Authentication, AuthorizationChange, ClientChange, Commit, Context, Entry, Registration,
-    SmartClient, Status,
+    Act, Authentication, AuthorizationChange, ClientChange, Commit, Entry, Registration, SmartClient, Status,
 };
 use uuid::Uuid;
 
@@ -116,7 +115,7 @@ impl New {
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     super::runtime()?.block_on(async {
         let store = app::open_store(config).await?;
-        let context = Context::system("command line", app::now());
+        let context = super::context();
         let mut out = std::io::stdout();
         let mut commit = Commit::default();
         let mut meant = None;
@@ -154,7 +153,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                         writeln!(out, "secret  {secret}\nKeep the secret; it can't be shown again.")?;
                     }
                     let (id, scope) = (&client.id, &client.registration.scope);
-                    commit.notes.push(said(format!("{} {id} added, for {scope}", kind(&client))));
+                    commit.notes.push(said(id, format!("{} {id} added, for {scope}", kind(&client))));
                     commit.authorization.push(AuthorizationChange::Register(client));
                 } else {
                     ensure!(
@@ -186,13 +185,13 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             }
             Action::Approve { id } => {
                 meant = Some(format!("there is no app with the id {id}; `augury client list` shows all"));
-                commit.notes.push(said(format!("app {id} approved")));
+                commit.notes.push(said(&id, format!("app {id} approved")));
                 commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Approved });
             }
             Action::Revoke { id } => {
                 meant = Some(format!("there is no client with the id {id}; `augury client list` shows all"));
                 if store.smart_clients(&context).await?.iter().any(|client| client.id == id) {
-                    commit.notes.push(said(format!("app {id} revoked")));
+                    commit.notes.push(said(&id, format!("app {id} revoked")));
                     commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Revoked });
                 } else {
                     commit.clients.push(ClientChange::Revoke { id });
@@ -209,8 +208,8 @@ fn of_system(scope: &str) -> bool {
 }
 
 /// For the audit trail; of callers with a key the store says it itself.
-fn said(note: String) -> Entry {
-    Entry { note, ..Entry::of(Act::Security) }
+fn said(id: &str, note: String) -> Entry {
+    Entry { account: id.to_owned(), note, ..Entry::of(Act::Security) }
 }
 
 fn kind(client: &SmartClient) -> &'static str {

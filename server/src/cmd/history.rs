@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use store::{Context, Pruned};
+use store::Pruned;
 
 use crate::app;
 use crate::config::Config;
@@ -29,7 +29,7 @@ pub(super) enum Action {
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     let Action::Drop { before, dry_run } = action;
     let time = fhir::time::parse(&before).with_context(|| format!("--before {before} is no date"))?.low;
-    let context = Context::system("command line", app::now());
+    let context = super::context();
     anyhow::ensure!(time <= context.at, "--before {before} is yet to come");
     let Pruned { gone, needed, mixed, awaited } = super::runtime()?.block_on(async {
         let store = app::open_store(config).await?;

@@ -15,6 +15,7 @@ mod user;
 mod validate;
 
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -126,6 +127,22 @@ fn there<T>(found: Result<T, store::Error>, not_there: impl FnOnce() -> String) 
         store::Error::NotFound => anyhow::Error::msg(not_there()),
         error => error.into(),
     })
+}
+
+/// Who gives a command: the user of the operating system, with the login that the environment says, which `sudo` says
+/// apart from that of whom it made them.
+fn context() -> store::Context {
+    let uid = std::fs::metadata("/proc/self").map(|own| own.uid().to_string());
+    let uid = uid.unwrap_or_else(|_| "not known".to_owned());
+    let said = |name: &&str| std::env::var(name).ok().filter(|login| !login.is_empty());
+    let login = ["SUDO_USER", "LOGNAME", "USER"].iter().find_map(said);
+    let login = login.map(|login| format!(", {}", crate::http::audited::cut(&login))).unwrap_or_default();
+    let agent = store::Agent {
+        system: Some("command line".to_owned()),
+        client_name: Some(format!("command line (uid {uid}{login})")),
+        ..store::Agent::default()
+    };
+    store::Context { who: store::Who::new(agent), ..store::Context::system("", crate::app::now()) }
 }
 
 /// A runtime for commands that talk to the store.

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use models::{Catalogue, NamedInputs, compute_named, eval};
 use serde_json::json;
-use store::{Activate, Commit, Context};
+use store::{Activate, Commit};
 
 use crate::app;
 use crate::config::Config;
@@ -131,7 +131,7 @@ fn activate(config: &Config, catalogue: &mut Catalogue, name: &str) -> anyhow::R
     super::runtime()?.block_on(async {
         let store = app::open_store(config).await?;
         let commit = Commit { activate: vec![activate], ..Commit::default() };
-        store.commit(&Context::system("command line", app::now()), commit).await?;
+        store.commit(&super::context(), commit).await?;
         anyhow::Ok(())
     })?;
     writeln!(std::io::stdout(), "{name} is in use from the server's next start")?;

@@ -76,14 +76,14 @@ pub(super) enum Action {
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     super::runtime()?.block_on(async {
         let store = app::open_store(config).await?;
-        let context = Context::system("command line", app::now());
+        let context = super::context();
         let mut out = std::io::stdout();
         let ended = match &action {
             Action::Role { .. } => "what was allowed with another role has ended",
             Action::Password { .. } => "sessions, and what was allowed, have ended",
             _ => "",
         };
-        let (change, note) = match action {
+        let (change, id, note) = match action {
             Action::List => {
                 for one in store.accounts(&context).await? {
                     let state = if one.locked { "locked" } else { "active" };
@@ -113,9 +113,10 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                 }
                 let password = hash(&password(&mut out)?)?;
                 let name = name.unwrap_or_else(|| login.clone());
-                let note = format!("account {login} added with the role {role}");
+                let id = uuid::Uuid::new_v4().to_string();
+                let note = format!("account {id} added with the role {role}");
                 let account = Account {
-                    id: uuid::Uuid::new_v4().to_string(),
+                    id: id.clone(),
                     login,
                     name,
                     role,
@@ -128,7 +129,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     locked: false,
                     created: context.at,
                 };
-                (AccountChange::Add(account), note)
+                (AccountChange::Add(account), id, note)
             }
             Action::Role { login, role } => {
                 known_role(&role)?;
@@ -137,31 +138,35 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     role != "patient" || is_patient(known.fhir_user.as_deref()),
                     "a patient needs --fhir-user Patient/ID"
                 );
-                let note = format!("the role of account {login} was {}, is {role}", known.role);
-                let Account { id, name, fhir_user, .. } = known;
-                (AccountChange::Describe { id, name, role, fhir_user }, note)
+                let Account { id, name, fhir_user, role: before, .. } = known;
+                let note = format!("the role of account {id} was {before}, is {role}");
+                (AccountChange::Describe { id: id.clone(), name, role, fhir_user }, id, note)
             }
             Action::Lock { login } => {
                 let id = account(&store, &context, &login).await?.id;
-                (AccountChange::Lock { id, locked: true }, format!("account {login} locked"))
+                let note = format!("account {id} locked");
+                (AccountChange::Lock { id: id.clone(), locked: true }, id, note)
             }
             Action::Unlock { login } => {
                 let id = account(&store, &context, &login).await?.id;
-                (AccountChange::Lock { id, locked: false }, format!("account {login} unlocked"))
+                let note = format!("account {id} unlocked");
+                (AccountChange::Lock { id: id.clone(), locked: false }, id, note)
             }
             Action::Password { login } => {
                 let id = account(&store, &context, &login).await?.id;
-                let change = AccountChange::Password { id, hash: hash(&password(&mut out)?)? };
-                (change, format!("account {login} has another password"))
+                let change = AccountChange::Password { id: id.clone(), hash: hash(&password(&mut out)?)? };
+                let note = format!("account {id} has another password");
+                (change, id, note)
             }
             Action::Totp { login, off } => {
                 let id = account(&store, &context, &login).await?.id;
                 let secret = if off { None } else { Some(second_factor(config, &login, &mut out)?) };
                 let what = if off { "no second factor" } else { "another second factor" };
-                (AccountChange::Totp { id, secret }, format!("account {login} has {what}"))
+                let note = format!("account {id} has {what}");
+                (AccountChange::Totp { id: id.clone(), secret }, id, note)
             }
         };
-        let notes = vec![Entry { note, ..Entry::of(Act::Security) }];
+        let notes = vec![Entry { account: id, note, ..Entry::of(Act::Security) }];
         match store.commit(&context, Commit { accounts: vec![change], notes, ..Commit::default() }).await {
             Err(store::Error::Conflict { .. }) => {
                 bail!(TAKEN)

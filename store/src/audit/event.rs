@@ -290,6 +290,10 @@ fn entities(act: Act, row: &Event<'_>) -> Vec<Value> {
         let version = if row.version > 0 { format!("/_history/{}", row.version) } else { String::new() };
         one.insert("what".into(), json!({ "reference": format!("{kind}/{}{version}", row.id) }));
         all.push(one);
+    } else if kind.is_none() && !row.id.is_empty() {
+        let mut one = entity(("2", "System Object"), ("11", "Security User Entity"));
+        one.insert("what".into(), json!({ "identifier": { "value": row.id } }));
+        all.push(one);
     }
     if matches!(act, Act::Deliver | Act::Disclose) {
         // What asks for it is a Subscription.

@@ -56,6 +56,8 @@ pub struct Entry {
     pub outcome: Outcome,
     /// Type, id and version (0 for none in particular) of what it was done to.
     pub entity: Option<(ResourceType, String, i64)>,
+    /// Id of the account or client it was done to, where that is no resource; empty for none.
+    pub account: String,
     /// Id of the patient it is about; empty for none.
     pub patient: String,
     /// What was asked, as it was asked; never a secret.
@@ -67,8 +69,16 @@ pub struct Entry {
 impl Entry {
     /// Something that went well and was done to nothing in particular.
     pub fn of(act: Act) -> Self {
-        let (outcome, entity) = (Outcome::Success, None);
-        Self { act, outcome, entity, patient: String::new(), query: String::new(), note: String::new() }
+        let (outcome, entity, nothing) = (Outcome::Success, None, String::new);
+        Self {
+            act,
+            outcome,
+            entity,
+            account: nothing(),
+            patient: nothing(),
+            query: nothing(),
+            note: nothing(),
+        }
     }
 }
 

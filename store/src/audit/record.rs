@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fhir::reference::hash;
 use fhir::resource_type::ResourceType;
+use fhir::search::identified;
 
 use super::agent::Who;
 use super::{Act, Entry, Outcome};
@@ -49,6 +50,8 @@ pub(crate) struct Record<'a> {
     pub(crate) outcome: Outcome,
     pub(crate) request: &'a str,
     pub(crate) entity: Option<(ResourceType, &'a str, i64)>,
+    /// The account or client it was done to; empty where there is an entity.
+    pub(crate) account: &'a str,
     pub(crate) patient: &'a str,
     pub(crate) query: &'a str,
     pub(crate) note: &'a str,
@@ -57,10 +60,11 @@ pub(crate) struct Record<'a> {
 impl Records {
     /// Adds one of that time, request and agent.
     pub(crate) fn push(&mut self, at: i64, request: &str, who: &Arc<Who>, entry: &Entry) {
-        let Entry { act, outcome, entity, patient, query, note } = entry;
+        let Entry { act, outcome, entity, account, patient, query, note } = entry;
+        // What is of no type of resource has the place of an id alone.
         let (kind, id, version) = match entity {
             Some((kind, id, version)) => (Some(*kind), id.as_str(), *version),
-            None => (None, "", 0),
+            None => (None, account.as_str(), 0),
         };
         let (agent, start) = (self.place(who), self.texts.len());
         let ends = [request, id, patient, query, note].map(|text| {
@@ -139,7 +143,8 @@ impl Records {
             text
         });
         let entity = kind.map(|kind| (kind, id, version));
-        Record { at, agent, act, outcome, request, entity, patient, query, note }
+        let account = if entity.is_none() { id } else { "" };
+        Record { at, agent, act, outcome, request, entity, account, patient, query, note }
     }
 }
 
@@ -181,12 +186,17 @@ fn about(kind: ResourceType, id: &str) -> i64 {
     if id.is_empty() { 0 } else { hash(kind, id) }
 }
 
+/// An account or client is no resource: `entity:identifier` asks for it.
+fn about_account(id: &str) -> i64 {
+    if id.is_empty() { 0 } else { identified(id) }
+}
+
 impl<'a> Event<'a> {
     /// `agent` stands for the one who did it.
     pub(super) fn of(key: i64, agent: i64, who: &'a Who, record: &Record<'a>) -> Self {
         let (kind, id, version) = match record.entity {
             Some((kind, id, version)) => (i64::from(kind.index()), id, version),
-            None => (-1, "", 0),
+            None => (-1, record.account, 0),
         };
         Self {
             key,
@@ -198,7 +208,10 @@ impl<'a> Event<'a> {
             kind,
             id: Cow::Borrowed(id),
             version,
-            entity: record.entity.map_or(0, |(kind, id, _)| about(kind, id)),
+            entity: match record.entity {
+                Some((kind, id, _)) => about(kind, id),
+                None => about_account(record.account),
+            },
             patient: Cow::Borrowed(record.patient),
             chart: about(ResourceType::PATIENT, record.patient),
             query: Cow::Borrowed(record.query),
@@ -232,7 +245,7 @@ impl<'a> Event<'a> {
             outcome,
             agent,
             kind,
-            entity: known.map_or(0, |kind| about(kind, &id)),
+            entity: known.map_or_else(|| about_account(&id), |kind| about(kind, &id)),
             chart: about(ResourceType::PATIENT, &patient),
             request: Cow::Owned(request),
             id: Cow::Owned(id),

@@ -56,7 +56,7 @@ impl Unit {
                 };
                 let (patient, text, query) = (patient.to_owned(), text.to_owned(), query.clone());
                 touched.insert(patient.clone());
-                note(Entry { outcome, entity, patient, query, note: text, act });
+                note(Entry { outcome, entity, patient, query, note: text, ..Entry::of(act) });
             }
         }
         for (text, patients) in sought {
@@ -80,11 +80,11 @@ impl Unit {
             note(Entry { note: format!("{model}@{version}"), ..Entry::of(Act::Activate) });
         }
         for change in &self.clients {
-            let text = match change {
-                ClientChange::Add { id, .. } => format!("client {id} added"),
-                ClientChange::Revoke { id } => format!("client {id} revoked"),
+            let (account, text) = match change {
+                ClientChange::Add { id, .. } => (id.clone(), format!("client {id} added")),
+                ClientChange::Revoke { id } => (id.clone(), format!("client {id} revoked")),
             };
-            note(Entry { note: text, ..Entry::of(Act::Security) });
+            note(Entry { account, note: text, ..Entry::of(Act::Security) });
         }
         for entry in &self.notes {
             link.audited.push(self.at, &self.request, &self.who, entry);
