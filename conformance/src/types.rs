@@ -238,7 +238,7 @@ fn meta(server: &Server, sample: &Sample) -> Outcome {
 }
 
 /// Values, one of which a parameter of this type can read.
-fn values(name: &str, parameter: &str) -> &'static [&'static str] {
+fn values(kind: &str, name: &str, parameter: &str) -> &'static [&'static str] {
     match parameter {
         "token" if name == "_id" => &["nobody-has-this-id"],
         "token" => &["urn:conformance|nobody"],
@@ -247,6 +247,8 @@ fn values(name: &str, parameter: &str) -> &'static [&'static str] {
         "uri" => &["urn:conformance:nobody"],
         "number" => &["123456789.5"],
         "quantity" => &["123456789.5|http://unitsofmeasure.org|kg"],
+        // Whoever was asked for before may be in the trail for that.
+        "reference" if kind == "AuditEvent" => &["nobody-was-asked-for-as-this"],
         "reference" => &["nobody-refers-to-this"],
         // What its parts are the statement does not say.
         "composite" => {
@@ -266,7 +268,7 @@ fn parameters(server: &Server, sample: &Sample) -> Outcome {
     for one in list(own, "/searchParam") {
         let (name, kind) = (text(one, "/name"), text(one, "/type"));
         let mut refused = None;
-        for value in values(name, kind) {
+        for value in values(&sample.kind, name, kind) {
             let query = format!("{name}={value}");
             let ask = server.ask("GET", &format!("{path}?{}&_summary=count", encoded(&query)));
             let answer = ask.header("prefer", "handling=strict").send()?;

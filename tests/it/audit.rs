@@ -260,7 +260,7 @@ fn the_trail_is_verified_proved_and_exported() {
             .output()
             .unwrap();
         let table = String::from_utf8(table.stdout).unwrap();
-        assert_eq!(table.lines().count(), 9, "{table}"); // looking at the trail too
+        assert_eq!(table.lines().count(), 10, "{table}"); // looking at the trail too, twice
         let unknown = command(&server, &folder, &["audit", "prove", "987654321"]).output().unwrap();
         let said = String::from_utf8(unknown.stderr).unwrap();
         assert!(!unknown.status.success() && said.contains("no AuditEvent/987654321 in the log"), "{said}");

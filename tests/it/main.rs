@@ -6,6 +6,7 @@ mod apart;
 mod asked;
 mod attempts;
 mod audit;
+mod audit_told;
 mod callers;
 mod chaos;
 mod charts;

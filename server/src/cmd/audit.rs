@@ -9,14 +9,16 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Subcommand, ValueEnum};
+use fhir::reference::is_id;
 use fhir::resource_type::ResourceType;
 use fhir::search::{Handling, SearchQuery};
 use serde_json::json;
-use store::{Act, Commit, Context, Entry, Finding, Store, Witnessed};
+use store::{Act, Commit, Context, Entry, Finding, Store, Trail, Witnessed};
 
 use crate::app;
 use crate::audit::witness;
 use crate::config::Config;
+use crate::http::audited::{cut, each_patient};
 use crate::http::request;
 use crate::rest::audit_event::{HEADING, line};
 
@@ -76,7 +78,7 @@ pub(super) enum Format {
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     super::runtime()?.block_on(async {
         let store = app::open_store(config).await?;
-        let context = Context::system("command line", app::now());
+        let context = super::context();
         match action {
             Action::Verify { witnesses } => {
                 let mut witnessed = witness::read(&config.trail)?;
@@ -97,11 +99,10 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
                     None => Box::new(std::io::stdout()),
                 };
                 let mut many = 0;
-                let of = of.into_iter().flatten().collect();
-                let done = export(&store, &context, of, format, &mut out, &mut many).await;
+                let of: Vec<(String, String)> = of.into_iter().flatten().collect();
+                let done = export(&store, &context, of.clone(), format, &mut out, &mut many).await;
                 // What was read is on record, also where its reader had enough.
-                let note = format!("{many} audit events");
-                let notes = vec![Entry { note, ..Entry::of(Act::Export) }];
+                let notes = exported(&of, many);
                 store.commit(&context, Commit { notes, ..Commit::default() }).await?;
                 let enough = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
                 match done {
@@ -165,6 +166,24 @@ async fn verify(store: &Store, context: &Context, witnessed: Witnessed) -> anyho
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What says that so many events were read: of each patient that was asked for an event, with what was asked.
+fn exported(of: &[(String, String)], many: u64) -> Vec<Entry> {
+    let patients = of.iter().find(|(name, _)| name == "patient").map_or("", |(_, ids)| ids.as_str());
+    let patients = patients.split(',').map(|one| one.strip_prefix("Patient/").unwrap_or(one));
+    let patients = patients.filter(|id| is_id(id)).collect::<Vec<_>>().join(" ");
+    let asked: Vec<String> = of.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let filters = if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) };
+    let query = cut(&format!("AuditEvent{filters}"));
+    let note = format!("{many} audit events");
+    let each = each_patient(&patients, "").into_iter().map(|patient| Entry {
+        patient: patient.to_owned(),
+        query: query.clone(),
+        note: note.clone(),
+        ..Entry::of(Act::Export)
+    });
+    each.collect()
+}
+
 async fn export(
     store: &Store,
     context: &Context,
@@ -219,6 +238,11 @@ async fn prove(store: &Store, context: &Context, id: &str, older: Option<PathBuf
     let proved = store.prove_audit(context, id, older.as_ref().map(size).transpose()?).await;
     let proof = super::there(proved, || format!("there is no AuditEvent/{id} in the log, or not yet"))?;
     anyhow::ensure!(proof.holds(&store.audit_key(), older.as_deref()), "the log is not what was signed");
+    // The proof holds what the event says: it is read.
+    let trail = Trail::default();
+    let reading = Context { trail: Some(trail.clone()), ..context.clone() };
+    store.read(&reading, ResourceType::AUDIT_EVENT, id).await?;
+    store.commit(context, Commit { notes: trail.take(), ..Commit::default() }).await?;
     let hashes = |path: &[[u8; 32]]| path.iter().map(|hash| STANDARD.encode(hash)).collect::<Vec<_>>();
     let mut whole = json!({
         "leaf": STANDARD.encode(&proof.leaf), "index": proof.index, "path": hashes(&proof.path),
