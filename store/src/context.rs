@@ -6,10 +6,10 @@ use fhir::resource_type::ResourceType;
 use fhir::search::named;
 
 use crate::access::Access;
-use crate::audit::{Act, Entry, Trail, Who};
+use crate::audit::{Act, BRIEFER, Entry, Trail, Who, briefly};
 use crate::record::Stored;
 
-/// Patients whom a request names that are told of one by one.
+/// Patients whom a request names that are told of one by one, however many searches it holds.
 const MOST_NAMED: usize = 1000;
 
 /// One request to the store.
@@ -89,10 +89,12 @@ impl Context {
         patients: impl IntoIterator<Item = &'s str>,
     ) {
         let Some(trail) = &self.trail else { return };
-        let mut named = named(&trail.asked(), MOST_NAMED + 1);
-        let note = if named.len() > MOST_NAMED {
-            named.truncate(MOST_NAMED);
-            format!("more than {MOST_NAMED} patients were named")
+        let asked = trail.asked();
+        let most = MOST_NAMED.saturating_sub(trail.len());
+        let mut named = named(&asked, most + 1);
+        let note = if named.len() > most {
+            named.truncate(most);
+            format!("more than {most} patients were named")
         } else {
             String::new()
         };
@@ -106,7 +108,8 @@ impl Context {
         }
         for (n, patient) in patients.into_iter().enumerate() {
             let entity = of.map(|(kind, id)| (kind, id.to_owned(), 0));
-            let (patient, query, note) = (patient.to_owned(), trail.asked_in(n), note.clone());
+            let query = if n == 0 { asked.clone() } else { briefly(&asked, BRIEFER) };
+            let (patient, note) = (patient.to_owned(), note.clone());
             trail.note(Entry { entity, patient, query, note, ..Entry::of(act) });
         }
     }

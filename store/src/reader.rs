@@ -166,7 +166,14 @@ impl<'c> Reader<'c> {
             let kinds = [ResourceType::PATIENT];
             let (mut of, _) = SearchQuery::parse(&kinds, &[], "", 0, Handling::Strict)?;
             (of.clauses, of.count) = (clauses.clone(), MOST_MEANT);
-            meant.extend(self.search(&of)?.entries.into_iter().map(|stored| stored.id));
+            // Whom they may not see at all they learn nothing of; and of very many nobody is meant.
+            match self.search(&of) {
+                Ok(found) if found.next.is_none() => {
+                    meant.extend(found.entries.into_iter().map(|stored| stored.id));
+                }
+                Ok(_) | Err(Error::Denied(..)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(meant)
     }

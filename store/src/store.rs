@@ -16,7 +16,6 @@ use crate::commit::Commit;
 use crate::connection::{Link, PATIENCE, Place, Use};
 use crate::context::Context;
 use crate::error::{Error, Fault};
-use crate::find::MOST_COUNTED;
 use crate::group::Group;
 use crate::history::HistoryQuery;
 use crate::lane::Lane;
@@ -292,23 +291,24 @@ impl Store {
                     };
                     // That there is nothing of somebody is told of them.
                     let is_empty = page.entries.is_empty() && asker.trail.is_some();
-                    let meant = if is_empty { reader.meant(&query)? } else { Vec::new() };
+                    // Who was answered in time is answered, whatever can be found out then.
+                    let meant = if is_empty { reader.meant(&query).ok() } else { Some(Vec::new()) };
                     Ok((page, counted, meant))
                 })?;
                 page.next = page.next.map(|end| seal.close(&of, &query.used, &end)).transpose()?;
                 Ok((page, counted, meant))
             })
             .await?;
-        if counted.is_none() {
+        let whole = counted.is_some() && meant.is_some();
+        let (counted, meant) = (counted.unwrap_or_default(), meant.unwrap_or_default());
+        if !whole {
             let query = context.trail.as_ref().map(Trail::asked).unwrap_or_default();
-            let note = format!("a number was told of more than {MOST_COUNTED} charts");
+            let note =
+                "whose charts a number was told of, or who was asked about, could not be told".to_owned();
             context.note(Entry { query, note, ..Entry::of(act) });
         }
-        if counted.is_some() || !page.entries.is_empty() {
-            let shown = page.entries.iter().chain(&page.included).map(|one| one.patient.as_str());
-            let counted = counted.iter().flatten().chain(&meant).map(String::as_str);
-            context.saw_list(act, None, shown.chain(counted));
-        }
+        let shown = page.entries.iter().chain(&page.included).map(|one| one.patient.as_str());
+        context.saw_list(act, None, shown.chain(counted.iter().chain(&meant).map(String::as_str)));
         Ok(page)
     }
 

@@ -107,6 +107,14 @@ fn who_is_asked_about_is_told_of_though_nothing_is_shown() {
             request.json(&brought).header("if-none-exist", "patient=pc&code=none")
         });
         of_pc(&created.expect(201).unwrap(), "If-None-Exist");
+        // Who may not look there finds nothing there, and is answered.
+        let observations = ground.server.key(&["observations", "--scope", "system/Observation.rs"]).unwrap();
+        for path in
+            ["/fhir/Observation?performer.name=x", "/fhir/Observation?patient.identifier=MRN-pc&code=no"]
+        {
+            let found = ground.send(&observations, "GET", path, |request| request).expect(200).unwrap();
+            assert_eq!(found.json["entry"], Value::Null, "{path}: {}", found.text);
+        }
         // Refused, it was asked all the same.
         let path = "/fhir/Encounter?patient=pc";
         of_pc(&ground.send(&ground.narrow, "GET", path, |request| request).expect(403).unwrap(), path);

@@ -15,7 +15,14 @@ pub fn named(asked: &str, most: usize) -> Vec<String> {
     let address = parts.next().unwrap_or_default();
     let (path, query) = address.split_once('?').unwrap_or((address, ""));
     let segments: Vec<&str> = path.split('/').collect();
-    let kinds: Vec<ResourceType> = segments.iter().filter_map(|one| ResourceType::parse(one)).collect();
+    let types =
+        query.split('&').filter_map(|pair| pair.strip_prefix("_type=")).flat_map(|list| list.split(','));
+    let mut kinds: Vec<ResourceType> =
+        segments.iter().copied().chain(types).filter_map(ResourceType::parse).collect();
+    if kinds.is_empty() {
+        // Of any type.
+        kinds.push(ResourceType::PATIENT);
+    }
     if kinds.contains(&ResourceType::AUDIT_EVENT) {
         return found;
     }
@@ -88,6 +95,9 @@ mod tests {
             ("GET /fhir/Patient?_id=pc,pd&_count=0", "pc pd"),
             ("GET /fhir/Patient?_id:not=pc", "pc"),
             ("GET Patient?_id=pc", "pc"),
+            ("GET /fhir?_type=Patient&_id=pc&_summary=count", "pc"),
+            ("GET /fhir?_id=pc", "pc"),
+            ("GET /fhir?_type=Coverage&beneficiary=Patient/pc", "pc"),
             ("POST /fhir/Observation/_search patient=pc&code=x", "pc"),
             ("POST /fhir/Observation If-None-Exist: code=x&patient=pc", "pc"),
             ("GET /fhir/Organization?_has:Patient:organization:_id=pc", "pc"),

@@ -115,9 +115,10 @@ impl Denied {
             (None, None) => Some(peer::network(request)),
             _ => None,
         };
+        let brief = usize::from(counted.is_some());
         if counted.is_none_or(|key| app.refusals.admits(&key, context.at)) {
             let outcome = if status.is_server_error() { Outcome::Serious } else { Outcome::Minor };
-            let (patient, query) = (trail.patient(), trail.asked());
+            let (patient, query) = (trail.patient(), trail.asked_in(brief));
             let note =
                 if why.is_empty() { self.0 } else { format!("{}: {why}", self.0.trim_end_matches('.')) };
             context.note(Entry { outcome, patient, query, note, ..Entry::of(act) });

@@ -85,12 +85,15 @@ impl Entry {
 /// Bytes of what was asked that each event has.
 const BRIEF: usize = 9000;
 
+/// The same where there may be very many events of one request.
+pub(crate) const BRIEFER: usize = 1024;
+
 /// What was asked, where there is no need for all of it.
-fn briefly(asked: &str) -> String {
-    if asked.len() <= BRIEF {
+pub(crate) fn briefly(asked: &str, most: usize) -> String {
+    if asked.len() <= most {
         return asked.to_owned();
     }
-    format!("{}… (cut)", asked.get(..asked.floor_char_boundary(BRIEF)).unwrap_or_default())
+    format!("{}… (cut)", asked.get(..asked.floor_char_boundary(most)).unwrap_or_default())
 }
 
 /// What a request asks, and what it has seen that is still to be recorded.
@@ -128,7 +131,12 @@ impl Trail {
     /// What one of several events of the request says of it: the first has it whole, however long it is.
     pub fn asked_in(&self, event: usize) -> String {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if event == 0 { asked.clone() } else { briefly(&asked) }
+        if event == 0 { asked.clone() } else { briefly(&asked, BRIEF) }
+    }
+
+    /// How much it has seen.
+    pub(crate) fn len(&self) -> usize {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// It does this, which its address does not say.

@@ -6,7 +6,7 @@ use fhir::resource_type::ResourceType;
 use fhir::search::named;
 
 use super::{Planned, Sought, Unit};
-use crate::audit::{Act, Entry, Outcome};
+use crate::audit::{Act, BRIEFER, Entry, Outcome, briefly};
 use crate::commit::{Activate, ClientChange};
 use crate::connection::Link;
 use crate::context::each;
@@ -15,7 +15,7 @@ use crate::version::Move;
 
 /// Letters of criteria that are kept: all that a request can have.
 const KEPT: usize = 250_000;
-/// Patients that are named by criteria.
+/// Patients that are named by the criteria of one unit.
 const MOST_NAMED: usize = 1000;
 
 impl Unit {
@@ -28,6 +28,7 @@ impl Unit {
             link.audited.push(self.at, &self.request, &self.who, &entry);
         };
         let mut touched: BTreeSet<String> = BTreeSet::new();
+        let mut room = MOST_NAMED;
         for ((planned, Written { effect, stored }), moved) in self.writes.iter().zip(written).zip(moves) {
             let act = match (planned, effect) {
                 (_, Effect::Created) => Act::Create,
@@ -44,9 +45,9 @@ impl Unit {
                 if moved.patients.is_empty() { stored.patient.clone() } else { moved.patients.join(" ") };
             if !query.is_empty() {
                 // Whether there is something of theirs, the answer has told.
-                name(&mut patients, &query);
+                name(&mut patients, &query, &mut room);
             }
-            for patient in each(&patients) {
+            for (n, patient) in each(&patients).enumerate() {
                 let entity =
                     (!stored.id.is_empty()).then(|| (stored.kind, stored.id.clone(), stored.version));
                 let (outcome, text) = match (moved.hidden, absent) {
@@ -54,16 +55,16 @@ impl Unit {
                     (false, true) => (Outcome::Success, "there was nothing to delete"),
                     (false, false) => (Outcome::Success, ""),
                 };
-                let (patient, text, query) = (patient.to_owned(), text.to_owned(), query.clone());
+                let (patient, text, query) = (patient.to_owned(), text.to_owned(), in_event(n, &query));
                 touched.insert(patient.clone());
                 note(Entry { outcome, entity, patient, query, note: text, ..Entry::of(act) });
             }
         }
         for (text, patients) in sought {
             let (mut patients, query) = (patients.clone(), told(format!("GET {text}")));
-            name(&mut patients, &query);
-            for patient in each(&patients) {
-                let (patient, query) = (patient.to_owned(), query.clone());
+            name(&mut patients, &query, &mut room);
+            for (n, patient) in each(&patients).enumerate() {
+                let (patient, query) = (patient.to_owned(), in_event(n, &query));
                 note(Entry { patient, query, ..Entry::of(Act::SearchType) });
             }
         }
@@ -113,14 +114,21 @@ impl Planned {
     }
 }
 
-/// Adds those whom criteria name.
-fn name(patients: &mut String, asked: &str) {
-    for id in named(asked, MOST_NAMED) {
-        if !patients.split_ascii_whitespace().any(|one| one == id) {
-            patients.push_str(if patients.is_empty() { "" } else { " " });
-            patients.push_str(&id);
-        }
+/// Adds those whom criteria name, as long as there is room.
+fn name(patients: &mut String, asked: &str, room: &mut usize) {
+    let known: BTreeSet<&str> = patients.split_ascii_whitespace().collect();
+    let mut more: Vec<String> = named(asked, *room);
+    more.retain(|id| !known.contains(id.as_str()));
+    *room -= more.len();
+    for id in more {
+        patients.push_str(if patients.is_empty() { "" } else { " " });
+        patients.push_str(&id);
     }
+}
+
+/// The first of several events has criteria whole.
+fn in_event(event: usize, query: &str) -> String {
+    if event == 0 { query.to_owned() } else { briefly(query, BRIEFER) }
 }
 
 /// As much of it as is kept, without what a database does not take.
