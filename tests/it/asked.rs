@@ -140,7 +140,7 @@ fn all_that_is_asked_is_told_and_no_key() {
     let all = ground.events(&asked.expect(200).unwrap());
     let length: usize = all.iter().map(|event| event.to_string().len()).sum();
     assert!(length < all.len() * 20_000, "{length} of {}", all.len());
-    let form = [("_x", "a".repeat(100_000)), ("patient", "pc".to_owned())];
+    let form = [("_x", "a".repeat(50_000)), ("_y", "a".repeat(50_000)), ("patient", "pc".to_owned())];
     let refused =
         ground.send(&ground.narrow, "POST", "/fhir/Observation/_search", |request| request.form(&form));
     assert_eq!(refused.status, 413, "{}", refused.text);

@@ -236,17 +236,17 @@ pub(super) async fn find_wider(
     wider: Wider<'_>,
 ) -> Result<String, Failure> {
     let base = app.config.fhir_base();
-    // The trail has all that was asked.
-    if pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>() > MOST_ASKED {
-        let details = format!("criteria are {MOST_ASKED} letters at most");
-        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", details));
-    }
     let (typed, others): (Vec<_>, Vec<_>) =
         pairs.iter().cloned().partition(|(name, _)| name == "_type" && scope.narrowed);
     let meant = value_set::expanded(&app.store, context, &scope.kinds, &others).await?;
     let meant = hierarchy::expanded(&app.store, context, &scope.kinds, &base, meant).await?;
     let (mut query, ignored) =
         SearchQuery::parse(&scope.kinds, &meant, &base, context.at, handling).map_err(Failure::invalid)?;
+    // The trail has all that was asked.
+    if pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>() > MOST_ASKED {
+        let details = format!("criteria are {MOST_ASKED} letters at most");
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", details));
+    }
     // The links say what was asked, not what it meant.
     for (meant, asked) in meant.iter().zip(&others).filter(|(meant, asked)| meant != asked) {
         if let Some(used) = query.used.iter_mut().find(|used| *used == meant) {
