@@ -17,12 +17,8 @@ pub fn named(asked: &str, most: usize) -> Vec<String> {
     let segments: Vec<&str> = path.split('/').collect();
     let types =
         query.split('&').filter_map(|pair| pair.strip_prefix("_type=")).flat_map(|list| list.split(','));
-    let mut kinds: Vec<ResourceType> =
+    let kinds: Vec<ResourceType> =
         segments.iter().copied().chain(types).filter_map(ResourceType::parse).collect();
-    if kinds.is_empty() {
-        // Of any type.
-        kinds.push(ResourceType::PATIENT);
-    }
     if kinds.contains(&ResourceType::AUDIT_EVENT) {
         return found;
     }
@@ -69,7 +65,8 @@ fn is_patient(name: &str, kinds: &[ResourceType]) -> bool {
             })
     };
     match base {
-        "_id" => kinds.contains(&ResourceType::PATIENT),
+        // Of several types it need not be a patient's.
+        "_id" => kinds == [ResourceType::PATIENT],
         // Through others, or by what the last name of a chain asks.
         "_has" => name.contains(":Patient:") && name.ends_with(":_id"),
         _ if name.ends_with("._id") => of_patient(base) || name.contains(":Patient."),
@@ -96,7 +93,8 @@ mod tests {
             ("GET /fhir/Patient?_id:not=pc", "pc"),
             ("GET Patient?_id=pc", "pc"),
             ("GET /fhir?_type=Patient&_id=pc&_summary=count", "pc"),
-            ("GET /fhir?_id=pc", "pc"),
+            ("GET /fhir?_type=Patient,Practitioner&_id=d", ""),
+            ("GET /fhir/Patient/pc/Observation?_id=o1", "pc"),
             ("GET /fhir?_type=Coverage&beneficiary=Patient/pc", "pc"),
             ("POST /fhir/Observation/_search patient=pc&code=x", "pc"),
             ("POST /fhir/Observation If-None-Exist: code=x&patient=pc", "pc"),
