@@ -41,13 +41,12 @@ pub(crate) struct Book {
     pub(crate) matcher: Arc<Matcher>,
     /// What there is to be told of, and by which versions of which resources.
     pub(crate) topics: Arc<Topics>,
-    defined: Vec<(String, i64)>,
 }
 
 impl Default for Book {
     fn default() -> Self {
         let (matcher, topics) = (Arc::new(Matcher::new([])), Arc::new(Topics::default()));
-        Self { stamp: 0, renewed: -1, entries: HashMap::new(), matcher, topics, defined: Vec::new() }
+        Self { stamp: 0, renewed: -1, entries: HashMap::new(), matcher, topics }
     }
 }
 
@@ -109,8 +108,8 @@ impl Entry {
     }
 }
 
-/// The topics that there are now, those of the book if they are the same.
-async fn topics(app: &App, book: &Book) -> Result<(Arc<Topics>, Vec<(String, i64)>), Error> {
+/// The topics that there are now.
+async fn topics(app: &App) -> Result<Arc<Topics>, Error> {
     let context = Context::system("subscriptions", app::now());
     let code = vec![("code".to_owned(), Topics::CODE.to_owned())];
     let (mut query, _) = SearchQuery::parse(&[ResourceType::BASIC], &code, "", context.at, Handling::Strict)?;
@@ -125,10 +124,6 @@ async fn topics(app: &App, book: &Book) -> Result<(Arc<Topics>, Vec<(String, i64
         }
     }
     found.sort_by(|one, other| one.id.cmp(&other.id));
-    let defined: Vec<(String, i64)> = found.iter().map(|one| (one.id.clone(), one.key)).collect();
-    if defined == book.defined {
-        return Ok((Arc::clone(&book.topics), defined));
-    }
     let mut topics = Topics::default();
     for stored in &found {
         let read =
@@ -141,7 +136,7 @@ async fn topics(app: &App, book: &Book) -> Result<(Arc<Topics>, Vec<(String, i64
             tracing::warn!(basic = stored.id, %issues, "a topic can't be kept to");
         }
     }
-    Ok((Arc::new(topics), defined))
+    Ok(Arc::new(topics))
 }
 
 /// What was written after a book was read.
@@ -199,15 +194,14 @@ impl Shelf {
             return Ok(false);
         }
         let (stamp, renewed) = (changed.stamp, changed.topics);
-        let (topics, defined) = match &book {
-            book if book.renewed == renewed => (Arc::clone(&book.topics), book.defined.clone()),
-            book => topics(app, book).await?,
-        };
-        let mut entries = book.entries.clone();
-        if !Arc::ptr_eq(&topics, &book.topics) {
+        let topics = if book.renewed == renewed {
+            Arc::clone(&book.topics)
+        } else {
             // What was about another version of a topic is read again.
             changed = app.store.subscriptions_since(0).await?;
-        }
+            topics(app).await?
+        };
+        let mut entries = book.entries.clone();
         let mut lost = Vec::new();
         for subscription in changed.subscriptions {
             let (number, id, status) = (subscription.number, subscription.id.clone(), subscription.status);
@@ -235,7 +229,7 @@ impl Shelf {
         if !lost.is_empty() {
             app.store.nudge_subscriptions(&Context::system("subscriptions", app::now()), lost).await?;
         }
-        let book = Arc::new(Book { stamp, renewed, entries, matcher, topics, defined });
+        let book = Arc::new(Book { stamp, renewed, entries, matcher, topics });
         *self.book.write().unwrap_or_else(PoisonError::into_inner) = book;
         Ok(true)
     }
