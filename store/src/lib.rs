@@ -60,7 +60,7 @@ pub use access::{Access, Grant};
 pub use account::{Account, AccountChange, Source};
 pub use audit::{
     Act, Agent, Astray, Auditing, Batch, Destination, Entry, Finding, Lag, Leaving, Outcome, Proof,
-    Retirement, Sealed, Trail, Verified, Who, Witnessed,
+    Retirement, Sealed, Trail, Verified, Who, Witnessed, kept,
 };
 pub use authorization::{
     AccessToken, Authentication, AuthorizationChange, Code, Granted, Launch, LaunchContext, RefreshToken,

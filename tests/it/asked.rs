@@ -144,12 +144,14 @@ fn all_that_is_asked_is_told_and_no_key() {
     let refused =
         ground.send(&ground.narrow, "POST", "/fhir/Observation/_search", |request| request.form(&form));
     assert_eq!(refused.status, 413, "{}", refused.text);
-    for path in [
-        format!("/fhir/Patient?_id=pc&foo={}", ground.all),
-        format!("/fhir/Patient/{}", ground.all),
-        format!("/fhir/Patient?{}=x", ground.all),
+    for (method, path) in [
+        ("GET", format!("/fhir/Patient?_id=pc&foo={}", ground.all)),
+        ("GET", format!("/fhir/Patient/{}", ground.all)),
+        ("GET", format!("/fhir/Patient?{}=x", ground.all)),
+        ("DELETE", format!("/fhir/Patient?identifier={}", ground.all)),
     ] {
-        let answer = ground.send(&ground.narrow, "GET", &path, |request| request);
+        let key = if method == "GET" { &ground.narrow } else { &ground.all };
+        let answer = ground.send(key, method, &path, |request| request);
         let told = ground.queries(&answer);
         let secret: String = ground.all.chars().skip("augury_".len()).take(20).collect();
         assert!(told.contains("augury_") && !told.contains(&secret), "{told}");

@@ -1,5 +1,6 @@
 //! `augury audit …`: is the trail what was recorded, the proof of one event, and what is in it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
@@ -18,7 +19,6 @@ use store::{Act, Commit, Context, Entry, Finding, Store, Trail, Witnessed};
 use crate::app;
 use crate::audit::witness;
 use crate::config::Config;
-use crate::http::audited::{cut, each_patient};
 use crate::http::request;
 use crate::rest::audit_event::{HEADING, line};
 
@@ -170,12 +170,15 @@ async fn verify(store: &Store, context: &Context, witnessed: Witnessed) -> anyho
 fn exported(of: &[(String, String)], many: u64) -> Vec<Entry> {
     let patients = of.iter().find(|(name, _)| name == "patient").map_or("", |(_, ids)| ids.as_str());
     let patients = patients.split(',').map(|one| one.strip_prefix("Patient/").unwrap_or(one));
-    let patients = patients.filter(|id| is_id(id)).collect::<Vec<_>>().join(" ");
+    let mut patients: BTreeSet<&str> = patients.filter(|id| is_id(id)).collect();
+    if patients.is_empty() {
+        patients.insert("");
+    }
     let asked: Vec<String> = of.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let filters = if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) };
-    let query = cut(&format!("AuditEvent{filters}"));
+    let query = store::kept(&format!("AuditEvent{filters}"));
     let note = format!("{many} audit events");
-    let each = each_patient(&patients, "").into_iter().map(|patient| Entry {
+    let each = patients.into_iter().map(|patient| Entry {
         patient: patient.to_owned(),
         query: query.clone(),
         note: note.clone(),

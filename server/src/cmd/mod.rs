@@ -136,7 +136,7 @@ fn context() -> store::Context {
     let uid = uid.unwrap_or_else(|_| "not known".to_owned());
     let said = |name: &&str| std::env::var(name).ok().filter(|login| !login.is_empty());
     let login = ["SUDO_USER", "LOGNAME", "USER"].iter().find_map(said);
-    let login = login.map(|login| format!(", {}", crate::http::audited::cut(&login))).unwrap_or_default();
+    let login = login.map(|login| format!(", {}", store::kept(&login))).unwrap_or_default();
     let agent = store::Agent {
         system: Some("command line".to_owned()),
         client_name: Some(format!("command line (uid {uid}{login})")),

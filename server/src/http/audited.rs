@@ -9,7 +9,7 @@ use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use fhir::resource_type::ResourceType;
 use fhir::search::named;
 use percent_encoding::percent_decode_str;
-use store::{Access, Act, Agent, Context, Entry, Outcome, Trail, Who};
+use store::{Access, Act, Agent, Context, Entry, Outcome, Trail, Who, kept};
 
 use super::break_glass;
 use super::caller::address;
@@ -21,18 +21,14 @@ use crate::config::Auth;
 use crate::interaction;
 use crate::smart::refusal::Denied;
 
-/// Letters of what a search may ask, and bytes that are kept: each letter may have come as three.
+/// Letters of what a search may ask: the trail keeps all of it, though each had come as three.
 pub(crate) const MOST_ASKED: usize = 80_000;
-const KEPT: usize = 3 * MOST_ASKED + 8192;
 /// Patients that are named of what was refused, each in an event of its own.
 pub(crate) const MOST_PATIENTS: usize = 20;
 /// Of an event that says nobody's name though it may be about somebody.
 pub(crate) const UNKNOWN: &str = "; whose record it is could not be looked up";
 /// Where what is asked for is in the query: anywhere else it may be a code, or what an app was opened with.
 const ASKED: [&str; 3] = ["/fhir", "/predict", "/models"];
-/// How keys of this server's own begin, and how much of one is enough to hide it.
-const KEY: &str = "augury_";
-const SHORTEST_KEY: usize = 12;
 /// What the name of a parameter has that may hold a secret.
 const SECRET: [&str; 7] = ["token", "secret", "password", "assertion", "verifier", "apikey", "authorization"];
 
@@ -123,14 +119,12 @@ pub(crate) async fn audited(
     break_glass::note(&context);
     if let Err(error) = app.store.record(&context).await {
         tracing::error!(%error, request = &*context.request, "an access could not be recorded");
-        // What failed anyhow shows nothing; that it was is told as soon as it can be.
-        if failed {
-            app.refusals.loses(1);
-        }
         if !failed && !app.config.audit_fails_open {
             let (request, _) = response.into_parts();
             return Ok(ServiceResponse::new(request, Failure::from(error).error_response()));
         }
+        // What failed anyhow shows nothing, or open is how it was wanted; that it was is told as soon as it can be.
+        app.refusals.loses(1);
     }
     Ok(response)
 }
@@ -156,13 +150,13 @@ pub(crate) fn asked(request: &HttpRequest) -> String {
         text.push('?');
         text.push_str(&discreet(request.query_string()));
     }
-    cut(&text)
+    kept(&text)
 }
 
 /// The form of a search is asked too.
 pub(crate) fn asked_too(request: &HttpRequest, form: &str) {
     if let Some(trail) = request.extensions().get::<Context>().and_then(|context| context.trail.as_ref()) {
-        trail.asks(&cut(&format!(" {}", discreet(form))));
+        trail.asks(&kept(&format!(" {}", discreet(form))));
     }
 }
 
@@ -170,12 +164,12 @@ pub(crate) fn asked_too(request: &HttpRequest, form: &str) {
 pub(crate) fn asked_within(method: &str, url: &str) -> String {
     let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
     let query = query.map(|query| format!("?{}", discreet(query))).unwrap_or_default();
-    cut(&format!("{method} {path}{query}"))
+    kept(&format!("{method} {path}{query}"))
 }
 
 /// What a create says must not be there yet.
 pub(crate) fn unless(criteria: &str) -> String {
-    cut(&format!(" If-None-Exist: {}", discreet(criteria)))
+    kept(&format!(" If-None-Exist: {}", discreet(criteria)))
 }
 
 /// Those of both lists, as far as they are named, or nobody once.
@@ -204,21 +198,4 @@ fn is_secret(name: &str) -> bool {
     let name = percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
     let name = name.replace(['_', '-', '+', ' '], "");
     SECRET.iter().any(|secret| name.contains(secret))
-}
-
-/// What is kept of a text, without keys of this server's own.
-pub(crate) fn cut(text: &str) -> String {
-    let (kept, rest) = text.split_at(text.floor_char_boundary(KEPT));
-    let mut told = String::with_capacity(kept.len());
-    for (n, part) in kept.split(KEY).enumerate() {
-        let secret = part.bytes().take_while(u8::is_ascii_hexdigit).count();
-        match part.get(secret..) {
-            Some(after) if n > 0 && secret >= SHORTEST_KEY => told.extend([KEY, "…", after]),
-            _ if n > 0 => told.extend([KEY, part]),
-            _ => told.push_str(part),
-        }
-    }
-    told.push_str(if rest.is_empty() { "" } else { "… (cut)" });
-    // Neither database takes a NUL.
-    told.replace('\0', "\u{fffd}")
 }

@@ -95,7 +95,7 @@ pub(crate) async fn sum_up(app: &App, end: bool) {
     if lost == 0 {
         return;
     }
-    let note = format!("{lost} refusals or failures were answered and could not be recorded");
+    let note = format!("{lost} requests were answered and could not be recorded");
     let notes = vec![Entry { outcome: Outcome::Serious, note, ..Entry::of(Act::Refuse) }];
     let commit = Commit { notes, ..Commit::default() };
     if let Err(error) = app.store.commit(&Context::system("refusals", at), commit).await {

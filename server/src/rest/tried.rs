@@ -42,7 +42,7 @@ pub(super) async fn bundle(app: &App, context: &Context, body: &[u8], sent: Form
         let mut line = format!("\n{}", request.query);
         for text in cited {
             line.push_str(" refers to ");
-            line.push_str(&audited::cut(text));
+            line.push_str(&store::kept(text));
         }
         if line.len() > each {
             line.truncate(line.floor_char_boundary(each - '…'.len_utf8()));

@@ -6,7 +6,7 @@ use percent_encoding::utf8_percent_encode;
 
 use super::pages::UNRESERVED;
 use super::refusal::Refusal;
-use crate::http::{audited, request};
+use crate::http::request;
 
 /// No form of ours is longer.
 const LONGEST: usize = 256 << 10;
@@ -80,7 +80,7 @@ impl Form {
             format!("{}={}", if is_name(name) { name } else { "…" }, told(name, value))
         };
         let pairs: Vec<String> = self.0.iter().map(pair).collect();
-        audited::cut(&format!("{of} {}", pairs.join("&")))
+        store::kept(&format!("{of} {}", pairs.join("&")))
     }
 
     /// All values of a name.

@@ -120,8 +120,9 @@ pub(crate) async fn enter_as(
     let context = of_account(app, context, &account);
     let cookie = random().map_err(Refusal::internal)?;
     let (session, expires) = (key_hash(&cookie), context.at + LASTS);
-    let entered = AccountChange::SignIn { id: account.id, session, expires, step: None, sources: Vec::new() };
-    let changed = changed.map(|note| Entry { note, ..Entry::of(Act::Security) });
+    let id = account.id;
+    let changed = changed.map(|note| Entry { account: id.clone(), note, ..Entry::of(Act::Security) });
+    let entered = AccountChange::SignIn { id, session, expires, step: None, sources: Vec::new() };
     let notes = changed.into_iter().chain([Entry::of(Act::Login)]).collect();
     let commit = Commit { accounts: vec![change, entered], notes, ..Commit::default() };
     app.store.commit(&context, commit).await?;

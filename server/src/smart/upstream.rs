@@ -206,14 +206,14 @@ async fn account(
         }
         Ok(known) => {
             let id = known.id.clone();
+            let changed = (known.role != role)
+                .then(|| format!("the role of account {id} was {}, is {role}", known.role));
             let change = AccountChange::Describe {
                 id,
                 name: name.clone(),
                 role: role.clone(),
                 fhir_user: fhir_user.clone(),
             };
-            let changed = (known.role != role)
-                .then(|| format!("the role of account {} was {}, is {role}", known.login, known.role));
             Ok((Account { name, role, fhir_user, ..known }, change, changed))
         }
         Err(store::Error::NotFound) => {
@@ -232,7 +232,7 @@ async fn account(
                 locked: false,
                 created: context.at,
             };
-            let added = format!("account {} added with the role {}", new.login, new.role);
+            let added = format!("account {} added with the role {}", new.id, new.role);
             Ok((new.clone(), AccountChange::Add(new), Some(added)))
         }
         Err(error) => Err(error.into()),

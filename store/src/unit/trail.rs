@@ -6,15 +6,13 @@ use fhir::resource_type::ResourceType;
 use fhir::search::named;
 
 use super::{Planned, Sought, Unit};
-use crate::audit::{Act, BRIEFER, Entry, Outcome, briefly};
+use crate::audit::{Act, BRIEFER, Entry, Outcome, briefly, kept};
 use crate::commit::{Activate, ClientChange};
 use crate::connection::Link;
 use crate::context::each;
 use crate::record::{Effect, Written};
 use crate::version::Move;
 
-/// Letters of criteria that are kept: all that a request can have.
-const KEPT: usize = 250_000;
 /// Patients that are named by the criteria of one unit.
 const MOST_NAMED: usize = 1000;
 
@@ -61,7 +59,7 @@ impl Unit {
             }
         }
         for (text, patients) in sought {
-            let (mut patients, query) = (patients.clone(), told(format!("GET {text}")));
+            let (mut patients, query) = (patients.clone(), kept(&format!("GET {text}")));
             name(&mut patients, &query, &mut room);
             for (n, patient) in each(&patients).enumerate() {
                 let (patient, query) = (patient.to_owned(), in_event(n, &query));
@@ -110,7 +108,7 @@ impl Planned {
         let pair = |(name, value): &(String, String)| {
             format!("{name}={}", value.replace('%', "%25").replace('&', "%26"))
         };
-        told(before + &query.used.iter().map(pair).collect::<Vec<_>>().join("&"))
+        kept(&(before + &query.used.iter().map(pair).collect::<Vec<_>>().join("&")))
     }
 }
 
@@ -129,13 +127,4 @@ fn name(patients: &mut String, asked: &str, room: &mut usize) {
 /// The first of several events has criteria whole.
 fn in_event(event: usize, query: &str) -> String {
     if event == 0 { query.to_owned() } else { briefly(query, BRIEFER) }
-}
-
-/// As much of it as is kept, without what a database does not take.
-fn told(text: String) -> String {
-    match text.char_indices().nth(KEPT) {
-        Some((end, _)) => format!("{}… (cut)", text.get(..end).unwrap_or_default()),
-        None => text,
-    }
-    .replace('\0', "\u{fffd}")
 }
