@@ -13,7 +13,7 @@ use crate::access::Sight;
 use crate::connection::Link;
 use crate::draft::{self, replace_references};
 use crate::error::{Error, Fault};
-use crate::reader::last;
+use crate::reader::{all_last, last};
 use crate::record::Stored;
 use crate::withheld::MEDICATION;
 
@@ -36,8 +36,8 @@ pub(crate) fn withholds(link: &mut Link, sight: &Sight, stored: &Stored) -> Resu
     Ok(Walk::new(sight).carries(link, stored.kind, &draft::parse(&stored.body)?, DEEPEST)?)
 }
 
-/// Whom it is about, for all of them to be named in an emergency; none if that can't be followed, and somebody
-/// withholds something.
+/// Whom it is about, for all of them to be named; none if that can't be followed, and somebody withholds
+/// something.
 pub(crate) fn patients(
     link: &mut Link,
     sight: &Sight,
@@ -124,29 +124,29 @@ impl<'w> Walk<'w> {
             ResourceType::PROVENANCE => json.list("target").iter().collect(),
             _ => Vec::new(),
         };
-        for reference in about {
-            let Some(Reference::Local { kind, id, .. }) =
-                reference.text("reference").map(|text| parse(text, ""))
-            else {
-                continue;
-            };
-            if !self.met.insert((kind, id.to_owned())) {
-                continue;
-            }
+        let local = |reference: &Json| match parse(reference.text("reference")?, "") {
+            Reference::Local { kind, id, .. } => Some((kind, id.to_owned())),
+            _ => None,
+        };
+        let mut new: Vec<_> = about.into_iter().filter_map(local).collect();
+        new.retain(|one| self.met.insert(one.clone()));
+        let beyond = self.met.len().saturating_sub(MOST);
+        new.truncate(new.len().saturating_sub(beyond));
+        link.in_time()?;
+        let wanted: Vec<(ResourceType, &str)> = new.iter().map(|(kind, id)| (*kind, id.as_str())).collect();
+        for stored in all_last(link, &wanted)? {
             link.in_time()?;
-            if self.met.len() > MOST {
-                return Ok(true);
-            }
-            let Some(stored) = last(link, kind, id)? else { continue };
             self.names(&stored.patient);
             if self.sight.withholds(Op::Read, &stored)? || medicates(link, self.sight, &stored)? {
                 return Ok(true);
             }
-            if CARRIERS.contains(&kind) && self.carries(link, kind, &draft::parse(&stored.body)?, deepest)? {
+            if CARRIERS.contains(&stored.kind)
+                && self.carries(link, stored.kind, &draft::parse(&stored.body)?, deepest)?
+            {
                 return Ok(true);
             }
         }
-        Ok(false)
+        Ok(beyond > 0)
     }
 
     /// The same of the entries of a Bundle, which may refer to each other. Who has no id in it may be who
@@ -165,6 +165,7 @@ impl<'w> Walk<'w> {
         let given: Vec<Row> = resources().filter(is_medication).flat_map(|(_, one)| codes(one)).collect();
         for (_, resource) in resources() {
             let Some(kind) = kind_of(resource) else { continue };
+            link.in_time()?;
             let mut resource = resource.clone();
             replace_references(&mut resource, &named);
             let (of, id) = (index(kind, &resource), resource.text("id").unwrap_or_default());

@@ -107,16 +107,16 @@ impl<'c> Reader<'c> {
         }
     }
 
-    /// In an emergency, each with all whom it is about; without those of which that can't be told.
+    /// Each with all whom it is about; in an emergency without those of which that can't be told.
     fn named(&mut self, all: Vec<Stored>) -> Result<Vec<Stored>, Error> {
-        if !self.sight.is_through_glass() {
-            return Ok(all);
-        }
         let mut named = Vec::with_capacity(all.len());
         for mut stored in all {
             if !stored.deleted && CARRIERS.contains(&stored.kind) {
-                let Some(patients) = carried::patients(self.link, self.sight, &stored)? else { continue };
-                stored.patient = Vec::from_iter(patients).join(" ");
+                match carried::patients(self.link, self.sight, &stored)? {
+                    Some(patients) => stored.patient = Vec::from_iter(patients).join(" "),
+                    None if self.sight.is_through_glass() => continue,
+                    None => {}
+                }
             }
             named.push(stored);
         }
@@ -287,6 +287,16 @@ pub(crate) fn last(link: &mut Link, kind: ResourceType, id: &str) -> Result<Opti
         last => last,
     };
     Ok(last.filter(|last| !last.deleted))
+}
+
+/// The same of several, those that there are, in no order.
+pub(crate) fn all_last(link: &mut Link, wanted: &[(ResourceType, &str)]) -> Result<Vec<Stored>, Fault> {
+    let mut found = row::all_current(link, wanted)?;
+    let before = |gone: &Stored| gone.version.saturating_sub(1);
+    let gone: Vec<Stored> = found.extract_if(.., |one| one.deleted).collect();
+    let earlier: Vec<_> = gone.iter().map(|gone| (gone.kind, gone.id.as_str(), before(gone))).collect();
+    found.extend(row::all_earlier(link, &earlier)?.into_iter().filter(|one| !one.deleted));
+    Ok(found)
 }
 
 /// The newest rows of each value out of all rows of the parameters, read in one stroke; none if the

@@ -39,6 +39,25 @@ pub(crate) fn current(link: &mut Link, kind: ResourceType, id: &str) -> Result<O
     Ok(load(link, &sql)?.pop())
 }
 
+/// Current versions, deleted or not, those that there are, in no order.
+pub(crate) fn all_current(link: &mut Link, wanted: &[(ResourceType, &str)]) -> Result<Vec<Stored>, Fault> {
+    let mut found = Vec::with_capacity(wanted.len());
+    for wanted in chunks(wanted) {
+        let mut sql = Sql::new(link.dialect, "SELECT ");
+        sql.push(COLUMNS).push(" FROM resource r WHERE (r.kind, r.id) IN (VALUES ");
+        for (n, (kind, id)) in wanted.iter().enumerate() {
+            sql.push(if n > 0 { ",(" } else { "(" })
+                .int(i64::from(kind.index()))
+                .push(",")
+                .text(*id)
+                .push(")");
+        }
+        sql.push(")");
+        found.extend(load(link, &sql)?);
+    }
+    Ok(found)
+}
+
 /// One earlier version.
 pub(crate) fn earlier(
     link: &mut Link,

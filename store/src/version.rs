@@ -167,13 +167,15 @@ pub(crate) fn apply(
         trace.patients.extend(stored.patient.split_ascii_whitespace().map(str::to_owned));
         if let Some(draft) = &step.draft {
             rows.add(key, &draft.index);
+            trace.patients.extend(draft.held.split_ascii_whitespace().map(str::to_owned));
         }
         let mut before = BTreeSet::new();
         let replaced = change.old.as_ref().map(|old| old.key);
         if let Some(old) = change.old {
             if !old.deleted {
                 let resource = draft::parse(&old.body)?;
-                trace.patients.extend(old.patient.split_ascii_whitespace().map(str::to_owned));
+                let about = fhir::search::patients(old.kind, &resource);
+                trace.patients.extend(about.split_ascii_whitespace().map(str::to_owned));
                 let index = fhir::search::index(old.kind, &resource);
                 before = links(&index);
                 gone.push((old.key, index));

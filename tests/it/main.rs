@@ -8,6 +8,7 @@ mod attempts;
 mod audit;
 mod audit_told;
 mod callers;
+mod carried;
 mod chaos;
 mod charts;
 mod clients;

@@ -1,5 +1,7 @@
 //! What of a resource is kept so that it can be found.
 
+use std::collections::HashSet;
+
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
@@ -76,7 +78,7 @@ pub struct Index {
     /// [`hash`] of the patient whose chart it belongs to; 0 for none.
     pub patient: i64,
     /// The ids of the patients it is about, with spaces between: of the Patient itself, of its subject, or
-    /// of who else takes part in it.
+    /// of who else takes part in it; nobody of an [envelope](is_envelope).
     pub patients: String,
     /// Its clinical time in microseconds since 1970 UTC (the start; of an Observation's period the
     /// end), else when it was last updated.
@@ -119,7 +121,7 @@ pub fn index(kind: ResourceType, resource: &Json) -> Index {
     Index {
         kind,
         patient: patient(kind, resource),
-        patients: patients(kind, resource),
+        patients: if is_envelope(kind) { String::new() } else { patients(kind, resource) },
         date: date(kind, resource, &rows),
         rows,
     }
@@ -136,27 +138,58 @@ fn patient(kind: ResourceType, resource: &Json) -> i64 {
     }
 }
 
-/// The ids of the patients it is about, with spaces between ([`Index::patients`]).
+/// Is it about what it holds, refers to or is secured by, and nothing by itself?
+pub fn is_envelope(kind: ResourceType) -> bool {
+    matches!(kind, ResourceType::BUNDLE | ResourceType::BINARY | ResourceType::LINKAGE)
+}
+
+/// The ids of the patients it is about, with spaces between, as far as it says itself: as [`Index::patients`], and of
+/// an [envelope](is_envelope) those whom it names or whose records it holds.
 pub fn patients(kind: ResourceType, resource: &Json) -> String {
-    if kind == ResourceType::PATIENT {
-        return resource.text("id").unwrap_or_default().to_owned();
-    }
-    let subject = ["subject", "patient"].iter().find_map(|member| {
-        let id = resource.get(member)?.text("reference")?.strip_prefix("Patient/")?.split('/').next()?;
-        (!id.is_empty()).then(|| id.to_owned())
-    });
-    if let Some(subject) = subject {
-        return subject;
-    }
-    let mut found: Vec<String> = Vec::new();
-    for parameter in participants(kind) {
-        references(parameter, resource, &mut |kind, id| {
-            if kind == ResourceType::PATIENT && found.iter().all(|known| known != id) {
-                found.push(id.to_owned());
-            }
-        });
-    }
+    let mut found: Vec<&str> = Vec::new();
+    add_patients(kind, resource, &mut found, &mut HashSet::new());
     found.join(" ")
+}
+
+/// Adds those who are not known yet.
+fn add_patients<'j>(
+    kind: ResourceType,
+    resource: &'j Json,
+    found: &mut Vec<&'j str>,
+    known: &mut HashSet<&'j str>,
+) {
+    let mut add = |id: &'j str| {
+        if !id.is_empty() && known.insert(id) {
+            found.push(id);
+        }
+    };
+    let subject = ["subject", "patient", "for", "securityContext"].iter().find_map(|member| {
+        let id = resource.get(member)?.text("reference")?.strip_prefix("Patient/")?.split('/').next()?;
+        (!id.is_empty()).then_some(id)
+    });
+    match kind {
+        ResourceType::PATIENT => resource.text("id").into_iter().for_each(add),
+        ResourceType::BUNDLE => {
+            for resource in resource.list("entry").iter().filter_map(|entry| entry.get("resource")) {
+                if let Some(kind) = resource.text("resourceType").and_then(ResourceType::parse) {
+                    add_patients(kind, resource, found, known);
+                }
+            }
+        }
+        _ => {
+            // A List is about its members too.
+            let more = if subject.is_none() { participants(kind) } else { &[] };
+            subject.into_iter().for_each(&mut add);
+            let members = parameter(kind, "item").filter(|_| kind == ResourceType::LIST);
+            for parameter in more.iter().copied().chain(members) {
+                references(parameter, resource, &mut |kind, id| {
+                    if kind == ResourceType::PATIENT {
+                        add(id);
+                    }
+                });
+            }
+        }
+    }
 }
 
 /// An Observation over a period is as new as the end of it: its state is of then, and a chart must

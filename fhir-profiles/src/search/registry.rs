@@ -154,10 +154,16 @@ fn linking(owner: ResourceType, kind: ResourceType) -> impl Iterator<Item = &'st
         .filter(|parameter| parameter.indexed)
 }
 
-/// The parameters by which a resource of the type is about patients.
+/// The parameters by which a resource of the type is about patients: those of the compartment, or where the type is
+/// in none all that refer to something.
 pub fn participants(kind: ResourceType) -> &'static [&'static Parameter] {
     static OF: LazyLock<Vec<Vec<&'static Parameter>>> = LazyLock::new(|| {
-        ResourceType::all().map(|kind| linking(ResourceType::PATIENT, kind).collect()).collect()
+        let of = |kind| {
+            let linking: Vec<_> = linking(ResourceType::PATIENT, kind).collect();
+            let refers = |one: &&'static Parameter| one.kind == Kind::Reference && one.indexed;
+            if linking.is_empty() { of_type(kind).iter().filter(refers).collect() } else { linking }
+        };
+        ResourceType::all().map(of).collect()
     });
     OF.get(usize::from(kind.index())).map_or(&[], Vec::as_slice)
 }
