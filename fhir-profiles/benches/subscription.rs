@@ -9,7 +9,7 @@ use criterion::Criterion;
 use fhir::json::{Json, Limits, parse};
 use fhir::resource_type::ResourceType;
 use fhir::search::{Index, index};
-use fhir::subscription::{Change, Interest, Matcher, State, Subscription, Topics};
+use fhir::subscription::{Change, Interest, Matcher, State, Subscription, Topics, Unclear};
 
 const MANY: i64 = 10_000;
 const BACKPORT: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-";
@@ -55,7 +55,14 @@ fn main() {
     let json = parse(OBSERVATION.as_bytes(), &Limits::default()).unwrap_or(Json::Null);
     let entries: Index = index(ResourceType::OBSERVATION, &json);
     let after = State { resource: &json, index: &entries, updated: 0 };
-    let change = Change { kind: ResourceType::OBSERVATION, id: "o", before: None, after: Some(after) };
+    let unclear = Unclear::default();
+    let change = Change {
+        kind: ResourceType::OBSERVATION,
+        id: "o",
+        before: None,
+        after: Some(after),
+        unclear: &unclear,
+    };
     let by_patient = |n| interest(&format!("Observation?patient=Patient/p{n}&status=final"), None);
     let by_code = |n| interest(&format!("Observation?code=http://loinc.org|c{n}&status=final"), None);
     let of_topic = |n| interest(CRITICAL, Some(&format!("Observation?patient=Patient/p{n}")));

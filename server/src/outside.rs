@@ -91,12 +91,20 @@ fn is_translated(ip: std::net::Ipv6Addr) -> bool {
 
 struct Outside(Reach);
 
+/// A name that leads nowhere, or nowhere that may be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads nowhere")]
+pub(crate) struct Unresolved;
+
 impl Resolve for Outside {
     fn resolve(&self, name: Name) -> Resolving {
         let reach = self.0.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| Unresolved)?;
             let outside: Vec<SocketAddr> = found.filter(|at| reach.is_reached(at.ip())).collect();
+            if outside.is_empty() {
+                return Err(Unresolved.into());
+            }
             Ok(Box::new(outside.into_iter()) as Addrs)
         })
     }

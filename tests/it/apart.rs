@@ -11,7 +11,7 @@ use crate::subscriptions::{CRITICAL, LONG, critical, subscribe, topical};
 use crate::webhook::{Mood, Webhook};
 
 /// More than are sent to at once at one server, and than are waited for there.
-const HANGING: usize = 120;
+const HANGING: usize = 200;
 
 #[test]
 fn who_never_answers_keeps_no_other_waiting_at_the_same_server() {

@@ -1,8 +1,8 @@
 //! Endpoints that do not answer a handshake at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::{BOTH, Server};
+use harness::{BOTH, Backend, Server};
 use serde_json::{Value, json};
 
 use crate::subscriptions::{CRITICAL, LONG, critical, subscribe, topical};
@@ -114,4 +114,23 @@ fn an_endpoint_that_is_gone_ends_it_at_once() {
         assert!(failed["error"].as_str().unwrap().contains("410"), "{failed}");
     }
     assert_eq!(hook.calls().iter().filter(|call| call.status == 410).count(), 2);
+}
+
+#[test]
+fn an_endpoint_that_says_when_it_has_time_is_asked_no_sooner() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let hook = Webhook::start();
+    let mut tries = Vec::new();
+    let (said, heard) = std::sync::mpsc::channel();
+    hook.answers(move |_| {
+        tries.push(Instant::now());
+        if let [first, second] = tries.as_slice() {
+            said.send(*second - *first).unwrap();
+        }
+        let busy = "HTTP/1.1 429 Busy\r\nRetry-After: 4\r\nContent-Length: 0\r\n\r\n";
+        if tries.len() > 1 { Mood::Answers(200) } else { Mood::Says(busy) }
+    });
+    let path = ask(&server, &topical(CRITICAL, &[], &hook.url("/"), "empty"));
+    server.wait_for(&path, |now| now["status"] == "active").unwrap();
+    assert!(heard.recv().unwrap() >= Duration::from_secs(4));
 }

@@ -135,3 +135,32 @@ fn topics_of_the_server_stay_as_they_are() {
         assert_eq!(server.get(&path).unwrap().expect(200).unwrap().json, own);
     }
 }
+
+#[test]
+fn what_costs_too_much_to_decide_is_told() {
+    let server = Server::start(Backend::Sqlite).unwrap();
+    let hook = Webhook::start();
+    let url = "https://hospital.example/topics/pairs";
+    let of = |name: &str| {
+        format!("http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.{name}")
+    };
+    let pairs = "%current.component.where(code.coding.code in %current.component.code.coding.code).exists()";
+    let mut asked = topic(url, "1");
+    asked["extension"][2] = json!({"url": of("resourceTrigger"), "extension": [
+        {"url": "resource", "valueUri": "Observation"},
+        {"url": "fhirPathCriteria", "valueString": pairs}
+    ]});
+    asked["extension"].as_array_mut().unwrap().pop();
+    server.post("/fhir/Basic", &asked).unwrap().expect(201).unwrap();
+    subscribe(&server, &topical(url, &[], &hook.url("/"), "id-only"));
+    for (number, components) in [(1, 2), (2, 1500)] {
+        let code = |n| json!({"coding": [{"system": "urn:c", "code": format!("c{n}")}]});
+        let component = |n| json!({"code": code(n), "valueInteger": n});
+        let wide = json!({"resourceType": "Observation", "status": "final", "code": code(0),
+            "component": (0..components).map(component).collect::<Vec<_>>()});
+        server.post("/fhir/Observation", &wide).unwrap().expect(201).unwrap();
+        hook.wait(LONG, |calls| calls.iter().any(|call| call.numbers() == [number]));
+    }
+    let metrics = server.get("/metrics").unwrap().text;
+    assert!(metrics.contains("\naugury_topic_expressions_failed_total 1\n"), "{metrics}");
+}

@@ -6,7 +6,7 @@ use fhir::json::{Json, Limits, parse};
 use fhir::outcome::Issues;
 use fhir::resource_type::ResourceType;
 use fhir::search::index;
-use fhir::subscription::{Change, State, Subscription, Topic, Topics};
+use fhir::subscription::{Change, State, Subscription, Topic, Topics, Unclear};
 use libfuzzer_sys::fuzz_target;
 
 const BASE: &str = "http://localhost/fhir";
@@ -45,7 +45,7 @@ fuzz_target!(init: fhir_fuzz::stack_of_a_server(), |bytes: &[u8]| {
     let index = index(kind, resource);
     let state = || Some(State { resource, index: &index, updated: 1_700_000_000_000_000 });
     for (before, after) in [(None, state()), (state(), state()), (state(), None)] {
-        let change = Change { kind, id: "a", before, after };
+        let change = Change { kind, id: "a", before, after, unclear: &Unclear::default() };
         assert_eq!(asked.is_about(&change), asked.is_about(&change));
     }
 });

@@ -1,5 +1,9 @@
 //! What happened to one resource.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::fhirpath::Error;
 use crate::json::Json;
 use crate::resource_type::ResourceType;
 use crate::search::Index;
@@ -54,6 +58,22 @@ pub struct State<'a> {
     pub updated: i64,
 }
 
+/// Expressions that had no result, each with why the first time and how often.
+#[derive(Debug, Default)]
+pub struct Unclear(RefCell<BTreeMap<String, (Error, u64)>>);
+
+impl Unclear {
+    /// One more time.
+    pub(crate) fn note(&self, expression: &str, error: Error) {
+        self.0.borrow_mut().entry(expression.to_owned()).or_insert((error, 0)).1 += 1;
+    }
+
+    /// All of them.
+    pub fn into_inner(self) -> BTreeMap<String, (Error, u64)> {
+        self.0.into_inner()
+    }
+}
+
 /// What a commit did to one resource.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
@@ -65,6 +85,8 @@ pub struct Change<'a> {
     pub before: Option<State<'a>>,
     /// The version after; none if it was deleted.
     pub after: Option<State<'a>>,
+    /// Hears of what could not be evaluated of it.
+    pub unclear: &'a Unclear,
 }
 
 impl<'a> Change<'a> {

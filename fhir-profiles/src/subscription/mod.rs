@@ -20,7 +20,7 @@ mod tests;
 mod topic;
 mod trigger;
 
-pub use change::{Change, Interaction, State};
+pub use change::{Change, Interaction, State, Unclear};
 pub use channel::{Channel, Header};
 pub use interest::Interest;
 pub use matcher::Matcher;

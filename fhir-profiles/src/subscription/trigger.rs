@@ -2,7 +2,7 @@
 
 use super::change::{Change, Interaction, State};
 use super::filter::Text;
-use crate::fhirpath::{Environment, Expression, Item, Node};
+use crate::fhirpath::{Environment, Error, Expression, Item, Node};
 use crate::json::Json;
 use crate::outcome::{Issue, Issues};
 use crate::resource_type::ResourceType;
@@ -107,7 +107,8 @@ impl Criterion {
         Ok(Self { text: text.to_owned(), expression })
     }
 
-    /// The focus is the version after, of a delete the one before. What can't be evaluated is not true.
+    /// The focus is the version after, of a delete the one before. What has no result is not true; but what costs too
+    /// much may be, and nobody is to miss it.
     fn is_true(&self, change: &Change<'_>) -> bool {
         let Some(subject) = change.subject() else { return false };
         let variables = [(PREVIOUS, change.before.map(item)), (CURRENT, change.after.map(item))];
@@ -117,7 +118,11 @@ impl Criterion {
             steps: steps(change),
             ..Environment::of(subject.resource)
         };
-        self.expression.holds(&item(subject), &environment).unwrap_or(false)
+        self.expression.holds(&item(subject), &environment).unwrap_or_else(|error| {
+            let is_costly = error == Error::TooCostly;
+            change.unclear.note(&self.text, error);
+            is_costly
+        })
     }
 }
 

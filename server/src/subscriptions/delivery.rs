@@ -36,7 +36,7 @@ const AT_ONCE: usize = 512;
 /// Those among them that failed the last time.
 const FAILING: usize = 128;
 /// Those that are waited for beside these, because they do not answer at once.
-const ASIDE: usize = 256;
+const ASIDE: usize = 1024;
 /// An answer is waited for so long, if the subscriber says nothing else, in seconds.
 const PATIENCE: u32 = 10;
 /// Who holds a Subscription holds it for so much longer than an answer may take; then another may.
@@ -260,13 +260,17 @@ impl Courier {
         // Those who connect are one for each in whose name they do: none takes all places.
         let to =
             drive.entry.origin().unwrap_or_else(|| format!("websocket {}", drive.entry.subscription.owner));
-        let stop = match self.origins.enter(&to, self.now()).await {
+        let stop = match self.origins.enter(&to, tries > 0, self.now()).await {
             Err(again) => Stop::Later(again),
             Ok(mut pass) => {
-                drive.takes(pass.place.take());
+                drive.takes(std::mem::take(&mut pass.places));
                 let stop = self.send(&mut drive, &mut receipts).await;
                 match &stop {
-                    Stop::Failed(refusal) => pass.said(refusal.is_of_one(), self.now()),
+                    Stop::Failed(refusal) => {
+                        if let Some(well) = refusal.says_of_server() {
+                            pass.said(well, self.now());
+                        }
+                    }
                     Stop::Rest(_) | Stop::Begun => pass.said(true, self.now()),
                     _ => {}
                 }
@@ -305,7 +309,7 @@ impl Courier {
                 // What was taken meanwhile ends a failure that was before it.
                 let (tries, since) = if drive.delivered > delivered { (0, None) } else { (tries, failing) };
                 let last = since.unwrap_or(now) + patience;
-                let gone = refusal == Refusal::Answered(reqwest::StatusCode::GONE);
+                let gone = refusal.status() == Some(reqwest::StatusCode::GONE);
                 metrics::counter!("augury_subscription_failures_total").increment(1);
                 tracing::warn!(subscription = id, tries, error, "a notification did not arrive");
                 if notes.is_empty() {
@@ -320,7 +324,7 @@ impl Courier {
                         .await;
                 }
                 // However long the pause is, there is a try when its time is over.
-                let again = (now + pause(tries)).min(last);
+                let again = (now + pause(tries).max(refusal.wants().min(LATEST))).min(last);
                 self.say(&drive, Next::Fail { again, error, wrong }, notes).await;
             }
         }

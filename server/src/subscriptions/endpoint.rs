@@ -33,7 +33,7 @@ impl Endpoints {
     pub(super) fn tried(&self, origin: &str, answer: &Result<(), Refusal>) {
         let outcome = match answer {
             Ok(()) => "taken",
-            Err(Refusal::Answered(_)) => "refused",
+            Err(Refusal::Answered(..)) => "refused",
             Err(_) => "failed",
         };
         counter!("augury_subscription_attempts_total", "endpoint" => self.name(origin), "outcome" => outcome)

@@ -1,12 +1,14 @@
 //! For whom a change is: what a Subscription asks for, as far as the one may see it in whose name it is told.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fhir::json::{self, Limits};
 use fhir::search::{Index, index};
-use fhir::subscription::{Change, State};
+use fhir::subscription::{Change, State, Unclear};
 use futures_util::future::try_join_all;
+use metrics::counter;
 use store::{Context, Error, Match, Reader, Stored};
 
 use super::book::{Book, Entry, Known, Later};
@@ -14,6 +16,9 @@ use crate::app::{self, App};
 
 /// Changes that are looked at together.
 const MOST: usize = 512;
+
+/// What has no result is said no more often, in microseconds.
+const WARNED: i64 = 60_000_000;
 
 /// In whose name others are told is found out of so many at once.
 const AT_ONCE: usize = 16;
@@ -87,6 +92,7 @@ type Found = BTreeMap<i64, (Arc<Entry>, Vec<usize>)>;
 
 fn find(book: &Book, later: &Later, changes: &[store::Change]) -> Result<Found, Error> {
     let mut found = Found::new();
+    let unclear = Unclear::default();
     for (n, change) in changes.iter().enumerate() {
         let after = Version::of(Some(&change.now))?;
         let before = Version::of(change.before.as_ref())?;
@@ -95,6 +101,7 @@ fn find(book: &Book, later: &Later, changes: &[store::Change]) -> Result<Found, 
             id: &change.now.id,
             before: before.as_ref().map(Version::state),
             after: after.as_ref().map(Version::state),
+            unclear: &unclear,
         };
         for entry in book.matches(later, &of) {
             if entry.subscription.since < change.place {
@@ -103,7 +110,25 @@ fn find(book: &Book, later: &Later, changes: &[store::Change]) -> Result<Found, 
             }
         }
     }
+    warn(&unclear.into_inner());
     Ok(found)
+}
+
+/// Whoever keeps topics is to know which of them do not say what they were meant to.
+fn warn(unclear: &BTreeMap<String, (fhir::fhirpath::Error, u64)>) {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    if unclear.is_empty() {
+        return;
+    }
+    let times = unclear.values().map(|(_, times)| times).sum();
+    counter!("augury_topic_expressions_failed_total").increment(times);
+    let now = app::now();
+    if now - LAST.load(Ordering::Relaxed) >= WARNED {
+        LAST.store(now, Ordering::Relaxed);
+        for (expression, (error, times)) in unclear {
+            tracing::warn!(expression, %error, times, "an expression of a topic has no result");
+        }
+    }
 }
 
 /// A version that is not deleted.

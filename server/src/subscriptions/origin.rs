@@ -1,5 +1,5 @@
-//! Endpoints of one server: not too much is sent to it at once, and while it takes nothing only one asks whether
-//! it does again.
+//! Endpoints of one server: not too much is sent to it at once, and while it takes nothing few ask whether it does
+//! again. Who was told the last time does not wait behind those who were not.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,8 @@ use tokio::time::timeout;
 const SECOND: i64 = 1_000_000;
 /// Subscriptions that are sent to at once at one server.
 const AT_ONCE: usize = 32;
+/// Those beside them that failed the last time.
+const FAILED_AT_ONCE: usize = 8;
 /// Those that are waited for there beside these, because they do not answer at once.
 const ASIDE: usize = 64;
 /// So long one waits for a place there; then it is put off.
@@ -19,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const DOWN: u32 = 8;
 /// Then it is looked at again so soon, and each time later, up to this.
 const LATEST: i64 = 10 * SECOND;
+/// A server that took something so lately is not down because the same ones fail again.
+const LATELY: i64 = 60 * SECOND;
 /// What was not sent in so long a time may be sent at once.
 const BURST: i64 = SECOND / 10;
 /// Servers that are remembered, at most.
@@ -31,21 +35,62 @@ pub(super) struct Origins {
 }
 
 struct Origin {
-    places: Arc<Semaphore>,
+    places: Lanes,
     aside: Arc<Semaphore>,
-    /// Failures in a row, and until when nobody tries.
-    state: Mutex<(u32, i64)>,
-    probe: Arc<Semaphore>,
+    state: Mutex<State>,
+    probes: Lanes,
     /// When the next message may be sent.
     next: Mutex<i64>,
+}
+
+/// Places for those who were told the last time, and for those who were not.
+struct Lanes {
+    told: Arc<Semaphore>,
+    failed: Arc<Semaphore>,
+}
+
+/// How a server is; times in microseconds since 1970 UTC.
+#[derive(Default)]
+struct State {
+    /// Failures in a row.
+    failures: u32,
+    /// The last of them, and until when none of those who failed tries.
+    last: i64,
+    until: i64,
+    /// When something was taken.
+    taken: i64,
+    /// So many of those who were told the last time were put off since.
+    waiting: u32,
 }
 
 /// Somebody may send.
 pub(super) struct Pass {
     origin: Arc<Origin>,
-    _probe: Option<OwnedSemaphorePermit>,
+    /// Does it say something of the server if it fails?
+    counts: bool,
     /// What others wait for.
-    pub(super) place: Option<OwnedSemaphorePermit>,
+    pub(super) places: Vec<OwnedSemaphorePermit>,
+}
+
+impl Lanes {
+    fn new(told: usize, failed: usize) -> Self {
+        Self { told: Arc::new(Semaphore::new(told)), failed: Arc::new(Semaphore::new(failed)) }
+    }
+
+    fn of(&self, failed: bool) -> Arc<Semaphore> {
+        Arc::clone(if failed { &self.failed } else { &self.told })
+    }
+}
+
+impl State {
+    /// Who may not ask now is to come back then; the more there are, the later each.
+    fn puts_off(&mut self, failed: bool, from: i64) -> i64 {
+        if failed {
+            return from + LATEST / 2 + uneven(LATEST / 2);
+        }
+        self.waiting = self.waiting.saturating_add(1);
+        from + SECOND / 2 + uneven((i64::from(self.waiting) * SECOND / 4).min(LATEST))
+    }
 }
 
 impl Origins {
@@ -60,33 +105,43 @@ impl Origins {
             all.retain(|_, origin| Arc::strong_count(origin) > 1);
         }
         let made = || {
-            let [places, aside, probe] = [AT_ONCE, ASIDE, 1].map(|many| Arc::new(Semaphore::new(many)));
-            Arc::new(Origin { places, aside, state: Mutex::default(), probe, next: Mutex::default() })
+            Arc::new(Origin {
+                places: Lanes::new(AT_ONCE, FAILED_AT_ONCE),
+                aside: Arc::new(Semaphore::new(ASIDE)),
+                state: Mutex::default(),
+                probes: Lanes::new(1, 1),
+                next: Mutex::default(),
+            })
         };
         Arc::clone(all.entry(name.to_owned()).or_insert_with(made))
     }
 
-    /// Waits for a place.
+    /// Waits for a place, for one who `failed` the last time or did not.
     ///
     /// # Errors
     /// When to ask again, microseconds since 1970 UTC.
-    pub(super) async fn enter(&self, name: &str, now: i64) -> Result<Pass, i64> {
+    pub(super) async fn enter(&self, name: &str, failed: bool, now: i64) -> Result<Pass, i64> {
         let origin = self.of(name);
-        let (failures, until) = *origin.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut probe = None;
-        if failures >= DOWN {
-            if now < until {
-                return Err(until + uneven(SECOND));
+        let counts = {
+            let mut state = origin.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.failures >= DOWN {
+                let turn = if failed { state.until } else { state.last + SECOND };
+                if now < turn {
+                    return Err(if failed { turn + uneven(SECOND) } else { state.puts_off(false, turn) });
+                }
+                // To ask costs the others writes of the store: what the one learns is known soon enough.
+                probe = origin.probes.of(failed).try_acquire_owned().ok();
+                if probe.is_none() {
+                    return Err(state.puts_off(failed, now));
+                }
             }
-            // To ask costs the others writes of the store: what the one learns is known soon enough.
-            probe = Arc::clone(&origin.probe).try_acquire_owned().ok();
-            if probe.is_none() {
-                return Err(now + LATEST / 2 + uneven(LATEST / 2));
-            }
-        }
-        let place = timeout(PATIENCE, Arc::clone(&origin.places).acquire_owned()).await;
+            !failed || probe.is_some() || state.taken + LATELY < now
+        };
+        let place = timeout(PATIENCE, origin.places.of(failed).acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err(now + SECOND + uneven(SECOND)) };
-        Ok(Pass { origin, _probe: probe, place: Some(place) })
+        let places = std::iter::once(place).chain(probe).collect();
+        Ok(Pass { origin, counts, places })
     }
 
     /// A place there for who is waited for longer, if one is left.
@@ -113,9 +168,13 @@ impl Pass {
     /// It took something, or nothing.
     pub(super) fn said(&self, well: bool, now: i64) {
         let mut state = self.origin.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let failures = if well { 0 } else { state.0.saturating_add(1) };
-        let pause = SECOND.saturating_mul(1 << failures.saturating_sub(DOWN).min(10)).min(LATEST);
-        *state = (failures, now + pause);
+        if well {
+            *state = State { taken: now, ..State::default() };
+        } else if self.counts {
+            state.failures = state.failures.saturating_add(1);
+            let pause = SECOND.saturating_mul(1 << state.failures.saturating_sub(DOWN).min(10));
+            (state.last, state.until) = (now, now + pause.min(LATEST));
+        }
     }
 }
 
@@ -132,20 +191,52 @@ mod tests {
     #[tokio::test]
     async fn who_takes_nothing_is_asked_by_one_alone() {
         let origins = Origins::new(500);
+        let enters = |name, failed, now| origins.enter(name, failed, now);
         let mut passes = Vec::new();
         for _ in 0..AT_ONCE {
-            passes.push(origins.enter("a", 0).await.ok().unwrap());
+            passes.push(enters("a", false, 0).await.ok().unwrap());
         }
         for pass in &passes {
             pass.said(false, 0);
         }
         drop(passes);
-        assert!(origins.enter("a", 0).await.is_err());
+        assert!(enters("a", true, SECOND).await.is_err());
         let later = 2 * LATEST;
-        let probe = origins.enter("a", later).await.ok().unwrap();
-        assert!(origins.enter("a", later).await.is_err());
-        assert!(origins.enter("b", later).await.is_ok());
-        probe.said(true, later);
-        assert!(origins.enter("a", later).await.is_ok());
+        for failed in [true, false] {
+            let probe = enters("a", failed, later).await.ok().unwrap();
+            assert!(enters("a", failed, later).await.is_err());
+            assert!(enters("b", failed, later).await.is_ok());
+            drop(probe);
+        }
+        enters("a", true, later).await.ok().unwrap().said(true, later);
+        let both = (enters("a", true, later).await, enters("a", true, later).await);
+        assert!(both.0.is_ok() && both.1.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_is_told_does_not_wait_behind_those_who_fail_again() {
+        let origins = Origins::new(500);
+        origins.enter("a", false, 0).await.ok().unwrap().said(true, 0);
+        let mut hanging = Vec::new();
+        for n in 0..FAILED_AT_ONCE {
+            let pass = origins.enter("a", true, 0).await.ok().unwrap();
+            pass.said(false, SECOND);
+            hanging.push(pass);
+            assert!(origins.enter("a", false, SECOND).await.is_ok(), "{n}");
+        }
+        // Others fail for the first time: soon one who was told looks again, whatever those do who failed.
+        for _ in 0..2 * DOWN {
+            let pass = origins.enter("a", false, 0).await;
+            if let Ok(pass) = pass {
+                pass.said(false, SECOND);
+            }
+        }
+        let Err(again) = origins.enter("a", false, SECOND).await else { panic!("it was asked at once") };
+        assert!(again <= 5 * SECOND, "{again}");
+        drop(hanging);
+        let probing = origins.enter("a", true, 2 * LATEST).await.ok().unwrap();
+        assert!(origins.enter("a", true, 2 * LATEST).await.is_err());
+        origins.enter("a", false, 2 * LATEST).await.ok().unwrap().said(true, 2 * LATEST);
+        drop(probing);
     }
 }

@@ -1,10 +1,14 @@
 //! Requests to endpoints that subscribers name.
 
+use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use actix_web::http::header::HttpDate;
 use anyhow::Context as _;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{Client, Method, StatusCode, Url};
 use tokio::time::timeout;
 
@@ -12,7 +16,7 @@ use super::signature::Seal;
 use super::tokens::Tokens;
 use crate::app::{self, App};
 use crate::encryption::{self, Roots};
-use crate::outside::Reach;
+use crate::outside::{Reach, Unresolved};
 
 /// One request.
 pub(super) struct Parcel<'p> {
@@ -36,8 +40,10 @@ pub(super) enum Refusal {
     Unreachable(String),
     /// What it is to be told could not be read.
     Unread,
-    /// It was answered with something else than success.
-    Answered(StatusCode),
+    /// There was no answer at once, and too many are waited for already.
+    Crowded,
+    /// It was answered with something else than success; microseconds that it wants to be left alone for.
+    Answered(StatusCode, i64),
     /// It wants an access token, and there is none.
     Tokenless(&'static str),
     /// This server waits for no answer any more.
@@ -60,20 +66,38 @@ impl Refusal {
                     | Status::PRECONDITION_FAILED
                     | Status::PAYLOAD_TOO_LARGE
                     | Status::UNSUPPORTED_MEDIA_TYPE
-                    | Status::UNPROCESSABLE_ENTITY
+                    | Status::UNPROCESSABLE_ENTITY,
+                _,
             )
         )
     }
 
-    /// Does it say nothing of the server, and of what else is sent there?
-    pub(super) fn is_of_one(&self) -> bool {
+    /// Is the server well, so that others may be told there? None where it says nothing of it.
+    pub(super) fn says_of_server(&self) -> Option<bool> {
         match self {
-            Self::Answered(status) => {
+            Self::Answered(status, _) => Some(
                 status.is_client_error()
-                    && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-            }
-            Self::Unread | Self::Tokenless(_) | Self::Forbidden(_) | Self::Ending => true,
-            Self::Unreachable(_) => false,
+                    && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS),
+            ),
+            Self::Unread | Self::Tokenless(_) | Self::Forbidden(_) | Self::Ending => Some(true),
+            Self::Unreachable(_) => Some(false),
+            Self::Crowded => None,
+        }
+    }
+
+    /// What it was answered with.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Answered(status, _) => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Microseconds that it wants to be left alone for.
+    pub(super) fn wants(&self) -> i64 {
+        match self {
+            Self::Answered(_, wants) => *wants,
+            _ => 0,
         }
     }
 }
@@ -86,7 +110,10 @@ impl std::fmt::Display for Refusal {
             Self::Tokenless(why) => write!(f, "there is no access token for its endpoint: {why}"),
             Self::Unread => f.write_str("what it is to be told could not be read"),
             Self::Ending => f.write_str("the server ended before there was an answer"),
-            Self::Answered(status) => write!(f, "{} {status}", Self::ANSWERED),
+            Self::Crowded => {
+                f.write_str("its endpoint can't be reached: no answer at once, and too many are waited for")
+            }
+            Self::Answered(status, _) => write!(f, "{} {status}", Self::ANSWERED),
         }
     }
 }
@@ -128,17 +155,21 @@ impl Webhook {
     async fn deliver(&self, parcel: &Parcel<'_>) -> Result<(), Refusal> {
         self.reach.permits(&parcel.url).map_err(Refusal::Forbidden)?;
         let token = self.tokens.header(&parcel.url, &self.http, &self.reach, None).await?;
-        let mut status = self.attempt(parcel, token.as_ref()).await?;
+        let (mut status, mut wants) = self.attempt(parcel, token.as_ref()).await?;
         if status == StatusCode::UNAUTHORIZED && token.is_some() {
             let other = self.tokens.header(&parcel.url, &self.http, &self.reach, token.as_ref()).await?;
             if other != token {
-                status = self.attempt(parcel, other.as_ref()).await?;
+                (status, wants) = self.attempt(parcel, other.as_ref()).await?;
             }
         }
-        if status.is_success() { Ok(()) } else { Err(Refusal::Answered(status)) }
+        if status.is_success() { Ok(()) } else { Err(Refusal::Answered(status, wants)) }
     }
 
-    async fn attempt(&self, parcel: &Parcel<'_>, token: Option<&HeaderValue>) -> Result<StatusCode, Refusal> {
+    async fn attempt(
+        &self,
+        parcel: &Parcel<'_>,
+        token: Option<&HeaderValue>,
+    ) -> Result<(StatusCode, i64), Refusal> {
         let mut headers = HeaderMap::new();
         for line in parcel.headers {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
@@ -168,8 +199,17 @@ impl Webhook {
             request = request.header(CONTENT_LENGTH, 0);
         }
         let answer = request.send().await.map_err(|error| Refusal::Unreachable(why(&error).to_owned()))?;
-        Ok(answer.status())
+        Ok((answer.status(), answer.headers().get(RETRY_AFTER).map_or(0, wait)))
     }
+}
+
+/// Microseconds of a `Retry-After` (RFC 9110, section 10.2.3), which are seconds or a date.
+fn wait(said: &HeaderValue) -> i64 {
+    let Ok(text) = said.to_str() else { return 0 };
+    let until = |date: HttpDate| SystemTime::from(date).duration_since(SystemTime::now()).unwrap_or_default();
+    let seconds = text.trim().parse().map(Duration::from_secs);
+    let wait = seconds.or_else(|_| text.parse().map(until)).unwrap_or_default();
+    i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// In general words: what the system says may hold the address.
@@ -177,8 +217,38 @@ fn why(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
         "no answer in time"
     } else if error.is_connect() {
-        "no connection"
+        unconnected(error)
     } else {
         "the connection broke"
+    }
+}
+
+fn unconnected(error: &reqwest::Error) -> &'static str {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref() {
+            return untrusted(error);
+        }
+        if error.is::<Unresolved>() {
+            return "its name is not known, or leads nowhere that may be reached";
+        }
+        // What an error of the system holds is not its source.
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = held.map(|held| held as _).or_else(|| error.source());
+    }
+    "no connection"
+}
+
+fn untrusted(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError as Certificate;
+    match error {
+        rustls::Error::InvalidCertificate(why) => match why {
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "its certificate is for another name"
+            }
+            Certificate::Expired | Certificate::ExpiredContext { .. } => "its certificate has expired",
+            _ => "its certificate is not trusted",
+        },
+        _ => "no TLS connection, of version 1.2 or 1.3, comes about",
     }
 }

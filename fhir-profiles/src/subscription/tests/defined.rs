@@ -481,6 +481,7 @@ fn a_wide_resource_is_no_endless_evaluation() {
     let expression = "name.where(family = 'b' or %resource.name.where(family = 'c').exists()).empty()";
     let topic =
         read(&basic(&[own("resourceTrigger", &[kind, part("fhirPathCriteria", "valueString", expression)])]));
-    assert_eq!(speaks(&topic, &patient, &patient), "");
+    // What is not known to be false is told.
+    assert_eq!(speaks(&topic, &patient, &patient), "cud");
     assert!(matches!(topic.to_basic(), Json::Object(_)));
 }

@@ -45,5 +45,6 @@ fn change<'v>(before: Option<&'v Version<'_>>, after: Option<&'v Version<'_>>) -
         id: either.json.text("id").unwrap(),
         before: before.map(Version::state),
         after: after.map(Version::state),
+        unclear: Box::leak(Box::default()),
     }
 }

@@ -53,9 +53,9 @@ impl Drive {
         Context { who: Arc::clone(&self.who), ..context() }
     }
 
-    /// A further place, beside those it has.
-    pub(super) fn takes(&self, place: Option<OwnedSemaphorePermit>) {
-        self.places().of.extend(place);
+    /// Further places, beside those it has.
+    pub(super) fn takes(&self, places: Vec<OwnedSemaphorePermit>) {
+        self.places().of.extend(places);
     }
 
     /// Leaves its places to others for these, if they are to be had; has it left them?

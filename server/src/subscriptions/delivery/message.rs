@@ -110,8 +110,7 @@ impl Courier {
             Some(places)
         };
         if !drive.steps_aside(places) {
-            let why = "no answer at once, and too many are waited for";
-            return Err(Refusal::Unreachable(why.to_owned()));
+            return Err(Refusal::Crowded);
         }
         self.wake();
         sending.await
