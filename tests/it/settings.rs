@@ -63,7 +63,7 @@ fn nobody_else_on_the_machine_reads_the_database() {
     let data = folder.path().join("new/data");
     let mut migrate = Command::new("sh");
     migrate.args(["-c", "umask 0; exec \"$0\" migrate"]).arg(binary().unwrap());
-    migrate.env_remove("AUGURY_TEST_POSTGRES").env("AUGURY_DATA_DIR", &data);
+    migrate.env_remove("AUGURY_TEST_POSTGRES").env_remove("AUGURY_BIN").env("AUGURY_DATA_DIR", &data);
     assert!(migrate.status().unwrap().success());
     assert_eq!((mode(&data), mode(&data.join("augury.db"))), (0o700, 0o600));
 

@@ -114,6 +114,8 @@ fn start_log(config: &Config, filter: &str) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Where a line can't be written, neither can one that says so: to try would end the thread.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match config.log_format {
         LogFormat::Text => log.init(),

@@ -232,6 +232,7 @@ pub(super) fn verify(
     heads.sort_unstable_by_key(|(head, _)| head.size);
     other_kinds(link, &mut verified)?;
     agents(link, authority, &mut verified)?;
+    misplaced(link, &mut verified)?;
     let mut heads = heads.into_iter().peekable();
     let mut frontier = Frontier::default();
     let mut reading = Reading::default();
@@ -376,6 +377,16 @@ fn other_kinds(link: &mut Link, verified: &mut Verified) -> Result<(), Fault> {
                 _ => Finding::Index,
             });
         }
+    }
+    Ok(())
+}
+
+/// Blocks that stand before the beginning of the log, or between its blocks.
+fn misplaced(link: &mut Link, verified: &mut Verified) -> Result<(), Fault> {
+    let mut sql = Sql::new(link.dialect, "SELECT first FROM audit_block WHERE first < 0 OR first % ");
+    sql.int(signed(BLOCK)).push(" <> 0 ORDER BY first");
+    for first in sql.rows::<BigInt, i64>(&mut link.connection)? {
+        verified.add(Finding::Tree(u64::try_from(first).unwrap_or_default()));
     }
     Ok(())
 }

@@ -238,8 +238,12 @@ fn around(heads: &[Row], random: &mut Random) -> Harm {
         format!("{column} = {before} || CASE {one} WHEN 'A' THEN 'B' ELSE 'A' END || {after}")
     };
     let size = random.of(heads).key;
-    match random.below(9) {
+    match random.below(10) {
         0 => ("UPDATE audit_agent SET text = text || ' '".into(), "audit_agent", None),
+        7 => {
+            let at = random.of(&[-1, -256, 1, 255, 257]);
+            (format!("INSERT INTO audit_block VALUES ({at}, 0, 0, 'x', 'x', 'x')"), "audit_block", None)
+        }
         1 => ("DELETE FROM audit_agent".into(), "audit_agent", None),
         2 => {
             (format!("UPDATE audit_block SET keys = '1' || keys WHERE first = {first}"), "audit_block", None)
