@@ -64,7 +64,10 @@ fn questions_of_apps_that_are_refused() {
         }
 
         // An app may be opened once, and is another than the one that was opened.
-        let launch = opened(&place, &client, json!({"patient": "p2"}));
+        let launch = opened(&place, &client, json!({"patient": "p2", "user": "carol", "intent": "see all"}));
+        let told = trail(&place, "subtype=launch&patient=Patient/p2&outcome=0");
+        let asked = format!("POST /oauth/launch client_id={client} user=carol intent=see%20all");
+        assert_eq!(queries(&told[0]), [asked]);
         let with =
             |app| question(&place, app, &[("launch", &launch), ("scope", "launch openid patient/*.rs")]);
         ask(&mut browser, &with(&other));
