@@ -76,6 +76,10 @@ fn what_the_pages_show_is_in_the_trail() {
         let by = |id: &str| trail(&place, &format!("type=rest&agent:identifier={id}")).len();
         assert_eq!((by(&id("carol")), by("nobody")), (4, 0), "{listed}");
         assert_eq!(by(&format!("{}%7C{}", place.server.url(""), id("carol"))), 4);
+        for role in ["clinician", "https://augury.dev/fhir/CodeSystem/role%7Cclinician"] {
+            assert_eq!(trail(&place, &format!("type=rest&agent-role={role}")).len(), 4, "{role}");
+        }
+        assert_eq!(trail(&place, "type=rest&agent-role=patient").len(), 0);
 
         let began = ask(&mut browser, &question(&place, &client, &[]));
         let picker = browser.follow(&began).unwrap();
