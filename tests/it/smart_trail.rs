@@ -212,7 +212,9 @@ fn what_the_operator_changes_is_told() {
         );
         let app = place.public();
         place.server.command(&["client", "revoke", &app], "").unwrap();
-        place.server.command(&["client", "approve", &app], "").unwrap();
+        let approved = place.server.command(&["client", "approve", &app], "").unwrap();
+        assert!(approved.starts_with(&format!("approved {app}  App  [app, public]  ")), "{approved}");
+        assert!(approved.contains("patient/"), "{approved}");
         let added = place.server.command(&["client", "add", "caller"], "").unwrap();
         let caller = added.lines().find_map(|line| line.strip_prefix("id   ")).unwrap().to_owned();
         place.server.command(&["client", "revoke", &caller], "").unwrap();
@@ -245,6 +247,9 @@ fn what_the_operator_changes_is_told() {
                 assert!(who["display"].as_str().unwrap().starts_with("command line (uid "), "{who}");
             }
         }
+        let table = place.server.command(&["audit", "export", "--format", "csv"], "").unwrap();
+        let line = table.lines().find(|line| line.contains(&format!("app {app} revoked"))).unwrap();
+        assert!(line.ends_with(&format!(",{app},")), "{line}");
         let begun = &trail(&place, "subtype=110131")[0];
         assert!(told(begun).contains("oidc_client_secret, oidc_issuer, secret"), "{begun}");
         assert!(!begun.to_string().contains("a secret of the operator"));
