@@ -198,3 +198,41 @@ fn criteria_of_writes_are_told_as_searches_are() {
         assert_eq!(house.asked("subtype=delete&outcome=0")[0], "DELETE Observation?identifier=urn:o|nobody");
     }
 }
+
+#[test]
+fn a_glass_that_does_not_break_is_told_too() {
+    for backend in BOTH {
+        let house = House::new(backend);
+        let emergency = house.server.key(&["er", "--scope", "system/*.cruds augury/break-glass"]).unwrap();
+        let long = format!("{} {}", house.all, "x".repeat(600));
+        for (key, path, reason, status, told) in [
+            (&house.narrow, "Patient/p1", "unconscious", 403, "unconscious"),
+            (&emergency, "Patient/p2", " ", 400, "BTG"),
+            (&emergency, "Patient/p3", &long, 400, "augury_"),
+            (&emergency, "Patient/p9", "unconscious", 404, "unconscious"),
+        ] {
+            let refused = house.send(key, "GET", path, &[("X-Break-Glass", reason)], &Value::Null);
+            assert_eq!(refused.status, status, "{backend:?} {path}");
+            let id = refused.header("x-request-id");
+            let mut events = house.trail("outcome=4");
+            events.retain(|event| event.to_string().contains(id));
+            let mut kinds: Vec<&str> =
+                events.iter().map(|event| event["subtype"][0]["code"].as_str().unwrap()).collect();
+            kinds.sort_unstable();
+            assert_eq!(kinds, ["110127", "read"], "{backend:?} {path}");
+            for event in &events {
+                let purpose = &event["purposeOfEvent"][0];
+                assert_eq!(purpose["coding"][0]["code"], "BTG", "{event}");
+                let text = purpose["text"].as_str().unwrap();
+                assert!(text.starts_with(told) && text.len() < 520 && !text.contains(&house.all), "{text}");
+                assert!(event["outcomeDesc"].as_str().unwrap().starts_with(&status.to_string()), "{event}");
+            }
+        }
+        assert_eq!(house.trail("subtype=110127&outcome=0"), [] as [Value; 0]);
+        assert_eq!(house.trail("subtype=110127&patient=Patient/p1").len(), 1);
+        let seen =
+            house.send(&emergency, "GET", "Patient/p1", &[("X-Break-Glass", "unconscious")], &Value::Null);
+        assert_eq!(seen.status, 200);
+        assert_eq!(house.trail("subtype=110127&outcome=0&patient=Patient/p1").len(), 1);
+    }
+}

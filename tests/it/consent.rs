@@ -198,7 +198,7 @@ fn the_glass_is_broken_with_a_reason_and_on_record() {
         // The next request is an ordinary one.
         assert_eq!(ask(&server, &emergency, "/fhir/Patient/p", None).status, 404);
 
-        let path = "/fhir/AuditEvent?subtype=110127&patient=Patient/p&_sort=_id";
+        let path = "/fhir/AuditEvent?subtype=110127&outcome=0&patient=Patient/p&_sort=_id";
         let found = ask(&server, &plain, path, None).json;
         let events = found["entry"].as_array().unwrap();
         assert_eq!(events.len(), 2, "{backend:?} {found}");

@@ -193,5 +193,9 @@ fn what_is_imported_twice_is_there_once() {
         }
         let found = server.get("/fhir/Observation?patient=p&code=2160-0&_total=accurate").unwrap().json;
         assert_eq!(found["total"], 1);
+        let event = &server.get("/fhir/AuditEvent?subtype=create&patient=p").unwrap().json["entry"][0];
+        let who = &event["resource"]["agent"][0]["who"];
+        assert_eq!(who["identifier"]["value"], "command line");
+        assert!(who["display"].as_str().unwrap().starts_with("command line (uid "), "{who}");
     }
 }

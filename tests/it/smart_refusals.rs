@@ -64,7 +64,10 @@ fn questions_of_apps_that_are_refused() {
         }
 
         // An app may be opened once, and is another than the one that was opened.
-        let launch = opened(&place, &client, json!({"patient": "p2"}));
+        let launch = opened(&place, &client, json!({"patient": "p2", "user": "carol", "intent": "see all"}));
+        let told = trail(&place, "subtype=launch&patient=Patient/p2&outcome=0");
+        let asked = format!("POST /oauth/launch client_id={client} user=carol intent=see%20all");
+        assert_eq!(queries(&told[0]), [asked]);
         let with =
             |app| question(&place, app, &[("launch", &launch), ("scope", "launch openid patient/*.rs")]);
         ask(&mut browser, &with(&other));
@@ -291,6 +294,74 @@ fn who_only_asks_wrongly_does_not_fill_the_trail() {
             .form("/oauth/introspect", &[("token", "x"), ("client_id", &client), ("client_secret", "wrong")]);
     }
     assert_eq!(trail(&place, "outcome=4").len(), 10);
+}
+
+#[test]
+fn logins_that_nobody_has_do_not_fill_the_trail() {
+    for backend in BOTH {
+        let mut place = Place::new(backend);
+        let client = place.public();
+        let mut browser = Browser::new(&place.server).unwrap();
+        let began = ask(&mut browser, &question(&place, &client, &[]));
+        let page = browser.follow(&began).unwrap();
+        let mut enter = |login: &str| {
+            let pairs = [("login", login), ("password", "wrong")];
+            browser.submit(&page, "/oauth/sign-in", &pairs).unwrap().status
+        };
+        assert!((0..15).all(|n| enter(&format!("nobody-{n}")) == 200));
+        let refused = trail(&place, "subtype=110122&outcome=4");
+        assert_eq!(refused.len(), 10, "{backend:?}");
+        assert!(refused.iter().all(|event| event["outcomeDesc"] == "no such account"));
+        // Who tries one that there is, is told of all the same.
+        assert_eq!([enter("carol"), enter("carol")], [200, 200]);
+        let known: Vec<Value> = trail(&place, "subtype=110122&outcome=4&agent-name=carol");
+        assert_eq!(known.len(), 2, "{backend:?}");
+        let pid = place.server.pid().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        place.server.kill_and_restart().unwrap();
+        let summed = trail(&place, "subtype=refuse");
+        assert_eq!(summed.len(), 1, "{backend:?}");
+        let told = "5 more requests of callers that nobody knows were refused within a minute";
+        assert_eq!(summed[0]["outcomeDesc"], told);
+    }
+}
+
+#[test]
+fn who_signs_in_is_told_with_the_app_that_asked() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let client = place.public();
+        let by = |query: &str| -> Vec<String> {
+            let of =
+                |event: &Value| event["agent"][0]["who"]["identifier"]["value"].as_str().map(str::to_owned);
+            trail(&place, &format!("subtype=110122&{query}"))
+                .iter()
+                .map(|one| of(one).unwrap_or_default())
+                .collect()
+        };
+        let mut browser = Browser::new(&place.server).unwrap();
+        let began = ask(&mut browser, &question(&place, &client, &[]));
+        let page = browser.follow(&began).unwrap();
+        let mut enter = |page: &Answer, login: &str, password: &str| {
+            let pairs = [("login", login), ("password", password)];
+            browser.submit(page, "/oauth/sign-in", &pairs).unwrap().status
+        };
+        assert_eq!([enter(&page, "nobody", "x"), enter(&page, "carol", "x")], [200, 200]);
+        assert_eq!(enter(&page, "carol", PASSWORD), 303);
+        assert_eq!((by("outcome=4"), by("outcome=0")), (vec![client.clone(); 2], vec![client.clone()]));
+        // Who was let in for too much is still nobody: they do not fill the trail.
+        for _ in 0..40 {
+            enter(&page, "nobody", "x");
+        }
+        assert_eq!(by("outcome=4").len(), 11, "{backend:?}");
+        // Where no app asked, there is none.
+        let mut browser = Browser::new(&place.server).unwrap();
+        let page = browser.get("/oauth/manage").unwrap();
+        let pairs = [("login", "carol"), ("password", PASSWORD)];
+        assert_eq!(browser.submit(&page, "/oauth/sign-in", &pairs).unwrap().status, 303);
+        assert_eq!(by("outcome=0"), [String::new(), client.clone()]);
+    }
 }
 
 /// Anybody can say the name of a public client: it is the agent where a code or token of its own was good.

@@ -76,6 +76,10 @@ fn what_the_pages_show_is_in_the_trail() {
         let by = |id: &str| trail(&place, &format!("type=rest&agent:identifier={id}")).len();
         assert_eq!((by(&id("carol")), by("nobody")), (4, 0), "{listed}");
         assert_eq!(by(&format!("{}%7C{}", place.server.url(""), id("carol"))), 4);
+        for role in ["clinician", "https://augury.dev/fhir/CodeSystem/role%7Cclinician"] {
+            assert_eq!(trail(&place, &format!("type=rest&agent-role={role}")).len(), 4, "{role}");
+        }
+        assert_eq!(trail(&place, "type=rest&agent-role=patient").len(), 0);
 
         let began = ask(&mut browser, &question(&place, &client, &[]));
         let picker = browser.follow(&began).unwrap();
@@ -208,7 +212,9 @@ fn what_the_operator_changes_is_told() {
         );
         let app = place.public();
         place.server.command(&["client", "revoke", &app], "").unwrap();
-        place.server.command(&["client", "approve", &app], "").unwrap();
+        let approved = place.server.command(&["client", "approve", &app], "").unwrap();
+        assert!(approved.starts_with(&format!("approved {app}  App  [app, public]  ")), "{approved}");
+        assert!(approved.contains("patient/"), "{approved}");
         let added = place.server.command(&["client", "add", "caller"], "").unwrap();
         let caller = added.lines().find_map(|line| line.strip_prefix("id   ")).unwrap().to_owned();
         place.server.command(&["client", "revoke", &caller], "").unwrap();
@@ -241,10 +247,96 @@ fn what_the_operator_changes_is_told() {
                 assert!(who["display"].as_str().unwrap().starts_with("command line (uid "), "{who}");
             }
         }
+        let table = place.server.command(&["audit", "export", "--format", "csv"], "").unwrap();
+        let line = table.lines().find(|line| line.contains(&format!("app {app} revoked"))).unwrap();
+        assert!(line.ends_with(&format!(",{app},")), "{line}");
         let begun = &trail(&place, "subtype=110131")[0];
         assert!(told(begun).contains("oidc_client_secret, oidc_issuer, secret"), "{begun}");
         assert!(!begun.to_string().contains("a secret of the operator"));
         assert_eq!(begun["agent"][0]["who"]["display"], "server");
+    }
+}
+
+/// What ended, whose it was, for which app, and why: a theft is told from an app that signs out.
+#[test]
+fn what_ended_access_is_told() {
+    for backend in BOTH {
+        let place = Place::new(backend);
+        let client = place.public();
+        let mut browser = Browser::new(&place.server).unwrap();
+        let mut granted = || {
+            let began = ask(&mut browser, &question(&place, &client, &[]));
+            let page = to_consent(&mut browser, &began, "p1");
+            let first = led(&allow(&mut browser, &page, None), "code").unwrap();
+            let got = redeem(&place, &client, &first, VERIFIER).expect(200).unwrap().json;
+            let text = |name: &str| got[name].as_str().unwrap().to_owned();
+            (first, text("access_token"), text("refresh_token"))
+        };
+        let newest = |search: &str| trail(&place, search).into_iter().next().unwrap();
+        let note = |event: &Value| event["outcomeDesc"].as_str().unwrap_or_default().to_owned();
+        let grant = || {
+            let told = [newest("subtype=ITI-71&outcome=0"), newest("subtype=authorize&patient=p1")];
+            let told = told.map(|event| note(&event).rsplit_once(" (grant ").unwrap().1.to_owned());
+            assert_eq!(told[0], told[1]);
+            told[0].trim_end_matches(')').to_owned()
+        };
+        let ended = |outcome: &str, why: &str| {
+            let event = newest("subtype=revoke&patient=p1");
+            assert_eq!(
+                (event["outcome"].as_str(), note(&event).as_str()),
+                (Some(outcome), why),
+                "{backend:?}"
+            );
+            let agents = event["agent"].as_array().unwrap();
+            assert_eq!(agents[0]["who"]["identifier"]["value"], client, "{event}");
+            assert!(agents.iter().any(|one| one["who"]["reference"] == "Practitioner/d1"), "{event}");
+            assert!(!queries(&event)[0].contains("refresh_token=augury"), "{event}");
+            event
+        };
+        let refresh = |token: &str| {
+            let pairs = [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", &client)];
+            place.form("/oauth/token", &pairs)
+        };
+        let give_back = |token: &str| {
+            assert_eq!(place.form("/oauth/revoke", &[("token", token), ("client_id", &client)]).status, 200);
+        };
+
+        let (_, access, _) = granted();
+        let shown = |event: &Value| event["agent"].to_string();
+        let jti = shown(&newest("subtype=ITI-71&outcome=0"));
+        let jti = jti.split("urn:ietf:params:oauth:jti:").nth(1).unwrap().split('"').next().unwrap();
+        give_back(&access);
+        ended("0", &format!("the app asked, with token {jti}: grant {}", grant()));
+        let (_, _, token) = granted();
+        give_back(&token);
+        ended("0", &format!("the app asked: grant {}", grant()));
+
+        let (first, _, _) = granted();
+        let id = grant();
+        assert_eq!(redeem(&place, &client, &first, VERIFIER).status, 400);
+        ended("4", &format!("a code was used twice: grant {id}"));
+
+        let (_, _, first) = granted();
+        let id = grant();
+        let second = refresh(&first).expect(200).unwrap().json["refresh_token"].as_str().unwrap().to_owned();
+        assert_eq!((refresh(&second).status, refresh(&first).status), (200, 400));
+        ended("4", &format!("an old refresh token was used again: grant {id}"));
+
+        let (_, _, token) = granted();
+        let id = grant();
+        // Introspection of a refresh token is about whom it is about.
+        let (other, secret) = place.app(&["--secret", "--redirect", CALLBACK]);
+        let asked = [("token", token.as_str()), ("client_id", &other), ("client_secret", &secret)];
+        let worth = place.form("/oauth/introspect", &asked).expect(200).unwrap().json;
+        assert_eq!((&worth["active"], worth.get("patient")), (&json!(true), None));
+        assert_eq!(trail(&place, "subtype=ITI-102&patient=p1&outcome=0").len(), 1);
+
+        let page = browser.get("/oauth/manage").unwrap();
+        assert!(page.text.contains(&id));
+        assert_eq!(browser.submit(&page, "/oauth/manage", &[("grant", &id)]).unwrap().status, 303);
+        let event = ended("0", &format!("the user ended it: grant {id}"));
+        assert_eq!(event["agent"][0]["who"]["display"], "App");
+        assert_eq!(trail(&place, "subtype=revoke&patient=p1").len(), 5);
     }
 }
 

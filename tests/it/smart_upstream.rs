@@ -2,6 +2,7 @@
 
 use harness::browser::Browser;
 use harness::{Answer, BOTH, Backend};
+use serde_json::{Value, json};
 
 use crate::smart::{CALLBACK, Place, VERIFIER, allow, ask, led, question, redeem, to_consent};
 use crate::smart_trail::trail;
@@ -62,6 +63,9 @@ fn another_provider_says_who_somebody_is() {
             // The code there was good once.
             assert_eq!(browser.get(&back).unwrap().status, 400);
         }
+        let entered = trail(&place, "subtype=110122&outcome=0");
+        let of_app = |event: &Value| event["agent"][0]["who"]["identifier"]["value"] == json!(client);
+        assert!(entered.len() == 2 && entered.iter().all(of_app), "{entered:?}");
         let accounts = place.user(&["list"]);
         let theirs: Vec<&str> = accounts.lines().filter(|line| line.contains('#')).collect();
         assert_eq!(theirs.len(), 1, "{accounts}");
@@ -82,8 +86,12 @@ fn another_provider_says_who_somebody_is() {
 fn who_comes_back_with_nothing_does_not_fill_the_trail() {
     let (_provider, place) = two(Backend::Sqlite, "carol=clinician");
     let mut browser = Browser::new(&place.server).unwrap();
-    browser.get("/oauth/manage").unwrap();
-    let left = browser.get("/oauth/upstream?request=").unwrap();
+    // For an app or not, they are nobody.
+    let client = place.public();
+    let began = ask(&mut browser, &question(&place, &client, &[]));
+    let page = browser.follow(&began).unwrap();
+    let link = page.text.split("href=\"/oauth/upstream?").nth(1).unwrap().split('"').next().unwrap();
+    let left = browser.get(&format!("/oauth/upstream?{link}")).unwrap();
     let away = reqwest::Url::parse(left.header("location")).unwrap();
     let state = away.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
     for _ in 0..30 {
@@ -91,6 +99,7 @@ fn who_comes_back_with_nothing_does_not_fill_the_trail() {
     }
     let told = trail(&place, "subtype=110122&outcome=4");
     assert_eq!(told.len(), 10);
+    assert_eq!(told[0]["agent"][0]["who"]["identifier"]["value"], json!(client));
     assert!(
         told[0]["outcomeDesc"].as_str().unwrap().ends_with("try again: the OpenID Connect provider refused")
     );

@@ -118,7 +118,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         let context = super::context();
         let mut out = std::io::stdout();
         let mut commit = Commit::default();
-        let mut meant = None;
+        let (mut meant, mut approved) = (None, None);
         match action {
             Action::List => {
                 for client in store.clients(&context).await? {
@@ -185,6 +185,8 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             }
             Action::Approve { id } => {
                 meant = Some(format!("there is no app with the id {id}; `augury client list` shows all"));
+                let all = store.smart_clients(&context).await?;
+                approved = all.into_iter().find(|client| client.id == id);
                 commit.notes.push(said(&id, format!("app {id} approved")));
                 commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Approved });
             }
@@ -199,6 +201,10 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             }
         }
         super::there(store.commit(&context, commit).await, || meant.unwrap_or_default())?;
+        if let Some(client) = approved {
+            let Registration { name, scope, .. } = &client.registration;
+            writeln!(out, "approved {}  {name}  [{}]  {scope}", client.id, kind(&client))?;
+        }
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -30,11 +30,12 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit
     let runtime = super::runtime()?;
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
     let app = Arc::new(runtime.block_on(App::open(config.clone(), metrics))?);
+    let context = super::context();
     let bar = input::progress(files.len());
     let (mut taken, mut failed) = (0_usize, 0_usize);
     for path in &files {
         let result = input::texts(path, |line, text| {
-            match runtime.block_on(take(&app, text)) {
+            match runtime.block_on(take(&app, &context, text)) {
                 Ok(count) => taken += count,
                 Err(issues) => {
                     failed += 1;
@@ -56,8 +57,8 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Exit
 }
 
 /// Stores one resource or Bundle, unless that was done before; says how many resources that were.
-async fn take(app: &Arc<App>, text: &[u8]) -> Result<usize, Issues> {
-    let context = Context::system("import", app::now());
+async fn take(app: &Arc<App>, given: &Context, text: &[u8]) -> Result<usize, Issues> {
+    let context = Context { at: app::now(), ..given.clone() };
     let failed = |failure: Failure| match failure.issues {
         issues if issues.0.is_empty() => Issue::error("exception", "not stored").into(),
         issues => issues,

@@ -184,12 +184,15 @@ pub(crate) fn line(event: &Json) -> String {
     let client = event.list("agent").iter().find(|agent| agent.get("network").is_some());
     let user = agent(true).filter(|agent| agent.get("network").is_none());
     let entities = event.list("entity");
-    let reference = |role: &str| {
+    let named = |role: &str, by: &[&str]| {
         let of = |entity: &&Json| entity.at(&["role", "code"]).and_then(Json::as_str) == Some(role);
-        entities.iter().find(of)?.at(&["what", "reference"]).and_then(Json::as_str)
+        entities.iter().find(of)?.get("what")?.at(by).and_then(Json::as_str)
     };
+    let reference = |role| named(role, &["reference"]);
     // Of roles the first is of a patient, the fourth of whatever else was looked at or changed.
     let entity = reference("4");
+    // An account or client, the eleventh, is no resource.
+    let account = named("11", &["identifier", "value"]);
     let patient = reference("1").or(entity.filter(|text| text.starts_with("Patient/")));
     let query = entities.iter().find_map(|entity| entity.text("query"));
     let query = query
@@ -222,7 +225,7 @@ pub(crate) fn line(event: &Json) -> String {
         text(code),
         text(reason),
         text(patient),
-        text(entity),
+        text(entity.or(account)),
         query.unwrap_or_default(),
     ];
     let mut line = columns.map(quoted).join(",");

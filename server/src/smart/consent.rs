@@ -164,12 +164,14 @@ async fn decided(call: &Call) -> Result<HttpResponse, Problem> {
         return Ok(call.go_on());
     }
     let code = random().map_err(Refusal::internal)?;
-    let changes = changes(context, &request, &session, &granted, &code);
+    let grant = store::new_id();
+    let changes = changes(context, &request, &session, &granted, (&grant, &code));
     let authorization = app.smart.swept(context.at, changes);
     let patient = request.context.patient.clone().unwrap_or_default();
     let (context, mut notes) = decisions(app, context, &patient).await?;
     let context = &context;
-    notes.push(Entry { patient, note: scope::text(&granted), ..Entry::of(Act::Authorize) });
+    let note = format!("{} (grant {grant})", scope::text(&granted));
+    notes.push(Entry { patient, note, ..Entry::of(Act::Authorize) });
     match app.store.commit(context, Commit { authorization, notes, ..Commit::default() }).await {
         Ok(_) => {
             let pairs = [("code", Some(code.as_str())), ("state", request.state.as_deref())];
@@ -210,16 +212,15 @@ fn changes(
     request: &Request,
     session: &Session,
     granted: &[Scope],
-    code: &str,
+    (grant, code): (&str, &str),
 ) -> Vec<AuthorizationChange> {
     let account = &session.account;
-    let grant = store::new_id();
     let mut changes = Vec::with_capacity(3);
     if let Some(hash) = &request.launch {
         changes.push(AuthorizationChange::UseLaunch { hash: hash.clone() });
     }
     changes.push(AuthorizationChange::Grant(SmartGrant {
-        id: grant.clone(),
+        id: grant.to_owned(),
         client: request.client.clone(),
         account: Some(account.id.clone()),
         created: context.at,
@@ -238,7 +239,7 @@ fn changes(
     }));
     changes.push(AuthorizationChange::Code(Code {
         hash: key_hash(code),
-        grant,
+        grant: grant.to_owned(),
         expires: context.at + CODE,
         redeemed: None,
         redirect_uri: request.redirect_uri.clone(),

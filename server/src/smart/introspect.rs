@@ -4,7 +4,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use serde_json::{Map, Value, json};
-use store::{Act, Agent, Authentication, Context, Entry, Who};
+use store::{Act, Agent, Authentication, Context, Entry, Trail, Who};
 
 use super::bearer::{Asker, Unproved};
 use super::call::Call;
@@ -27,7 +27,10 @@ pub(crate) async fn introspect(call: Call) -> Result<HttpResponse, Refusal> {
         }
         _ => "not good".to_owned(),
     };
-    let (patient, query) = (told("patient").to_owned(), call.form.asked("POST /oauth/introspect"));
+    // Of a refresh token the answer does not say whom it is about.
+    let known = call.context.trail.as_ref().map(Trail::patient).unwrap_or_default();
+    let patient = Some(told("patient")).filter(|id| !id.is_empty()).map_or(known, str::to_owned);
+    let query = call.form.asked("POST /oauth/introspect");
     call.context.note(Entry { patient, query, note, ..Entry::of(Act::Introspect) });
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -111,7 +114,10 @@ async fn worth(app: &App, context: &Context, token: &str) -> Result<Value, Refus
 
 /// Of whatever else is no token, nothing is said (RFC 7662 section 2.2).
 async fn refresh_worth(app: &App, context: &Context, token: &str) -> Result<Value, Refusal> {
-    match app.store.refresh_token(context, &key_hash(token)).await {
+    let found = app.store.refresh_token(context, &key_hash(token)).await;
+    let patient = found.as_ref().ok().and_then(|(_, grant)| grant.granted.context.patient.as_deref());
+    context.is_about(patient);
+    match found {
         Ok((token, grant)) if token.replaced.is_none() => Ok(json!({
             "active": true,
             "token_type": "refresh_token",

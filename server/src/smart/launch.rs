@@ -5,14 +5,16 @@
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use fhir::resource_type::ResourceType;
+use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{
     Act, AuthorizationChange, Commit, Context, Entry, Launch, LaunchContext, Outcome, Status, Trail, Who,
+    kept,
 };
 
 use super::bearer::{self, Asker, Unproved};
-use super::pages::with_query;
+use super::pages::{UNRESERVED, with_query};
 use super::refusal::Refusal;
 use super::scope::LAUNCH_APPS;
 use super::secret::random;
@@ -24,6 +26,8 @@ use crate::http::tls::Shown;
 const SECOND: i64 = 1_000_000;
 /// How long the app may take to ask.
 const LASTS: i64 = 600 * SECOND;
+/// Bytes of what is said for whom and what for that the trail tells.
+const MOST_TOLD: usize = 200;
 
 /// What is opened, and with what.
 #[derive(Debug, Deserialize)]
@@ -68,6 +72,11 @@ pub(crate) async fn launch(
         let told = [("client_id", &Some(asked.client.clone())), ("encounter", &asked.encounter)];
         for (name, id) in told {
             context.asks(&an_id(id).map_or_else(String::new, |id| format!(" {name}={id}")));
+        }
+        for (name, text) in [("user", &asked.user), ("intent", &asked.intent)] {
+            let Some(text) = text.as_deref().map(kept) else { continue };
+            let brief = text.get(..text.floor_char_boundary(MOST_TOLD)).unwrap_or_default();
+            context.asks(&format!(" {name}={}", utf8_percent_encode(brief, UNRESERVED)));
         }
     }
     if !bearer.has(LAUNCH_APPS) {
@@ -133,7 +142,8 @@ pub(crate) async fn launch(
             by_ehr: !asked.banner.unwrap_or(false),
         },
     });
-    let notes = vec![Entry { patient, ..Entry::of(Act::Launch) }];
+    let query = context.trail.as_ref().map(Trail::asked).unwrap_or_default();
+    let notes = vec![Entry { patient, query, ..Entry::of(Act::Launch) }];
     let commit = Commit { authorization: vec![change], notes, ..Commit::default() };
     app.store.commit(&context, commit).await?;
     let base = app.config.fhir_base();

@@ -8,7 +8,8 @@ use super::call::Call;
 use super::pages::{Allowed, Browser, Manage, Notice, answered, redirect};
 use super::refusal::Refusal;
 use super::request::Problem;
-use super::{of_account, scope, sign_in, token};
+use super::token::{self, Ended};
+use super::{of_account, scope, sign_in};
 
 /// What the page's forms are about.
 pub(crate) const ABOUT: &str = "manage";
@@ -51,7 +52,7 @@ async fn ended(call: &Call) -> Result<HttpResponse, Problem> {
         let grants = app.store.grants(context, &session.account.id).await?;
         if let Some(grant) = grants.iter().find(|grant| Some(grant.id.as_str()) == call.form.get("grant")) {
             let context = &of_account(app, context, &session.account);
-            token::revoke(app, context, &grant.id).await?;
+            token::revoke(call, context, grant, Ended::User).await?;
         }
     }
     Ok(redirect("/oauth/manage"))

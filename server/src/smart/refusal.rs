@@ -111,6 +111,8 @@ impl Denied {
         let agent = &context.who.agent;
         let why = trail.why_refused();
         let counted = match (&agent.client, &agent.user) {
+            // For which app somebody signs in says nothing of who they are.
+            (_, None) if act == Act::Login => Some(peer::network(request)),
             (Some(client), _) if !why.is_empty() => Some(refusals::of_client(client)),
             (None, None) => Some(peer::network(request)),
             _ => None,

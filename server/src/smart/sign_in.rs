@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use fhir::reference::{Reference, parse};
 use store::{Account, AccountChange, Act, Commit, Context, Entry, Source};
 use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant, sleep_until};
 
 use super::call::{Call, to_consent};
 use super::pages::{Browser, Notice, SESSION, SignIn, answered, cookie, redirect};
@@ -12,7 +13,7 @@ use super::refusal::{Denied, Refusal};
 use super::request::{Problem, Request};
 use super::secret::random;
 use super::throttle::{self, Door};
-use super::{manage, of_account, password, refused};
+use super::{manage, of_account, of_client, password, refused};
 use crate::app::App;
 use crate::http::caller::key_hash;
 use crate::http::peer;
@@ -20,6 +21,9 @@ use crate::http::peer;
 const SECOND: i64 = 1_000_000;
 /// How long somebody stays signed in.
 const LASTS: i64 = 12 * 3600 * SECOND;
+/// No answer to what was wrong comes sooner: what was written of it takes time, and of a login that nobody has
+/// it may be nothing.
+const SOONEST: Duration = Duration::from_millis(250);
 
 /// Passwords are judged one after the other, or many at once would all be the first wrong one.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -87,7 +91,8 @@ pub(crate) async fn sign_in(call: Call) -> Result<HttpResponse, Refusal> {
 }
 
 async fn enter(call: &Call) -> Result<HttpResponse, Problem> {
-    let (app, context, form, sealed) = (&call.app, &call.context, &call.form, call.sealed());
+    let (app, form, sealed, begun) = (&call.app, &call.form, call.sealed(), Instant::now());
+    let context = &for_app(call, sealed).await?;
     let browser = call.browser(sealed)?;
     let login = form.get("login").unwrap_or_default();
     if let Err(seconds) = app.smart.throttle.take(Door::Guesses, &throttle::key(&call.http, "")).await {
@@ -97,9 +102,26 @@ async fn enter(call: &Call) -> Result<HttpResponse, Problem> {
     let code = form.get("code").unwrap_or_default();
     let network = app.smart.secret.code("network", &[&peer::network(&call.http)]);
     let sources = vec![browser.source(app), network];
-    match proved(app, context, login, (given, code), sources).await? {
+    match proved(call, context, login, (given, code), sources).await? {
         Ok(session) => go_on(app, session, sealed),
-        Err(notice) => page(app, context, &browser, sealed, login, notice).await,
+        Err(notice) => {
+            if matches!(notice, Notice::Wrong) {
+                sleep_until(begun + SOONEST).await;
+            }
+            page(app, context, &browser, sealed, login, notice).await
+        }
+    }
+}
+
+/// The same call as one for the app that asked, where its question is open: we sealed which one that is.
+pub(crate) async fn for_app(call: &Call, sealed: &str) -> Result<Context, Problem> {
+    let context = &call.context;
+    let Some(request) = Request::open(&call.app, sealed, context.at) else { return Ok(context.clone()) };
+    match call.client(&request).await {
+        Ok(client) => Ok(of_client(context, &client)),
+        Err(Problem::Own(refusal)) => Err(refusal.into()),
+        // It may ask no more, which is said when it is asked for.
+        Err(_) => Ok(context.clone()),
     }
 }
 
@@ -174,12 +196,13 @@ async fn found(
 /// The cookie of a new session, if login, password and code are right. Whatever is wrong, it is looked at
 /// as long, and said in the same words.
 async fn proved(
-    app: &App,
+    call: &Call,
     context: &Context,
     login: &str,
     (given, code): (&str, &str),
     sources: Vec<String>,
 ) -> Result<Result<String, Notice>, Problem> {
+    let app: &App = &call.app;
     let (before, source) = found(app, context, login, &sources).await?;
     if let Err(seconds) = app.smart.throttle.take(Door::SignIn, &format!("{} {login}", source.hash)).await {
         return Ok(Err(Notice::Later(seconds)));
@@ -190,6 +213,7 @@ async fn proved(
     let _turn = TURN.lock().await;
     let (account, from) = found(app, context, login, &sources).await?;
     let right = right && account.as_ref().map(|account| &account.password) == hash.as_ref();
+    let is_known = account.is_some();
     let known = account.as_ref().map_or_else(|| context.clone(), |one| of_account(app, context, one));
     let wrong = |why| Commit { notes: vec![refused(Act::Login, why)], ..Commit::default() };
     let is_late = |until: i64| until <= context.at;
@@ -202,7 +226,10 @@ async fn proved(
         Some(_) => "it has to wait after wrong passwords",
     };
     let Some(account) = account.filter(may_try) else {
-        app.store.commit(&known, wrong(why)).await?;
+        // There are as many logins that nobody has as somebody likes to think of.
+        if is_known || app.refusals.admits(&peer::network(&call.http), context.at) {
+            app.store.commit(&known, wrong(why)).await?;
+        }
         return Ok(Err(Notice::Wrong));
     };
     let step = match &account.totp {

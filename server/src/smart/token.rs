@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use store::{
-    AccessToken, Act, Authentication, AuthorizationChange, Commit, Context, Entry, Granted, RefreshToken,
-    SmartClient, SmartGrant, Who,
+    AccessToken, Act, Agent, Authentication, AuthorizationChange, Commit, Context, Entry, Granted, Outcome,
+    RefreshToken, SmartClient, SmartGrant, Who,
 };
 
 use super::call::Call;
@@ -94,12 +94,8 @@ impl Asking<'_> {
         changes: Vec<AuthorizationChange>,
     ) -> Result<(), store::Error> {
         let mut agent = self.context.who.agent.clone();
-        if let Some(account) = &grant.account {
-            agent.user = Some(account.clone());
-            agent.user_name.clone_from(&grant.granted.name);
-            agent.issuer = Some(self.app.config.public_url.clone());
-            agent.fhir_user.clone_from(&grant.granted.fhir_user);
-            agent.role.clone_from(&grant.granted.role);
+        of_grant(self.app, grant, &mut agent);
+        if grant.account.is_some() {
             let id = |change: &AuthorizationChange| match change {
                 AuthorizationChange::Access(token) => Some(token.id.clone()),
                 _ => None,
@@ -107,7 +103,9 @@ impl Asking<'_> {
             agent.token = changes.iter().find_map(id);
         }
         let query = self.form.asked("POST /oauth/token");
-        let notes = vec![Entry { query, note: scope.to_owned(), ..Entry::of(Act::Token) }];
+        // IHE's pattern has no place for a patient: the grant leads to the event that says whom it is about.
+        let note = format!("{scope} (grant {})", grant.id);
+        let notes = vec![Entry { query, note, ..Entry::of(Act::Token) }];
         let authorization = self.app.smart.swept(self.context.at, changes);
         let context = Context { who: Who::new(agent), ..self.context.clone() };
         self.app.store.commit(&context, Commit { authorization, notes, ..Commit::default() }).await.map(drop)
@@ -174,7 +172,7 @@ async fn redeem(asking: &Asking<'_>) -> Result<Issued, Refusal> {
     context.is_about(grant.granted.context.patient.as_deref());
     if code.redeemed.is_some() {
         // Two have it: whoever was first may be a thief.
-        revoke(app, context, &grant.id).await?;
+        revoke(asking.call, context, &grant, Ended::CodeAgain).await?;
         return Err(no());
     }
     if code.expires <= context.at {
@@ -211,20 +209,80 @@ async fn redeem(asking: &Asking<'_>) -> Result<Issued, Refusal> {
     match asking.issue(&grant, &scope, changes).await {
         Ok(()) => Ok(Issued { access, lasts: bearer::LASTS, refresh, scope, grant, first: true }),
         Err(store::Error::Conflict { .. }) => {
-            revoke(app, context, &grant.id).await?;
+            revoke(asking.call, context, &grant, Ended::CodeAgain).await?;
             Err(no())
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Ends a grant and all that follows from it.
-pub(crate) async fn revoke(app: &App, context: &Context, grant: &str) -> Result<(), Refusal> {
-    let authorization = vec![AuthorizationChange::Revoke { grant: grant.to_owned() }];
-    let notes = vec![Entry::of(Act::Revoke)];
-    app.store.commit(context, Commit { authorization, notes, ..Commit::default() }).await?;
+/// Why a grant ends before its time.
+pub(crate) enum Ended<'a> {
+    /// Its app gave back one of its tokens; of an access token the id is told.
+    App(Option<&'a str>),
+    /// Its user has enough.
+    User,
+    /// A code came again.
+    CodeAgain,
+    /// So did a refresh token that was replaced.
+    RefreshAgain,
+}
+
+impl Ended<'_> {
+    /// In words, and whether it is a sign of a theft.
+    fn told(&self) -> (String, Outcome) {
+        match self {
+            Self::App(None) => ("the app asked".to_owned(), Outcome::Success),
+            Self::App(Some(jti)) => (format!("the app asked, with token {jti}"), Outcome::Success),
+            Self::User => ("the user ended it".to_owned(), Outcome::Success),
+            Self::CodeAgain => ("a code was used twice".to_owned(), Outcome::Minor),
+            Self::RefreshAgain => ("an old refresh token was used again".to_owned(), Outcome::Minor),
+        }
+    }
+}
+
+/// Ends a grant and all that follows from it. The trail tells whose it was, for which app, about whom, and why
+/// it ended.
+pub(crate) async fn revoke(
+    call: &Call,
+    context: &Context,
+    grant: &SmartGrant,
+    why: Ended<'_>,
+) -> Result<(), Refusal> {
+    let (app, (why, outcome)) = (&call.app, why.told());
+    let mut agent = context.who.agent.clone();
+    if agent.user.is_none() {
+        of_grant(app, grant, &mut agent);
+    }
+    if agent.client.as_ref() != Some(&grant.client) {
+        let client = app.store.smart_client(context, &grant.client).await;
+        agent.client_name = client.ok().map(|client| client.registration.name);
+        agent.client = Some(grant.client.clone());
+    }
+    let notes = vec![Entry {
+        outcome,
+        account: grant.account.clone().unwrap_or_else(|| grant.client.clone()),
+        patient: grant.granted.context.patient.clone().unwrap_or_default(),
+        query: call.form.asked(&format!("POST {}", call.http.path())),
+        note: format!("{why}: grant {}", grant.id),
+        ..Entry::of(Act::Revoke)
+    }];
+    let authorization = vec![AuthorizationChange::Revoke { grant: grant.id.clone() }];
+    let context = Context { who: Who::new(agent), ..context.clone() };
+    app.store.commit(&context, Commit { authorization, notes, ..Commit::default() }).await?;
     app.smart.bearers.forget();
     Ok(())
+}
+
+/// Whose grant it is, for the trail: theirs is what is done with it.
+fn of_grant(app: &App, grant: &SmartGrant, agent: &mut Agent) {
+    if let Some(account) = &grant.account {
+        agent.user = Some(account.clone());
+        agent.user_name.clone_from(&grant.granted.name);
+        agent.issuer = Some(app.config.public_url.clone());
+        agent.fhir_user.clone_from(&grant.granted.fhir_user);
+        agent.role.clone_from(&grant.granted.role);
+    }
 }
 
 /// A refresh token is replaced by its only possible successor, so whoever did not get the answer can ask
@@ -255,7 +313,7 @@ async fn refresh(asking: &Asking<'_>) -> Result<Issued, Refusal> {
                 Err(error) => return Err(error.into()),
             };
             let Some(successor) = unused.filter(|_| context.at - replaced < GRACE) else {
-                revoke(app, context, &grant.id).await?;
+                revoke(asking.call, context, &grant, Ended::RefreshAgain).await?;
                 return Err(no());
             };
             if others(&successor.certificate) {

@@ -117,6 +117,7 @@ async fn arrived(call: &Call) -> Result<HttpResponse, Problem> {
         context.at - state.at < PATIENCE && same(&state.browser, &browser.csrf(app, "upstream"))
     });
     let state = state.ok_or_else(failed)?;
+    let context = &sign_in::for_app(call, &state.request).await?;
     let Some(code) = form.get("code") else {
         call.is_refused("the OpenID Connect provider refused");
         return Err(failed());

@@ -32,6 +32,8 @@ const BEARER: Coding =
 const REQUEST: (&str, &str) =
     ("https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType", "XrequestId");
 const ENTITY: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
+/// As what accounts act here.
+const ROLES: &str = "https://augury.dev/fhir/CodeSystem/role";
 const ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
 const PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
 const NETWORK_NAME: &str = "1";
@@ -195,7 +197,10 @@ fn agents(act: Act, agent: &Agent, site: &str) -> Vec<Value> {
         let codings: Vec<Value> = [Some(user), also].into_iter().flatten().map(coding).collect();
         one.insert("type".into(), json!({ "coding": codings }));
         if let Some(role) = &agent.role {
-            one.insert("role".into(), json!([{ "text": role }]));
+            one.insert(
+                "role".into(),
+                json!([{ "coding": [{ "system": ROLES, "code": role }], "text": role }]),
+            );
         }
         one.insert("who".into(), named(agent, id));
         if let Some(name) = &agent.user_name {
