@@ -7,7 +7,7 @@ use fhir::json::Json;
 use fhir::reference::{Reference, parse};
 use fhir::resource_type::ResourceType;
 use fhir::scope::Op;
-use fhir::search::{Index, Row, index, parameter, references};
+use fhir::search::{Index, MOST_HELD, Row, index, parameter, patients as patients_of, references};
 
 use crate::access::Sight;
 use crate::connection::Link;
@@ -46,7 +46,7 @@ pub(crate) fn patients(
     let mut walk = Walk::new(sight);
     walk.names(&stored.patient);
     let lost = walk.carries(link, stored.kind, &draft::parse(&stored.body)?, DEEPEST)?;
-    Ok((!lost || !sight.is_bound()).then_some(walk.patients))
+    Ok((!lost && !walk.more || !sight.is_bound()).then_some(walk.patients))
 }
 
 /// Does a patient withhold it by the code of the Medication that it refers to?
@@ -96,15 +96,23 @@ struct Walk<'w> {
     met: HashSet<(ResourceType, String)>,
     /// Whom it is about.
     patients: BTreeSet<String>,
+    /// It is about more than are named.
+    more: bool,
 }
 
 impl<'w> Walk<'w> {
     fn new(sight: &'w Sight) -> Self {
-        Self { sight, met: HashSet::new(), patients: BTreeSet::new() }
+        Self { sight, met: HashSet::new(), patients: BTreeSet::new(), more: false }
     }
 
     fn names(&mut self, patients: &str) {
-        self.patients.extend(patients.split_ascii_whitespace().map(str::to_owned));
+        for id in patients.split_ascii_whitespace() {
+            let full = self.patients.len() >= MOST_HELD;
+            self.more |= full && !self.patients.contains(id);
+            if !full {
+                self.patients.insert(id.to_owned());
+            }
+        }
     }
 
     fn carries(
@@ -137,7 +145,8 @@ impl<'w> Walk<'w> {
         for stored in all_last(link, &wanted)? {
             link.in_time()?;
             self.names(&stored.patient);
-            if self.sight.withholds(Op::Read, &stored)? || medicates(link, self.sight, &stored)? {
+            let concerns = self.sight.concerns(&stored.patient);
+            if self.sight.withholds(Op::Read, &stored)? || concerns && medicates(link, self.sight, &stored)? {
                 return Ok(true);
             }
             if CARRIERS.contains(&stored.kind)
@@ -152,6 +161,17 @@ impl<'w> Walk<'w> {
     /// The same of the entries of a Bundle, which may refer to each other. Who has no id in it may be who
     /// withholds, and so may whoever is not in it.
     fn holds(&mut self, link: &mut Link, entries: &[Json], deepest: usize) -> Result<bool, Fault> {
+        if !self.sight.is_bound() {
+            for resource in entries.iter().filter_map(|entry| entry.get("resource")) {
+                let Some(kind) = kind_of(resource) else { continue };
+                link.in_time()?;
+                self.names(&patients_of(kind, resource));
+                if CARRIERS.contains(&kind) {
+                    self.carries(link, kind, resource, deepest)?;
+                }
+            }
+            return Ok(false);
+        }
         let unknown = Cell::new(false);
         let resources = || entries.iter().filter_map(|entry| Some((entry, entry.get("resource")?)));
         let by_url: HashMap<&str, &Json> =

@@ -138,16 +138,22 @@ fn patient(kind: ResourceType, resource: &Json) -> i64 {
     }
 }
 
+/// Patients of what an envelope holds, at most: whoever may write one could hold any number.
+pub const MOST_HELD: usize = 1000;
+
 /// Is it about what it holds, refers to or is secured by, and nothing by itself?
 pub fn is_envelope(kind: ResourceType) -> bool {
     matches!(kind, ResourceType::BUNDLE | ResourceType::BINARY | ResourceType::LINKAGE)
 }
 
 /// The ids of the patients it is about, with spaces between, as far as it says itself: as [`Index::patients`], and of
-/// an [envelope](is_envelope) those whom it names or whose records it holds.
+/// an [envelope](is_envelope) those whom it names or whose records it holds, [`MOST_HELD`] of them.
 pub fn patients(kind: ResourceType, resource: &Json) -> String {
     let mut found: Vec<&str> = Vec::new();
     add_patients(kind, resource, &mut found, &mut HashSet::new());
+    if is_envelope(kind) {
+        found.truncate(MOST_HELD);
+    }
     found.join(" ")
 }
 

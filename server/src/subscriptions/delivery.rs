@@ -271,7 +271,7 @@ impl Courier {
                             pass.said(well, self.now());
                         }
                     }
-                    Stop::Rest(_) | Stop::Begun => pass.said(true, self.now()),
+                    Stop::Rest(_) | Stop::Begun if drive.was_heard() => pass.said(true, self.now()),
                     _ => {}
                 }
                 stop
@@ -324,7 +324,8 @@ impl Courier {
                         .await;
                 }
                 // However long the pause is, there is a try when its time is over.
-                let again = (now + pause(tries).max(refusal.wants().min(LATEST))).min(last);
+                let wants = refusal.wants().min(LATEST);
+                let again = (now + pause(tries).max(wants + uneven(wants / 8))).min(last);
                 self.say(&drive, Next::Fail { again, error, wrong }, notes).await;
             }
         }

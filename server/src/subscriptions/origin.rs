@@ -135,11 +135,22 @@ impl Origins {
                 if probe.is_none() {
                     return Err(state.puts_off(failed, now));
                 }
+                if failed {
+                    // The next does not ask while this one is waited for aside.
+                    state.until = now + LATEST / 2;
+                }
             }
             !failed || probe.is_some() || state.taken + LATELY < now
         };
-        let place = timeout(PATIENCE, origin.places.of(failed).acquire_owned()).await;
-        let Ok(Ok(place)) = place else { return Err(now + SECOND + uneven(SECOND)) };
+        let lane = origin.places.of(failed);
+        let place = if failed {
+            // They would wait in the places of those who failed elsewhere.
+            lane.try_acquire_owned().map_err(|_| now + LATEST / 2 + uneven(LATEST / 2))?
+        } else {
+            let place = timeout(PATIENCE, lane.acquire_owned()).await;
+            let Ok(Ok(place)) = place else { return Err(now + SECOND + uneven(SECOND)) };
+            place
+        };
         let places = std::iter::once(place).chain(probe).collect();
         Ok(Pass { origin, counts, places })
     }
@@ -208,6 +219,7 @@ mod tests {
             assert!(enters("b", failed, later).await.is_ok());
             drop(probe);
         }
+        let later = later + LATEST;
         enters("a", true, later).await.ok().unwrap().said(true, later);
         let both = (enters("a", true, later).await, enters("a", true, later).await);
         assert!(both.0.is_ok() && both.1.is_ok());

@@ -79,9 +79,8 @@ impl Refusal {
                 status.is_client_error()
                     && !matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS),
             ),
-            Self::Unread | Self::Tokenless(_) | Self::Forbidden(_) | Self::Ending => Some(true),
             Self::Unreachable(_) => Some(false),
-            Self::Crowded => None,
+            Self::Unread | Self::Tokenless(_) | Self::Forbidden(_) | Self::Ending | Self::Crowded => None,
         }
     }
 

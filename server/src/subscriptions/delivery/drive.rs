@@ -14,11 +14,13 @@ pub(super) struct Places {
     of: Vec<OwnedSemaphorePermit>,
     /// With those who do not answer at once.
     aside: bool,
+    /// Its endpoint has taken something.
+    heard: bool,
 }
 
 impl From<OwnedSemaphorePermit> for Places {
     fn from(place: OwnedSemaphorePermit) -> Self {
-        Self { of: vec![place], aside: false }
+        Self { of: vec![place], ..Self::default() }
     }
 }
 
@@ -53,6 +55,15 @@ impl Drive {
         Context { who: Arc::clone(&self.who), ..context() }
     }
 
+    /// Its endpoint has taken something.
+    pub(super) fn is_heard(&self) {
+        self.places().heard = true;
+    }
+
+    pub(super) fn was_heard(&self) -> bool {
+        self.places().heard
+    }
+
     /// Further places, beside those it has.
     pub(super) fn takes(&self, places: Vec<OwnedSemaphorePermit>) {
         self.places().of.extend(places);
@@ -64,7 +75,7 @@ impl Drive {
         if !places.aside
             && let Some(of) = others()
         {
-            *places = Places { of, aside: true };
+            *places = Places { of, aside: true, ..*places };
         }
         places.aside
     }

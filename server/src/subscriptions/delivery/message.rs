@@ -93,6 +93,9 @@ impl Courier {
             () = self.app.lines.ended() => Err(Refusal::Ending),
         };
         self.app.subscriptions.endpoints.tried(&origin, &answer);
+        if answer.is_ok() {
+            drive.is_heard();
+        }
         answer
     }
 
