@@ -27,7 +27,7 @@ pub(crate) const CARRIERS: [ResourceType; 4] =
 
 /// Does it carry what a patient withholds?
 pub(crate) fn withholds(link: &mut Link, sight: &Sight, stored: &Stored) -> Result<bool, Error> {
-    if !stored.deleted && sight.concerns(&stored.patient) && medicates(link, sight, stored)? {
+    if !stored.deleted && medicates(link, sight, stored)? {
         return Ok(true);
     }
     if stored.deleted || !sight.screens(&[stored.kind]) {
@@ -51,7 +51,7 @@ pub(crate) fn patients(
 
 /// Does a patient withhold it by the code of the Medication that it refers to?
 fn medicates(link: &mut Link, sight: &Sight, stored: &Stored) -> Result<bool, Error> {
-    if parameter(stored.kind, MEDICATION).is_none() {
+    if !sight.concerns(&stored.patient) || parameter(stored.kind, MEDICATION).is_none() {
         return Ok(false);
     }
     let json = draft::parse(&stored.body)?;
@@ -145,8 +145,7 @@ impl<'w> Walk<'w> {
         for stored in all_last(link, &wanted)? {
             link.in_time()?;
             self.names(&stored.patient);
-            let concerns = self.sight.concerns(&stored.patient);
-            if self.sight.withholds(Op::Read, &stored)? || concerns && medicates(link, self.sight, &stored)? {
+            if self.sight.withholds(Op::Read, &stored)? || medicates(link, self.sight, &stored)? {
                 return Ok(true);
             }
             if CARRIERS.contains(&stored.kind)

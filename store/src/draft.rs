@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use fhir::json::{Json, Limits, Object};
 use fhir::outcome::Issue;
 use fhir::resource_type::ResourceType;
-use fhir::search::{self, Index, MOST_ROWS, is_envelope};
+use fhir::search::{self, Index, MOST_ROWS};
 use fhir::subscription::Topics;
 use fhir::time;
 
@@ -22,8 +22,6 @@ pub(crate) struct Draft {
     pub(crate) id: String,
     pub(crate) updated: i64,
     pub(crate) index: Index,
-    /// Of an envelope, the ids of the patients of what it holds, with spaces between.
-    pub(crate) held: String,
     /// Of a Subscription: the lines that its endpoint gets, which are not part of the text.
     pub(crate) headers: Vec<String>,
     text: String,
@@ -76,12 +74,11 @@ impl Draft {
         out.push(b'}');
         let text = String::from_utf8(out).map_err(Error::internal)?;
         let index = search::index(kind, &resource);
-        let held = if is_envelope(kind) { search::patients(kind, &resource) } else { String::new() };
         if index.rows.len() > MOST_ROWS {
             let details = format!("more than {MOST_ROWS} values to search by in one resource");
             return Err(Issue::error("too-long", details).at(kind.name()).into());
         }
-        Ok(Self { kind, id, updated, index, held, headers, text, hole })
+        Ok(Self { kind, id, updated, index, headers, text, hole })
     }
 
     /// The resource as it is stored, as this version at this time.

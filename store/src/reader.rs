@@ -282,11 +282,7 @@ pub(crate) fn shows(link: &mut Link, sight: &Sight, op: Op, stored: &Stored) -> 
 
 /// The last version with content: what a resource says, or said before it was deleted.
 pub(crate) fn last(link: &mut Link, kind: ResourceType, id: &str) -> Result<Option<Stored>, Fault> {
-    let last = match row::current(link, kind, id)? {
-        Some(gone) if gone.deleted => row::earlier(link, kind, id, gone.version.saturating_sub(1))?,
-        last => last,
-    };
-    Ok(last.filter(|last| !last.deleted))
+    Ok(all_last(link, &[(kind, id)])?.pop())
 }
 
 /// The same of several, those that there are, in no order.

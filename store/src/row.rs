@@ -43,19 +43,21 @@ pub(crate) fn current(link: &mut Link, kind: ResourceType, id: &str) -> Result<O
 pub(crate) fn all_current(link: &mut Link, wanted: &[(ResourceType, &str)]) -> Result<Vec<Stored>, Fault> {
     let mut found = Vec::with_capacity(wanted.len());
     for wanted in chunks(wanted) {
-        let mut sql = Sql::new(link.dialect, "SELECT ");
-        sql.push(COLUMNS).push(" FROM resource r WHERE (r.kind, r.id) IN (VALUES ");
-        for (n, (kind, id)) in wanted.iter().enumerate() {
-            sql.push(if n > 0 { ",(" } else { "(" })
-                .int(i64::from(kind.index()))
-                .push(",")
-                .text(*id)
-                .push(")");
-        }
-        sql.push(")");
-        found.extend(load(link, &sql)?);
+        let wanted = wanted.iter().map(|(kind, id)| (i64::from(kind.index()), *id));
+        found.extend(load(link, &named(link.dialect, wanted))?);
     }
     Ok(found)
+}
+
+/// Asks for the current versions of these types and ids.
+fn named<'s>(dialect: Dialect, wanted: impl Iterator<Item = (i64, &'s str)>) -> Sql<'s> {
+    let mut sql = Sql::new(dialect, "SELECT ");
+    sql.push(COLUMNS).push(" FROM resource r WHERE (r.kind, r.id) IN (VALUES ");
+    for (n, (kind, id)) in wanted.enumerate() {
+        sql.push(if n > 0 { ",(" } else { "(" }).int(kind).push(",").text(id).push(")");
+    }
+    sql.push(")");
+    sql
 }
 
 /// One earlier version.
@@ -102,12 +104,8 @@ pub(crate) fn held(link: &mut Link, targets: &[(ResourceType, &str)]) -> Result<
     targets.sort_unstable();
     let mut found = Vec::with_capacity(targets.len());
     for targets in chunks(&targets) {
-        let mut sql = Sql::new(link.dialect, "SELECT ");
-        sql.push(COLUMNS).push(" FROM resource r WHERE (r.kind, r.id) IN (VALUES ");
-        for (n, (kind, id)) in targets.iter().enumerate() {
-            sql.push(if n > 0 { ",(" } else { "(" }).int(*kind).push(",").text(*id).push(")");
-        }
-        sql.push(") ORDER BY r.kind, r.id FOR UPDATE OF r");
+        let mut sql = named(link.dialect, targets.iter().copied());
+        sql.push(" ORDER BY r.kind, r.id FOR UPDATE OF r");
         found.extend(load(link, &sql)?);
     }
     Ok(found)

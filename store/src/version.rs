@@ -101,6 +101,13 @@ pub(crate) struct Move {
     pub(crate) relinked: bool,
 }
 
+impl Move {
+    /// It touched their charts too; ids with spaces between.
+    fn touches(&mut self, patients: &str) {
+        self.patients.extend(patients.split_ascii_whitespace().map(str::to_owned));
+    }
+}
+
 /// The answers that are known, what is to be written, and what was there and is not to be seen.
 type Decided = (Vec<Option<Written>>, Vec<Change>, Vec<(usize, Stored)>);
 
@@ -134,7 +141,7 @@ pub(crate) fn apply(
 
     for (at, stored) in hidden {
         if let Some(trace) = moves.get_mut(at) {
-            trace.patients.extend(stored.patient.split_ascii_whitespace().map(str::to_owned));
+            trace.touches(&stored.patient);
             trace.hidden = true;
         }
     }
@@ -164,19 +171,19 @@ pub(crate) fn apply(
             patient: patient.to_owned(),
             body: body.unwrap_or_default(),
         };
-        trace.patients.extend(stored.patient.split_ascii_whitespace().map(str::to_owned));
+        trace.touches(&stored.patient);
         if let Some(draft) = &step.draft {
             rows.add(key, &draft.index);
-            trace.patients.extend(draft.held.split_ascii_whitespace().map(str::to_owned));
+            trace.touches(&draft.index.held);
         }
         let mut before = BTreeSet::new();
         let replaced = change.old.as_ref().map(|old| old.key);
         if let Some(old) = change.old {
             if !old.deleted {
                 let resource = draft::parse(&old.body)?;
-                let about = fhir::search::patients(old.kind, &resource);
-                trace.patients.extend(about.split_ascii_whitespace().map(str::to_owned));
                 let index = fhir::search::index(old.kind, &resource);
+                trace.touches(&old.patient);
+                trace.touches(&index.held);
                 before = links(&index);
                 gone.push((old.key, index));
             }

@@ -3,7 +3,7 @@
 use harness::{Answer, BOTH, Server};
 use serde_json::{Value, json};
 
-use crate::consent::{ask, consent, observation, patient, send};
+use crate::consent::{ask, consent, observation, patient, put};
 
 /// Each is about the patient q, by a reference to them or to a record of theirs.
 fn about_q() -> Vec<(Value, bool)> {
@@ -37,11 +37,6 @@ fn about_q() -> Vec<(Value, bool)> {
     .into()
 }
 
-fn put(server: &Server, key: &str, resource: &Value) -> Answer {
-    let (kind, id) = (resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
-    send(server, key, ("PUT", &format!("/fhir/{kind}/{id}")), &[], resource)
-}
-
 #[test]
 fn what_is_about_a_patient_is_theirs_in_the_trail_and_they_may_withhold_it() {
     for backend in BOTH {
@@ -49,7 +44,7 @@ fn what_is_about_a_patient_is_theirs_in_the_trail_and_they_may_withhold_it() {
         let all = server.key(&["all", "--scope", "system/*.cruds system/AuditEvent.rs"]).unwrap();
         let nurse = server.key(&["nurse", "--scope", "system/*.rs"]).unwrap();
         for one in [patient("q"), observation("qo", "q")] {
-            put(&server, &all, &one).expect(201).unwrap();
+            put(&server, &all, &one);
         }
         let told = |of: &Answer| {
             let found = ask(&server, &all, "/fhir/AuditEvent?patient=q&_count=9&_sort=-_id", None);
@@ -58,14 +53,14 @@ fn what_is_about_a_patient_is_theirs_in_the_trail_and_they_may_withhold_it() {
         };
         for (resource, directly) in about_q() {
             let kind = resource["resourceType"].as_str().unwrap();
-            let put = put(&server, &all, &resource).expect(201).unwrap();
+            let put = put(&server, &all, &resource);
             assert_eq!(told(&put), directly, "{backend:?} {kind}");
             for path in [format!("{kind}/v"), format!("{kind}/v/_history"), format!("{kind}?_id=v")] {
                 let seen = ask(&server, &nurse, &format!("/fhir/{path}"), None).expect(200).unwrap();
                 assert!(told(&seen), "{backend:?} {path}");
             }
         }
-        put(&server, &all, &consent("c", "q", json!({"type": "deny"}))).expect(201).unwrap();
+        put(&server, &all, &consent("c", "q", json!({"type": "deny"})));
         for (resource, _) in about_q() {
             let kind = resource["resourceType"].as_str().unwrap();
             for path in [format!("{kind}/v"), format!("{kind}/v/_history/1")] {

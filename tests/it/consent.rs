@@ -12,11 +12,12 @@ pub(crate) fn ask(server: &Server, key: &str, path: &str, reason: Option<&[u8]>)
     Answer::of(request.send().unwrap()).unwrap()
 }
 
-fn put(server: &Server, key: &str, resource: &Value) {
+/// Makes it under its own id.
+pub(crate) fn put(server: &Server, key: &str, resource: &Value) -> Answer {
     let path =
         format!("/fhir/{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
     let put = server.http().put(server.url(&path)).bearer_auth(key).json(resource);
-    Answer::of(put.send().unwrap()).unwrap().expect(201).unwrap();
+    Answer::of(put.send().unwrap()).unwrap().expect(201).unwrap()
 }
 
 /// Sends a resource, or a patch, with headers.

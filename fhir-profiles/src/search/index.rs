@@ -78,8 +78,10 @@ pub struct Index {
     /// [`hash`] of the patient whose chart it belongs to; 0 for none.
     pub patient: i64,
     /// The ids of the patients it is about, with spaces between: of the Patient itself, of its subject, or
-    /// of who else takes part in it; nobody of an [envelope](is_envelope).
+    /// of who else takes part in it; nobody of an envelope.
     pub patients: String,
+    /// Of an envelope, which is about nobody by itself, the ids of those whose records it holds or refers to.
+    pub held: String,
     /// Its clinical time in microseconds since 1970 UTC (the start; of an Observation's period the
     /// end), else when it was last updated.
     pub date: i64,
@@ -118,13 +120,11 @@ pub fn index(kind: ResourceType, resource: &Json) -> Index {
         rows.sort_unstable();
         rows.dedup();
     }
-    Index {
-        kind,
-        patient: patient(kind, resource),
-        patients: if is_envelope(kind) { String::new() } else { patients(kind, resource) },
-        date: date(kind, resource, &rows),
-        rows,
-    }
+    let (patients, held) = match (patients(kind, resource), is_envelope(kind)) {
+        (held, true) => (String::new(), held),
+        (patients, false) => (patients, String::new()),
+    };
+    Index { kind, patient: patient(kind, resource), patients, held, date: date(kind, resource, &rows), rows }
 }
 
 fn patient(kind: ResourceType, resource: &Json) -> i64 {
@@ -142,12 +142,12 @@ fn patient(kind: ResourceType, resource: &Json) -> i64 {
 pub const MOST_HELD: usize = 1000;
 
 /// Is it about what it holds, refers to or is secured by, and nothing by itself?
-pub fn is_envelope(kind: ResourceType) -> bool {
+fn is_envelope(kind: ResourceType) -> bool {
     matches!(kind, ResourceType::BUNDLE | ResourceType::BINARY | ResourceType::LINKAGE)
 }
 
-/// The ids of the patients it is about, with spaces between, as far as it says itself: as [`Index::patients`], and of
-/// an [envelope](is_envelope) those whom it names or whose records it holds, [`MOST_HELD`] of them.
+/// The ids of the patients it is about, with spaces between, as far as it says itself: [`Index::patients`], or of an
+/// envelope [`Index::held`], [`MOST_HELD`] of them.
 pub fn patients(kind: ResourceType, resource: &Json) -> String {
     let mut found: Vec<&str> = Vec::new();
     add_patients(kind, resource, &mut found, &mut HashSet::new());

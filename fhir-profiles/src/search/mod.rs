@@ -12,8 +12,7 @@ mod value;
 
 pub use about::named;
 pub use index::{
-    Index, MOST_HELD, MOST_ROWS, Order, Row, fold, identified, index, is_envelope, order, patients,
-    references, textual,
+    Index, MOST_HELD, MOST_ROWS, Order, Row, fold, identified, index, order, patients, references, textual,
 };
 pub use number::{Extent, Quantity, Unit};
 pub use parse::links;

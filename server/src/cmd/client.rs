@@ -185,8 +185,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             }
             Action::Approve { id } => {
                 meant = Some(format!("there is no app with the id {id}; `augury client list` shows all"));
-                let all = store.smart_clients(&context).await?;
-                approved = all.into_iter().find(|client| client.id == id);
+                approved = store.smart_client(&context, &id).await.ok();
                 commit.notes.push(said(&id, format!("app {id} approved")));
                 commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Approved });
             }

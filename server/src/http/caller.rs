@@ -93,7 +93,6 @@ impl FromRequest for Caller {
                 app.limits.client(&request, client).await?;
             }
             let context = break_glass::context(&request, context, &rights)?;
-            request.extensions_mut().insert(context.clone());
             Ok(Self { context, rights, app })
         })
     }

@@ -83,10 +83,20 @@ impl Lanes {
 }
 
 impl State {
+    /// Is it time to ask a server that is down? Else when to come back.
+    fn turn(&mut self, failed: bool, now: i64) -> Result<(), i64> {
+        let soonest = self.last + SECOND;
+        match failed {
+            true if now < self.until => Err(self.until + uneven(SECOND)),
+            false if now < soonest => Err(self.puts_off(false, soonest)),
+            _ => Ok(()),
+        }
+    }
+
     /// Who may not ask now is to come back then; the more there are, the later each.
     fn puts_off(&mut self, failed: bool, from: i64) -> i64 {
         if failed {
-            return from + LATEST / 2 + uneven(LATEST / 2);
+            return much_later(from);
         }
         self.waiting = self.waiting.saturating_add(1);
         from + SECOND / 2 + uneven((i64::from(self.waiting) * SECOND / 4).min(LATEST))
@@ -126,10 +136,7 @@ impl Origins {
         let counts = {
             let mut state = origin.state.lock().unwrap_or_else(PoisonError::into_inner);
             if state.failures >= DOWN {
-                let turn = if failed { state.until } else { state.last + SECOND };
-                if now < turn {
-                    return Err(if failed { turn + uneven(SECOND) } else { state.puts_off(false, turn) });
-                }
+                state.turn(failed, now)?;
                 // To ask costs the others writes of the store: what the one learns is known soon enough.
                 probe = origin.probes.of(failed).try_acquire_owned().ok();
                 if probe.is_none() {
@@ -145,7 +152,7 @@ impl Origins {
         let lane = origin.places.of(failed);
         let place = if failed {
             // They would wait in the places of those who failed elsewhere.
-            lane.try_acquire_owned().map_err(|_| now + LATEST / 2 + uneven(LATEST / 2))?
+            lane.try_acquire_owned().map_err(|_| much_later(now))?
         } else {
             let place = timeout(PATIENCE, lane.acquire_owned()).await;
             let Ok(Ok(place)) = place else { return Err(now + SECOND + uneven(SECOND)) };
@@ -187,6 +194,11 @@ impl Pass {
             (state.last, state.until) = (now, now + pause.min(LATEST));
         }
     }
+}
+
+/// When those are to come back who would only be in the way.
+fn much_later(now: i64) -> i64 {
+    now + LATEST / 2 + uneven(LATEST / 2)
 }
 
 /// Up to so much, so that those who were put off together do not come back together.

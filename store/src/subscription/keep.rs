@@ -127,11 +127,11 @@ fn resolved(before: &[String], headers: &[String], elsewhere: bool) -> Result<Ve
 
 /// The next stamp; who else wants one waits until this transaction has ended.
 pub(super) fn next_stamp(link: &mut Link) -> Result<i64, Fault> {
-    link.queued = true;
     stamped(link, "UPDATE subscription_state SET stamp = stamp + 1 RETURNING stamp")
 }
 
 fn stamped(link: &mut Link, sql: &'static str) -> Result<i64, Fault> {
+    link.queued = true;
     let sql = Sql::new(link.dialect, sql);
     let stamp = sql.rows::<BigInt, i64>(&mut link.connection)?.pop();
     stamp.ok_or_else(|| Fault::Database("subscription_state has no row".into()))
@@ -142,7 +142,6 @@ fn stamped(link: &mut Link, sql: &'static str) -> Result<i64, Fault> {
 /// # Errors
 /// `Unkept` if one of these is another one already.
 pub(crate) fn renew(link: &mut Link, written: &[&Stored]) -> Result<(), Fault> {
-    link.queued = true;
     stamped(link, "UPDATE subscription_state SET stamp = stamp + 1, topics = stamp + 1 RETURNING stamp")?;
     topic::only(link, written)
 }

@@ -240,10 +240,6 @@ fn around(heads: &[Row], random: &mut Random) -> Harm {
     let size = random.of(heads).key;
     match random.below(10) {
         0 => ("UPDATE audit_agent SET text = text || ' '".into(), "audit_agent", None),
-        7 => {
-            let at = random.of(&[-1, -256, 1, 255, 257]);
-            (format!("INSERT INTO audit_block VALUES ({at}, 0, 0, 'x', 'x', 'x')"), "audit_block", None)
-        }
         1 => ("DELETE FROM audit_agent".into(), "audit_agent", None),
         2 => {
             (format!("UPDATE audit_block SET keys = '1' || keys WHERE first = {first}"), "audit_block", None)
@@ -257,6 +253,10 @@ fn around(heads: &[Row], random: &mut Random) -> Harm {
             let named = Finding::Head(u64::try_from(size).unwrap());
             let sql = format!("UPDATE audit_head SET {} WHERE size = {size}", other("note"));
             (sql, "audit_head", Some(named))
+        }
+        7 => {
+            let at = random.of(&[-1, -256, 1, 255, 257]);
+            (format!("INSERT INTO audit_block VALUES ({at}, 0, 0, 'x', 'x', 'x')"), "audit_block", None)
         }
         _ => in_the_index(random),
     }
