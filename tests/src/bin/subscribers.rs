@@ -161,10 +161,22 @@ impl Bench {
             let count: Value = serde_json::from_str(&self.http.get(path).send().await?.text().await?)?;
             let total = count.get("total").and_then(Value::as_u64).unwrap_or_default();
             if total >= wanted as u64 {
-                return Ok(());
+                return self.settle().await;
             }
             ensure!(began.elapsed() < Duration::from_mins(5), "only {total} are active");
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until the server has done what follows from its Subscriptions' beginning, such as sealing the trail of it.
+    async fn settle(&self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let before = processor(self.options.pid)?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if processor(self.options.pid)? - before < 0.06 || began.elapsed() > Duration::from_secs(30) {
+                return Ok(());
+            }
         }
     }
 
