@@ -155,7 +155,7 @@ pub fn run(plan: &Plan, stop: &AtomicBool, say: &(dyn Fn(String) + Sync)) -> any
             writers.subscribe(0..calm)?;
             say(format!("{:?}: {calm} Subscriptions are active", began.elapsed()));
             receiver.moody(plan.moody);
-            let mut dice = Dice::of(plan.seed, 2);
+            let (mut dice, mut deck) = (Dice::of(plan.seed, 2), Vec::new());
             std::thread::scope(|scope| {
                 let late = scope.spawn(|| writers.subscribe(calm..plan.subscriptions));
                 let mut told = Instant::now();
@@ -163,7 +163,7 @@ pub fn run(plan: &Plan, stop: &AtomicBool, say: &(dyn Fn(String) + Sync)) -> any
                     sleep(Duration::from_millis(
                         dice.below(u64::try_from(plan.calm.as_millis()).unwrap_or(u64::MAX)),
                     ));
-                    let fault = choose(&ground, &mut dice);
+                    let fault = deal(&mut deck, &ground, &mut dice);
                     let own = Dice::of(plan.seed, dice.next());
                     let (faults, ground, receiver, writers) = (&faults, &ground, &receiver, &writers);
                     let long = plan.calm;
@@ -219,29 +219,32 @@ pub fn run(plan: &Plan, stop: &AtomicBool, say: &(dyn Fn(String) + Sync)) -> any
     Ok(tally)
 }
 
-fn choose(ground: &Ground, dice: &mut Dice) -> Fault {
-    loop {
-        let fault = match dice.below(16) {
-            0..=4 => Fault::Kill,
-            5 | 6 => Fault::Pause,
-            7..=9 => Fault::Cut,
-            10 => Fault::Crash,
-            11 | 12 => Fault::Redis,
-            13 => Fault::Away,
-            _ => Fault::Rewrite,
-        };
-        let can = match fault {
-            Fault::Cut => ground.network.is_some(),
-            Fault::Crash => ground.postgres.is_some(),
-            Fault::Redis => ground.redis.is_some(),
-            // Alone, it would only keep everybody waiting.
-            Fault::Pause => ground.replicas.len() > 1,
-            Fault::Kill | Fault::Away | Fault::Rewrite => true,
-        };
-        if can {
-            return fault;
-        }
+/// How often each fault is in a deck, which is dealt to its end before there is another: each happens in any long run.
+const DECK: [(Fault, usize); 7] = [
+    (Fault::Kill, 3),
+    (Fault::Cut, 2),
+    (Fault::Pause, 1),
+    (Fault::Crash, 1),
+    (Fault::Redis, 1),
+    (Fault::Away, 1),
+    (Fault::Rewrite, 1),
+];
+
+/// The next of what can happen here, dealt from a shuffled deck.
+fn deal(left: &mut Vec<Fault>, ground: &Ground, dice: &mut Dice) -> Fault {
+    let can = |fault: &Fault| match fault {
+        Fault::Cut => ground.network.is_some(),
+        Fault::Crash => ground.postgres.is_some(),
+        Fault::Redis => ground.redis.is_some(),
+        // Alone, it would only keep everybody waiting.
+        Fault::Pause => ground.replicas.len() > 1,
+        Fault::Kill | Fault::Away | Fault::Rewrite => true,
+    };
+    if left.is_empty() {
+        left.extend(DECK.iter().flat_map(|(fault, times)| std::iter::repeat_n(*fault, *times)).filter(can));
     }
+    let n = dice.below(u64::try_from(left.len()).unwrap_or(u64::MAX));
+    left.swap_remove(usize::try_from(n).unwrap_or_default())
 }
 
 impl Faults {
