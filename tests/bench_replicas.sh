@@ -13,7 +13,7 @@ unset AUGURY_TEST_POSTGRES
 seconds=${BENCH_SECONDS:-2}
 share=${BENCH_SHARE:-10}
 rounds=${BENCH_ROUNDS:-12}
-writes=${BENCH_WRITES:-400}
+writes=${BENCH_WRITES:-400} # hundreds
 if [ -z "${AUGURY_BIN:-}" ]; then
   cargo build --release --quiet -p augury -p augury-tests --bins
   AUGURY_BIN=${CARGO_TARGET_DIR:-target}/release/augury
@@ -80,29 +80,29 @@ ticks() { # ports…: hundredths of a second of processor time
   echo "$all"
 }
 waiting() { curl -sf "http://127.0.0.1:$1/metrics" | grep -q '^augury_queue_waiting.* [1-9]'; }
-write() { # round ports…
-  local round=$1 loads=() port began before
-  shift
-  before=$(ticks "$@")
-  began=$(date +%s%N)
-  for port in "$@"; do
-    "$load" --to "127.0.0.1:$port" --connections 16 --seconds 600 --requests $((writes / $#)) --path /fhir/Observation \
-      --lines "$work/observations.$port" > /dev/null &
+each() { # name ports options…: the load on these servers at once; {port} stands for that of each
+  local name=$1 ports=$2 loads=() port
+  shift 2
+  for port in $ports; do
+    "$load" --to "127.0.0.1:$port" --connections 16 "${@//\{port\}/$port}" > "$work/$name.$port" &
     loads+=($!)
   done
   wait "${loads[@]}"
+}
+write() { # round ports…
+  local round=$1 began before
+  shift
+  before=$(ticks "$@")
+  began=$(date +%s%N)
+  each "posts.$#.$round" "$*" --seconds 600 --requests $((writes / $#)) --path /fhir/Observation --lines "$work/observations.{port}"
   while waiting "$1"; do sleep 0.02; done
   echo "$(($(date +%s%N) - began)) $(($(ticks "$@") - before))" > "$work/write.$#.$round"
 }
 search() { # round ports…
-  local round=$1 loads=() port
+  local round=$1
   shift
-  for port in "$@"; do
-    "$load" --to "127.0.0.1:$port" --connections 16 --seconds "$seconds" --method GET \
-      --path '/fhir/Observation?subject=Patient/{}&_count=10' --lines "$work/searches" > "$work/search.$#.$round.$port" &
-    loads+=($!)
-  done
-  wait "${loads[@]}"
+  each "search.$#.$round" "$*" --seconds "$seconds" --method GET --path '/fhir/Observation?subject=Patient/{}&_count=10' \
+    --lines "$work/searches"
 }
 
 database one
@@ -142,6 +142,7 @@ for name, rate in ("written and scored", scored), ("searches", searches):
           f"{sum(two) / sum(one):.2f} times (of pairs {middle:.2f}, quartiles {low:.2f} and {high:.2f})")
 for name, servers in ("one process", 1), ("two processes", 2):
     took = [written(servers, n + 1) for n in range(rounds)]
-    part = statistics.median(100 * ticks * 1e7 / nanoseconds / servers / share * 100 for nanoseconds, ticks in took)
-    print(f"{name}: {statistics.median(ticks for _, ticks in took) * 1e4 / writes:,.0f} us of processor time for one written and scored, {part:.0f} % of what they had")
+    part = statistics.median(ticks * 1e11 / nanoseconds / servers / share for nanoseconds, ticks in took)
+    each = statistics.median(ticks for _, ticks in took) * 1e4 / writes
+    print(f"{name}: {each:,.0f} us of processor time for one written and scored, {part:.0f} % of what they had")
 PY
