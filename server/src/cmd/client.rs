@@ -185,13 +185,13 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
             }
             Action::Approve { id } => {
                 meant = Some(format!("there is no app with the id {id}; `augury client list` shows all"));
-                approved = store.smart_client(&context, &id).await.ok();
+                approved = found(store.smart_client(&context, &id).await)?;
                 commit.notes.push(said(&id, format!("app {id} approved")));
                 commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Approved });
             }
             Action::Revoke { id } => {
                 meant = Some(format!("there is no client with the id {id}; `augury client list` shows all"));
-                if store.smart_clients(&context).await?.iter().any(|client| client.id == id) {
+                if found(store.smart_client(&context, &id).await)?.is_some() {
                     commit.notes.push(said(&id, format!("app {id} revoked")));
                     commit.authorization.push(AuthorizationChange::Decide { id, status: Status::Revoked });
                 } else {
@@ -206,6 +206,14 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// A client, if there is one of that id.
+fn found(client: Result<SmartClient, store::Error>) -> Result<Option<SmartClient>, store::Error> {
+    match client {
+        Err(store::Error::NotFound) => Ok(None),
+        client => client.map(Some),
+    }
 }
 
 fn of_system(scope: &str) -> bool {
